@@ -1,0 +1,26 @@
+//! fnscope: see inside serverless functions from the host.
+//!
+//! The map, in reading order. A room may use the rooms above it in this table and no others;
+//! `tests/architecture.rs` holds that.
+//!
+//! | room | what |
+//! |---|---|
+//! | [`model`] | the nouns: ids, containers, identities, frames, samples; no I/O |
+//! | [`identity`] | which function is it: platform rules over plain data; pure |
+//! | [`runtime`] | who runs here: Docker, configured cgroup parents |
+//! | [`stack`] | addresses to frames: files, symbol tables, kallsyms |
+//! | [`store`] | the profiles directory: journal, folded tree |
+//! | [`fold`] | samples of a window to a profile |
+//! | [`query`] | questions over the store |
+//! | [`render`] | answers to tables, folded text, flame graphs |
+//! | [`cli`] | one file per command |
+
+pub mod cli;
+pub mod fold;
+pub mod identity;
+pub mod model;
+pub mod query;
+pub mod render;
+pub mod runtime;
+pub mod stack;
+pub mod store;

@@ -1,0 +1,83 @@
+//! What a runtime tells of a container: plain data, the input of identity.
+
+use serde::{Deserialize, Serialize};
+
+use super::ids::{ContainerId, Pid};
+use super::time::Timestamp;
+
+/// A container as its runtime's API describes it. Strings come from tenants: unbounded, hostile, never trusted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Container {
+    /// The runtime that told: `docker`, `cgroup`, `local`.
+    pub runtime: String,
+    /// The runtime's own namespace where it has one (containerd).
+    pub runtime_namespace: Option<String>,
+    /// The container's id.
+    pub id: String,
+    /// Its name without Docker's leading slash.
+    pub name: Option<String>,
+    /// The image it was made from, as it was asked for.
+    pub image: Option<String>,
+    /// Labels in the runtime's order.
+    pub labels: Vec<(String, String)>,
+    /// `KEY=value` of the creation data. Read by an allow-list of keys and never stored.
+    pub env: Vec<String>,
+    /// The command, without the entry point.
+    pub cmd: Vec<String>,
+    /// The entry point.
+    pub entrypoint: Vec<String>,
+}
+
+impl Container {
+    /// The value of label `key`.
+    pub fn label(&self, key: &str) -> Option<&str> {
+        self.labels.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
+    }
+
+    /// The value of environment variable `key`.
+    pub fn env(&self, key: &str) -> Option<&str> {
+        self.env.iter().find_map(|line| line.split_once('=').filter(|(k, _)| *k == key).map(|(_, v)| v))
+    }
+}
+
+/// What happens to containers, in the runtime's order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ContainerEvent {
+    /// The runtime answers and everything that exists has been told: what is not claimed now is not its own.
+    Up {
+        /// The runtime.
+        runtime: &'static str,
+    },
+    /// The runtime does not answer: nothing can be decided about its containers until it does.
+    Down {
+        /// The runtime.
+        runtime: &'static str,
+    },
+    /// A container exists (created, listed, or described better than before).
+    Known(Box<Container>),
+    /// Its first process runs.
+    Started {
+        /// The container.
+        id: ContainerId,
+        /// The first process, where the runtime still knew it.
+        pid: Option<Pid>,
+        /// When, by the runtime's clock.
+        at: Option<Timestamp>,
+    },
+    /// Its first process ended.
+    Exited {
+        /// The container.
+        id: ContainerId,
+        /// Its exit status.
+        exit_code: Option<i32>,
+        /// Whether the kernel killed it for memory.
+        oom: bool,
+        /// When, by the runtime's clock.
+        at: Option<Timestamp>,
+    },
+    /// The runtime has forgotten it.
+    Gone {
+        /// The container.
+        id: ContainerId,
+    },
+}

@@ -1,0 +1,20 @@
+//! The nouns of fnscope: ids, containers, identities, frames, samples and what the store keeps of them.
+//!
+//! Not here: any input or output, any type of another crate's API. Every other room may use this one; this one
+//! uses none.
+
+pub mod container;
+pub mod frame;
+pub mod identity;
+pub mod ids;
+pub mod record;
+pub mod stack;
+pub mod time;
+
+pub use container::{Container, ContainerEvent};
+pub use frame::{Frame, FrameKind};
+pub use identity::{Confidence, Identity};
+pub use ids::{BuildId, CgroupId, ContainerId, InstanceKey, Pid};
+pub use record::{Batch, CpuSource, CpuStats, Entry, InstanceInfo, InstanceNo, Sample, WriterInfo};
+pub use stack::{Quality, Stack};
+pub use time::{Timestamp, Window};

@@ -1,0 +1,185 @@
+//! What the agent hands to the store: batches of samples, and entries about the instances they belong to.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::identity::Identity;
+use super::ids::{CgroupId, InstanceKey};
+use super::stack::Stack;
+use super::time::Timestamp;
+
+/// An instance's number within one writer: short for its [`InstanceKey`], never reused while the writer lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct InstanceNo(pub u32);
+
+/// Who writes, where and how: the head of every journal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WriterInfo {
+    /// The host's name.
+    pub node: String,
+    /// The kernel's boot id.
+    pub boot_id: String,
+    /// `agent`, `exec` or `demo`.
+    pub writer: String,
+    /// fnscope's version.
+    pub version: String,
+    /// The kernel's release.
+    pub kernel: String,
+    /// Online CPUs at the start.
+    pub cpus: u32,
+    /// Sampled event, `cpu-clock`.
+    pub event: String,
+    /// Samples a second and CPU.
+    pub hz: u32,
+    /// Time that one sample stands for, in nanoseconds.
+    pub period_ns: u64,
+    /// When the writer began.
+    pub started_at: Timestamp,
+}
+
+/// What does not change in an instance's life.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceInfo {
+    /// Its unique key.
+    pub key: InstanceKey,
+    /// `docker`, `cgroup`, `local`; none until a runtime has claimed it.
+    pub runtime: Option<String>,
+    /// The runtime's id of it.
+    pub container_id: String,
+    /// Its cgroup's path below the hierarchy's root.
+    pub cgroup_path: String,
+    /// Its cgroup's id.
+    pub cgroup_id: CgroupId,
+    /// Its image.
+    pub image: Option<String>,
+    /// When its cgroup was made or, where nobody saw that, its oldest process began.
+    pub started_at: Timestamp,
+    /// Whether it was watched from its first instruction. If not, CPU time before the first reading is not counted.
+    pub from_birth: bool,
+}
+
+/// Where a reading of a cgroup's CPU time comes from, the surest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CpuSource {
+    /// Read after the last process had left (`populated 0`): complete.
+    Final,
+    /// Read when a process of it ended: complete but for what that process still did on its way out.
+    Exit,
+    /// Read while it ran: samples after this reading are not covered by it.
+    Running,
+}
+
+/// Something to remember about an instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Entry {
+    /// It exists; said again with more detail when a runtime claims it.
+    Instance {
+        /// Its number from now on.
+        no: InstanceNo,
+        /// What it is.
+        info: InstanceInfo,
+    },
+    /// From `from` on it is this function. Samples before the first such entry belong to it too.
+    Identity {
+        /// The instance.
+        no: InstanceNo,
+        /// Begin of the interval.
+        from: Timestamp,
+        /// The function.
+        identity: Identity,
+    },
+    /// The function's own exec: the first in the cgroup that is no OCI runtime, init or tini.
+    Exec {
+        /// The instance.
+        no: InstanceNo,
+        /// When.
+        at: Timestamp,
+    },
+    /// It ended.
+    Ended {
+        /// The instance.
+        no: InstanceNo,
+        /// When.
+        at: Timestamp,
+        /// Exit status of its first process, where the runtime knew it.
+        exit_code: Option<i32>,
+        /// Whether the kernel killed it for memory.
+        oom: bool,
+    },
+    /// The cgroup's own account of its CPU time.
+    Usage {
+        /// The instance.
+        no: InstanceNo,
+        /// When it was read.
+        at: Timestamp,
+        /// CPU time since the cgroup was made, in microseconds.
+        cpu_us: u64,
+        /// How it was read.
+        source: CpuSource,
+    },
+    /// Samples that were taken and could not be kept.
+    Dropped {
+        /// The instance.
+        no: InstanceNo,
+        /// When.
+        at: Timestamp,
+        /// Why, in a word (`backlog`, `buffer`).
+        reason: String,
+        /// How many.
+        count: u64,
+    },
+}
+
+/// One sample of a function.
+#[derive(Debug, Clone)]
+pub struct Sample {
+    /// When it was taken.
+    pub time: Timestamp,
+    /// Whose it is.
+    pub instance: InstanceNo,
+    /// Process, as the host sees it.
+    pub pid: u32,
+    /// Thread, as the host sees it.
+    pub tid: u32,
+    /// The process's name at that time.
+    pub comm: Arc<str>,
+    /// CPU it ran on.
+    pub cpu: u32,
+    /// Its stack.
+    pub stack: Arc<Stack>,
+}
+
+/// What one CPU's ring saw and lost during a batch: the base of every function's estimate of its losses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct CpuStats {
+    /// The CPU.
+    pub cpu: u32,
+    /// Samples read, those of strangers too.
+    pub samples: u64,
+    /// Samples the kernel could not write because the ring was full.
+    pub lost: u64,
+}
+
+/// About a second of work, stored whole or not at all.
+#[derive(Debug, Clone, Default)]
+pub struct Batch {
+    /// Entries, in order; they stand before the samples that use them.
+    pub entries: Vec<Entry>,
+    /// Samples, in order of time.
+    pub samples: Vec<Sample>,
+    /// Ring statistics of the batch, CPUs with neither samples nor losses left out.
+    pub cpus: Vec<CpuStats>,
+    /// Samples of container cgroups that could be given to no instance.
+    pub unattributed: u64,
+    /// Realtime minus monotonic clock in nanoseconds when the batch was closed; shows clock steps.
+    pub clock_offset_ns: i64,
+}
+
+impl Batch {
+    /// Whether there is nothing to store.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.samples.is_empty() && self.unattributed == 0 && self.cpus.iter().all(|c| c.lost == 0)
+    }
+}

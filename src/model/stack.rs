@@ -1,0 +1,78 @@
+//! A stack as it is stored: frames in the one grammar of [`super::frame`], root first.
+
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// What is wrong, or guessed, about a stack. Bits, so that kinds can be added without a new format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub struct Quality(pub u8);
+
+impl Quality {
+    /// Reaches the thread's real root.
+    pub const COMPLETE: Quality = Quality(1);
+    /// No rule led further up.
+    pub const SHORT: Quality = Quality(2);
+    /// A limit on depth was reached.
+    pub const TRUNCATED: Quality = Quality(4);
+    /// Holds frames found by scanning.
+    pub const GUESSED: Quality = Quality(8);
+    /// Holds at least one frame without a symbol.
+    pub const UNSYMBOLIZED: Quality = Quality(16);
+
+    /// Whether every bit of `other` is set.
+    pub fn has(self, other: Quality) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Both.
+    #[must_use]
+    pub fn with(self, other: Quality) -> Quality {
+        Quality(self.0 | other.0)
+    }
+}
+
+/// A symbolized stack. Cheap to compare and to hash: made once for each distinct one, then shared.
+#[derive(Debug)]
+pub struct Stack {
+    frames: Vec<Arc<str>>,
+    quality: Quality,
+    hash: u64,
+}
+
+impl Stack {
+    /// A stack of `frames`, root first, each in the grammar of [`super::frame`].
+    pub fn new(frames: Vec<Arc<str>>, quality: Quality) -> Stack {
+        let mut hasher = DefaultHasher::new();
+        frames.hash(&mut hasher);
+        quality.hash(&mut hasher);
+        Stack { frames, quality, hash: hasher.finish() }
+    }
+
+    /// Its frames, root first.
+    pub fn frames(&self) -> &[Arc<str>] {
+        &self.frames
+    }
+
+    /// Its quality.
+    pub fn quality(&self) -> Quality {
+        self.quality
+    }
+}
+
+impl PartialEq for Stack {
+    fn eq(&self, other: &Stack) -> bool {
+        std::ptr::eq(self, other)
+            || (self.hash == other.hash && self.quality == other.quality && self.frames == other.frames)
+    }
+}
+
+impl Eq for Stack {}
+
+impl Hash for Stack {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.hash.hash(state);
+    }
+}

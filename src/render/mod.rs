@@ -1,0 +1,1 @@
+//! Answers to tables, folded text and flame graphs.

@@ -1,0 +1,1 @@
+//! Who runs here: runtimes to `ContainerEvent`s.

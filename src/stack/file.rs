@@ -1,0 +1,68 @@
+//! Files of tenants, held open from the moment they are mapped until their symbols are known.
+
+use std::hash::{Hash, Hasher};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::model::BuildId;
+
+/// A file that some process mapped for execution. The open file goes when its symbol table is made (or the last
+/// process that mapped it is forgotten), so the number of open files stays bounded.
+#[derive(Debug)]
+pub struct MappedFile {
+    /// Unique for the life of the agent; never reused.
+    pub id: u64,
+    /// Its file name without folders, as the kernel told it: hostile, unescaped.
+    pub name: String,
+    /// Its build id, as the kernel read it: chosen by the tenant.
+    pub build_id: Option<BuildId>,
+    fd: Mutex<Option<OwnedFd>>,
+}
+
+impl MappedFile {
+    /// A file with its open descriptor, or without one where it was gone before it could be opened.
+    pub fn new(id: u64, name: String, build_id: Option<BuildId>, fd: Option<OwnedFd>) -> MappedFile {
+        MappedFile { id, name, build_id, fd: Mutex::new(fd) }
+    }
+
+    /// Takes the open file out, once.
+    pub fn take_fd(&self) -> Option<OwnedFd> {
+        self.fd.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl PartialEq for MappedFile {
+    fn eq(&self, other: &MappedFile) -> bool {
+        self.id == other.id
+    }
+}
+
+impl Eq for MappedFile {}
+
+impl Hash for MappedFile {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.id.hash(state);
+    }
+}
+
+/// Where an instruction pointer lies, independent of the process's address layout.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// In a file, at this offset of the file (not a virtual address).
+    File {
+        /// The file.
+        file: Arc<MappedFile>,
+        /// Offset in the file in bytes.
+        offset: u64,
+    },
+    /// In the kernel, at this address.
+    Kernel(u64),
+    /// In the vdso, at this offset of its image.
+    Vdso(u64),
+    /// In memory that belongs to no file (JIT code, for one), at this address.
+    Anonymous(u64),
+    /// In no mapping that is known, at this address.
+    Unknown(u64),
+    /// Not a place: the stack reached the depth limit here.
+    Truncated,
+}

@@ -1,0 +1,121 @@
+//! What a journal holds once it is read: the same shape whichever file it came from.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::model::{CpuSource, CpuStats, Identity, InstanceInfo, Stack, Timestamp, WriterInfo};
+
+/// A journal, read for a window of time.
+#[derive(Debug)]
+pub struct JournalContents {
+    /// Who wrote it.
+    pub writer: WriterInfo,
+    /// Every instance the journal knows, those without a sample in the window too.
+    pub instances: Vec<InstanceRecord>,
+    /// Stacks that samples refer to by position.
+    pub stacks: Vec<Arc<Stack>>,
+    /// Process names that samples refer to by position.
+    pub comms: Vec<Arc<str>>,
+    /// Samples of the window, in order of time.
+    pub samples: Vec<StoredSample>,
+    /// Ring statistics of the batches that overlap the window.
+    pub batches: Vec<BatchRecord>,
+    /// What could not be read, empty for a sound journal.
+    pub damage: Vec<Damage>,
+}
+
+/// An instance as one journal tells it. Another journal may tell more of the same key.
+#[derive(Debug, Clone)]
+pub struct InstanceRecord {
+    /// What does not change.
+    pub info: InstanceInfo,
+    /// Which function it is, from when on; in order of time. Empty: unknown so far.
+    pub identities: Vec<(Timestamp, Identity)>,
+    /// The function's own exec.
+    pub exec_at: Option<Timestamp>,
+    /// Its end.
+    pub ended: Option<Ended>,
+    /// Readings of its CPU time, cumulative, in order of time.
+    pub usage: Vec<Usage>,
+    /// Samples that could not be kept: when, why, how many.
+    pub dropped: Vec<(Timestamp, String, u64)>,
+}
+
+impl InstanceRecord {
+    /// Which function it was at `time`: the last identity from before, else the first there is.
+    pub fn identity_at(&self, time: Timestamp) -> Option<&Identity> {
+        let before = self.identities.iter().rev().find(|(from, _)| *from <= time);
+        before.or(self.identities.first()).map(|(_, identity)| identity)
+    }
+}
+
+/// How an instance ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    /// When.
+    pub at: Timestamp,
+    /// Exit status of its first process, where the runtime knew it.
+    pub exit_code: Option<i32>,
+    /// Whether the kernel killed it for memory.
+    pub oom: bool,
+}
+
+/// A reading of a cgroup's CPU time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// When it was read.
+    pub at: Timestamp,
+    /// CPU time since the cgroup was made, in microseconds.
+    pub cpu_us: u64,
+    /// How it was read.
+    pub source: CpuSource,
+}
+
+/// One stored sample.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoredSample {
+    /// When it was taken.
+    pub time: Timestamp,
+    /// Position in [`JournalContents::instances`].
+    pub instance: u32,
+    /// Process, as the host saw it.
+    pub pid: u32,
+    /// Thread, as the host saw it.
+    pub tid: u32,
+    /// Position in [`JournalContents::comms`].
+    pub comm: u32,
+    /// CPU it ran on.
+    pub cpu: u32,
+    /// Position in [`JournalContents::stacks`].
+    pub stack: u32,
+    /// Position in [`JournalContents::batches`] of the batch it came in; `u32::MAX` where that was not kept.
+    pub batch: u32,
+}
+
+/// Ring statistics of one batch.
+#[derive(Debug, Clone)]
+pub struct BatchRecord {
+    /// First sample or entry of the batch.
+    pub from: Timestamp,
+    /// Last sample or entry of the batch.
+    pub to: Timestamp,
+    /// Per CPU, those with neither samples nor losses left out.
+    pub cpus: Vec<CpuStats>,
+    /// Samples of container cgroups that could be given to no instance.
+    pub unattributed: u64,
+    /// Realtime minus monotonic clock in nanoseconds.
+    pub clock_offset_ns: i64,
+}
+
+/// A part of a journal that could not be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// The file.
+    pub file: PathBuf,
+    /// Where in it, in bytes.
+    pub offset: u64,
+    /// What was found.
+    pub what: String,
+    /// Whether only the unfinished end is missing (a writer that was killed), not something in the middle.
+    pub torn_end: bool,
+}
