@@ -6,8 +6,11 @@
 //! | room | what |
 //! |---|---|
 //! | [`model`] | the nouns: ids, containers, identities, frames, samples; no I/O |
+//! | [`sys`] | all unsafe code: perf events and their rings |
 //! | [`identity`] | which function is it: platform rules over plain data; pure |
+//! | [`cgroup`] | cgroups of this host: paths, ids, CPU accounts |
 //! | [`runtime`] | who runs here: Docker, configured cgroup parents |
+//! | [`perf`] | perf events to records: samples with cgroup ids, side-band |
 //! | [`stack`] | addresses to frames: files, symbol tables, kallsyms |
 //! | [`store`] | the profiles directory: journal, folded tree |
 //! | [`fold`] | samples of a window to a profile |
@@ -15,12 +18,15 @@
 //! | [`render`] | answers to tables, folded text, flame graphs |
 //! | [`cli`] | one file per command |
 
+pub mod cgroup;
 pub mod cli;
 pub mod fold;
 pub mod identity;
 pub mod model;
+pub mod perf;
 pub mod query;
 pub mod render;
 pub mod runtime;
 pub mod stack;
 pub mod store;
+pub mod sys;

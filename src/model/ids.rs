@@ -30,6 +30,9 @@ impl ContainerId {
     /// The 64-hex-digit id that `text` is, or ends in behind a `-` (`docker-<id>.scope` without the suffix).
     pub fn from_cgroup_component(component: &str) -> Option<ContainerId> {
         let stem = component.strip_suffix(".scope").unwrap_or(component);
+        if stem.contains("conmon-") {
+            return None; // podman's and CRI-O's monitor beside the container, not the container
+        }
         let tail = stem.rsplit_once('-').map_or(stem, |(_, tail)| tail);
         let hex = tail.len() == Self::HEX_LEN && tail.bytes().all(|b| b.is_ascii_hexdigit());
         hex.then(|| ContainerId(tail.into()))
@@ -128,7 +131,9 @@ mod tests {
             let found = ContainerId::from_cgroup_component(&component);
             assert_eq!(found.as_ref().map(|c| &*c.0), Some(ID), "{component}");
         }
-        for component in ["docker", "init.scope", &ID[1..], "user@1000.service"] {
+        for component in
+            ["docker", "init.scope", &ID[1..], "user@1000.service", &format!("crio-conmon-{ID}.scope")]
+        {
             assert_eq!(ContainerId::from_cgroup_component(component), None, "{component}");
         }
     }

@@ -1,0 +1,59 @@
+//! Which CPUs are online.
+
+use std::collections::BTreeSet;
+use std::io;
+
+/// Highest CPU number that is believed: the kernel's own limit is 8192.
+const MAX_CPU: u32 = 8191;
+
+/// The CPUs that are online now.
+///
+/// # Errors
+/// That of reading `/sys/devices/system/cpu/online`, or invalid data in it.
+pub(super) fn online() -> io::Result<BTreeSet<u32>> {
+    let text = std::fs::read_to_string("/sys/devices/system/cpu/online")?;
+    parse_cpu_list(&text)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("no cpu list: {text:?}")))
+}
+
+/// Reads the kernel's list format (`0-3,8`); none if it is not one or names a CPU above the kernel's limit.
+pub fn parse_cpu_list(text: &str) -> Option<BTreeSet<u32>> {
+    let mut cpus = BTreeSet::new();
+    for part in text.trim().split(',').filter(|part| !part.is_empty()) {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
+        if first > last || last > MAX_CPU {
+            return None;
+        }
+        cpus.extend(first..=last);
+    }
+    Some(cpus)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn lists_of_the_kernel_are_read() {
+        for (text, expected) in [
+            ("0-1\n", Some(vec![0, 1])),
+            ("0,2-4,7", Some(vec![0, 2, 3, 4, 7])),
+            ("", Some(vec![])),
+            ("3-1", None),
+            ("0-4294967295", None),
+            ("a", None),
+        ] {
+            assert_eq!(parse_cpu_list(text).map(|c| c.into_iter().collect()), expected, "{text}");
+        }
+        assert!(online().is_ok_and(|cpus| !cpus.is_empty()));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_list_or_none(text in "[0-9,\\-a]{0,20}") {
+            let _ = parse_cpu_list(&text);
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! The two events fnscope opens on every CPU, why an open failed in words, and the clock they share.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use rustix::io::Errno;
+use rustix::time::{ClockId, Timespec, clock_gettime};
+
+use super::record::{SAMPLE_TYPE, SIDE_BAND_TYPE};
+use crate::sys::{self, perf_bindings as abi};
+
+/// A perf event could not be opened, mapped or switched.
+#[derive(Debug, thiserror::Error)]
+pub enum PerfError {
+    /// The kernel or a security module refuses: rights are missing.
+    #[error(
+        "open perf event on cpu {cpu}: permission denied; needs root with CAP_PERFMON (CAP_SYS_ADMIN before Linux 5.8), \
+         or kernel.perf_event_paranoid below 1 (it is {paranoid})"
+    )]
+    Denied {
+        /// The CPU.
+        cpu: u32,
+        /// `kernel.perf_event_paranoid` as it reads.
+        paranoid: String,
+    },
+    /// A seccomp profile stops the call before the kernel sees it.
+    #[error(
+        "open perf event on cpu {cpu}: operation not permitted; a seccomp profile forbids perf_event_open \
+         (in a container: run with --security-opt seccomp=unconfined or the agent's own profile), \
+         or the user is not root"
+    )]
+    Forbidden {
+        /// The CPU.
+        cpu: u32,
+    },
+    /// The kernel lacks something we ask for.
+    #[error(
+        "open perf event on cpu {cpu}: this kernel ({kernel}) lacks cgroup ids in samples; Linux 5.7 or newer is needed"
+    )]
+    TooOld {
+        /// The CPU.
+        cpu: u32,
+        /// The kernel's release.
+        kernel: String,
+    },
+    /// The kernel was built without perf events.
+    #[error("open perf event on cpu {cpu}: this kernel has no perf events (CONFIG_PERF_EVENTS)")]
+    Missing {
+        /// The CPU.
+        cpu: u32,
+    },
+    /// The ring could not be mapped.
+    #[error(
+        "map a perf ring of {bytes} bytes on cpu {cpu}: {source}; needs CAP_IPC_LOCK or a larger kernel.perf_event_mlock_kb"
+    )]
+    Map {
+        /// The CPU.
+        cpu: u32,
+        /// Size of its data.
+        bytes: usize,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// Anything else.
+    #[error("{what} on cpu {cpu}: {source}")]
+    Other {
+        /// What was tried.
+        what: &'static str,
+        /// The CPU.
+        cpu: u32,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The list of CPUs cannot be read.
+    #[error("read the list of online cpus: {0}")]
+    Cpus(io::Error),
+}
+
+/// Nanoseconds that one sample stands for at `hz` samples a second, as the kernel itself divides.
+pub fn period_ns(hz: u32) -> u64 {
+    1_000_000_000 / u64::from(hz.max(1))
+}
+
+/// Opens the side-band event of `cpu`: a dummy that reports what happens to every process and cgroup.
+///
+/// It wakes its reader at every record, because files must be opened while the process that mapped them lives.
+pub(super) fn open_side_band(cpu: u32) -> Result<OwnedFd, PerfError> {
+    let mut attr = software(abi::PERF_COUNT_SW_DUMMY.into());
+    attr.sample_type = SIDE_BAND_TYPE;
+    attr.set_mmap(1);
+    attr.set_mmap2(1);
+    attr.set_comm(1);
+    attr.set_comm_exec(1);
+    attr.set_task(1);
+    attr.set_cgroup(1);
+    attr.set_sample_id_all(1);
+    attr.set_build_id(1);
+    // wakeup_events counts samples, and a dummy has none; one byte of anything is the way to be woken by it.
+    attr.set_watermark(1);
+    attr.__bindgen_anon_2.wakeup_watermark = 1;
+    sys::perf_event_open(&attr, cpu)
+        .or_else(|error| {
+            if error.raw_os_error() != Some(Errno::INVAL.raw_os_error()) {
+                return Err(error);
+            }
+            // Build ids in MMAP2 came with 5.12; inodes serve before.
+            attr.set_build_id(0);
+            sys::perf_event_open(&attr, cpu)
+        })
+        .map_err(|error| explain(cpu, error))
+}
+
+/// Opens the sampling event of `cpu`, stopped: the CPU clock, `hz` times a second of busy time, waking its reader
+/// when `wakeup_bytes` are waiting. The flag says whether the kernel also counts what it lost (Linux 6.0).
+pub(super) fn open_sampling(cpu: u32, hz: u32, wakeup_bytes: u32) -> Result<(OwnedFd, bool), PerfError> {
+    let mut attr = software(abi::PERF_COUNT_SW_CPU_CLOCK.into());
+    attr.sample_type = SAMPLE_TYPE;
+    attr.__bindgen_anon_1.sample_period = period_ns(hz);
+    attr.read_format = abi::PERF_FORMAT_LOST.into();
+    attr.set_disabled(1);
+    attr.set_exclude_idle(1);
+    attr.set_watermark(1);
+    attr.__bindgen_anon_2.wakeup_watermark = wakeup_bytes;
+    let invalid = |error: &io::Error| error.raw_os_error() == Some(Errno::INVAL.raw_os_error());
+    match sys::perf_event_open(&attr, cpu) {
+        Ok(fd) => Ok((fd, true)),
+        Err(error) if invalid(&error) => {
+            attr.read_format = 0;
+            sys::perf_event_open(&attr, cpu).map(|fd| (fd, false)).map_err(|error| explain(cpu, error))
+        }
+        Err(error) => Err(explain(cpu, error)),
+    }
+}
+
+fn software(config: u64) -> abi::perf_event_attr {
+    let mut attr = abi::perf_event_attr { type_: abi::PERF_TYPE_SOFTWARE, config, ..Default::default() };
+    attr.set_use_clockid(1);
+    attr.clockid = ClockId::Monotonic as i32;
+    attr
+}
+
+fn explain(cpu: u32, error: io::Error) -> PerfError {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_string();
+    match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::ACCESS) => {
+            PerfError::Denied { cpu, paranoid: read("/proc/sys/kernel/perf_event_paranoid") }
+        }
+        Some(Errno::PERM) => PerfError::Forbidden { cpu },
+        Some(Errno::INVAL) => PerfError::TooOld { cpu, kernel: read("/proc/sys/kernel/osrelease") },
+        Some(Errno::NOENT | Errno::NOSYS) => PerfError::Missing { cpu },
+        _ => PerfError::Other { what: "open perf event", cpu, source: error },
+    }
+}
+
+/// The wall clock beside the monotonic one that stamps every record.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    /// Realtime minus monotonic in nanoseconds.
+    pub offset_ns: i64,
+}
+
+impl Clock {
+    /// Reads both clocks; the realtime reading lies between two monotonic ones, tens of nanoseconds apart.
+    pub fn read() -> Clock {
+        let before = Clock::monotonic_ns();
+        let real = nanoseconds(clock_gettime(ClockId::Realtime));
+        let after = Clock::monotonic_ns();
+        let middle = before + (after - before) / 2;
+        Clock { offset_ns: i64::try_from(i128::from(real) - i128::from(middle)).unwrap_or(0) }
+    }
+
+    /// The monotonic clock now, in nanoseconds.
+    pub fn monotonic_ns() -> u64 {
+        nanoseconds(clock_gettime(ClockId::Monotonic))
+    }
+
+    /// The wall-clock time of a monotonic one.
+    pub fn wall(&self, monotonic_ns: u64) -> crate::model::Timestamp {
+        let ns = i64::try_from(monotonic_ns).unwrap_or(i64::MAX).saturating_add(self.offset_ns);
+        crate::model::Timestamp(ns.div_euclid(1000))
+    }
+}
+
+fn nanoseconds(time: Timespec) -> u64 {
+    let (seconds, rest) = (u64::try_from(time.tv_sec).unwrap_or(0), u64::try_from(time.tv_nsec).unwrap_or(0));
+    seconds.saturating_mul(1_000_000_000).saturating_add(rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_period_is_the_kernels() {
+        assert_eq!(period_ns(199), 5_025_125);
+        assert_eq!(period_ns(0), 1_000_000_000);
+    }
+
+    #[test]
+    fn every_refusal_says_what_to_do() {
+        for (errno, hint) in [
+            (Errno::ACCESS, "CAP_PERFMON"),
+            (Errno::PERM, "seccomp"),
+            (Errno::INVAL, "5.7"),
+            (Errno::NOSYS, "CONFIG_PERF_EVENTS"),
+            (Errno::MFILE, "cpu 3"),
+        ] {
+            let text = explain(3, errno.into()).to_string();
+            assert!(text.contains(hint), "{text}");
+        }
+    }
+}

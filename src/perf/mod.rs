@@ -1,0 +1,17 @@
+//! perf events to records: two rings a CPU, one for what happens to processes and cgroups, one for samples.
+//!
+//! Not here: containers, functions, files. A sample carries a cgroup id, and whose that is others know.
+//! Promise: a sample is handed out, or counted as lost.
+
+mod cpus;
+mod event;
+mod order;
+mod record;
+mod ring;
+mod sampler;
+
+pub use cpus::parse_cpu_list;
+pub use event::{Clock, PerfError, period_ns};
+pub use order::Order;
+pub use record::{Context, RawSample, Record, SideBand, Stamped, context, parse_sample, parse_side_band};
+pub use sampler::{Drained, RingOptions, Sampler};

@@ -1,0 +1,100 @@
+//! One event and its ring: draining whole records, whatever the ring holds.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use super::record::{CHAIN_LEN_OFFSET, HEADER_BYTES, cgroup_offset, header};
+use crate::model::CgroupId;
+use crate::sys::{RingMemory, perf_bindings as abi, perf_event_enable};
+
+/// An open event with its mapped ring.
+pub(super) struct Ring {
+    event: OwnedFd,
+    memory: RingMemory,
+    record: Vec<u8>,
+}
+
+impl Ring {
+    /// Maps the ring of `event`.
+    pub(super) fn new(event: OwnedFd, data_bytes: usize) -> io::Result<Ring> {
+        let memory = RingMemory::map(event.as_fd(), data_bytes)?;
+        Ok(Ring { event, memory, record: Vec::new() })
+    }
+
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.event.as_fd()
+    }
+
+    pub(super) fn enable(&self, on: bool) -> io::Result<()> {
+        perf_event_enable(self.event.as_fd(), on)
+    }
+
+    /// Samples the kernel has dropped for want of room since the event was opened, where it counts them.
+    pub(super) fn lost(&self) -> Option<u64> {
+        let mut words = [0; 16];
+        let read = rustix::io::read(&self.event, &mut words).ok()?;
+        if read < 16 {
+            return None;
+        }
+        let (_, lost) = words.split_at(8);
+        Some(u64::from_ne_bytes(lost.try_into().ok()?))
+    }
+
+    /// Hands out every record that is in the ring now.
+    pub(super) fn drain(&mut self, mut each: impl FnMut(&[u8])) {
+        self.walk(|_, _, _| true, &mut each);
+    }
+
+    /// Hands out every record that is in the ring now but the samples of cgroups nobody wants, which are not even
+    /// copied. Returns how many samples there were in all.
+    pub(super) fn drain_samples(
+        &mut self,
+        wanted: impl Fn(CgroupId) -> bool,
+        mut each: impl FnMut(&[u8]),
+    ) -> u64 {
+        let mut samples = 0;
+        let check = |memory: &RingMemory, position: u64, kind_size: (u32, usize)| {
+            let (kind, size) = kind_size;
+            if kind != abi::PERF_RECORD_SAMPLE {
+                return true;
+            }
+            samples += 1;
+            let word = |offset: usize| {
+                let mut bytes = [0; 8];
+                memory.read(position + offset as u64, &mut bytes).then_some(u64::from_ne_bytes(bytes))
+            };
+            let cgroup = word(CHAIN_LEN_OFFSET).and_then(|len| cgroup_offset(size, len)).and_then(word);
+            cgroup.is_some_and(|id| wanted(CgroupId(id)))
+        };
+        self.walk(check, &mut each);
+        samples
+    }
+
+    fn walk(
+        &mut self,
+        mut wanted: impl FnMut(&RingMemory, u64, (u32, usize)) -> bool,
+        each: &mut impl FnMut(&[u8]),
+    ) {
+        let end = self.memory.head();
+        let mut position = self.memory.tail();
+        while position < end {
+            let mut head = [0; HEADER_BYTES];
+            if !self.memory.read(position, &mut head) {
+                break;
+            }
+            let (kind, _, size) = header(head);
+            // Only the kernel writes here, but a size that leads nowhere must not lead us astray: drop the rest.
+            if size < HEADER_BYTES || position + size as u64 > end {
+                break;
+            }
+            if wanted(&self.memory, position, (kind, size)) {
+                self.record.resize(size, 0);
+                if self.memory.read(position, &mut self.record) {
+                    each(&self.record);
+                }
+            }
+            position += size as u64;
+        }
+        self.memory.release(end);
+    }
+}
