@@ -12,12 +12,14 @@
 //! | [`runtime`] | who runs here: Docker, configured cgroup parents |
 //! | [`perf`] | perf events to records: samples with cgroup ids, side-band |
 //! | [`stack`] | addresses to frames: files, symbol tables, kallsyms |
+//! | [`attribution`] | cgroup id to container instance to function, late where it must be; pure |
 //! | [`store`] | the profiles directory: journal, folded tree |
 //! | [`fold`] | samples of a window to a profile |
 //! | [`query`] | questions over the store |
 //! | [`render`] | answers to tables, folded text, flame graphs |
 //! | [`cli`] | one file per command |
 
+pub mod attribution;
 pub mod cgroup;
 pub mod cli;
 pub mod fold;

@@ -1,0 +1,232 @@
+//! One life of one container: what is known of it, and what of that has been told.
+
+use super::claim::Claim;
+use super::{Moment, Settled};
+use crate::model::{CgroupId, CpuSource, Entry, Identity, InstanceInfo, InstanceNo, Timestamp};
+
+/// Whether it is a function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// Not known yet; samples wait.
+    Undecided,
+    /// Cannot be known now; samples go on unnamed.
+    Unknown,
+    /// Yes.
+    Function,
+    /// No.
+    Foreign,
+}
+
+impl Fate {
+    pub(super) fn is_wanted(self) -> bool {
+        self != Fate::Foreign
+    }
+}
+
+pub(super) struct Instance<S> {
+    no: InstanceNo,
+    pub(super) info: InstanceInfo,
+    pub(super) born_ns: u64,
+    pub(super) fate: Fate,
+    pub(super) buffer: Vec<S>,
+    pub(super) buffer_bytes: usize,
+    pub(super) dropped: u64,
+    pub(super) nested: Vec<CgroupId>,
+    pub(super) first_sample: Option<Timestamp>,
+    /// Whether the store knows of it.
+    declared: bool,
+    identity: Option<Identity>,
+    exec_at: Option<Timestamp>,
+    /// The last exec of a runtime, init or tini: the function's own if no other follows.
+    runtime_exec_at: Option<Timestamp>,
+    usage: Option<(Timestamp, u64, CpuSource)>,
+    usage_told: Option<(u64, CpuSource)>,
+    /// The kernel's word on its end, which is nearer than the runtime's.
+    ended_at: Option<Timestamp>,
+    exit: Option<(Option<i32>, bool)>,
+    pub(super) gone: bool,
+}
+
+/// How long to wait for a function's exec behind that of an init before the init is taken for the function.
+const EXEC_WAIT_US: i64 = 1_000_000;
+
+/// Whether a process named `comm` after its exec is the container's runtime or an init, not the function.
+///
+/// runc re-executes itself from a sealed copy, so its own name is a number, `exe`, or that of the memory file.
+pub fn is_runtime_command(comm: &str) -> bool {
+    const NAMES: [&str; 14] = [
+        "runc",
+        "crun",
+        "youki",
+        "runsc",
+        "exe",
+        "docker-init",
+        "tini",
+        "tini-static",
+        "dumb-init",
+        "catatonit",
+        "init",
+        "podman-init",
+        "conmon",
+        "pause",
+    ];
+    NAMES.contains(&comm)
+        || comm.starts_with("runc:[")
+        || comm.starts_with("memfd:")
+        || comm.starts_with("runc_clone")
+        || comm.starts_with("containerd-shi")
+        || (!comm.is_empty() && comm.bytes().all(|b| b.is_ascii_digit()))
+}
+
+impl<S> Instance<S> {
+    pub(super) fn new(no: InstanceNo, info: InstanceInfo, born_ns: u64) -> Instance<S> {
+        Instance {
+            no,
+            info,
+            born_ns,
+            fate: Fate::Undecided,
+            buffer: Vec::new(),
+            buffer_bytes: 0,
+            dropped: 0,
+            nested: Vec::new(),
+            first_sample: None,
+            declared: false,
+            identity: None,
+            exec_at: None,
+            runtime_exec_at: None,
+            usage: None,
+            usage_told: None,
+            ended_at: None,
+            exit: None,
+            gone: false,
+        }
+    }
+
+    /// Takes a decision, and lets go of the samples that waited for it.
+    pub(super) fn decide(&mut self, fate: Fate, claim: Option<&Claim>, at: Moment, out: &mut Settled<S>) {
+        let waiting = std::mem::take(&mut self.buffer);
+        self.buffer_bytes = 0;
+        let first_decision = self.identity.is_none();
+        self.fate = fate;
+        match fate {
+            Fate::Function | Fate::Unknown => {
+                self.declare(claim, &mut out.entries);
+                out.samples.extend(waiting.into_iter().map(|sample| (self.no, sample)));
+                if self.dropped > 0 {
+                    let count = std::mem::take(&mut self.dropped);
+                    out.entries.push(Entry::Dropped {
+                        no: self.no,
+                        at: at.wall,
+                        reason: "buffer".into(),
+                        count,
+                    });
+                }
+            }
+            // Nobody ever heard of it: nothing to take back.
+            Fate::Foreign if !self.declared => return,
+            Fate::Foreign | Fate::Undecided => self.declare(claim, &mut out.entries),
+        }
+        let identity = match (claim, fate) {
+            (Some(claim), _) => claim.identity.clone(),
+            (None, Fate::Foreign) => Identity::not_a_function("unclaimed"),
+            (None, _) => return,
+        };
+        if self.identity.as_ref() != Some(&identity) {
+            let from = if first_decision { self.info.started_at } else { at.wall };
+            out.entries.push(Entry::Identity { no: self.no, from, identity: identity.clone() });
+            self.identity = Some(identity);
+        }
+    }
+
+    /// Tells the store of it: once, and again when a runtime adds what it knows.
+    fn declare(&mut self, claim: Option<&Claim>, entries: &mut Vec<Entry>) {
+        let mut news = !self.declared;
+        if let Some(claim) = claim
+            && (self.info.runtime.as_deref() != Some(&claim.runtime) || self.info.image != claim.image)
+        {
+            self.info.runtime = Some(claim.runtime.clone());
+            self.info.image.clone_from(&claim.image);
+            news = true;
+        }
+        if !news {
+            return;
+        }
+        entries.push(Entry::Instance { no: self.no, info: self.info.clone() });
+        if !self.declared {
+            self.declared = true;
+            if let Some(at) = self.exec_at {
+                entries.push(Entry::Exec { no: self.no, at });
+            }
+            self.tell_end(entries);
+        }
+    }
+
+    pub(super) fn exec(&mut self, comm: &str, at: Timestamp, entries: &mut Vec<Entry>) {
+        if self.exec_at.is_some() {
+            return;
+        }
+        if is_runtime_command(comm) {
+            self.runtime_exec_at = Some(at);
+        } else {
+            self.set_exec(at, entries);
+        }
+    }
+
+    fn set_exec(&mut self, at: Timestamp, entries: &mut Vec<Entry>) {
+        self.exec_at = Some(at);
+        if self.declared {
+            entries.push(Entry::Exec { no: self.no, at });
+        }
+    }
+
+    /// Remembers a reading. One that is less sure never replaces a surer one of the same amount.
+    pub(super) fn usage(&mut self, at: Timestamp, cpu_us: u64, source: CpuSource) {
+        let better = self.usage.is_none_or(|(_, known, known_source)| {
+            cpu_us > known || (cpu_us == known && source < known_source)
+        });
+        if better {
+            self.usage = Some((at, cpu_us, source));
+        }
+    }
+
+    pub(super) fn exited(&mut self, code: Option<i32>, oom: bool, at: Timestamp, entries: &mut Vec<Entry>) {
+        self.ended_at.get_or_insert(at);
+        self.exit = Some((code, oom));
+        self.tell_end(entries);
+    }
+
+    pub(super) fn cgroup_gone(&mut self, ended: Timestamp, entries: &mut Vec<Entry>) {
+        self.gone = true;
+        self.ended_at = Some(ended);
+        self.tell_end(entries);
+        self.nested.shrink_to_fit();
+    }
+
+    fn tell_end(&self, entries: &mut Vec<Entry>) {
+        if let Some(at) = self.ended_at
+            && self.declared
+            && (self.gone || self.exit.is_some())
+        {
+            let (exit_code, oom) = self.exit.unwrap_or((None, false));
+            entries.push(Entry::Ended { no: self.no, at, exit_code, oom });
+        }
+    }
+
+    /// Tells what has changed, and settles what the exec was if no better one came.
+    pub(super) fn tick(&mut self, now: Moment, entries: &mut Vec<Entry>) {
+        if self.exec_at.is_none() && self.fate.is_wanted() {
+            let fallback = self.runtime_exec_at.or(self.first_sample);
+            let due = |at: &Timestamp| self.gone || now.wall.since_us(*at) >= EXEC_WAIT_US;
+            if let Some(at) = fallback.filter(due) {
+                self.set_exec(at, entries);
+            }
+        }
+        if let Some((at, cpu_us, source)) = self.usage
+            && self.declared
+            && self.usage_told != Some((cpu_us, source))
+        {
+            self.usage_told = Some((cpu_us, source));
+            entries.push(Entry::Usage { no: self.no, at, cpu_us, source });
+        }
+    }
+}

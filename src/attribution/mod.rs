@@ -1,0 +1,397 @@
+//! cgroup id to container instance to function, as time intervals, late where it must be.
+//!
+//! Samples and side-band come from the kernel, containers from their runtimes; neither knows the other, and either may
+//! come first. Here they meet. An instance begins as *undecided*: its samples wait in a bounded buffer. A runtime's
+//! claim makes it a function (the samples go on, the buffered ones too) or foreign (they are dropped). Unclaimed by
+//! every live runtime for ten seconds it is foreign. While a runtime is down nothing is decided: samples go on without
+//! an identity, which may follow, because *which* function it is is settled by intervals when the store is read.
+//!
+//! Pure: no I/O and no clock; the caller says what happened when. Samples are of the caller's type.
+
+mod claim;
+mod instance;
+
+use std::collections::{BTreeMap, HashMap};
+
+use claim::Runtimes;
+pub use claim::{Claim, RuntimeState};
+pub use instance::is_runtime_command;
+use instance::{Fate, Instance};
+
+use crate::model::{
+    CgroupId, ContainerId, CpuSource, Entry, InstanceInfo, InstanceKey, InstanceNo, Timestamp,
+};
+
+/// A moment on both clocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    /// Monotonic, in nanoseconds: for spans.
+    pub ns: u64,
+    /// Wall clock: for the record.
+    pub wall: Timestamp,
+}
+
+/// A cgroup that a runtime may claim as a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// The container's id, as its path tells it.
+    pub container: ContainerId,
+    /// The claim, where the path alone settles it.
+    pub claim: Option<Claim>,
+}
+
+/// Bounds of what waits for a name.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// How long an instance may stay undecided while every runtime answers.
+    pub undecided_ns: u64,
+    /// How many bytes of samples may wait in all.
+    pub buffer_bytes: usize,
+    /// How long an instance is remembered after its cgroup is gone.
+    pub dead_ns: u64,
+    /// How many dead instances are remembered at most.
+    pub dead_count: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            undecided_ns: 10_000_000_000,
+            buffer_bytes: 16 << 20,
+            dead_ns: 120_000_000_000,
+            dead_count: 8_192,
+        }
+    }
+}
+
+/// What is settled and goes on to the store.
+#[derive(Debug)]
+pub struct Settled<S> {
+    /// What to remember of instances, before the samples that need it.
+    pub entries: Vec<Entry>,
+    /// Samples with their instance.
+    pub samples: Vec<(InstanceNo, S)>,
+}
+
+/// The state of the join.
+pub struct Attribution<S> {
+    boot_id: String,
+    limits: Limits,
+    next_no: u32,
+    instances: HashMap<InstanceNo, Instance<S>>,
+    /// Every cgroup of an instance, nested ones too.
+    by_cgroup: HashMap<CgroupId, InstanceNo>,
+    /// The instance's own cgroup by its path, while it exists.
+    by_path: BTreeMap<String, InstanceNo>,
+    /// The latest instance of a container: a restarted one has several in its life.
+    by_container: HashMap<ContainerId, InstanceNo>,
+    claims: HashMap<ContainerId, Claim>,
+    runtimes: Runtimes,
+    buffered_bytes: usize,
+    /// Instances whose cgroup is gone, in that order.
+    dead: std::collections::VecDeque<(u64, InstanceNo)>,
+    live_wanted: usize,
+    out: Settled<S>,
+}
+
+impl<S> Attribution<S> {
+    /// A join with nothing known, on the host that booted as `boot_id`; `runtimes` are those that may claim.
+    pub fn new(boot_id: &str, runtimes: &[&'static str], limits: Limits, now: Moment) -> Attribution<S> {
+        Attribution {
+            boot_id: boot_id.into(),
+            limits,
+            next_no: 0,
+            instances: HashMap::new(),
+            by_cgroup: HashMap::new(),
+            by_path: BTreeMap::new(),
+            by_container: HashMap::new(),
+            claims: HashMap::new(),
+            runtimes: Runtimes::new(runtimes, now.ns),
+            buffered_bytes: 0,
+            dead: std::collections::VecDeque::new(),
+            live_wanted: 0,
+            out: Settled { entries: Vec::new(), samples: Vec::new() },
+        }
+    }
+
+    /// A cgroup exists: made just now (`from_birth`), or found there. Returns the instance it begins, if it begins one.
+    ///
+    /// A cgroup below an instance's own belongs to that instance, unless it is itself a container that a runtime has
+    /// claimed.
+    pub fn cgroup_seen(
+        &mut self,
+        id: CgroupId,
+        path: &str,
+        candidate: Option<Candidate>,
+        at: Moment,
+        from_birth: bool,
+    ) -> Option<InstanceNo> {
+        if self.by_cgroup.contains_key(&id) {
+            return None;
+        }
+        let ancestor = self.ancestor(path);
+        let claimed =
+            candidate.as_ref().is_some_and(|c| c.claim.is_some() || self.claims.contains_key(&c.container));
+        match (candidate, ancestor) {
+            (candidate, Some(no)) if candidate.is_none() || !claimed => {
+                self.by_cgroup.insert(id, no);
+                if let Some(instance) = self.instances.get_mut(&no) {
+                    instance.nested.push(id);
+                }
+                None
+            }
+            (Some(candidate), _) => Some(self.begin(id, path, candidate, at, from_birth)),
+            (None, _) => None,
+        }
+    }
+
+    /// A runtime says what a container is; again when it knows better.
+    pub fn claim(&mut self, claim: Claim, at: Moment) {
+        let container = claim.container.clone();
+        self.claims.insert(container.clone(), claim);
+        if let Some(&no) = self.by_container.get(&container) {
+            self.settle(no, at);
+        }
+    }
+
+    /// A runtime answers or does not.
+    pub fn runtime(&mut self, runtime: &'static str, state: RuntimeState, at: Moment) {
+        self.runtimes.set(runtime, state, at.ns);
+    }
+
+    /// A container's first process ended, as its runtime tells.
+    pub fn exited(&mut self, container: &ContainerId, exit_code: Option<i32>, oom: bool, at: Timestamp) {
+        if let Some(instance) = self.by_container.get(container).and_then(|no| self.instances.get_mut(no)) {
+            instance.exited(exit_code, oom, at, &mut self.out.entries);
+        }
+    }
+
+    /// The runtime has forgotten the container: its claim goes with its last instance.
+    pub fn forgotten(&mut self, container: &ContainerId) {
+        if !self.by_container.contains_key(container) {
+            self.claims.remove(container);
+        } else if let Some(claim) = self.claims.get_mut(container) {
+            claim.forgotten = true;
+        }
+    }
+
+    /// A process of the instance called `execve` and is now named `comm`.
+    pub fn exec(&mut self, no: InstanceNo, comm: &str, at: Timestamp) {
+        if let Some(instance) = self.instances.get_mut(&no) {
+            instance.exec(comm, at, &mut self.out.entries);
+        }
+    }
+
+    /// The instance's CPU account was read.
+    pub fn usage(&mut self, no: InstanceNo, at: Timestamp, cpu_us: u64, source: CpuSource) {
+        if let Some(instance) = self.instances.get_mut(&no) {
+            instance.usage(at, cpu_us, source);
+        }
+    }
+
+    /// The instance's own cgroup is gone; its last process ended at `ended`.
+    pub fn cgroup_gone(&mut self, no: InstanceNo, ended: Timestamp, at: Moment) {
+        let Some(instance) = self.instances.get_mut(&no) else { return };
+        if instance.gone {
+            return;
+        }
+        instance.cgroup_gone(ended, &mut self.out.entries);
+        if instance.fate.is_wanted() {
+            self.live_wanted = self.live_wanted.saturating_sub(1);
+        }
+        if self.by_path.get(&instance.info.cgroup_path) == Some(&no) {
+            self.by_path.remove(&instance.info.cgroup_path);
+        }
+        self.dead.push_back((at.ns, no));
+    }
+
+    /// A sample of `cgroup`, taking some `bytes` of memory while it waits. False if nobody wants it.
+    pub fn offer(&mut self, cgroup: CgroupId, at: Timestamp, bytes: usize, sample: S) -> bool {
+        let Some(&no) = self.by_cgroup.get(&cgroup) else { return false };
+        let Some(instance) = self.instances.get_mut(&no) else { return false };
+        instance.first_sample.get_or_insert(at);
+        match instance.fate {
+            Fate::Function | Fate::Unknown => self.out.samples.push((no, sample)),
+            Fate::Undecided if self.buffered_bytes + bytes <= self.limits.buffer_bytes => {
+                self.buffered_bytes += bytes;
+                instance.buffer.push(sample);
+                instance.buffer_bytes += bytes;
+            }
+            Fate::Undecided => instance.dropped += 1,
+            Fate::Foreign => return false,
+        }
+        true
+    }
+
+    /// Whether samples of `cgroup` are wanted, by an instance that is or may be a function.
+    pub fn wants(&self, cgroup: CgroupId) -> bool {
+        self.instance_of(cgroup).and_then(|no| self.instances.get(&no)).is_some_and(|i| i.fate.is_wanted())
+    }
+
+    /// Whether anything lives that is or may be a function: then the host must be sampled.
+    pub fn should_sample(&self) -> bool {
+        self.live_wanted > 0
+    }
+
+    /// The instance that `cgroup` belongs to.
+    pub fn instance_of(&self, cgroup: CgroupId) -> Option<InstanceNo> {
+        self.by_cgroup.get(&cgroup).copied()
+    }
+
+    /// The instance that the cgroup at `path` is, or lies in.
+    pub fn instance_at(&self, path: &str) -> Option<InstanceNo> {
+        self.by_path.get(path).copied().or_else(|| self.ancestor(path))
+    }
+
+    /// Whether the instance is or may be a function.
+    pub fn is_wanted(&self, no: InstanceNo) -> bool {
+        self.instances.get(&no).is_some_and(|i| i.fate.is_wanted())
+    }
+
+    /// Whether the container has an instance that lives.
+    pub fn has_instance(&self, container: &ContainerId) -> bool {
+        self.by_container.get(container).and_then(|no| self.instances.get(no)).is_some_and(|i| !i.gone)
+    }
+
+    /// Lets time pass: decides what has waited long enough, tells readings that changed, forgets the dead. Returns
+    /// instances that are foreign from now on or forgotten: nothing of them needs watching any more.
+    pub fn tick(&mut self, now: Moment) -> Vec<InstanceNo> {
+        let all_up_for = self.runtimes.all_up_for(now.ns);
+        let (mut settled, mut released) = (Vec::new(), Vec::new());
+        for (no, instance) in &self.instances {
+            let waited = now.ns.saturating_sub(instance.born_ns);
+            let decided = match (instance.fate, all_up_for) {
+                (Fate::Undecided, None) => Some(Fate::Unknown),
+                (Fate::Undecided, Some(up)) if waited.min(up) >= self.limits.undecided_ns => {
+                    Some(Fate::Foreign)
+                }
+                // What ended while nobody could tell stays unknown; what lives and is nobody's is not ours.
+                (Fate::Unknown, Some(up)) if up >= self.limits.undecided_ns && !instance.gone => {
+                    Some(Fate::Foreign)
+                }
+                _ => None,
+            };
+            settled.extend(decided.map(|fate| (*no, fate)));
+        }
+        for (no, fate) in settled {
+            self.decide(no, fate, None, now);
+            if fate == Fate::Foreign {
+                released.push(no);
+            }
+        }
+        for instance in self.instances.values_mut() {
+            instance.tick(now, &mut self.out.entries);
+        }
+        while let Some((gone_ns, no)) = self.dead.front().copied() {
+            let foreign = self.instances.get(&no).is_none_or(|i| i.fate == Fate::Foreign);
+            let old = now.ns.saturating_sub(gone_ns) >= self.limits.dead_ns;
+            if !(foreign || old || self.dead.len() > self.limits.dead_count) {
+                break;
+            }
+            self.dead.pop_front();
+            self.forget(no);
+            released.push(no);
+        }
+        released
+    }
+
+    /// What is settled since the last call.
+    pub fn take(&mut self) -> Settled<S> {
+        std::mem::replace(&mut self.out, Settled { entries: Vec::new(), samples: Vec::new() })
+    }
+
+    /// How many instances are known, dead ones too.
+    pub fn len(&self) -> usize {
+        self.instances.len()
+    }
+
+    /// Whether none is known.
+    pub fn is_empty(&self) -> bool {
+        self.instances.is_empty()
+    }
+
+    fn ancestor(&self, path: &str) -> Option<InstanceNo> {
+        let mut end = path.len();
+        while let Some(slash) = path.get(..end)?.rfind('/') {
+            end = slash;
+            if let Some(no) = self.by_path.get(path.get(..end)?) {
+                return Some(*no);
+            }
+        }
+        None
+    }
+
+    fn begin(
+        &mut self,
+        id: CgroupId,
+        path: &str,
+        candidate: Candidate,
+        at: Moment,
+        from_birth: bool,
+    ) -> InstanceNo {
+        let no = InstanceNo(self.next_no);
+        self.next_no += 1;
+        let Candidate { container, claim } = candidate;
+        let info = InstanceInfo {
+            key: InstanceKey::new(&container.0, &self.boot_id, id),
+            runtime: None,
+            container_id: container.0.to_string(),
+            cgroup_path: path.into(),
+            cgroup_id: id,
+            image: None,
+            started_at: at.wall,
+            from_birth,
+        };
+        self.instances.insert(no, Instance::new(no, info, at.ns));
+        self.live_wanted += 1;
+        self.by_cgroup.insert(id, no);
+        self.by_path.insert(path.into(), no);
+        self.by_container.insert(container.clone(), no);
+        if let Some(claim) = claim {
+            self.claims.insert(container, claim);
+        }
+        self.settle(no, at);
+        no
+    }
+
+    /// Applies the claim on an instance's container, if there is one.
+    fn settle(&mut self, no: InstanceNo, at: Moment) {
+        let Some(instance) = self.instances.get(&no) else { return };
+        let container = ContainerId(instance.info.container_id.as_str().into());
+        let Some(claim) = self.claims.get(&container).cloned() else { return };
+        let fate = if claim.identity.function_container { Fate::Function } else { Fate::Foreign };
+        self.decide(no, fate, Some(&claim), at);
+    }
+
+    fn decide(&mut self, no: InstanceNo, fate: Fate, claim: Option<&Claim>, at: Moment) {
+        let Some(instance) = self.instances.get_mut(&no) else { return };
+        let was_wanted = instance.fate.is_wanted();
+        self.buffered_bytes = self.buffered_bytes.saturating_sub(instance.buffer_bytes);
+        instance.decide(fate, claim, at, &mut self.out);
+        if !instance.gone {
+            match (was_wanted, fate.is_wanted()) {
+                (true, false) => self.live_wanted = self.live_wanted.saturating_sub(1),
+                (false, true) => self.live_wanted += 1,
+                _ => {}
+            }
+        }
+    }
+
+    fn forget(&mut self, no: InstanceNo) {
+        let Some(instance) = self.instances.remove(&no) else { return };
+        self.buffered_bytes = self.buffered_bytes.saturating_sub(instance.buffer_bytes);
+        for id in instance.nested.iter().chain([&instance.info.cgroup_id]) {
+            self.by_cgroup.remove(id);
+        }
+        let container = ContainerId(instance.info.container_id.as_str().into());
+        if self.by_container.get(&container) == Some(&no) {
+            self.by_container.remove(&container);
+            if self.claims.get(&container).is_some_and(|claim| claim.forgotten) {
+                self.claims.remove(&container);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

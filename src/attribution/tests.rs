@@ -1,0 +1,252 @@
+//! The join, told as stories: who comes first, and what the store hears.
+
+use super::*;
+use crate::model::{Confidence, Identity};
+use proptest::prelude::*;
+
+const SECOND: u64 = 1_000_000_000;
+
+fn at(ns: u64) -> Moment {
+    Moment { ns, wall: Timestamp(i64::try_from(ns / 1000).unwrap()) }
+}
+
+fn identity(function: &str) -> Identity {
+    Identity {
+        function_container: true,
+        platform: Some("custom".into()),
+        namespace: None,
+        function: Some(function.into()),
+        revision: None,
+        instance_name: None,
+        confidence: Confidence::Exact,
+        rule: "test".into(),
+    }
+}
+
+fn claim(container: &str, identity: Identity) -> Claim {
+    let container = ContainerId(container.into());
+    Claim { container, runtime: "docker".into(), image: Some("img".into()), identity, forgotten: false }
+}
+
+fn candidate(container: &str) -> Option<Candidate> {
+    Some(Candidate { container: ContainerId(container.into()), claim: None })
+}
+
+fn join() -> Attribution<u32> {
+    let mut join = Attribution::new("b00t1d00", &["docker"], Limits::default(), at(0));
+    join.runtime("docker", RuntimeState::Up, at(0));
+    join
+}
+
+fn functions(entries: &[Entry]) -> Vec<(u32, bool)> {
+    entries
+        .iter()
+        .filter_map(|e| match e {
+            Entry::Identity { no, identity, .. } => Some((no.0, identity.function_container)),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn a_name_that_comes_late_takes_the_waiting_samples_along() {
+    let mut join = join();
+    let no = join.cgroup_seen(CgroupId(1), "/docker/a", candidate("a"), at(1), true).unwrap();
+    assert!(join.should_sample() && join.wants(CgroupId(1)));
+    assert!(join.offer(CgroupId(1), Timestamp(5), 100, 7));
+    assert!(join.take().samples.is_empty());
+    join.claim(claim("a", identity("f")), at(2 * SECOND));
+    let out = join.take();
+    assert_eq!(out.samples, [(no, 7)]);
+    assert!(matches!(out.entries[0], Entry::Instance { .. }), "{:?}", out.entries);
+    let begins_with_the_instance =
+        matches!(&out.entries[1], Entry::Identity { from, .. } if *from == at(1).wall);
+    assert!(begins_with_the_instance, "{:?}", out.entries);
+}
+
+#[test]
+fn a_claim_from_before_the_cgroup_needs_no_buffer() {
+    let mut join = join();
+    join.claim(claim("a", identity("f")), at(0));
+    let no = join.cgroup_seen(CgroupId(1), "/docker/a", candidate("a"), at(1), true).unwrap();
+    join.offer(CgroupId(1), Timestamp(5), 100, 7);
+    assert_eq!(join.take().samples, [(no, 7)]);
+}
+
+#[test]
+fn what_no_live_runtime_claims_is_foreign_after_ten_seconds() {
+    let mut join = join();
+    join.cgroup_seen(CgroupId(1), "/docker/a", candidate("a"), at(1), true);
+    join.offer(CgroupId(1), Timestamp(5), 100, 7);
+    join.tick(at(9 * SECOND));
+    assert!(join.should_sample());
+    join.tick(at(11 * SECOND));
+    assert!(!join.should_sample() && !join.wants(CgroupId(1)));
+    let out = join.take();
+    assert!(out.samples.is_empty() && out.entries.is_empty(), "{out:?}");
+}
+
+#[test]
+fn while_the_runtime_is_down_samples_go_on_unnamed_and_are_named_when_it_answers() {
+    let mut join = join();
+    join.runtime("docker", RuntimeState::Down, at(1));
+    let no = join.cgroup_seen(CgroupId(1), "/docker/a", candidate("a"), at(2), true).unwrap();
+    join.offer(CgroupId(1), Timestamp(5), 100, 7);
+    join.tick(at(3));
+    let out = join.take();
+    assert_eq!(out.samples, [(no, 7)]);
+    assert_eq!(functions(&out.entries), []);
+    join.tick(at(60 * SECOND));
+    assert!(join.should_sample(), "nothing is decided while it is down");
+    join.runtime("docker", RuntimeState::Up, at(61 * SECOND));
+    join.claim(claim("a", identity("f")), at(61 * SECOND));
+    assert_eq!(functions(&join.take().entries), [(no.0, true)]);
+}
+
+#[test]
+fn what_was_told_unnamed_and_is_no_function_is_taken_back() {
+    let mut join = join();
+    join.runtime("docker", RuntimeState::Down, at(1));
+    let no = join.cgroup_seen(CgroupId(1), "/docker/a", candidate("a"), at(2), true).unwrap();
+    join.tick(at(3));
+    join.runtime("docker", RuntimeState::Up, at(4));
+    join.claim(claim("a", Identity::not_a_function("r")), at(5));
+    assert_eq!(functions(&join.take().entries), [(no.0, false)]);
+    assert!(!join.should_sample());
+}
+
+#[test]
+fn nested_cgroups_belong_to_the_container_above_them() {
+    let mut join = join();
+    let no = join.cgroup_seen(CgroupId(1), "/docker/a", candidate("a"), at(1), true).unwrap();
+    assert_eq!(join.cgroup_seen(CgroupId(2), "/docker/a/init", None, at(2), true), None);
+    assert_eq!(join.cgroup_seen(CgroupId(3), "/docker/a/docker/b", candidate("b"), at(2), true), None);
+    assert_eq!(join.cgroup_seen(CgroupId(4), "/docker/ab", None, at(2), true), None);
+    for (id, expected) in [(2, Some(no)), (3, Some(no)), (4, None)] {
+        assert_eq!(join.instance_of(CgroupId(id)), expected, "{id}");
+    }
+    join.claim(claim("c", identity("inner")), at(3));
+    let inner = join.cgroup_seen(CgroupId(5), "/docker/a/docker/c", candidate("c"), at(4), true);
+    assert!(inner.is_some_and(|inner| inner != no), "a claimed container is its own");
+}
+
+#[test]
+fn the_buffer_is_bounded_and_says_what_it_dropped() {
+    let limits = Limits { buffer_bytes: 250, ..Limits::default() };
+    let mut join = Attribution::new("b", &["docker"], limits, at(0));
+    join.runtime("docker", RuntimeState::Up, at(0));
+    join.cgroup_seen(CgroupId(1), "/docker/a", candidate("a"), at(1), true);
+    (0..5).for_each(|n| assert!(join.offer(CgroupId(1), Timestamp(5), 100, n)));
+    join.claim(claim("a", identity("f")), at(2));
+    let out = join.take();
+    assert_eq!(out.samples.len(), 2);
+    assert!(out.entries.iter().any(|e| matches!(e, Entry::Dropped { count: 3, .. })), "{:?}", out.entries);
+}
+
+#[test]
+fn the_functions_exec_is_the_first_that_is_no_runtime() {
+    for (execs, expected) in [
+        (vec![("runc:[2:INIT]", 1), ("docker-init", 2), ("app", 3), ("child", 4)], 3),
+        (vec![("6", 1), ("node", 2)], 2),
+        (vec![("runc", 1), ("tini", 2)], 2),
+    ] {
+        let mut join = join();
+        join.claim(claim("a", identity("f")), at(0));
+        let no = join.cgroup_seen(CgroupId(1), "/docker/a", candidate("a"), at(0), true).unwrap();
+        execs.iter().for_each(|(comm, time)| join.exec(no, comm, Timestamp(*time)));
+        join.cgroup_gone(no, Timestamp(9), at(9000));
+        join.tick(at(10_000));
+        let told: Vec<i64> = join
+            .take()
+            .entries
+            .iter()
+            .filter_map(|e| if let Entry::Exec { at, .. } = e { Some(at.0) } else { None })
+            .collect();
+        assert_eq!(told, [expected], "{execs:?}");
+    }
+}
+
+#[test]
+fn a_reading_is_told_once_and_a_surer_one_again() {
+    let mut join = join();
+    join.claim(claim("a", identity("f")), at(0));
+    let no = join.cgroup_seen(CgroupId(1), "/docker/a", candidate("a"), at(0), true).unwrap();
+    let readings =
+        [(5, CpuSource::Running), (5, CpuSource::Running), (7, CpuSource::Exit), (7, CpuSource::Final)];
+    let mut told = Vec::new();
+    for (cpu_us, source) in readings {
+        join.usage(no, Timestamp(1), cpu_us, source);
+        join.tick(at(1));
+        told.extend(join.take().entries.into_iter().filter_map(|e| match e {
+            Entry::Usage { cpu_us, source, .. } => Some((cpu_us, source)),
+            _ => None,
+        }));
+    }
+    assert_eq!(told, [(5, CpuSource::Running), (7, CpuSource::Exit), (7, CpuSource::Final)]);
+}
+
+#[test]
+fn the_dead_are_remembered_for_a_while_and_then_forgotten() {
+    let mut join = join();
+    for n in 0..100 {
+        let name = format!("c{n}");
+        join.claim(claim(&name, identity("f")), at(n));
+        let no =
+            join.cgroup_seen(CgroupId(n), &format!("/docker/{name}"), candidate(&name), at(n), true).unwrap();
+        join.cgroup_gone(no, Timestamp(1), at(n));
+        join.forgotten(&ContainerId(name.into()));
+    }
+    assert!(!join.should_sample());
+    join.tick(at(100 * SECOND));
+    assert_eq!(join.len(), 100);
+    join.exited(&ContainerId("c5".into()), Some(3), false, Timestamp(2));
+    assert!(join.take().entries.iter().any(|e| matches!(e, Entry::Ended { exit_code: Some(3), .. })));
+    join.tick(at(121 * SECOND));
+    assert!(
+        join.is_empty()
+            && join.claims.is_empty()
+            && join.by_cgroup.is_empty()
+            && join.by_container.is_empty()
+    );
+}
+
+#[test]
+fn a_restarted_container_is_a_new_instance() {
+    let mut join = join();
+    join.claim(claim("a", identity("f")), at(0));
+    let first = join.cgroup_seen(CgroupId(1), "/docker/a", candidate("a"), at(1), true).unwrap();
+    join.cgroup_gone(first, Timestamp(1), at(2));
+    let second = join.cgroup_seen(CgroupId(2), "/docker/a", candidate("a"), at(3), true).unwrap();
+    assert_ne!(first, second);
+    assert_eq!(join.instance_at("/docker/a"), Some(second));
+}
+
+proptest! {
+    /// Whatever happens in whatever order: a sample is settled, buffered, dropped and counted, or refused, and the
+    /// books of live instances and buffered bytes stay right.
+    #[test]
+    fn the_books_balance(steps in proptest::collection::vec((0u8..9, 0u64..6, 0u64..40), 0..120)) {
+        let mut join = join();
+        let mut now = 0;
+        for (what, which, wait) in steps {
+            now += wait * SECOND / 4;
+            let name = format!("c{which}");
+            let container = ContainerId(name.as_str().into());
+            match what {
+                0 => { join.cgroup_seen(CgroupId(which), &format!("/docker/{name}"), candidate(&name), at(now), true); }
+                1 => join.claim(claim(&name, identity("f")), at(now)),
+                2 => join.claim(claim(&name, Identity::not_a_function("r")), at(now)),
+                3 => { join.offer(CgroupId(which), Timestamp(1), 10, 1); }
+                4 => if let Some(no) = join.instance_of(CgroupId(which)) { join.cgroup_gone(no, Timestamp(1), at(now)) },
+                5 => join.runtime("docker", RuntimeState::Down, at(now)),
+                6 => join.runtime("docker", RuntimeState::Up, at(now)),
+                7 => join.forgotten(&container),
+                _ => { join.tick(at(now)); }
+            }
+            let buffered: usize = join.instances.values().map(|i| i.buffer_bytes).sum();
+            prop_assert_eq!(buffered, join.buffered_bytes);
+            let live = join.instances.values().filter(|i| !i.gone && i.fate.is_wanted()).count();
+            prop_assert_eq!(live, join.live_wanted);
+        }
+    }
+}
