@@ -1,0 +1,253 @@
+//! Opening what processes map, at once, because a container of 30 ms takes its files with it.
+//!
+//! A file is known by inode, size, times and build id, never by device (each container's overlay has its own). The
+//! same file is opened once for all processes. Open files are bounded; one that has to go before its symbols were
+//! needed is counted and stays without names.
+
+use std::collections::{HashMap, VecDeque};
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, Stat};
+
+use super::file::MappedFile;
+use super::process::{Mapped, Mapping};
+use crate::model::{BuildId, Pid};
+
+/// Most files that are kept, open or already read.
+const MAX_FILES: usize = 512;
+/// Most bytes of a `/proc/PID/maps` that are read, a matter of tens of thousands of mappings.
+const MAX_MAPS_BYTES: u64 = 4 << 20;
+
+/// Files that are or were mapped.
+#[derive(Debug, Default)]
+pub struct Files {
+    known: HashMap<FileKey, Arc<MappedFile>>,
+    /// In order of first sight: what goes first when there are too many.
+    order: VecDeque<FileKey>,
+    next_id: u64,
+    stats: OpenStats,
+}
+
+/// How opening went.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct OpenStats {
+    /// Files opened.
+    pub opened: u64,
+    /// Mappings of a file that was known already.
+    pub known: u64,
+    /// Files that were gone, or refused, before they could be opened.
+    pub failed: u64,
+    /// Files let go of for others while their symbols had not been read.
+    pub evicted: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct FileKey {
+    inode: u64,
+    size: i64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+    build_id: Option<BuildId>,
+}
+
+impl Files {
+    /// What process `pid` has mapped at `start..end` from `path`, which is as the kernel told it.
+    pub fn mapped(
+        &mut self,
+        pid: Pid,
+        start: u64,
+        end: u64,
+        path: &str,
+        build_id: Option<BuildId>,
+    ) -> Mapped {
+        if path == "[vdso]" {
+            return Mapped::Vdso;
+        }
+        if !path.starts_with('/') || path.starts_with("//anon") || path == "/dev/zero (deleted)" {
+            return Mapped::Anonymous;
+        }
+        let handle = open_mapping(pid, start, end, path);
+        let Some((handle, key)) = handle.and_then(|fd| regular(fd, build_id)) else {
+            self.stats.failed += 1;
+            return Mapped::File(self.make(path, build_id, None));
+        };
+        if let Some(file) = self.known.get(&key) {
+            self.stats.known += 1;
+            return Mapped::File(file.clone());
+        }
+        let Some(fd) = for_reading(&handle) else {
+            self.stats.failed += 1;
+            return Mapped::File(self.make(path, build_id, None));
+        };
+        self.stats.opened += 1;
+        let file = self.make(path, build_id, Some(fd));
+        self.known.insert(key.clone(), file.clone());
+        self.order.push_back(key);
+        while self.order.len() > MAX_FILES {
+            self.let_go();
+        }
+        Mapped::File(file)
+    }
+
+    /// The executable mappings of a process that was not watched from its start.
+    ///
+    /// # Errors
+    /// The process is gone or may not be looked at.
+    pub fn mappings_of(&mut self, pid: Pid) -> std::io::Result<Vec<Mapping>> {
+        let mut text = Vec::new();
+        std::fs::File::open(format!("/proc/{pid}/maps"))?.take(MAX_MAPS_BYTES).read_to_end(&mut text)?;
+        let text = String::from_utf8_lossy(&text);
+        let lines = text.lines().filter_map(parse_maps_line);
+        Ok(lines
+            .map(|line| Mapping {
+                start: line.start,
+                end: line.end,
+                file_offset: line.file_offset,
+                what: self.mapped(pid, line.start, line.end, line.path, None),
+            })
+            .collect())
+    }
+
+    /// How opening went so far.
+    pub fn stats(&self) -> OpenStats {
+        self.stats
+    }
+
+    fn make(&mut self, path: &str, build_id: Option<BuildId>, fd: Option<OwnedFd>) -> Arc<MappedFile> {
+        self.next_id += 1;
+        Arc::new(MappedFile::new(self.next_id, file_name(path).into(), build_id, fd))
+    }
+
+    fn let_go(&mut self) {
+        if let Some(file) = self.order.pop_front().and_then(|key| self.known.remove(&key))
+            && file.take_fd().is_some()
+        {
+            self.stats.evicted += 1;
+        }
+    }
+}
+
+/// A line of `/proc/PID/maps` that is executable.
+#[derive(Debug, PartialEq, Eq)]
+struct MapsLine<'a> {
+    start: u64,
+    end: u64,
+    file_offset: u64,
+    path: &'a str,
+}
+
+fn parse_maps_line(line: &str) -> Option<MapsLine<'_>> {
+    let mut fields = line.splitn(6, ' ');
+    let (start, end) = fields.next()?.split_once('-')?;
+    let permissions = fields.next()?;
+    let file_offset = fields.next()?;
+    let (_device, _inode) = (fields.next()?, fields.next()?);
+    let path = fields.next().unwrap_or_default().trim_start();
+    let hex = |text| u64::from_str_radix(text, 16).ok();
+    permissions.contains('x').then_some(())?;
+    Some(MapsLine { start: hex(start)?, end: hex(end)?, file_offset: hex(file_offset)?, path })
+}
+
+/// The name in a path, as people know the file.
+fn file_name(path: &str) -> &str {
+    let path = path.strip_suffix(" (deleted)").unwrap_or(path);
+    path.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or(path)
+}
+
+/// A handle on the very file that is mapped, whatever its path leads to now; else on what its path leads to inside the
+/// process's root, never out of it. Not open for reading yet: it may be a device or a pipe.
+fn open_mapping(pid: Pid, start: u64, end: u64, path: &str) -> Option<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let link = format!("/proc/{pid}/map_files/{start:x}-{end:x}");
+    rustix::fs::open(&link, flags, Mode::empty()).ok().or_else(|| {
+        let root = rustix::fs::open(format!("/proc/{pid}/root"), flags, Mode::empty()).ok()?;
+        let inside = Path::new(path.strip_suffix(" (deleted)").unwrap_or(path));
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        rustix::fs::openat2(&root, inside, flags, Mode::empty(), resolve).ok()
+    })
+}
+
+fn regular(handle: OwnedFd, build_id: Option<BuildId>) -> Option<(OwnedFd, FileKey)> {
+    let stat = rustix::fs::fstat(&handle).ok()?;
+    (FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile).then(|| (handle, key(&stat, build_id)))
+}
+
+#[allow(clippy::unnecessary_cast, reason = "the widths of stat's fields differ between architectures")]
+fn key(stat: &Stat, build_id: Option<BuildId>) -> FileKey {
+    FileKey {
+        inode: stat.st_ino as u64,
+        size: stat.st_size as i64,
+        modified: (stat.st_mtime as i64, stat.st_mtime_nsec as i64),
+        changed: (stat.st_ctime as i64, stat.st_ctime_nsec as i64),
+        build_id,
+    }
+}
+
+/// Opens what a handle stands for. Only for regular files: nothing waits, nothing rewinds.
+fn for_reading(handle: &OwnedFd) -> Option<OwnedFd> {
+    use std::os::fd::AsRawFd;
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
+    rustix::fs::openat(CWD, format!("/proc/self/fd/{}", handle.as_raw_fd()), flags, Mode::empty()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn our_own_program_is_found_and_opened_once() {
+        let mut files = Files::default();
+        let own = Pid(std::process::id());
+        let name = std::env::current_exe().unwrap().file_name().unwrap().to_str().unwrap().to_string();
+        let find = |mappings: Vec<Mapping>| {
+            mappings.into_iter().find_map(|m| match m.what {
+                Mapped::File(file) if file.name == name => Some(file),
+                _ => None,
+            })
+        };
+        let first = find(files.mappings_of(own).unwrap()).expect("our program is mapped");
+        let second = find(files.mappings_of(own).unwrap()).expect("our program is mapped");
+        assert_eq!(first.id, second.id);
+        assert!(first.take_fd().is_some());
+        assert_eq!(files.stats().failed, 0);
+    }
+
+    #[test]
+    fn a_process_that_is_gone_leaves_a_file_without_content() {
+        let mut files = Files::default();
+        let Mapped::File(file) = files.mapped(Pid(u32::MAX), 0, 4096, "/bin/gone (deleted)", None) else {
+            panic!("a path is a file")
+        };
+        assert_eq!((file.name.as_str(), file.take_fd().is_none()), ("gone", true));
+        assert_eq!(files.stats().failed, 1);
+    }
+
+    #[test]
+    fn lines_of_maps_are_read() {
+        for (line, expected) in [
+            (
+                "00400000-00452000 r-xp 00001000 08:02 173521      /usr/bin/my prog",
+                Some((0x1000, "/usr/bin/my prog")),
+            ),
+            ("7fff0000-7fff1000 r-xp 00000000 00:00 0                          [vdso]", Some((0, "[vdso]"))),
+            ("7f0000-7f1000 r-xp 00000000 00:00 0 ", Some((0, ""))),
+            ("00400000-00452000 r--p 00000000 08:02 173521 /usr/bin/x", None),
+            ("x-y r-xp 0 0 0", None),
+            ("", None),
+        ] {
+            assert_eq!(parse_maps_line(line).map(|l| (l.file_offset, l.path)), expected, "{line}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_line_is_survived(line in ".{0,80}") {
+            let _ = parse_maps_line(&line);
+            let _ = file_name(&line);
+        }
+    }
+}

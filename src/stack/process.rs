@@ -1,0 +1,291 @@
+//! What a process has mapped, so that an address of it becomes a place in a file.
+//!
+//! Fed in order of time: what is known is what was true at the time of the next sample. Bounded, because mappings and
+//! processes are in tenants' hands; what does not fit is unknown, not wrong.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use super::file::{MappedFile, Place};
+use crate::model::Pid;
+
+/// Most executable mappings kept of a process, and of all together (a shared table counts once a process).
+const MAX_MAPPINGS: usize = 4_096;
+const MAX_PROCESSES: usize = 65_536;
+/// Most named threads kept of a process.
+const MAX_THREADS: usize = 512;
+/// How long a process is known after its end: samples are at most a second late.
+const DEAD_NS: u64 = 3_000_000_000;
+
+/// An executable mapping.
+#[derive(Debug, Clone)]
+pub struct Mapping {
+    /// First address.
+    pub start: u64,
+    /// First address behind it.
+    pub end: u64,
+    /// Offset in the file in bytes.
+    pub file_offset: u64,
+    /// What is mapped.
+    pub what: Mapped,
+}
+
+/// What lies in a mapping.
+#[derive(Debug, Clone)]
+pub enum Mapped {
+    /// A file.
+    File(Arc<MappedFile>),
+    /// The kernel's vdso.
+    Vdso,
+    /// Memory of no file.
+    Anonymous,
+}
+
+/// Processes by id.
+#[derive(Debug, Default)]
+pub struct Processes {
+    by_pid: HashMap<Pid, Process>,
+    /// Ended processes, and the birth count of the one that ended: a reused id is not it.
+    dead: VecDeque<(u64, Pid, u64)>,
+    births: u64,
+}
+
+#[derive(Debug, Clone)]
+struct Process {
+    birth: u64,
+    comm: Arc<str>,
+    threads: HashMap<Pid, Arc<str>>,
+    /// Sorted by start, without overlaps. Shared with the parent until one of them changes it.
+    mappings: Arc<Vec<Mapping>>,
+}
+
+impl Processes {
+    /// Whether the process is known.
+    pub fn knows(&self, pid: Pid) -> bool {
+        self.by_pid.contains_key(&pid)
+    }
+
+    /// How many are known.
+    pub fn len(&self) -> usize {
+        self.by_pid.len()
+    }
+
+    /// Whether none is known.
+    pub fn is_empty(&self) -> bool {
+        self.by_pid.is_empty()
+    }
+
+    /// A process as it was found running.
+    pub fn found(&mut self, pid: Pid, comm: &str, mappings: Vec<Mapping>) {
+        if let Some(process) = self.enter(pid) {
+            (process.comm, process.threads) = (comm.into(), HashMap::new());
+            process.mappings = Arc::default();
+        }
+        mappings.into_iter().for_each(|mapping| self.mmap(pid, mapping));
+    }
+
+    /// A process began as a copy of its parent.
+    pub fn fork(&mut self, pid: Pid, parent: Pid) {
+        let Some(process) = self.by_pid.get(&parent) else { return };
+        let (comm, mappings) = (process.comm.clone(), process.mappings.clone());
+        if let Some(process) = self.enter(pid) {
+            (process.comm, process.mappings) = (comm, mappings);
+            process.threads.clear();
+        }
+    }
+
+    /// A process became another program: nothing mapped before is there any more.
+    pub fn exec(&mut self, pid: Pid, comm: &str) {
+        self.found(pid, comm, Vec::new());
+    }
+
+    /// A thread got a name.
+    pub fn name(&mut self, pid: Pid, tid: Pid, comm: &str) {
+        let Some(process) = self.by_pid.get_mut(&pid) else { return };
+        if pid == tid {
+            process.comm = comm.into();
+        } else if process.threads.len() < MAX_THREADS {
+            process.threads.insert(tid, comm.into());
+        }
+    }
+
+    /// A process mapped something executable; what lay there before is gone.
+    pub fn mmap(&mut self, pid: Pid, mapping: Mapping) {
+        let Some(process) = self.by_pid.get_mut(&pid) else { return };
+        if mapping.start >= mapping.end {
+            return;
+        }
+        let mappings = Arc::make_mut(&mut process.mappings);
+        cut(mappings, mapping.start, mapping.end);
+        if mappings.len() < MAX_MAPPINGS {
+            let at = mappings.partition_point(|m| m.start < mapping.start);
+            mappings.insert(at, mapping);
+        }
+    }
+
+    /// A process ended; it stays known for the samples that are still to come.
+    pub fn exit(&mut self, pid: Pid, now_ns: u64) {
+        if let Some(process) = self.by_pid.get(&pid) {
+            self.dead.push_back((now_ns, pid, process.birth));
+        }
+    }
+
+    /// Forgets processes that ended long before `now_ns`.
+    pub fn expire(&mut self, now_ns: u64) {
+        while let Some(&(ended_ns, pid, birth)) = self.dead.front() {
+            if now_ns.saturating_sub(ended_ns) < DEAD_NS && self.dead.len() < MAX_PROCESSES / 2 {
+                break;
+            }
+            self.dead.pop_front();
+            if self.by_pid.get(&pid).is_some_and(|process| process.birth == birth) {
+                self.by_pid.remove(&pid);
+            }
+        }
+    }
+
+    /// Forgets a process at once.
+    pub fn forget(&mut self, pid: Pid) {
+        self.by_pid.remove(&pid);
+    }
+
+    /// The name of a thread, or of its process where it has none of its own.
+    pub fn comm(&self, pid: Pid, tid: Pid) -> Arc<str> {
+        let process = self.by_pid.get(&pid);
+        let comm = process.map(|process| process.threads.get(&tid).unwrap_or(&process.comm));
+        comm.cloned().unwrap_or_else(|| "?".into())
+    }
+
+    /// Where address `ip` of the process lies.
+    pub fn place(&self, pid: Pid, ip: u64) -> Place {
+        let Some(process) = self.by_pid.get(&pid) else { return Place::Unknown(ip) };
+        let after = process.mappings.partition_point(|m| m.start <= ip);
+        let mapping = after.checked_sub(1).and_then(|at| process.mappings.get(at)).filter(|m| ip < m.end);
+        let Some(mapping) = mapping else { return Place::Unknown(ip) };
+        let inside = ip - mapping.start;
+        match &mapping.what {
+            Mapped::File(file) => {
+                Place::File { file: file.clone(), offset: mapping.file_offset.wrapping_add(inside) }
+            }
+            Mapped::Vdso => Place::Vdso(inside),
+            Mapped::Anonymous => Place::Anonymous(ip),
+        }
+    }
+
+    /// The entry of a process that begins now; none when there are too many.
+    fn enter(&mut self, pid: Pid) -> Option<&mut Process> {
+        if self.by_pid.len() >= MAX_PROCESSES && !self.by_pid.contains_key(&pid) {
+            return None;
+        }
+        self.births += 1;
+        let fresh = Process {
+            birth: self.births,
+            comm: "?".into(),
+            threads: HashMap::new(),
+            mappings: Arc::default(),
+        };
+        let process = self.by_pid.entry(pid).or_insert(fresh);
+        process.birth = self.births;
+        Some(process)
+    }
+}
+
+/// Takes `start..end` out of the mappings, splitting one that reaches over it.
+fn cut(mappings: &mut Vec<Mapping>, start: u64, end: u64) {
+    let first = mappings.partition_point(|m| m.end <= start);
+    let last = mappings.partition_point(|m| m.start < end);
+    if first >= last {
+        return;
+    }
+    let mut kept = Vec::new();
+    for old in mappings.drain(first..last) {
+        if old.start < start {
+            kept.push(Mapping { end: start, ..old.clone() });
+        }
+        if old.end > end {
+            let file_offset = old.file_offset.wrapping_add(end - old.start);
+            kept.push(Mapping { start: end, file_offset, ..old });
+        }
+    }
+    mappings.splice(first..first, kept);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn file(id: u64) -> Arc<MappedFile> {
+        Arc::new(MappedFile::new(id, format!("f{id}"), None, None))
+    }
+
+    fn mapping(start: u64, end: u64, file_offset: u64, id: u64) -> Mapping {
+        Mapping { start, end, file_offset, what: Mapped::File(file(id)) }
+    }
+
+    fn offset(place: &Place) -> Option<(u64, u64)> {
+        if let Place::File { file, offset } = place { Some((file.id, *offset)) } else { None }
+    }
+
+    #[test]
+    fn a_later_mapping_replaces_what_it_covers() {
+        let mut processes = Processes::default();
+        processes.exec(Pid(1), "a");
+        processes.mmap(Pid(1), mapping(0x1000, 0x5000, 0x100, 1));
+        processes.mmap(Pid(1), mapping(0x2000, 0x3000, 0, 2));
+        for (ip, expected) in [
+            (0x0fff, None),
+            (0x1000, Some((1, 0x100))),
+            (0x1fff, Some((1, 0x10ff))),
+            (0x2000, Some((2, 0))),
+            (0x3000, Some((1, 0x2100))),
+            (0x5000, None),
+        ] {
+            assert_eq!(offset(&processes.place(Pid(1), ip)), expected, "{ip:x}");
+        }
+    }
+
+    #[test]
+    fn a_child_has_its_parents_mappings_until_it_execs() {
+        let mut processes = Processes::default();
+        processes.exec(Pid(1), "a");
+        processes.mmap(Pid(1), mapping(0, 10, 0, 1));
+        processes.fork(Pid(2), Pid(1));
+        processes.mmap(Pid(2), mapping(20, 30, 0, 2));
+        assert_eq!(offset(&processes.place(Pid(2), 5)), Some((1, 5)));
+        assert_eq!(processes.place(Pid(1), 25), Place::Unknown(25));
+        processes.exec(Pid(2), "b");
+        assert_eq!(processes.place(Pid(2), 5), Place::Unknown(5));
+        assert_eq!(&*processes.comm(Pid(2), Pid(2)), "b");
+    }
+
+    #[test]
+    fn the_dead_are_known_for_a_while_and_a_reused_id_is_not_them() {
+        let mut processes = Processes::default();
+        processes.exec(Pid(1), "a");
+        processes.exit(Pid(1), 0);
+        processes.expire(1);
+        assert!(processes.knows(Pid(1)));
+        processes.exec(Pid(2), "x");
+        processes.exit(Pid(2), 0);
+        processes.exec(Pid(2), "new");
+        processes.expire(DEAD_NS + 1);
+        assert!(!processes.knows(Pid(1)) && processes.knows(Pid(2)));
+    }
+
+    proptest! {
+        /// Against a model that remembers, for every address, the last mapping that covered it.
+        #[test]
+        fn places_are_those_of_the_last_mapping(maps in proptest::collection::vec((0u64..64, 0u64..64), 0..40)) {
+            let mut processes = Processes::default();
+            processes.exec(Pid(1), "a");
+            let mut model = [None; 128];
+            for (id, (start, len)) in maps.into_iter().enumerate() {
+                processes.mmap(Pid(1), mapping(start, start + len, start, id as u64));
+                (start..start + len).for_each(|ip| model[usize::try_from(ip).unwrap()] = Some((id as u64, ip)));
+            }
+            for (ip, expected) in model.iter().enumerate() {
+                prop_assert_eq!(offset(&processes.place(Pid(1), ip as u64)), *expected);
+            }
+        }
+    }
+}
