@@ -1,0 +1,541 @@
+//! The capture thread: drains the rings, opens files while their processes live, and joins samples with instances.
+//!
+//! Two paces. *At once*, at every wake-up of the side-band: which process belongs to which instance (by descent, and by
+//! `/proc/PID/cgroup` at an exec), files of theirs are opened, CPU accounts read. *In order*, every quarter second: all
+//! of it and the samples, merged over CPUs by time, so that an address is looked up in what was mapped when it was
+//! sampled. Never waits for the keeper: what does not fit its queue is counted and dropped.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::time::Timespec;
+
+use super::accounts::{Accounts, Reading};
+use super::control::{Command, Finish};
+use super::work::{PlacedSample, Work};
+use super::{AgentStats, places};
+use crate::attribution::{Attribution, Candidate, Claim, Moment};
+use crate::cgroup::{self, Cgroups};
+use crate::identity::{self, IdentityConfig};
+use crate::model::{CgroupId, ContainerId, CpuSource, Entry, InstanceNo, Pid, Timestamp};
+use crate::perf::{Clock, Order, PerfError, RawSample, Sampler, SideBand, Stamped};
+use crate::runtime;
+use crate::stack::{Files, Mapping, Processes};
+
+/// Pace of the ordered half.
+const TICK_NS: u64 = 250_000_000;
+/// Ticks between writes: a second's worth is lost at worst, and another on its way through the keeper.
+const TICKS_PER_FLUSH: u32 = 4;
+/// Rest after a wake-up of the side-band, so that a host that execs a thousand times a second costs a percent, and the
+/// shorter one while a function's process has just begun and is mapping its files.
+const REST: Duration = Duration::from_micros(1_500);
+const SHORT_REST: Duration = Duration::from_micros(300);
+/// How much earlier than the drain a record must be to have no earlier one still on its way into another ring.
+const SETTLE_NS: u64 = 1_000_000;
+
+/// What the capture thread is given.
+pub(super) struct Setup {
+    pub(super) sampler: Sampler,
+    pub(super) cgroups: Cgroups,
+    pub(super) attribution: Attribution<PlacedSample>,
+    /// Parents of the `cgroup` runtime, and the name that runtime has here.
+    pub(super) parents: Vec<String>,
+    pub(super) parents_runtime: &'static str,
+    pub(super) identity: IdentityConfig,
+    /// Whether a runtime with an API may claim cgroups that carry a container's id.
+    pub(super) by_container_id: bool,
+    pub(super) max_stack: usize,
+    pub(super) commands: Receiver<Command>,
+    pub(super) wake: OwnedFd,
+    pub(super) keeper: SyncSender<Work>,
+}
+
+pub(super) struct Capture {
+    setup: Setup,
+    clock: Clock,
+    accounts: Accounts,
+    files: Files,
+    processes: Processes,
+    /// Processes of instances, as far as the side-band has been read.
+    lineage: HashMap<Pid, InstanceNo>,
+    order: Order<Happening>,
+    side_band: Vec<Stamped<SideBand>>,
+    /// What the keeper could not take yet.
+    pending: Work,
+    ticks: u32,
+    rescan: bool,
+    stats: AgentStats,
+}
+
+/// What is applied in order of time.
+enum Happening {
+    Fork { pid: Pid, parent: Pid },
+    Exec { pid: Pid, comm: String },
+    Name { pid: Pid, tid: Pid, comm: String },
+    Mmap { pid: Pid, mapping: Mapping },
+    Exit { pid: Pid },
+    Sample(RawSample),
+}
+
+impl Capture {
+    pub(super) fn new(setup: Setup) -> Capture {
+        Capture {
+            setup,
+            clock: Clock::read(),
+            accounts: Accounts::default(),
+            files: Files::default(),
+            processes: Processes::default(),
+            lineage: HashMap::new(),
+            order: Order::default(),
+            side_band: Vec::new(),
+            pending: Work::default(),
+            ticks: 0,
+            rescan: false,
+            stats: AgentStats::default(),
+        }
+    }
+
+    /// Runs until it is told to stop.
+    pub(super) fn run(mut self) -> AgentStats {
+        self.scan(false);
+        self.follow_demand();
+        let mut next_tick = Clock::monotonic_ns() + TICK_NS;
+        loop {
+            let next = self.accounts.next_look_ns().map_or(next_tick, |look| look.min(next_tick));
+            self.wait(next.saturating_sub(Clock::monotonic_ns()));
+            let finish = self.commands();
+            let ready = self.setup.sampler.ready();
+            let news = ready.side_band.then(|| self.take_side_band());
+            self.look_at_accounts();
+            self.follow_demand();
+            let now = Clock::monotonic_ns();
+            if now >= next_tick || ready.samples || finish.is_some() {
+                self.tick(now, finish.is_some());
+                next_tick = next_tick.max(now.saturating_sub(TICK_NS)) + TICK_NS;
+            }
+            if let Some(finish) = finish {
+                return self.finish(&finish);
+            }
+            match news {
+                Some(true) => std::thread::sleep(SHORT_REST),
+                Some(false) => std::thread::sleep(REST),
+                None => {}
+            }
+        }
+    }
+
+    fn wait(&self, timeout_ns: u64) {
+        let timeout = Timespec {
+            tv_sec: i64::try_from(timeout_ns / 1_000_000_000).unwrap_or(0),
+            tv_nsec: i64::try_from(timeout_ns % 1_000_000_000).unwrap_or(0),
+        };
+        let mut fds = [
+            PollFd::from_borrowed_fd(self.setup.sampler.fd(), PollFlags::IN),
+            PollFd::new(&self.setup.wake, PollFlags::IN),
+        ];
+        // Interrupted or timed out, the loop looks at everything anyway.
+        let _ = poll(&mut fds, Some(&timeout));
+    }
+
+    /// Does what the agent's other threads ask for. The last command, if it came.
+    fn commands(&mut self) -> Option<Finish> {
+        let mut counter = [0; 8];
+        let _ = rustix::io::read(self.setup.wake.as_fd(), &mut counter);
+        let mut finish = None;
+        while let Ok(command) = self.setup.commands.try_recv() {
+            let now = self.moment(Clock::monotonic_ns());
+            let join = &mut self.setup.attribution;
+            match command {
+                Command::Claim(claim) => join.claim(claim, now),
+                Command::Runtime(runtime, state) => join.runtime(runtime, state, now),
+                Command::Started { container, pid } => self.started(&container, pid),
+                Command::Exited { container, exit_code, oom, at } => {
+                    join.exited(&container, exit_code, oom, at.unwrap_or(now.wall));
+                }
+                Command::Forgotten(container) => join.forgotten(&container),
+                Command::Watching { path, reply } => {
+                    self.take_side_band();
+                    self.follow_demand();
+                    let watched = self.setup.attribution.instance_at(&path).is_some();
+                    let _ = reply.send(watched && self.setup.sampler.is_armed());
+                }
+                Command::Finish(end) => finish = Some(end),
+            }
+        }
+        finish
+    }
+
+    /// A container whose cgroup was not seen being made (records were lost): found by its first process.
+    fn started(&mut self, container: &ContainerId, pid: Option<Pid>) {
+        if self.setup.attribution.has_instance(container) {
+            return;
+        }
+        let Some(Ok(path)) = pid.map(|pid| self.setup.cgroups.of_process(pid)) else { return };
+        let own = cgroup::container_in(&path).filter(|(id, _)| id == container).map(|(_, own)| own.to_string());
+        let own = own.unwrap_or(path);
+        if let Ok(id) = self.setup.cgroups.id(&own) {
+            let candidate = Candidate { container: container.clone(), claim: None };
+            self.begin(id, &own, Some(candidate), self.moment(Clock::monotonic_ns()), false);
+        }
+    }
+
+    /// Reads the side-band rings. True if a process of an instance has just begun.
+    fn take_side_band(&mut self) -> bool {
+        let mut records = std::mem::take(&mut self.side_band);
+        self.setup.sampler.drain_side_band(&mut records);
+        records.sort_by_key(|record| record.time_ns);
+        let mut begun = false;
+        for record in records.drain(..) {
+            begun |= self.side_band_record(record);
+        }
+        self.side_band = records;
+        begun
+    }
+
+    fn side_band_record(&mut self, record: Stamped<SideBand>) -> bool {
+        let time_ns = record.time_ns;
+        match record.value {
+            SideBand::Cgroup { id, path } => {
+                let moment = self.moment(time_ns);
+                self.cgroup_seen(id, &path, moment, true);
+            }
+            SideBand::Fork { pid, parent, tid } if pid == tid && pid != parent => {
+                if let Some(no) = self.member(parent) {
+                    self.lineage.insert(pid, no);
+                    self.order.push(time_ns, Happening::Fork { pid, parent });
+                }
+            }
+            SideBand::Comm { pid, exec: true, comm, .. } => {
+                // A process moved into a cgroup leaves no record of that: ask at every exec, while anybody cares.
+                let no = self.member(pid).or_else(|| self.member_by_cgroup(pid));
+                if let Some(no) = no {
+                    let at = self.clock.wall(time_ns);
+                    self.setup.attribution.exec(no, &comm, at);
+                    self.order.push(time_ns, Happening::Exec { pid, comm });
+                    return true;
+                }
+            }
+            SideBand::Comm { pid, tid, exec: false, comm } => {
+                if self.member(pid).is_some() {
+                    self.order.push(time_ns, Happening::Name { pid, tid, comm });
+                }
+            }
+            SideBand::Mmap { pid, start, len, file_offset, build_id, path, .. } => {
+                if self.member(pid).is_some() {
+                    let end = start.saturating_add(len);
+                    let what = self.files.mapped(pid, start, end, &path, build_id);
+                    self.order.push(time_ns, Happening::Mmap { pid, mapping: Mapping { start, end, file_offset, what } });
+                }
+            }
+            SideBand::Exit { pid, tid } if pid == tid => {
+                if let Some(no) = self.lineage.remove(&pid) {
+                    let at = self.moment(time_ns);
+                    let reading = self.accounts.process_ended(no, at, Clock::monotonic_ns());
+                    self.reading(no, reading);
+                    self.order.push(time_ns, Happening::Exit { pid });
+                }
+            }
+            SideBand::Fork { .. } | SideBand::Exit { .. } => {}
+            SideBand::Lost { count } => {
+                self.stats.side_band_lost += count;
+                self.rescan = true;
+            }
+        }
+        false
+    }
+
+    /// The instance a process belongs to, if that is or may be a function.
+    fn member(&mut self, pid: Pid) -> Option<InstanceNo> {
+        let no = *self.lineage.get(&pid)?;
+        if self.setup.attribution.is_wanted(no) {
+            return Some(no);
+        }
+        self.lineage.remove(&pid);
+        None
+    }
+
+    fn member_by_cgroup(&mut self, pid: Pid) -> Option<InstanceNo> {
+        if !self.setup.attribution.should_sample() {
+            return None;
+        }
+        let path = self.setup.cgroups.of_process(pid).ok()?;
+        let no = self.setup.attribution.instance_at(&path).filter(|no| self.setup.attribution.is_wanted(*no))?;
+        self.lineage.insert(pid, no);
+        Some(no)
+    }
+
+    /// A cgroup exists. `from_birth`: it was made just now.
+    fn cgroup_seen(&mut self, id: CgroupId, path: &str, at: Moment, from_birth: bool) {
+        let candidate = self.candidate(path);
+        if let Some((candidate, own)) = candidate {
+            if own == path {
+                self.begin(id, path, Some(candidate), at, from_birth);
+                return;
+            }
+            // A container's inner cgroup without its outer one: that record was lost.
+            if self.setup.attribution.instance_at(&own).is_none()
+                && let Ok(outer) = self.setup.cgroups.id(&own)
+            {
+                self.begin(outer, &own, Some(candidate), at, false);
+            }
+        }
+        self.begin(id, path, None, at, from_birth);
+    }
+
+    /// What container the cgroup at `path` is or lies in, as far as its path tells, and that container's own path.
+    fn candidate(&self, path: &str) -> Option<(Candidate, String)> {
+        if let Some((mut container, own)) = runtime::cgroup::container_at(&self.setup.parents, path) {
+            container.runtime = self.setup.parents_runtime.into();
+            let answer = identity::identify(&container, &self.setup.identity);
+            // Two parents may have children of one name: the path tells them apart.
+            let id = ContainerId(own.trim_start_matches('/').into());
+            let claim = Claim {
+                container: id.clone(),
+                runtime: container.runtime,
+                image: None,
+                identity: answer.identity,
+                forgotten: true,
+            };
+            return Some((Candidate { container: id, claim: Some(claim) }, own));
+        }
+        let (container, own) = cgroup::container_in(path).filter(|_| self.setup.by_container_id)?;
+        Some((Candidate { container, claim: None }, own.into()))
+    }
+
+    fn begin(&mut self, id: CgroupId, path: &str, candidate: Option<Candidate>, at: Moment, from_birth: bool) {
+        let at = if from_birth { at } else { self.found_running(path, at) };
+        let Some(no) = self.setup.attribution.cgroup_seen(id, path, candidate, at, from_birth) else {
+            self.adopt_processes(path, from_birth);
+            return;
+        };
+        self.stats.instances += 1;
+        self.accounts.open(no, path, &self.setup.cgroups);
+        if !from_birth {
+            let reading = self.accounts.read(no);
+            self.reading(no, reading);
+            // It execs no more for us to see: its oldest process stands for that.
+            self.setup.attribution.exec(no, "", at.wall);
+            self.adopt_processes(path, from_birth);
+        }
+    }
+
+    /// The same moment, but by the wall clock when the oldest process of the cgroup began.
+    fn found_running(&self, path: &str, at: Moment) -> Moment {
+        let processes = self.setup.cgroups.processes(path).unwrap_or_default();
+        let oldest = processes.into_iter().filter_map(|pid| places::started_at(pid, self.clock)).min();
+        Moment { wall: oldest.unwrap_or(at.wall), ..at }
+    }
+
+    /// Processes that were in the cgroup before it was known.
+    fn adopt_processes(&mut self, path: &str, from_birth: bool) {
+        if from_birth {
+            return;
+        }
+        let Some(no) = self.setup.attribution.instance_at(path) else { return };
+        for pid in self.setup.cgroups.processes(path).unwrap_or_default() {
+            self.lineage.insert(pid, no);
+        }
+    }
+
+    /// Walks the tree: at the start, and after side-band records were lost.
+    fn scan(&mut self, from_birth: bool) {
+        let mut found = Vec::new();
+        self.setup.cgroups.walk(|id, path| found.push((id, path.to_string())));
+        // Parents before their children, so that nested cgroups find the container above them.
+        found.sort_by_key(|(_, path)| path.len());
+        for (id, path) in found {
+            let at = self.moment(Clock::monotonic_ns());
+            self.cgroup_seen(id, &path, at, from_birth);
+        }
+    }
+
+    fn look_at_accounts(&mut self) {
+        for (no, reading) in self.accounts.look(Clock::monotonic_ns(), &self.setup.cgroups) {
+            self.reading(no, Some(reading));
+        }
+    }
+
+    fn reading(&mut self, no: InstanceNo, reading: Option<Reading>) {
+        let now = self.moment(Clock::monotonic_ns());
+        match reading {
+            Some(Reading::Cpu { cpu_us, source }) => self.setup.attribution.usage(no, now.wall, cpu_us, source),
+            Some(Reading::Gone { last_exit }) => {
+                let ended = last_exit.map_or(now.wall, |exit| exit.wall);
+                self.setup.attribution.cgroup_gone(no, ended, now);
+                self.accounts.close(no);
+            }
+            None => {}
+        }
+    }
+
+    /// Samples the host while something lives that is or may be a function.
+    fn follow_demand(&mut self) {
+        let wanted = self.setup.attribution.should_sample();
+        if wanted != self.setup.sampler.is_armed()
+            && let Err(error) = self.setup.sampler.arm(wanted)
+        {
+            tracing::error!("{error}");
+        }
+    }
+
+    fn tick(&mut self, now_ns: u64, last: bool) {
+        // What happened to processes before the samples, or a sample could meet a process nobody has heard of.
+        self.take_side_band();
+        let Capture { setup, order, .. } = self;
+        let join = &setup.attribution;
+        setup.sampler.drain_samples(|id| join.wants(id), |s| order.push(s.time_ns, Happening::Sample(s)));
+        let horizon = if last { u64::MAX } else { now_ns.saturating_sub(SETTLE_NS) };
+        let ready: Vec<_> = self.order.take_before(horizon).collect();
+        for (time_ns, happening) in ready {
+            self.apply(time_ns, happening);
+        }
+        self.ticks += 1;
+        let flush = last || self.ticks.is_multiple_of(TICKS_PER_FLUSH);
+        if flush {
+            self.flush(now_ns);
+        }
+        let now = self.moment(now_ns);
+        for no in self.setup.attribution.tick(now) {
+            self.accounts.close(no);
+        }
+        self.processes.expire(now_ns);
+        if flush && self.rescan {
+            self.rescan = false;
+            self.scan(false);
+        }
+        if !last {
+            self.hand_over(flush);
+        }
+    }
+
+    fn apply(&mut self, time_ns: u64, happening: Happening) {
+        match happening {
+            Happening::Fork { pid, parent } => self.processes.fork(pid, parent),
+            Happening::Exec { pid, comm } => self.processes.exec(pid, &comm),
+            Happening::Name { pid, tid, comm } => self.processes.name(pid, tid, &comm),
+            Happening::Mmap { pid, mapping } => self.processes.mmap(pid, mapping),
+            Happening::Exit { pid } => self.processes.exit(pid, time_ns),
+            Happening::Sample(sample) => self.sample(&sample),
+        }
+    }
+
+    fn sample(&mut self, sample: &RawSample) {
+        if !self.processes.knows(sample.pid) {
+            self.find_process(sample.pid, sample.cgroup, sample.time_ns);
+        }
+        let time = self.clock.wall(sample.time_ns);
+        let placed = PlacedSample {
+            time,
+            pid: sample.pid.0,
+            tid: sample.tid.0,
+            comm: self.processes.comm(sample.pid, sample.tid),
+            cpu: sample.cpu,
+            places: places::places(&self.processes, sample, self.setup.max_stack),
+        };
+        self.stats.samples += 1;
+        let bytes = placed.bytes();
+        if !self.setup.attribution.offer(sample.cgroup, time, bytes, placed) {
+            self.pending.unattributed += 1;
+        }
+    }
+
+    /// A process that was there before us, or was moved into the cgroup: its mappings as they are now.
+    fn find_process(&mut self, pid: Pid, cgroup: CgroupId, now_ns: u64) {
+        let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_else(|_| "?".into());
+        let mappings = self.files.mappings_of(pid);
+        let gone = mappings.is_err();
+        self.processes.found(pid, comm.trim_end(), mappings.unwrap_or_default());
+        if gone {
+            self.processes.exit(pid, now_ns);
+        } else if let Some(no) = self.setup.attribution.instance_of(cgroup) {
+            self.lineage.insert(pid, no);
+        }
+    }
+
+    /// Once a second: readings of what runs, ring statistics, clocks, CPUs.
+    fn flush(&mut self, now_ns: u64) {
+        for no in self.accounts.instances() {
+            let reading = self.accounts.read(no);
+            self.reading(no, reading);
+        }
+        let Capture { setup, order, .. } = self;
+        let join = &setup.attribution;
+        let followed =
+            setup.sampler.follow_cpus(|id| join.wants(id), |s| order.push(s.time_ns, Happening::Sample(s)));
+        match followed {
+            Ok(false) => {}
+            Ok(true) => tracing::info!(cpus = self.setup.sampler.cpu_count(), "cpus came or went"),
+            Err(error) => tracing::warn!("{error}"),
+        }
+        let stats = self.setup.sampler.take_stats();
+        self.stats.lost += stats.iter().map(|cpu| cpu.lost).sum::<u64>();
+        self.pending.cpus = stats.into_iter().filter(|cpu| cpu.samples + cpu.lost > 0).collect();
+        self.clock = Clock::read();
+        self.pending.clock_offset_ns = self.clock.offset_ns;
+        // Descent from processes nobody wants any more; those of ended ones went with their exit.
+        let join = &self.setup.attribution;
+        self.lineage.retain(|_, no| join.is_wanted(*no));
+        self.stats.peak_processes = self.stats.peak_processes.max(self.processes.len());
+        let _ = now_ns;
+    }
+
+    fn hand_over(&mut self, flush: bool) {
+        let settled = self.setup.attribution.take();
+        self.pending.entries.extend(settled.entries);
+        self.pending.samples.extend(settled.samples);
+        self.pending.flush |= flush;
+        if self.pending.entries.is_empty() && self.pending.samples.is_empty() && !self.pending.flush {
+            return;
+        }
+        match self.setup.keeper.try_send(std::mem::take(&mut self.pending)) {
+            Ok(()) => {}
+            Err(TrySendError::Full(work) | TrySendError::Disconnected(work)) => self.keep_back(work),
+        }
+    }
+
+    /// The keeper is behind: what happened to instances waits for it, samples are counted and dropped.
+    fn keep_back(&mut self, work: Work) {
+        let mut dropped: HashMap<InstanceNo, u64> = HashMap::new();
+        for (no, _) in &work.samples {
+            *dropped.entry(*no).or_default() += 1;
+        }
+        self.stats.dropped += work.samples.len() as u64;
+        let at = self.clock.wall(Clock::monotonic_ns());
+        self.pending = Work { samples: Vec::new(), ..work };
+        self.pending.entries.extend(
+            dropped.into_iter().map(|(no, count)| Entry::Dropped { no, at, reason: "backlog".into(), count }),
+        );
+    }
+
+    fn finish(mut self, finish: &Finish) -> AgentStats {
+        for (container, exit_code) in &finish.exit_codes {
+            let at = self.clock.wall(Clock::monotonic_ns());
+            self.setup.attribution.exited(container, Some(*exit_code), false, at);
+        }
+        let settled = self.setup.attribution.take();
+        self.pending.entries.extend(settled.entries);
+        self.pending.samples.extend(settled.samples);
+        self.pending.flush = true;
+        // The end is the one place where waiting for the keeper is right.
+        if self.setup.keeper.send(self.pending).is_err() {
+            tracing::error!("the last batch could not be handed to the store");
+        }
+        AgentStats { files: self.files.stats(), ring_bytes: self.setup.sampler.ring_bytes(), ..self.stats }
+    }
+
+    fn moment(&self, ns: u64) -> Moment {
+        Moment { ns, wall: self.clock.wall(ns) }
+    }
+}
+
+/// Opens the sampler, or says what is missing.
+pub(super) fn open(options: crate::perf::RingOptions) -> Result<Sampler, PerfError> {
+    Sampler::open(options)
+}
+
+#[allow(dead_code)]
+fn unused(_: io::Error, _: Timestamp, _: CpuSource) {}

@@ -1,0 +1,60 @@
+//! How other threads speak to the capture thread: a queue, and a descriptor that wakes it.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use rustix::event::{EventfdFlags, eventfd};
+
+use crate::attribution::{Claim, RuntimeState};
+use crate::model::{ContainerId, Pid, Timestamp};
+
+/// What the capture thread is told.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// What a container is.
+    Claim(Claim),
+    /// Whether a runtime answers.
+    Runtime(&'static str, RuntimeState),
+    /// A container's first process runs.
+    Started { container: ContainerId, pid: Option<Pid> },
+    /// A container's first process ended.
+    Exited { container: ContainerId, exit_code: Option<i32>, oom: bool, at: Option<Timestamp> },
+    /// Its runtime has removed a container.
+    Forgotten(ContainerId),
+    /// Asks whether the cgroup at `path` is known and sampled.
+    Watching { path: String, reply: Sender<bool> },
+    /// Take what is there and end.
+    Finish(Finish),
+}
+
+/// What is known at the end that no runtime tells.
+#[derive(Debug, Default)]
+pub(super) struct Finish {
+    /// Exit statuses of containers, by the agent's own id of them.
+    pub(super) exit_codes: Vec<(ContainerId, i32)>,
+}
+
+/// The sending end. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Control {
+    queue: Sender<Command>,
+    wake: std::sync::Arc<OwnedFd>,
+}
+
+impl Control {
+    /// A control, with the queue and the descriptor for the capture thread.
+    pub(super) fn new() -> std::io::Result<(Control, Receiver<Command>, OwnedFd)> {
+        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let theirs = wake.try_clone()?;
+        let (queue, commands) = channel();
+        Ok((Control { queue, wake: wake.into() }, commands, theirs))
+    }
+
+    /// Sends a command; false once the capture thread has ended.
+    pub(super) fn send(&self, command: Command) -> bool {
+        let sent = self.queue.send(command).is_ok();
+        // Full (2^64 - 1 wake-ups nobody read) is as good as woken.
+        let _ = rustix::io::write(self.wake.as_fd(), &1u64.to_ne_bytes());
+        sent
+    }
+}

@@ -1,0 +1,263 @@
+//! The agent: the only wiring place. Who talks to whom, and the order in which they start and stop.
+//!
+//! | thread | does | speaks to |
+//! |---|---|---|
+//! | capture | drains rings, opens files, attributes | keeper, by a bounded queue it never waits on |
+//! | keeper | names frames, writes the journal | nobody |
+//! | runtimes | watches Docker | capture, by commands |
+//!
+//! Start: the side-band first, then one walk over the cgroups that exist, then the runtimes, so that nothing falls
+//! between. Stop: the runtimes, then the capture with a last drain, then the keeper with a last write.
+
+mod accounts;
+mod capture;
+mod control;
+mod keeper;
+mod places;
+mod runtimes;
+mod work;
+
+use std::sync::mpsc::{channel, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+
+use crate::attribution::{Attribution, Limits, Moment};
+use crate::cgroup::Cgroups;
+use crate::config::Config;
+use crate::model::{ContainerId, WriterInfo};
+use crate::perf::{Clock, RingOptions, period_ns};
+use crate::runtime::docker::DockerOptions;
+use crate::stack::{OpenStats, Symbolizer};
+use crate::store::{Store, StoreLock};
+use control::{Command, Control, Finish};
+pub use keeper::KeeperStats;
+
+/// Ticks of work that may wait for the keeper: eight seconds.
+const KEEPER_QUEUE: usize = 32;
+
+/// Who runs the agent: how it is named in the store, and whether the store is its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The daemon: holds the store's lock.
+    Daemon,
+    /// One command (`fnscope exec`): a writer beside a daemon, in cgroups the daemon leaves alone.
+    Exec,
+    /// The demonstration.
+    Demo,
+}
+
+impl Role {
+    fn writer(self) -> &'static str {
+        match self {
+            Role::Daemon => "agent",
+            Role::Exec => "exec",
+            Role::Demo => "demo",
+        }
+    }
+
+    /// The runtime that containers of configured cgroup parents belong to.
+    fn cgroup_runtime(self) -> &'static str {
+        match self {
+            Role::Exec => "local",
+            Role::Daemon | Role::Demo => "cgroup",
+        }
+    }
+}
+
+/// What an agent did.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct AgentStats {
+    /// Instances that began.
+    pub instances: u64,
+    /// Samples of instances.
+    pub samples: u64,
+    /// Samples the kernel could not write.
+    pub lost: u64,
+    /// Samples dropped because the keeper was behind.
+    pub dropped: u64,
+    /// Side-band records the kernel could not write.
+    pub side_band_lost: u64,
+    /// Most processes known at a time.
+    pub peak_processes: usize,
+    /// Locked memory of the rings in bytes.
+    pub ring_bytes: usize,
+    /// How opening files went.
+    pub files: OpenStats,
+}
+
+/// A running agent.
+pub struct Agent {
+    control: Control,
+    capture: JoinHandle<AgentStats>,
+    keeper: JoinHandle<KeeperStats>,
+    runtimes: Option<(JoinHandle<()>, tokio::sync::oneshot::Sender<()>)>,
+    lock: Option<StoreLock>,
+    finish: Finish,
+    cgroups: Cgroups,
+    hz: u32,
+}
+
+impl Agent {
+    /// Starts an agent. When it returns, what begins from now on is watched.
+    ///
+    /// # Errors
+    /// Rights are missing, the store cannot be written or is another agent's, no cgroups: each says what to do.
+    pub fn start(config: &Config, role: Role) -> anyhow::Result<Agent> {
+        let faults = config.faults();
+        if !faults.is_empty() {
+            bail!("config: {}", faults.join("; "));
+        }
+        let cgroups = Cgroups::detect().context("look at the cgroups of this host")?;
+        let hz = config.clamped_hz(read_number("/proc/sys/kernel/perf_event_max_sample_rate"));
+        if hz != config.hz {
+            tracing::warn!(asked = config.hz, hz, "rate clamped");
+        }
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        // Before the store: who lacks rights should not leave a directory behind.
+        let sampler = capture::open(RingOptions::within(config.ring_budget_bytes, cpus, hz))?;
+        let store = Store::create(&config.store)?;
+        let lock = if role == Role::Daemon { Some(store.lock()?) } else { None };
+        let info = writer_info(config, role, hz, sampler.cpu_count())?;
+        let boot_id = info.boot_id.clone();
+        let journal = store.journal(info)?;
+        if role == Role::Daemon {
+            fold_leftovers(&store);
+        }
+        let symbolizer = Symbolizer::new(Some(&store.cache_dir().join("symbols")));
+
+        let (control, commands, wake) = Control::new().context("make the control queue")?;
+        let (to_keeper, work) = sync_channel(KEEPER_QUEUE);
+        let now = Clock::read();
+        let now = Moment { ns: Clock::monotonic_ns(), wall: now.wall(Clock::monotonic_ns()) };
+        let runtimes: &[&'static str] = if config.docker.enabled { &[docker_name()] } else { &[] };
+        let setup = capture::Setup {
+            sampler,
+            cgroups: cgroups.clone(),
+            attribution: Attribution::new(&boot_id, runtimes, Limits::default(), now),
+            parents: config.cgroup.parents.clone(),
+            parents_runtime: role.cgroup_runtime(),
+            identity: config.identity(),
+            by_container_id: config.docker.enabled,
+            max_stack: read_number("/proc/sys/kernel/perf_event_max_stack").unwrap_or(127) as usize,
+            commands,
+            wake,
+            keeper: to_keeper,
+        };
+        let keeper = spawn("fnscope-keeper", move || keeper::Keeper::new(symbolizer, journal).run(&work))?;
+        let capture = spawn("fnscope-capture", move || capture::Capture::new(setup).run())?;
+        let runtimes = if config.docker.enabled { Some(watch_docker(config, &control)?) } else { None };
+        Ok(Agent { control, capture, keeper, runtimes, lock, finish: Finish::default(), cgroups, hz })
+    }
+
+    /// Waits until the cgroup at `path` is known and sampled, so that what is started in it now is seen from its first
+    /// instruction.
+    ///
+    /// # Errors
+    /// It is not within two seconds, or the agent has ended.
+    pub fn wait_until_watching(&self, path: &str) -> anyhow::Result<()> {
+        let begin = Clock::monotonic_ns();
+        loop {
+            let (reply, answer) = channel();
+            self.control.send(Command::Watching { path: path.into(), reply });
+            match answer.recv_timeout(Duration::from_secs(2)) {
+                Ok(true) => return Ok(()),
+                // The kernel's record of a new cgroup is in its ring before mkdir returns: a second look is rare.
+                Ok(false) if Clock::monotonic_ns() - begin < 2_000_000_000 => std::thread::yield_now(),
+                Ok(false) => bail!("cgroup {path} is not sampled two seconds after it was made"),
+                Err(_) => bail!("the agent has ended"),
+            }
+        }
+    }
+
+    /// Tells the exit status of what ran in the cgroup at `path`, for a runtime that has nobody else to tell it.
+    pub fn exited(&mut self, path: &str, exit_code: i32) {
+        self.finish.exit_codes.push((ContainerId(path.trim_start_matches('/').into()), exit_code));
+    }
+
+    /// The cgroups of this host.
+    pub fn cgroups(&self) -> &Cgroups {
+        &self.cgroups
+    }
+
+    /// Samples a second and busy CPU, after clamping.
+    pub fn hz(&self) -> u32 {
+        self.hz
+    }
+
+    /// Takes what is there, writes it, and ends.
+    ///
+    /// # Errors
+    /// One of its threads has panicked.
+    pub fn stop(self) -> anyhow::Result<(AgentStats, KeeperStats)> {
+        let Agent { control, capture, keeper, runtimes, lock, finish, .. } = self;
+        if let Some((thread, stop)) = runtimes {
+            let _ = stop.send(());
+            thread.join().map_err(|_| anyhow::anyhow!("the runtimes thread panicked"))?;
+        }
+        control.send(Command::Finish(finish));
+        let captured = capture.join().map_err(|_| anyhow::anyhow!("the capture thread panicked"))?;
+        let kept = keeper.join().map_err(|_| anyhow::anyhow!("the keeper thread panicked"))?;
+        drop(lock);
+        Ok((captured, kept))
+    }
+}
+
+fn watch_docker(
+    config: &Config,
+    control: &Control,
+) -> anyhow::Result<(JoinHandle<()>, tokio::sync::oneshot::Sender<()>)> {
+    let (stop, stopped) = tokio::sync::oneshot::channel();
+    let options = DockerOptions { socket: config.docker.socket.clone() };
+    let (identity, control) = (config.identity(), control.clone());
+    let thread = spawn("fnscope-runtimes", move || {
+        if let Err(error) = runtimes::run(&options, identity, &control, stopped) {
+            tracing::error!("watch docker: {error}");
+        }
+    })?;
+    Ok((thread, stop))
+}
+
+fn docker_name() -> &'static str {
+    crate::runtime::docker::NAME
+}
+
+/// Journals of an agent that was killed get their folded tree now, beside the work.
+fn fold_leftovers(store: &Store) {
+    let store = store.clone();
+    let thread = spawn("fnscope-fold", move || {
+        if let Err(error) = store.fold_leftovers() {
+            tracing::warn!("fold journals of an earlier agent: {error}");
+        }
+    });
+    if let Err(error) = thread {
+        tracing::warn!("{error:#}");
+    }
+}
+
+fn spawn<T: Send + 'static>(name: &str, run: impl FnOnce() -> T + Send + 'static) -> anyhow::Result<JoinHandle<T>> {
+    std::thread::Builder::new().name(name.into()).spawn(run).with_context(|| format!("start thread {name}"))
+}
+
+fn writer_info(config: &Config, role: Role, hz: u32, cpus: usize) -> anyhow::Result<WriterInfo> {
+    let read = |path: &str| std::fs::read_to_string(path).map(|text| text.trim().to_string());
+    let host = || read("/proc/sys/kernel/hostname").unwrap_or_else(|_| "localhost".into());
+    let now = Clock::read();
+    Ok(WriterInfo {
+        node: config.node.clone().unwrap_or_else(host),
+        boot_id: read("/proc/sys/kernel/random/boot_id").context("read the boot id")?,
+        writer: role.writer().into(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        kernel: read("/proc/sys/kernel/osrelease").unwrap_or_default(),
+        cpus: u32::try_from(cpus).unwrap_or(u32::MAX),
+        event: "cpu-clock".into(),
+        hz,
+        period_ns: period_ns(hz),
+        started_at: now.wall(Clock::monotonic_ns()),
+    })
+}
+
+fn read_number(path: &str) -> Option<u32> {
+    std::fs::read_to_string(path).ok()?.trim().parse().ok()
+}

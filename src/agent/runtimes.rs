@@ -1,0 +1,55 @@
+//! The runtimes thread: what Docker tells, turned into claims for the capture thread.
+
+use super::control::{Command, Control};
+use crate::attribution::{Claim, RuntimeState};
+use crate::identity::{IdentityConfig, identify};
+use crate::model::{Container, ContainerEvent, ContainerId};
+use crate::runtime::docker::{self, DockerOptions};
+
+/// Watches Docker until `stop` is told.
+///
+/// # Errors
+/// The thread's event loop cannot be made.
+pub(super) fn run(
+    options: &DockerOptions,
+    identity: IdentityConfig,
+    control: &Control,
+    stop: tokio::sync::oneshot::Receiver<()>,
+) -> std::io::Result<()> {
+    let reactor = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let shutdown = async {
+        // Dropped is as good as told.
+        let _ = stop.await;
+    };
+    reactor.block_on(docker::watch(options, |event| forward(event, identity, control), shutdown));
+    Ok(())
+}
+
+fn forward(event: ContainerEvent, identity: IdentityConfig, control: &Control) {
+    let command = match event {
+        ContainerEvent::Up { runtime } => {
+            tracing::info!(runtime, "runtime answers");
+            Command::Runtime(runtime, RuntimeState::Up)
+        }
+        ContainerEvent::Down { runtime } => {
+            tracing::warn!(runtime, "runtime does not answer; its containers stay unnamed until it does");
+            Command::Runtime(runtime, RuntimeState::Down)
+        }
+        ContainerEvent::Known(container) => Command::Claim(claim(*container, identity)),
+        ContainerEvent::Started { id, pid, .. } => Command::Started { container: id, pid },
+        ContainerEvent::Exited { id, exit_code, oom, at } => Command::Exited { container: id, exit_code, oom, at },
+        ContainerEvent::Gone { id } => Command::Forgotten(id),
+    };
+    control.send(command);
+}
+
+fn claim(container: Container, identity: IdentityConfig) -> Claim {
+    let answer = identify(&container, &identity);
+    Claim {
+        container: ContainerId(container.id.into()),
+        runtime: container.runtime,
+        image: container.image,
+        identity: answer.identity,
+        forgotten: false,
+    }
+}

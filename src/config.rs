@@ -1,0 +1,152 @@
+//! What the agent is told: where to store, how often to sample, what counts as a function.
+//!
+//! Defaults, then a TOML file, then flags. Unknown keys are refused; values are checked before anything is opened.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::identity::{Functions, IdentityConfig};
+
+/// Where profiles are stored unless told otherwise.
+pub const DEFAULT_STORE: &str = "/var/lib/fnscope";
+/// Samples a second and busy CPU unless told otherwise: prime, so that it keeps no step with what runs each 5 or 10 ms.
+pub const DEFAULT_HZ: u32 = 199;
+/// Highest rate without a raised limit.
+pub const DEFAULT_MAX_HZ: u32 = 1_000;
+/// Highest rate at all: above it the samples themselves are what runs.
+pub const MAX_HZ: u32 = 4_999;
+
+/// The agent's configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The profiles directory.
+    pub store: PathBuf,
+    /// The name of this host in the store; its host name unless given.
+    pub node: Option<String>,
+    /// Samples a second and busy CPU.
+    pub hz: u32,
+    /// What `hz` is clamped to.
+    pub max_hz: u32,
+    /// Locked memory for all rings together, in bytes.
+    pub ring_budget_bytes: usize,
+    /// Which containers are functions: `labelled` (a platform's rule names them) or `all`.
+    pub functions: Functions,
+    /// Docker.
+    pub docker: Docker,
+    /// The `cgroup` runtime.
+    pub cgroup: Cgroup,
+}
+
+/// Where Docker is.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Docker {
+    /// Whether to ask Docker at all.
+    pub enabled: bool,
+    /// Its socket.
+    pub socket: PathBuf,
+}
+
+/// Which cgroups are containers by themselves.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Cgroup {
+    /// Paths below the hierarchy's root whose direct children are containers, named `function[@revision][.n]`.
+    pub parents: Vec<String>,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            store: DEFAULT_STORE.into(),
+            node: None,
+            hz: DEFAULT_HZ,
+            max_hz: DEFAULT_MAX_HZ,
+            ring_budget_bytes: 64 << 20,
+            functions: Functions::default(),
+            docker: Docker::default(),
+            cgroup: Cgroup::default(),
+        }
+    }
+}
+
+impl Default for Docker {
+    fn default() -> Docker {
+        Docker { enabled: true, socket: "/var/run/docker.sock".into() }
+    }
+}
+
+impl Config {
+    /// Reads a file over the defaults.
+    ///
+    /// # Errors
+    /// The file cannot be read, is no TOML, or has a key that is unknown: the message names it and its line.
+    pub fn load(path: &Path) -> anyhow::Result<Config> {
+        use anyhow::Context as _;
+        let text = std::fs::read_to_string(path).with_context(|| format!("read config {}", path.display()))?;
+        toml::from_str(&text).with_context(|| format!("config {}", path.display()))
+    }
+
+    /// Every fault of the configuration, all at once; empty if there is none.
+    pub fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        if self.hz == 0 {
+            faults.push("hz is 0; give samples a second, such as 199".into());
+        }
+        if self.max_hz == 0 || self.max_hz > MAX_HZ {
+            faults.push(format!("max_hz is {}; give 1 to {MAX_HZ}", self.max_hz));
+        }
+        if self.ring_budget_bytes < 1 << 20 {
+            faults.push(format!("ring_budget_bytes is {}; give at least 1048576 (1 MiB)", self.ring_budget_bytes));
+        }
+        for parent in &self.cgroup.parents {
+            if !parent.starts_with('/') || parent == "/" || parent.split('/').any(|part| part == "..") {
+                faults.push(format!("cgroup.parents has {parent:?}; give a path below the root, such as \"/functions\""));
+            }
+        }
+        faults
+    }
+
+    /// The rate after clamping: at most `max_hz`, and half of what the kernel allows, since at its limit it throttles.
+    pub fn clamped_hz(&self, kernel_max_hz: Option<u32>) -> u32 {
+        self.hz.min(self.max_hz).min(MAX_HZ).min(kernel_max_hz.map_or(MAX_HZ, |max| max / 2)).max(1)
+    }
+
+    /// What identity needs of it.
+    pub fn identity(&self) -> IdentityConfig {
+        IdentityConfig { functions: self.functions }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_goes_over_the_defaults_and_unknown_keys_are_refused() {
+        let config: Config = toml::from_str("hz = 99\n[cgroup]\nparents = [\"/fn\"]\n").unwrap();
+        assert_eq!((config.hz, config.cgroup.parents.len(), config.docker.enabled), (99, 1, true));
+        let error = toml::from_str::<Config>("herz = 99").unwrap_err().to_string();
+        assert!(error.contains("herz"), "{error}");
+    }
+
+    #[test]
+    fn all_faults_are_told_at_once() {
+        let cgroup = Cgroup { parents: vec!["fn".into(), "/a/../b".into()] };
+        let config = Config { hz: 0, max_hz: 50_000, ring_budget_bytes: 1, cgroup, ..Config::default() };
+        assert_eq!(config.faults().len(), 5, "{:?}", config.faults());
+        assert!(Config::default().faults().is_empty());
+    }
+
+    #[test]
+    fn the_rate_is_clamped() {
+        for (hz, max_hz, kernel, expected) in
+            [(199, 1000, None, 199), (2000, 1000, None, 1000), (9999, 9999, None, 4999), (997, 1000, Some(500), 250)]
+        {
+            let config = Config { hz, max_hz, ..Config::default() };
+            assert_eq!(config.clamped_hz(kernel), expected, "{hz}");
+        }
+    }
+}
