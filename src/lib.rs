@@ -13,10 +13,12 @@
 //! | [`fold`] | samples of a window to a profile |
 //! | [`query`] | questions over the store |
 //! | [`render`] | answers to tables, folded text, flame graphs |
+//! | [`functions`] | the example function that demonstrations and tests run |
 //! | [`cli`] | one file per command |
 
 pub mod cli;
 pub mod fold;
+pub mod functions;
 pub mod identity;
 pub mod model;
 pub mod query;
