@@ -13,7 +13,16 @@ fn main() {
     let program = PathBuf::from(variable("OUT_DIR")).join("function");
     let mut rustc = Command::new(variable("RUSTC"));
     // Static, so that an empty image can run it; frame pointers and symbols, so that a profile can name its functions.
-    rustc.args(["--edition", "2024", "--crate-name", "function", "--crate-type", "bin", "--target", &variable("TARGET")]);
+    rustc.args([
+        "--edition",
+        "2024",
+        "--crate-name",
+        "function",
+        "--crate-type",
+        "bin",
+        "--target",
+        &variable("TARGET"),
+    ]);
     for option in [
         "opt-level=3",
         "target-feature=+crt-static",

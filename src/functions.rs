@@ -68,7 +68,15 @@ mod tests {
     #[test]
     fn the_program_is_static_and_names_its_functions() {
         let has = |text: &str| PROGRAM.windows(text.len()).any(|window| window == text.as_bytes());
-        for name in ["spend_sixty", "spend_thirty", "spend_ten", "compute_pi", "verify_digits", "fibonacci", "descend"] {
+        for name in [
+            "spend_sixty",
+            "spend_thirty",
+            "spend_ten",
+            "compute_pi",
+            "verify_digits",
+            "fibonacci",
+            "descend",
+        ] {
             assert!(has(name), "{name} is not in the symbol table");
         }
         assert!(!has("/lib64/ld-linux"), "a static program asks for no loader");
@@ -78,7 +86,13 @@ mod tests {
     fn a_wrong_command_line_answers_with_usage() {
         let dir = tempfile::tempdir().unwrap();
         let path = install(dir.path()).unwrap();
-        for arguments in [&[][..], &["dance"], &["burn", "--cpu-ms"], &["burn", "--cpu-ms", "x"], &["idle", "--count", "1"]] {
+        for arguments in [
+            &[][..],
+            &["dance"],
+            &["burn", "--cpu-ms"],
+            &["burn", "--cpu-ms", "x"],
+            &["idle", "--count", "1"],
+        ] {
             let output = Command::new(&path).args(arguments).output().unwrap();
             assert_eq!(output.status.code(), Some(64), "{arguments:?}");
             assert!(output.stdout.is_empty() && output.stderr.starts_with(b"function: "), "{arguments:?}");
