@@ -17,12 +17,14 @@
 //! | [`fold`] | samples of a window to a profile |
 //! | [`query`] | questions over the store |
 //! | [`render`] | answers to tables, folded text, flame graphs |
+//! | [`functions`] | the example function that demonstrations and tests run |
 //! | [`cli`] | one file per command |
 
 pub mod attribution;
 pub mod cgroup;
 pub mod cli;
 pub mod fold;
+pub mod functions;
 pub mod identity;
 pub mod model;
 pub mod perf;

@@ -1,1 +1,8 @@
+//! The integration tests: one binary, a line for each module.
+//!
+//! Names decide who runs beside whom (`.config/nextest.toml`): a module `cli_…` needs nothing of the machine and runs
+//! beside others; every other module needs perf events, cgroups or Docker, and its tests run alone.
 
+mod function_program;
+#[allow(dead_code, reason = "each test module uses its part of it")]
+mod support;

@@ -107,7 +107,8 @@ impl Frame {
                 escape_module(&self.module, &mut out);
                 let _ = write!(out, "]+0x{offset:x}");
             }
-            FrameName::Marker(text) => out.push_str(text),
+            // A marker stands as it is, whatever its kind: that is how it is known again.
+            FrameName::Marker(text) => return text.clone(),
         }
         out.push_str(self.kind.suffix());
         out
@@ -240,6 +241,10 @@ mod tests {
             assert_eq!(Frame::parse(text), frame);
         }
         assert_eq!(Frame::parse(TRUNCATED).kind, FrameKind::Marker);
+        assert_eq!(Frame::parse(KERNEL_UNREADABLE).kind, FrameKind::Kernel);
+        for marker in [TRUNCATED, UNWOUND_SHORT, KERNEL_UNREADABLE] {
+            assert_eq!(Frame::parse(marker).format(), marker);
+        }
     }
 
     #[test]

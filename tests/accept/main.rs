@@ -1,0 +1,122 @@
+//! Measurements against their bars: what fnscope promises in figures, taken on the machine at hand.
+//!
+//! Not tests: they take minutes, need root and want a quiet machine, and their figures belong to that machine.
+//! `make accept` and `make bench` run them. Names given on the command line choose, by the beginning of a name.
+//! Exit status: 0 every bar holds, 1 one does not or a measurement failed, 64 wrong usage.
+
+mod host;
+mod measure;
+mod report;
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use measure::{Measurement, Outcome};
+
+/// Every measurement, in the order in which they are taken.
+const MEASUREMENTS: &[Measurement] = &[host::QUIET];
+
+const USAGE: &str = "usage: accept [--list] [--runs N] [--json FILE] [NAME-OR-ITS-BEGINNING]...";
+
+struct Arguments {
+    list: bool,
+    runs: Option<usize>,
+    json: Option<PathBuf>,
+    names: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    let arguments = match parse(std::env::args().skip(1)) {
+        Ok(arguments) => arguments,
+        Err(message) => {
+            eprintln!("accept: {message}\n{USAGE}");
+            return ExitCode::from(64);
+        }
+    };
+    let chosen: Vec<&Measurement> =
+        MEASUREMENTS.iter().filter(|one| wanted(one.name, &arguments.names)).collect();
+    if arguments.list {
+        chosen.iter().for_each(|one| println!("{:<28} {}", one.name, one.about));
+        return ExitCode::SUCCESS;
+    }
+    let mut outcomes = Vec::new();
+    for measurement in chosen {
+        let runs = arguments.runs.unwrap_or(measurement.runs).max(1);
+        eprintln!("accept: {} ({runs} runs): {}", measurement.name, measurement.about);
+        let outcome = measurement.take(runs);
+        print!("{}", report::table(&outcome));
+        outcomes.push(outcome);
+    }
+    if let Some(file) = &arguments.json
+        && let Err(error) = fs::write(file, report::json(&outcomes))
+    {
+        eprintln!("accept: write {}: {error}", file.display());
+        return ExitCode::FAILURE;
+    }
+    verdict(&outcomes)
+}
+
+fn verdict(outcomes: &[Outcome]) -> ExitCode {
+    let failed: Vec<&str> = outcomes.iter().filter(|one| !one.passed()).map(|one| one.name).collect();
+    if !failed.is_empty() {
+        eprintln!("accept: FAILED: {}", failed.join(", "));
+        return ExitCode::FAILURE;
+    }
+    if outcomes.is_empty() {
+        eprintln!("accept: no measurement has such a name");
+        return ExitCode::FAILURE;
+    }
+    eprintln!("accept: every bar of {} measurements holds", outcomes.len());
+    ExitCode::SUCCESS
+}
+
+fn wanted(name: &str, chosen: &[String]) -> bool {
+    chosen.is_empty() || chosen.iter().any(|begin| name.starts_with(begin.as_str()))
+}
+
+fn parse(mut rest: impl Iterator<Item = String>) -> Result<Arguments, String> {
+    let mut arguments = Arguments { list: false, runs: None, json: None, names: Vec::new() };
+    while let Some(word) = rest.next() {
+        match word.as_str() {
+            "--list" => arguments.list = true,
+            "--runs" => {
+                let runs = rest.next().and_then(|text| text.parse().ok());
+                arguments.runs = Some(runs.ok_or("--runs takes a number")?);
+            }
+            "--json" => arguments.json = Some(rest.next().ok_or("--json takes a file")?.into()),
+            option if option.starts_with('-') => return Err(format!("unknown option `{option}`")),
+            name => arguments.names.push(name.into()),
+        }
+    }
+    Ok(arguments)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn measurements_are_chosen_by_the_beginning_of_their_names() {
+        assert!(wanted("bench-drain", &[]));
+        assert!(wanted("bench-drain", &["accept".into(), "bench".into()]));
+        assert!(!wanted("accept-capture", &["bench".into()]));
+    }
+
+    #[test]
+    fn names_are_unique_and_say_which_command_takes_them() {
+        for (at, one) in MEASUREMENTS.iter().enumerate() {
+            assert!(one.name.starts_with("accept-") || one.name.starts_with("bench-"), "{}", one.name);
+            assert!(MEASUREMENTS[..at].iter().all(|other| other.name != one.name), "{}", one.name);
+        }
+    }
+
+    #[test]
+    fn wrong_arguments_are_refused() {
+        let parse = |words: &[&str]| parse(words.iter().map(ToString::to_string));
+        assert!(parse(&["--runs", "3", "--json", "out.json", "bench"]).is_ok());
+        for wrong in [&["--runs"][..], &["--runs", "x"], &["--json"], &["--fast"]] {
+            assert!(parse(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

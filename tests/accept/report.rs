@@ -1,0 +1,91 @@
+//! Outcomes as a table for people and as JSON for programs.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use crate::measure::{Bar, Bound, Outcome};
+
+/// A block of lines for one outcome.
+pub fn table(outcome: &Outcome) -> String {
+    let mut out = String::new();
+    let bars = match &outcome.result {
+        Ok(bars) => bars,
+        Err(error) => return format!("FAIL  {}: {error}\n", outcome.name),
+    };
+    for (bar, figures) in bars {
+        let runs: Vec<String> = figures.iter().map(|figure| number(*figure)).collect();
+        let name = format!("{}: {}", outcome.name, bar.what);
+        let value = format!("{} {}", number(bar.value), bar.unit);
+        let line =
+            format!("{}  {name:<58} {value:>16}  {:<20}  [{}]", mark(bar), bound(bar.bound), runs.join(" "));
+        let _ = writeln!(out, "{}", line.trim_end());
+    }
+    out
+}
+
+/// All outcomes as a JSON array.
+pub fn json(outcomes: &[Outcome]) -> String {
+    let values: Vec<Value> = outcomes.iter().map(one).collect();
+    format!("{:#}\n", Value::from(values))
+}
+
+fn one(outcome: &Outcome) -> Value {
+    let bar = |(bar, figures): &(Bar, Vec<f64>)| {
+        json!({
+            "what": bar.what,
+            "median": bar.value,
+            "unit": bar.unit,
+            "bar": bound(bar.bound),
+            "holds": bar.holds(),
+            "runs": figures,
+        })
+    };
+    let bars = outcome.result.as_ref().map(|bars| bars.iter().map(bar).collect::<Vec<_>>());
+    json!({
+        "name": outcome.name,
+        "passed": outcome.passed(),
+        "error": outcome.result.as_ref().err(),
+        "bars": bars.unwrap_or_default(),
+    })
+}
+
+fn mark(bar: &Bar) -> &'static str {
+    match (bar.bound, bar.holds()) {
+        (Bound::Recorded, true) => "    ",
+        (_, true) => "PASS",
+        (_, false) => "FAIL",
+    }
+}
+
+fn bound(bound: Bound) -> String {
+    match bound {
+        Bound::AtLeast(low) => format!(">= {}", number(low)),
+        Bound::AtMost(high) => format!("<= {}", number(high)),
+        Bound::Within(low, high) => format!("{} .. {}", number(low), number(high)),
+        Bound::Recorded => String::new(),
+    }
+}
+
+/// Three digits behind the point for what is small, none for what is large.
+fn number(value: f64) -> String {
+    if value.abs() >= 1000.0 { format!("{value:.0}") } else { format!("{value:.3}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bar_that_fails_says_so_with_every_run() {
+        let bar = Bar::new("captured share", 0.9, "", Bound::AtLeast(0.95));
+        let outcome = Outcome { name: "accept-capture", result: Ok(vec![(bar, vec![0.8, 0.9, 1.0])]) };
+        let line = table(&outcome);
+        assert!(line.starts_with("FAIL  accept-capture: captured share"), "{line}");
+        assert!(line.contains(">= 0.950") && line.ends_with("[0.800 0.900 1.000]\n"), "{line}");
+
+        let read: Value = serde_json::from_str(&json(&[outcome])).unwrap();
+        assert_eq!(read[0]["passed"], false);
+        assert_eq!(read[0]["bars"][0]["runs"][2], 1.0);
+    }
+}
