@@ -1,0 +1,99 @@
+//! `fnscope agent`: the daemon.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::agent::{Agent as Running, Role};
+use crate::config::{Config, DEFAULT_STORE};
+use crate::identity::Functions;
+
+/// Flags of the daemon; they go over the configuration file, which goes over the defaults.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  sudo fnscope agent                                      Docker's functions, to /var/lib/fnscope
+  sudo fnscope agent --functions all --store /srv/prof    every container of Docker
+  sudo fnscope agent --no-docker --cgroup-parent /fn      processes in cgroups below /fn, such as /fn/resize@7.1")]
+pub struct Agent {
+    /// Configuration file (TOML)
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Directory to store profiles in [default: /var/lib/fnscope]
+    #[arg(long, value_name = "DIR", env = "FNSCOPE_STORE")]
+    store: Option<PathBuf>,
+    /// Name of this host in the store [default: its host name]
+    #[arg(long, value_name = "NAME")]
+    node: Option<String>,
+    /// Samples a second and busy CPU [default: 199]
+    #[arg(long, value_name = "N")]
+    hz: Option<u32>,
+    /// Let --hz go beyond 1000, up to this [at most 4999]
+    #[arg(long, value_name = "N")]
+    max_hz: Option<u32>,
+    /// Which containers are functions: those a platform marks, or all [default: labelled]
+    #[arg(long, value_name = "WHICH", value_parser = ["labelled", "all"])]
+    functions: Option<String>,
+    /// Docker's socket [default: /var/run/docker.sock]
+    #[arg(long, value_name = "PATH")]
+    docker_socket: Option<PathBuf>,
+    /// Do not ask Docker
+    #[arg(long)]
+    no_docker: bool,
+    /// Each child of this cgroup is a container, named function[@revision][.n]; may be given several times
+    #[arg(long, value_name = "PATH")]
+    cgroup_parent: Vec<String>,
+}
+
+/// Runs until SIGTERM or SIGINT.
+pub(super) fn run(flags: Agent) -> anyhow::Result<ExitCode> {
+    let config = resolve(flags)?;
+    let reactor = tokio::runtime::Builder::new_current_thread().enable_all().build().context("make the event loop")?;
+    let agent = reactor.block_on(async {
+        // Before anything is opened: a signal from here on ends the agent in order.
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let agent = Running::start(&config, Role::Daemon)?;
+        tracing::info!(store = %config.store.display(), hz = agent.hz(), "watching");
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        anyhow::Ok(agent)
+    })?;
+    let (captured, kept) = agent.stop()?;
+    tracing::info!(
+        instances = captured.instances,
+        samples = captured.samples,
+        written = kept.samples,
+        lost = captured.lost,
+        dropped = captured.dropped + kept.lost,
+        side_band_lost = captured.side_band_lost,
+        files_failed = captured.files.failed,
+        "stopped"
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+fn resolve(flags: Agent) -> anyhow::Result<Config> {
+    let mut config = match &flags.config {
+        Some(path) => Config::load(path)?,
+        None => Config { store: DEFAULT_STORE.into(), ..Config::default() },
+    };
+    config.store = flags.store.unwrap_or(config.store);
+    config.node = flags.node.or(config.node);
+    config.hz = flags.hz.unwrap_or(config.hz);
+    config.max_hz = flags.max_hz.unwrap_or(config.max_hz);
+    match flags.functions.as_deref() {
+        Some("all") => config.functions = Functions::All,
+        Some(_) => config.functions = Functions::Labelled,
+        None => {}
+    }
+    config.docker.socket = flags.docker_socket.unwrap_or(config.docker.socket);
+    config.docker.enabled &= !flags.no_docker;
+    config.cgroup.parents.extend(flags.cgroup_parent);
+    Ok(config)
+}
