@@ -1,0 +1,125 @@
+//! `fnscope demo`: the real agent on real functions, start to flame graph, in half a minute.
+//!
+//! Twenty cold starts of 50 to 100 ms and a warm instance, of two functions, one of them in two revisions of which the
+//! second is slower. By default they are processes in cgroups of their own; with `--docker`, containers that carry the
+//! labels OpenFaaS gives them.
+
+mod docker;
+mod plan;
+mod processes;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::report;
+use crate::agent::{Agent, Role};
+use crate::config::{Cgroup, Config, Docker};
+use crate::functions;
+use crate::model::{Timestamp, Window};
+use crate::perf::Clock;
+use crate::query::{Selection, Selector, View};
+use crate::render;
+use plan::Start;
+
+/// Runs the demonstration.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  sudo fnscope demo              processes in cgroups of their own; needs nothing but root
+  sudo fnscope demo --docker     containers with OpenFaaS's labels; images are made here, nothing is pulled")]
+pub struct Demo {
+    /// Directory for the profiles and the flame graphs; it stays
+    #[arg(long, value_name = "DIR", default_value = "fnscope-demo")]
+    dir: PathBuf,
+    /// Run the functions as Docker containers
+    #[arg(long)]
+    docker: bool,
+    /// Docker's socket
+    #[arg(long, value_name = "PATH", default_value = "/var/run/docker.sock")]
+    docker_socket: PathBuf,
+    /// Samples a second and busy CPU [default: 199]
+    #[arg(long, value_name = "N")]
+    hz: Option<u32>,
+}
+
+/// Runs it and shows what came out.
+pub(super) fn run(demo: &Demo) -> anyhow::Result<ExitCode> {
+    std::fs::create_dir_all(&demo.dir).with_context(|| format!("make {}", demo.dir.display()))?;
+    let store = demo.dir.join("profiles");
+    let program = functions::install(&demo.dir).with_context(|| format!("write the functions to {}", demo.dir.display()))?;
+    let started_at = Clock::read().wall(Clock::monotonic_ns());
+    let plan = plan::plan();
+    let ran = if demo.docker { docker::run(demo, &store, &program, &plan) } else { in_cgroups(demo, &store, &program, &plan) };
+    // Nothing of it is left but what was asked for.
+    let _ = std::fs::remove_file(&program);
+    ran?;
+    show(demo, &store, started_at)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn in_cgroups(demo: &Demo, store: &Path, program: &Path, plan: &[Start]) -> anyhow::Result<()> {
+    let cgroups = crate::cgroup::Cgroups::detect()?;
+    let mut own = super::own_cgroup::OwnCgroup::new(&cgroups, "demo")?;
+    let config = Config {
+        docker: Docker { enabled: false, ..Docker::default() },
+        cgroup: Cgroup { parents: vec![own.path().into()] },
+        ..config(demo, store)
+    };
+    let agent = Agent::start(&config, Role::Demo)?;
+    let progress = progress(plan.len());
+    let ran = processes::run(&agent, &mut own, program, plan, &progress);
+    progress.finish_and_clear();
+    agent.stop()?;
+    ran
+}
+
+fn config(demo: &Demo, store: &Path) -> Config {
+    Config { store: store.into(), hz: demo.hz.unwrap_or(crate::config::DEFAULT_HZ), ..Config::default() }
+}
+
+/// A bar on a terminal, nothing elsewhere.
+fn progress(starts: usize) -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg:<12} [{bar:40}] {pos}/{len} instances").expect("the template is right");
+    let bar = ProgressBar::new(starts as u64);
+    bar.set_style(style.progress_chars("=> "));
+    bar
+}
+
+fn show(demo: &Demo, store: &Path, started_at: Timestamp) -> anyhow::Result<()> {
+    let view = report::open(store, Window { from: started_at, to: Timestamp::MAX })?;
+    let rows = report::functions(&view)?;
+    if rows.is_empty() {
+        bail!("no function was seen; `fnscope doctor` says what this host allows");
+    }
+    let width = rustix::termios_width();
+    print!("{}", render::answers::functions(&rows, width));
+    println!();
+    for row in &rows {
+        let selector: Selector = row.id.to_string().parse().context("read back a function's name")?;
+        let selection = view.select(Some(&selector), &[])?;
+        println!("{}@{}: {}", row.id.function, row.id.revision, report::hottest_line(&report::hottest(&view, &selection, 4)));
+    }
+    println!();
+    for name in ["pi", "fib"] {
+        draw(&view, name, &demo.dir)?;
+    }
+    let shown = store.display();
+    println!("\nThe profiles stay in {shown}. Look at them with:\n");
+    for next in ["ls", "instances pi", "top pi@2", "folded pi", "flame pi -o pi.svg"] {
+        println!("  fnscope {next} --store {shown}");
+    }
+    Ok(())
+}
+
+fn draw(view: &View, name: &str, dir: &Path) -> anyhow::Result<()> {
+    let selector: Selector = name.parse().context("read a function's name")?;
+    let selection: Selection = view.select(Some(&selector), &[])?;
+    let path = dir.join(format!("{name}.svg"));
+    report::write_flame(view, &selection, name, &path)?;
+    println!("flame graph of {name}: {}", path.display());
+    Ok(())
+}

@@ -1,0 +1,124 @@
+//! `fnscope doctor`: what this host allows, what is missing, and the line that mends it.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Args;
+
+use crate::cgroup::Cgroups;
+use crate::config::DEFAULT_STORE;
+use crate::perf::{RingOptions, Sampler};
+use crate::privilege::{self, Finding, Standing};
+use crate::runtime::docker::{self, DockerOptions};
+use crate::stack::KernelSymbols;
+use crate::store::Store;
+
+/// Looks at this host.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Exits with 1 if anything keeps the agent from its work.
+
+Examples:
+  sudo fnscope doctor
+  sudo fnscope doctor --json | jq '.[] | select(.standing != \"ok\")'")]
+pub struct Doctor {
+    /// Directory that profiles are or will be stored in
+    #[arg(long, value_name = "DIR", env = "FNSCOPE_STORE", default_value = DEFAULT_STORE)]
+    store: PathBuf,
+    /// Docker's socket
+    #[arg(long, value_name = "PATH", default_value = "/var/run/docker.sock")]
+    docker_socket: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints the findings.
+pub(super) fn run(doctor: &Doctor) -> anyhow::Result<ExitCode> {
+    let mut findings = privilege::findings();
+    findings.push(perf_events());
+    findings.push(cgroups());
+    findings.push(kernel_names());
+    findings.push(docker_engine(doctor)?);
+    findings.push(store(doctor));
+    if doctor.json {
+        println!("{}", serde_json::to_string_pretty(&findings).context("write the findings")?);
+    } else {
+        print(&findings);
+    }
+    let failed = findings.iter().any(|finding| finding.standing == Standing::Fail);
+    Ok(if failed { ExitCode::from(1) } else { ExitCode::SUCCESS })
+}
+
+fn print(findings: &[Finding]) {
+    for finding in findings {
+        let mark = match finding.standing {
+            Standing::Ok => "ok  ",
+            Standing::Warn => "warn",
+            Standing::Fail => "FAIL",
+        };
+        println!("{mark}  {}: {}", finding.what, crate::render::escape::line(&finding.found));
+        if let Some(mend) = &finding.mend {
+            println!("      to mend it: {mend}");
+        }
+    }
+}
+
+/// Opens what the agent opens, and closes it.
+fn perf_events() -> Finding {
+    let what = "perf events";
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    match Sampler::open(RingOptions::within(16 << 20, cpus, crate::config::DEFAULT_HZ)) {
+        Ok(sampler) => Finding::ok(what, format!("open on {} cpus", sampler.cpu_count())),
+        Err(error) => {
+            Finding::bad(what, Standing::Fail, error.to_string(), "see the lines above on user, CAP_PERFMON and seccomp")
+        }
+    }
+}
+
+fn cgroups() -> Finding {
+    match Cgroups::detect() {
+        Ok(cgroups) => Finding::ok("cgroups", format!("{} at {}", cgroups.version(), cgroups.root().display())),
+        Err(error) => {
+            Finding::bad("cgroups", Standing::Fail, error.to_string(), "mount -t cgroup2 none /sys/fs/cgroup")
+        }
+    }
+}
+
+fn kernel_names() -> Finding {
+    let symbols = KernelSymbols::load();
+    if symbols.is_readable() {
+        return Finding::ok("/proc/kallsyms", "names of kernel functions");
+    }
+    let mend = "sysctl kernel.kptr_restrict=1 and run with CAP_SYSLOG";
+    Finding::bad("/proc/kallsyms", Standing::Warn, "addresses are hidden: kernel code shows as [kernel]", mend)
+}
+
+fn docker_engine(doctor: &Doctor) -> anyhow::Result<Finding> {
+    let reactor = tokio::runtime::Builder::new_current_thread().enable_all().build().context("make the event loop")?;
+    let options = DockerOptions { socket: doctor.docker_socket.clone() };
+    Ok(match reactor.block_on(docker::ping(&options)) {
+        Ok(version) => Finding::ok("docker", format!("{version} at {}", doctor.docker_socket.display())),
+        Err(error) => Finding::bad(
+            "docker",
+            Standing::Warn,
+            format!("{error:#}"),
+            "start it (systemctl start docker), name its socket (--docker-socket), or run the agent with --no-docker",
+        ),
+    })
+}
+
+fn store(doctor: &Doctor) -> Finding {
+    let what = "store";
+    let shown = doctor.store.display();
+    if !doctor.store.exists() {
+        return Finding::ok(what, format!("{shown} is made when the agent first starts"));
+    }
+    match Store::open(&doctor.store).and_then(|store| store.journals()) {
+        Ok(journals) => Finding::ok(what, format!("{shown}, {} journals", journals.len())),
+        Err(error) => {
+            Finding::bad(what, Standing::Fail, error.to_string(), "give the agent a directory of its own: --store DIR")
+        }
+    }
+}
