@@ -107,7 +107,7 @@ impl Frame {
                 escape_module(&self.module, &mut out);
                 let _ = write!(out, "]+0x{offset:x}");
             }
-            FrameName::Marker(text) => out.push_str(text),
+            FrameName::Marker(text) => return text.clone(),
         }
         out.push_str(self.kind.suffix());
         out
@@ -119,8 +119,13 @@ impl Frame {
             let kind = if text == KERNEL_UNREADABLE { FrameKind::Kernel } else { FrameKind::Marker };
             return Frame { name: FrameName::Marker(text.into()), module: String::new(), kind };
         }
-        let kinds =
-            [FrameKind::Kernel, FrameKind::Inlined, FrameKind::Jit, FrameKind::Interpreted, FrameKind::Guessed];
+        let kinds = [
+            FrameKind::Kernel,
+            FrameKind::Inlined,
+            FrameKind::Jit,
+            FrameKind::Interpreted,
+            FrameKind::Guessed,
+        ];
         let (body, kind) = kinds
             .into_iter()
             .find_map(|kind| text.strip_suffix(kind.suffix()).map(|body| (body, kind)))
@@ -233,6 +238,9 @@ mod tests {
         ] {
             assert_eq!(frame.format(), text);
             assert_eq!(Frame::parse(text), frame);
+        }
+        for marker in [TRUNCATED, UNWOUND_SHORT, KERNEL_UNREADABLE] {
+            assert_eq!(Frame::parse(marker).format(), marker);
         }
         assert_eq!(Frame::parse(TRUNCATED).kind, FrameKind::Marker);
     }
