@@ -240,6 +240,9 @@ mod tests {
             assert_eq!(frame.format(), text);
             assert_eq!(Frame::parse(text), frame);
         }
+        for marker in [TRUNCATED, UNWOUND_SHORT, KERNEL_UNREADABLE] {
+            assert_eq!(Frame::parse(marker).format(), marker);
+        }
         assert_eq!(Frame::parse(TRUNCATED).kind, FrameKind::Marker);
         assert_eq!(Frame::parse(KERNEL_UNREADABLE).kind, FrameKind::Kernel);
         for marker in [TRUNCATED, UNWOUND_SHORT, KERNEL_UNREADABLE] {

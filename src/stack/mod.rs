@@ -1,9 +1,46 @@
 //! Addresses to frames: files opened when they are mapped, own symbol tables, kallsyms.
+//!
+//! A [`Place`] says where an instruction lies, a [`Symbolizer`] turns places into frames and stacks. The way there:
+//!
+//! | file | what |
+//! |---|---|
+//! | [`open`], [`process`], [`file`] | files opened when they are mapped, what a process has mapped, places |
+//! | [`source`] | a file's bytes, read in bounds and pinned by digests |
+//! | [`elf`], [`gopclntab`], `ehframe` | what files say of their functions |
+//! | [`plan`] | which of that is read, and the key that stands for it |
+//! | `builder`, `names`, [`table`] | a small sorted table that outlives its file |
+//! | [`cache`], `memo` | tables kept in memory and on disk; bounded maps |
+//! | [`kernel`], `vdso` | code that is in no file |
+//! | [`demangle`] | names as they were written |
+//! | [`symbolize`] | all of it together |
+//!
+//! Everything read here is a tenant's and hostile: it is read by `pread` in bounds, never mapped, and what makes no
+//! sense is an error that is counted. Doors for tests over bytes: [`SymbolTable::from_elf_bytes`],
+//! [`SymbolTable::from_bytes`], [`gopclntab::parse`], [`kernel::KernelSymbols::parse`], [`demangle::demangle`].
 
+mod builder;
+pub mod cache;
+pub mod demangle;
+mod ehframe;
+pub mod elf;
+#[cfg(test)]
+mod elf_tests;
 pub mod file;
+pub mod gopclntab;
+pub mod kernel;
+mod memo;
+mod names;
 pub mod open;
+pub mod plan;
 pub mod process;
+pub mod source;
+pub mod symbolize;
+pub mod table;
+mod vdso;
 
 pub use file::{MappedFile, Place};
+pub use kernel::KernelSymbols;
 pub use open::{Files, OpenStats};
 pub use process::{Mapped, Mapping, Processes};
+pub use symbolize::{SymbolStats, Symbolizer};
+pub use table::SymbolTable;

@@ -1,0 +1,330 @@
+//! Places to frames, and stacks of places to stacks of frames: the door of this room.
+//!
+//! Belongs to one ordinary thread and reads tenants' files there, each once. What is promised and decided:
+//! - A place is looked up where the instruction is: exactly for the one that ran, one byte before for return
+//!   addresses. The first user frame behind kernel frames is exact too: it is where the kernel was entered, often by
+//!   a page fault on a function's first instruction.
+//! - Code in no file and code in no known mapping are one frame each, `[anon]+0x0` and `[unknown]+0x0`, and a run of
+//!   them is one: their addresses differ by process and would fill the dictionary of stacks with noise. So are kernel
+//!   addresses that no symbol covers, `[kernel]+0x0_[k]`. Where kallsyms cannot be read the kernel is one `[kernel]`.
+//! - In a file, a function without a name is `module+0x<virtual address of its start>`; an instruction outside of
+//!   every known function is `[module]+0x<offset in the file>`. Both count as unsymbolized, markers do not.
+//! - Memory is bounded by the constants below and in [`super::cache`], about 28 MiB in all, whatever tenants do, but
+//!   for the one table being made (48 MiB at most, for two million functions).
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::cache::{CacheStats, TableCache};
+use super::demangle::demangle;
+use super::file::{MappedFile, Place};
+use super::kernel::KernelSymbols;
+use super::memo::Memo;
+use super::names::NameRef;
+use super::plan::Plan;
+use super::source::{Key, ReadError, Source};
+use super::table::SymbolTable;
+use super::vdso;
+use crate::model::frame::{self, FrameName};
+use crate::model::{Frame, FrameKind, Quality, Stack};
+
+/// What is remembered of files (their keys), in bytes.
+const FILES_BYTES: usize = 2 << 20;
+/// What is remembered of places, in bytes.
+const PLACES_BYTES: usize = 3 << 20;
+/// What is remembered of functions, in bytes.
+const FUNCTIONS_BYTES: usize = 2 << 20;
+/// What is remembered of whole stacks, in bytes; their frames are counted although stacks share them.
+const STACKS_BYTES: usize = 4 << 20;
+
+/// Counts since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SymbolStats {
+    /// Tables made from files.
+    pub tables_built: u64,
+    /// Tables of files seen for the first time that were kept already, in memory or on disk.
+    pub tables_from_cache: u64,
+    /// Tables that were wanted again and could be found neither in memory nor on disk.
+    pub tables_lost: u64,
+    /// Files that were gone before they could be opened, or could not be read or understood.
+    pub files_unreadable: u64,
+    /// Files that were read and have no symbol at all.
+    pub files_without_symbols: u64,
+    /// Damaged files of the cache.
+    pub cache_corrupt: u64,
+    /// Files of the cache that could not be read or written.
+    pub cache_errors: u64,
+}
+
+/// Gives places their names.
+#[derive(Debug)]
+pub struct Symbolizer {
+    kernel: KernelSymbols,
+    vdso: Option<SymbolTable>,
+    tables: TableCache,
+    /// Keys of files; none for those without a table.
+    files: Memo<u64, Option<Key>>,
+    places: Memo<Spot, Text>,
+    functions: Memo<(u64, Name), Text>,
+    stacks: Memo<Box<[Spot]>, Arc<Stack>>,
+    stats: SymbolStats,
+}
+
+/// A place where it is looked up, without what makes no difference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Spot {
+    File(u64, u64),
+    Kernel(u64),
+    KernelUnreadable,
+    Vdso(u64),
+    Anonymous,
+    Unknown,
+    Truncated,
+}
+
+/// What is known of the function at a place in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Name {
+    Symbol(NameRef),
+    Start(u64),
+    Offset(u64),
+}
+
+/// A frame's text, shared.
+#[derive(Debug, Clone)]
+struct Text {
+    text: Arc<str>,
+    symbolized: bool,
+}
+
+impl Text {
+    fn new(frame: &Frame) -> Text {
+        Text { text: frame.format().into(), symbolized: frame.is_symbolized() }
+    }
+}
+
+impl Symbolizer {
+    /// Reads kallsyms and the vdso (before privileges are dropped) and keeps symbol tables under `cache_dir`, or in
+    /// memory alone.
+    pub fn new(cache_dir: Option<&Path>) -> Symbolizer {
+        Symbolizer {
+            kernel: KernelSymbols::read(),
+            vdso: vdso::read(),
+            tables: TableCache::new(cache_dir),
+            files: Memo::new(FILES_BYTES),
+            places: Memo::new(PLACES_BYTES),
+            functions: Memo::new(FUNCTIONS_BYTES),
+            stacks: Memo::new(STACKS_BYTES),
+            stats: SymbolStats::default(),
+        }
+    }
+
+    /// The frame at `place`. `exact`: the instruction at the place itself ran; else it is a return address and the
+    /// call before it is meant.
+    pub fn frame(&mut self, place: &Place, exact: bool) -> Frame {
+        self.frame_at(place, self.spot(place, exact))
+    }
+
+    /// The stack of `places`, which come leaf first, as the kernel gives them.
+    pub fn stack(&mut self, places: &[Place]) -> Arc<Stack> {
+        let mut spots: Vec<Spot> = Vec::with_capacity(places.len());
+        for (index, place) in places.iter().enumerate() {
+            let above = index.checked_sub(1).and_then(|above| places.get(above));
+            let entered_kernel =
+                matches!(above, Some(Place::Kernel(_))) && !matches!(place, Place::Kernel(_));
+            spots.push(self.spot(place, above.is_none() || entered_kernel));
+        }
+        if let Some(stack) = self.stacks.get(spots.as_slice()) {
+            return stack;
+        }
+        let mut quality = Quality::default();
+        let mut frames: Vec<Arc<str>> = Vec::with_capacity(places.len());
+        let mut last = None;
+        for (place, spot) in places.iter().zip(&spots) {
+            if *spot == Spot::Truncated {
+                quality = quality.with(Quality::TRUNCATED);
+                continue;
+            }
+            let runs_together = matches!(spot, Spot::Anonymous | Spot::Unknown | Spot::KernelUnreadable);
+            if runs_together && last == Some(*spot) {
+                continue;
+            }
+            last = Some(*spot);
+            let text = self.text(place, *spot);
+            if !text.symbolized {
+                quality = quality.with(Quality::UNSYMBOLIZED);
+            }
+            frames.push(text.text);
+        }
+        if quality.has(Quality::TRUNCATED) {
+            frames.push(self.text(&Place::Truncated, Spot::Truncated).text);
+        }
+        frames.reverse();
+        let bytes = spots.len() * size_of::<Spot>() + frames.iter().map(|f| f.len() + 48).sum::<usize>();
+        let stack = Arc::new(Stack::new(frames, quality));
+        self.stacks.insert(spots.into(), Arc::clone(&stack), bytes);
+        stack
+    }
+
+    /// Counts since the start.
+    pub fn stats(&self) -> SymbolStats {
+        let CacheStats { corrupt, errors, from_disk: _ } = self.tables.stats();
+        SymbolStats { cache_corrupt: corrupt, cache_errors: errors, ..self.stats }
+    }
+
+    /// Whether kernel functions can be named.
+    pub fn reads_kernel(&self) -> bool {
+        self.kernel.is_readable()
+    }
+
+    /// Size of all that is remembered, in bytes.
+    pub fn memory_bytes(&self) -> usize {
+        self.kernel.memory_bytes()
+            + self.vdso.as_ref().map_or(0, SymbolTable::memory_bytes)
+            + self.tables.memory_bytes()
+            + self.files.memory_bytes()
+            + self.places.memory_bytes()
+            + self.functions.memory_bytes()
+            + self.stacks.memory_bytes()
+    }
+
+    fn spot(&self, place: &Place, exact: bool) -> Spot {
+        let at = |address: u64| if exact { address } else { address.saturating_sub(1) };
+        match place {
+            Place::File { file, offset } => Spot::File(file.id, at(*offset)),
+            Place::Kernel(_) if !self.kernel.is_readable() => Spot::KernelUnreadable,
+            Place::Kernel(address) => Spot::Kernel(at(*address)),
+            Place::Vdso(offset) => Spot::Vdso(at(*offset)),
+            Place::Anonymous(_) => Spot::Anonymous,
+            Place::Unknown(_) => Spot::Unknown,
+            Place::Truncated => Spot::Truncated,
+        }
+    }
+
+    fn text(&mut self, place: &Place, spot: Spot) -> Text {
+        if let Some(text) = self.places.get(&spot) {
+            return text;
+        }
+        let text = match (place, spot) {
+            (Place::File { file, .. }, Spot::File(_, offset)) => self.file_text(file, offset),
+            _ => Text::new(&self.frame_at(place, spot)),
+        };
+        self.places.insert(spot, text.clone(), text.text.len());
+        text
+    }
+
+    /// Like [`Symbolizer::frame_at`] for a file, with one text for all places of a function.
+    fn file_text(&mut self, file: &MappedFile, offset: u64) -> Text {
+        let (name, table) = self.name(file, offset);
+        let key = (file.id, name);
+        if let Some(text) = self.functions.get(&key) {
+            return text;
+        }
+        let text = Text::new(&file_frame(file, offset, name, table.as_deref()));
+        if !matches!(name, Name::Offset(_)) {
+            self.functions.insert(key, text.clone(), text.text.len());
+        }
+        text
+    }
+
+    fn frame_at(&mut self, place: &Place, spot: Spot) -> Frame {
+        let marker =
+            |text: &str, kind| Frame { name: FrameName::Marker(text.into()), module: String::new(), kind };
+        match (place, spot) {
+            (Place::File { file, .. }, Spot::File(_, offset)) => {
+                let (name, table) = self.name(file, offset);
+                file_frame(file, offset, name, table.as_deref())
+            }
+            (_, Spot::Kernel(address)) => match self.kernel.lookup(address) {
+                Some((name, module)) => Frame::symbol(&name, &module, FrameKind::Kernel),
+                None => Frame::offset("kernel", 0, FrameKind::Kernel),
+            },
+            (_, Spot::Vdso(offset)) => {
+                let found = self.vdso.as_ref().and_then(|table| table.lookup(table.address(offset)?));
+                match found {
+                    Some((name, _)) => Frame::symbol(&demangle(&name), "vdso", FrameKind::Native),
+                    None => Frame::offset("vdso", offset, FrameKind::Native),
+                }
+            }
+            (_, Spot::KernelUnreadable) => marker(frame::KERNEL_UNREADABLE, FrameKind::Kernel),
+            (_, Spot::Truncated) => marker(frame::TRUNCATED, FrameKind::Marker),
+            (_, Spot::Anonymous) => Frame::offset("anon", 0, FrameKind::Native),
+            (_, Spot::Unknown | Spot::File(..)) => Frame::offset("unknown", 0, FrameKind::Native),
+        }
+    }
+
+    /// What is known of `offset` in `file`, and the table that knows it.
+    fn name(&mut self, file: &MappedFile, offset: u64) -> (Name, Option<Arc<SymbolTable>>) {
+        let table = self.table(file);
+        let piece = table.as_ref().and_then(|table| table.piece(table.address(offset)?));
+        let name = match piece {
+            Some(piece) if piece.name == NameRef::NONE => Name::Start(piece.start),
+            Some(piece) => Name::Symbol(piece.name),
+            None => Name::Offset(offset),
+        };
+        (name, table)
+    }
+
+    fn table(&mut self, file: &MappedFile) -> Option<Arc<SymbolTable>> {
+        if let Some(known) = self.files.get(&file.id) {
+            let key = known?;
+            let table = self.tables.get(key);
+            if table.is_none() {
+                self.stats.tables_lost += 1;
+                self.files.insert(file.id, None, 0);
+            }
+            return table;
+        }
+        let read = match file.take_fd() {
+            Some(fd) => self.read(fd, file),
+            None => Ok(None),
+        };
+        let read = read.ok().flatten();
+        match &read {
+            None => self.stats.files_unreadable += 1,
+            Some((_, table)) => self.stats.files_without_symbols += u64::from(table.is_empty()),
+        }
+        self.files.insert(file.id, read.as_ref().map(|(key, _)| *key), 0);
+        read.map(|(_, table)| table)
+    }
+
+    /// The table of an open file: kept already, or made now.
+    fn read(
+        &mut self,
+        fd: std::os::fd::OwnedFd,
+        file: &MappedFile,
+    ) -> Result<Option<(Key, Arc<SymbolTable>)>, ReadError> {
+        let plan = Plan::new(Source::file(fd)?, file.build_id)?;
+        let key = plan.key();
+        if let Some(table) = self.tables.get(key) {
+            self.stats.tables_from_cache += 1;
+            return Ok(Some((key, table)));
+        }
+        let table = plan.build()?;
+        self.stats.tables_built += 1;
+        Ok(Some((key, self.tables.insert(key, table))))
+    }
+}
+
+fn file_frame(file: &MappedFile, offset: u64, name: Name, table: Option<&SymbolTable>) -> Frame {
+    let module = module_name(&file.name);
+    let symbol = match name {
+        Name::Symbol(name) => table.and_then(|table| table.name(name)),
+        Name::Start(_) | Name::Offset(_) => None,
+    };
+    match (symbol, name) {
+        (Some(symbol), _) => Frame::symbol(&demangle(&symbol), module, FrameKind::Native),
+        (None, Name::Start(start)) => {
+            Frame { name: FrameName::FunctionStart(start), module: module.into(), kind: FrameKind::Native }
+        }
+        (None, _) => Frame::offset(module, offset, FrameKind::Native),
+    }
+}
+
+/// A mapped file's name without folders and without what the kernel adds to names of removed files. A file without
+/// a name is `unknown`; a `memfd:name` stays one.
+fn module_name(path: &str) -> &str {
+    let path = path.strip_suffix(" (deleted)").unwrap_or(path);
+    let name = path.rsplit('/').next().unwrap_or(path);
+    if name.is_empty() { "unknown" } else { name }
+}
