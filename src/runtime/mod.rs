@@ -1,1 +1,11 @@
-//! Who runs here: runtimes to `ContainerEvent`s.
+//! Who runs here: runtimes to [`ContainerEvent`](crate::model::ContainerEvent)s.
+//!
+//! | file | what |
+//! |---|---|
+//! | [`docker`] | a Docker Engine on a unix socket: list, then watch, for as long as it takes |
+//! | [`cgroup`] | containers without a runtime: the children of configured cgroups, named by their directories |
+//!
+//! Not here: which function a container is (identity), where its cgroup is, when it is sampled.
+
+pub mod cgroup;
+pub mod docker;

@@ -1,0 +1,235 @@
+//! The Docker Engine's API as this room uses it. bollard's types end here.
+//!
+//! Every answer is cut to what identity reads before it leaves, whatever its size was. Requests have a time limit;
+//! the stream of events has none.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::time::Duration;
+
+use bollard::Docker;
+use bollard::errors::Error;
+use bollard::models::{ContainerInspectResponse, ContainerSummary, ContainerSummaryStateEnum, EventMessage};
+use bollard::query_parameters::{
+    EventsOptionsBuilder, InspectContainerOptions, ListContainersOptionsBuilder,
+};
+use futures_util::{Stream, StreamExt};
+use thiserror::Error;
+
+use super::RUNTIME;
+use super::book::{Action, Answer, Event, Inspected, Life, Listed};
+use crate::identity::kept;
+use crate::model::{Container, ContainerId, Identity, Pid, Timestamp};
+
+/// For the version, which the daemon has at hand.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// For an inspection. The daemon answers in about a millisecond, or after it has started the container.
+const INSPECT_LIMIT: Duration = Duration::from_secs(5);
+/// For the list of everything.
+const LIST_LIMIT: Duration = Duration::from_secs(60);
+
+/// Why the daemon gave no answer.
+#[derive(Debug, Error)]
+pub enum ApiError {
+    /// Nobody listens: there is no socket, or no process behind it.
+    #[error("nobody listens on it ({0})")]
+    Absent(String),
+    /// The daemon does not know the container.
+    #[error("no such container")]
+    NoSuchContainer,
+    /// An answer that could not be understood. Events behind it are lost.
+    #[error("answer not understood: {0}")]
+    Garbled(String),
+    /// Anything else.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl From<Error> for ApiError {
+    fn from(error: Error) -> ApiError {
+        match &error {
+            Error::SocketNotFoundError(_) => ApiError::Absent("no such socket".into()),
+            Error::HyperLegacyError { err } if err.is_connect() => {
+                let cause =
+                    std::error::Error::source(err).map_or_else(|| err.to_string(), ToString::to_string);
+                ApiError::Absent(cause)
+            }
+            Error::DockerResponseServerError { status_code: 404, .. } => ApiError::NoSuchContainer,
+            Error::JsonDataError { .. } | Error::JsonSerdeError { .. } => {
+                ApiError::Garbled(error.to_string())
+            }
+            _ => ApiError::Other(error.to_string()),
+        }
+    }
+}
+
+/// A daemon that has answered once.
+#[derive(Debug, Clone)]
+pub struct Api {
+    docker: Docker,
+}
+
+impl Api {
+    /// Connects to `socket` and agrees on a version of the API.
+    pub async fn connect(socket: &Path) -> Result<Api, ApiError> {
+        let path = socket.to_str().ok_or_else(|| ApiError::Other("its path is not UTF-8".into()))?;
+        let docker = Docker::connect_with_unix(path, LIST_LIMIT.as_secs(), bollard::API_DEFAULT_VERSION)?;
+        Ok(Api { docker: within(CONNECT_LIMIT, docker.negotiate_version()).await? })
+    }
+
+    /// The engine's version.
+    pub async fn version(&self) -> Result<String, ApiError> {
+        let version = within(CONNECT_LIMIT, self.docker.version()).await?;
+        Ok(version.version.unwrap_or_else(|| "of unknown version".into()))
+    }
+
+    /// Every container, running or not.
+    pub async fn list(&self) -> Result<Vec<Listed>, ApiError> {
+        let options = ListContainersOptionsBuilder::new().all(true).build();
+        let list = within(LIST_LIMIT, self.docker.list_containers(Some(options))).await?;
+        Ok(list.into_iter().filter_map(listed).collect())
+    }
+
+    /// The container called `name_or_id`.
+    pub async fn inspect(&self, name_or_id: &str) -> Result<Inspected, ApiError> {
+        // The client puts it into the request's path as it is.
+        let plain = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+        if name_or_id.is_empty() || name_or_id.len() > Identity::MAX_NAME || !name_or_id.chars().all(plain) {
+            return Err(ApiError::Other("not a container's name or id".into()));
+        }
+        let asked = self.docker.inspect_container(name_or_id, None::<InspectContainerOptions>);
+        inspected(within(INSPECT_LIMIT, asked).await?)
+            .ok_or_else(|| ApiError::Garbled("an inspection without an id".into()))
+    }
+
+    /// The answer to an inspection, for the book.
+    pub async fn answer(&self, id: &ContainerId) -> Answer {
+        match self.inspect(&id.0).await {
+            Ok(inspected) => Answer::Inspected(Box::new(inspected)),
+            Err(ApiError::NoSuchContainer) => Answer::Missing,
+            Err(error) => {
+                tracing::debug!(container = %id, %error, "container not inspected");
+                Answer::Failed
+            }
+        }
+    }
+
+    /// What happens to containers from `since_ns` (nanoseconds since 1970) on; what happened before now is told again
+    /// as far as the daemon remembers it. Ends when the daemon does; nothing is to be expected behind an error.
+    pub fn events(&self, since_ns: i64) -> impl Stream<Item = Result<Event, ApiError>> + use<> {
+        // Asked for by name, so that health checks and execs do not flood the stream, and so that no action of a
+        // later engine can come that the client cannot read.
+        let actions = ["create", "start", "die", "oom", "rename", "update", "destroy"];
+        let filters = HashMap::from([("type", vec!["container"]), ("event", actions.to_vec())]);
+        // Seconds and nanoseconds are the only form that every engine takes.
+        let (seconds, rest) = (since_ns.div_euclid(1_000_000_000), since_ns.rem_euclid(1_000_000_000));
+        let since = format!("{seconds}.{rest:09}");
+        let options = EventsOptionsBuilder::new().since(&since).filters(&filters).build();
+        let stream = self.docker.events(Some(options));
+        stream
+            .filter_map(|message| std::future::ready(message.map(event).map_err(ApiError::from).transpose()))
+    }
+}
+
+async fn within<T>(limit: Duration, request: impl Future<Output = Result<T, Error>>) -> Result<T, ApiError> {
+    match tokio::time::timeout(limit, request).await {
+        Ok(answer) => answer.map_err(ApiError::from),
+        Err(_) => Err(ApiError::Other(format!("no answer within {} s", limit.as_secs()))),
+    }
+}
+
+/// What an event says; none for those that say nothing of a container's life.
+fn event(message: EventMessage) -> Option<Event> {
+    let action = match message.action?.as_str() {
+        "create" => Action::Create,
+        "start" => Action::Start,
+        "die" => Action::Die,
+        "oom" => Action::Oom,
+        "rename" => Action::Rename,
+        "update" => Action::Update,
+        "destroy" => Action::Destroy,
+        _ => return None,
+    };
+    let actor = message.actor?;
+    let id = bounded_id(actor.id?)?;
+    let mut attributes = actor.attributes.unwrap_or_default();
+    let exit_code = attributes.get("exitCode").and_then(|code| code.parse().ok());
+    let (name, image) = (attributes.remove("name"), attributes.remove("image"));
+    let time_ns =
+        message.time_nano.or(message.time.map(|time| time.saturating_mul(1_000_000_000))).unwrap_or(0);
+    Some(Event {
+        action,
+        time_ns,
+        at: Timestamp(time_ns.div_euclid(1000)),
+        exit_code,
+        described: described(&id, name, image, Some(attributes)),
+        id,
+    })
+}
+
+/// An element of the list.
+fn listed(summary: ContainerSummary) -> Option<Listed> {
+    use ContainerSummaryStateEnum as State;
+    let id = bounded_id(summary.id?)?;
+    let life = match summary.state {
+        Some(State::RUNNING | State::PAUSED | State::STOPPING) => Life::Running,
+        Some(State::EXITED | State::DEAD) => Life::Ended,
+        _ => Life::Unclear,
+    };
+    let name = summary.names.unwrap_or_default().into_iter().next();
+    Some(Listed { container: described(&id, name, summary.image, summary.labels), id, life })
+}
+
+/// An inspection.
+fn inspected(answer: ContainerInspectResponse) -> Option<Inspected> {
+    let id = bounded_id(answer.id?)?;
+    let config = answer.config.unwrap_or_default();
+    let state = answer.state.unwrap_or_default();
+    let forges_exit_code = config.labels.as_ref().is_some_and(|labels| labels.contains_key("exitCode"));
+    let container = Container {
+        env: config.env.unwrap_or_default(),
+        cmd: config.cmd.unwrap_or_default(),
+        entrypoint: config.entrypoint.unwrap_or_default(),
+        ..described(&id, answer.name, config.image, config.labels)
+    };
+    let running = state.running == Some(true);
+    Some(Inspected {
+        container: kept(container),
+        running,
+        pid: state.pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0 && running).map(Pid),
+        started_at: time(state.started_at.as_deref()),
+        finished_at: time(state.finished_at.as_deref()),
+        exit_code: state.exit_code.and_then(|code| i32::try_from(code).ok()),
+        oom: state.oom_killed == Some(true),
+        forges_exit_code,
+    })
+}
+
+fn described(
+    id: &ContainerId,
+    name: Option<String>,
+    image: Option<String>,
+    labels: Option<HashMap<String, String>>,
+) -> Container {
+    let mut labels: Vec<_> = labels.unwrap_or_default().into_iter().collect();
+    // The daemon's JSON has no order; ours is the same every time.
+    labels.sort_unstable();
+    kept(Container {
+        runtime: RUNTIME.into(),
+        id: id.0.to_string(),
+        name: name.map(|name| name.trim_start_matches('/').to_owned()),
+        image,
+        labels,
+        ..Container::default()
+    })
+}
+
+fn bounded_id(id: String) -> Option<ContainerId> {
+    (!id.is_empty() && id.len() <= Identity::MAX_NAME).then(|| ContainerId(id.into()))
+}
+
+/// RFC 3339; `0001-01-01T00:00:00Z` is how Docker says never.
+fn time(text: Option<&str>) -> Option<Timestamp> {
+    let time: jiff::Timestamp = text?.parse().ok()?;
+    Some(Timestamp(time.as_microsecond())).filter(|time| time.0 > 0)
+}

@@ -1,0 +1,442 @@
+//! What is known of the daemon's containers, and what has to be asked. Pure: events, lists and answers in, container
+//! events and questions out.
+//!
+//! Promises, whatever order answers come in:
+//! - of one container, `Known` is told before `Started`, `Started` before `Exited`, and `Gone` last;
+//! - a question holds up its own container, never another, and what is known without an answer is told at once;
+//! - a container that is gone before it could be inspected is told by its events' own words;
+//! - after [`Book::broke`] and a new list, what vanished meanwhile is told as `Gone`, what ended as `Exited`.
+//!
+//! Telling a thing twice is allowed, and happens around a list.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use crate::model::{Container, ContainerEvent, ContainerId, Pid, Timestamp};
+
+/// Questions that may wait. Beyond it containers are known by their events' words alone.
+const MAX_WAITING: usize = 4096;
+
+/// What an event is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// It was made.
+    Create,
+    /// Its first process runs.
+    Start,
+    /// Its first process ended.
+    Die,
+    /// The kernel killed one of its processes for memory.
+    Oom,
+    /// It has another name.
+    Rename,
+    /// Its limits changed.
+    Update,
+    /// It was removed.
+    Destroy,
+}
+
+/// An event in the daemon's words.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// The container.
+    pub id: ContainerId,
+    /// What happened.
+    pub action: Action,
+    /// When.
+    pub at: Timestamp,
+    /// The same in the daemon's own precision, nanoseconds since 1970.
+    pub time_ns: i64,
+    /// The attribute `exitCode`: the daemon's word in [`Action::Die`], if no label of that name shadows it.
+    pub exit_code: Option<i32>,
+    /// The container by the event's attributes: labels, name and image, no environment.
+    pub described: Container,
+}
+
+/// What the list says of a container's life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Life {
+    /// It runs.
+    Running,
+    /// It has run and ended.
+    Ended,
+    /// It was made and not started, is being removed or restarted.
+    Unclear,
+}
+
+/// A container in the daemon's list.
+#[derive(Debug, Clone)]
+pub struct Listed {
+    /// Its id.
+    pub id: ContainerId,
+    /// The container by its list entry: labels, name and image, no environment.
+    pub container: Container,
+    /// Whether it runs.
+    pub life: Life,
+}
+
+/// What an inspection says.
+#[derive(Debug, Clone, Default)]
+pub struct Inspected {
+    /// The container.
+    pub container: Container,
+    /// Whether it runs now.
+    pub running: bool,
+    /// Its first process.
+    pub pid: Option<Pid>,
+    /// When it was started last.
+    pub started_at: Option<Timestamp>,
+    /// When it ended last.
+    pub finished_at: Option<Timestamp>,
+    /// How it ended last.
+    pub exit_code: Option<i32>,
+    /// Whether the kernel killed it for memory when it ran last.
+    pub oom: bool,
+    /// Whether a label makes its events lie about the exit code.
+    pub forges_exit_code: bool,
+}
+
+/// The answer to an [`Ask`].
+#[derive(Debug, Clone)]
+pub enum Answer {
+    /// It was inspected.
+    Inspected(Box<Inspected>),
+    /// The daemon knows no such container any more.
+    Missing,
+    /// No answer, or none that could be understood.
+    Failed,
+}
+
+/// A container to inspect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ask {
+    /// The container.
+    pub id: ContainerId,
+    ticket: u64,
+}
+
+/// A point in the sequence of events, to tell what a list cannot know yet.
+#[derive(Debug, Clone, Copy)]
+pub struct Mark(u64);
+
+/// Everything that is known.
+#[derive(Debug, Default)]
+pub struct Book {
+    entries: HashMap<ContainerId, Entry>,
+    asks: VecDeque<Ask>,
+    tickets: u64,
+    events: u64,
+    last_event_ns: Option<i64>,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    /// As it was told last.
+    known: Option<Container>,
+    /// Whether that was since the connection was made.
+    known_told: bool,
+    running: bool,
+    /// Whether that it runs was told since the connection was made.
+    start_told: bool,
+    /// Since when it runs, where an inspection said so.
+    started_at: Option<Timestamp>,
+    oom: bool,
+    forges_exit_code: bool,
+    /// Number of its last event.
+    touched: u64,
+    last_event: Option<(i64, Action)>,
+    /// What is still to be told, in order; the first waits for its answer.
+    steps: VecDeque<Step>,
+}
+
+#[derive(Debug)]
+struct Step {
+    ticket: u64,
+    what: What,
+    answer: Option<Answer>,
+}
+
+#[derive(Debug)]
+enum What {
+    Describe(Container),
+    Start { at: Timestamp },
+    Die { at: Timestamp, exit_code: Option<i32> },
+    List { container: Container, life: Life },
+    Destroy,
+}
+
+impl Book {
+    /// Takes in an event.
+    pub fn event(&mut self, event: Event, tell: &mut impl FnMut(ContainerEvent)) {
+        self.events += 1;
+        self.last_event_ns = self.last_event_ns.max(Some(event.time_ns));
+        if event.action == Action::Destroy && !self.entries.contains_key(&event.id) {
+            return;
+        }
+        let entry = self.entries.entry(event.id.clone()).or_default();
+        // The daemon may deliver an event from its memory and then live.
+        if entry.last_event.replace((event.time_ns, event.action)) == Some((event.time_ns, event.action)) {
+            return;
+        }
+        entry.touched = self.events;
+        // A label of this name shadows the daemon's own attribute, in every event of the container.
+        entry.forges_exit_code |= event.action != Action::Die && event.exit_code.is_some();
+        if entry.known.is_none() {
+            entry.tell_known(event.described.clone(), tell);
+        }
+        let what = match event.action {
+            Action::Create | Action::Rename | Action::Update => What::Describe(event.described),
+            Action::Start => {
+                entry.oom = false;
+                What::Start { at: event.at }
+            }
+            Action::Die => What::Die { at: event.at, exit_code: event.exit_code },
+            Action::Destroy => What::Destroy,
+            Action::Oom => {
+                entry.oom = true;
+                return;
+            }
+        };
+        self.add_step(event.id, what, tell);
+    }
+
+    /// Where in the events we are; to be taken before the list is asked for.
+    pub fn mark(&self) -> Mark {
+        Mark(self.events)
+    }
+
+    /// Takes in the list of everything, asked for at `mark`.
+    pub fn listed(&mut self, list: Vec<Listed>, mark: Mark, tell: &mut impl FnMut(ContainerEvent)) {
+        let vanished: Vec<ContainerId> = {
+            let present: HashSet<&ContainerId> = list.iter().map(|listed| &listed.id).collect();
+            let idle = |entry: &Entry| entry.touched <= mark.0 && entry.steps.is_empty();
+            let gone = self.entries.iter().filter(|(id, entry)| !present.contains(id) && idle(entry));
+            gone.map(|(id, _)| id.clone()).collect()
+        };
+        for id in vanished {
+            self.entries.remove(&id);
+            tell(ContainerEvent::Gone { id });
+        }
+        for Listed { id, container, life } in list {
+            let entry = self.entries.entry(id.clone()).or_default();
+            // A long dead container is not worth a question; its list entry names it well enough.
+            if life == Life::Ended && !entry.running {
+                if entry.touched <= mark.0 && !entry.known_told {
+                    entry.tell_described(container, tell);
+                }
+                continue;
+            }
+            if life == Life::Running && entry.running && entry.known_told && entry.start_told {
+                continue;
+            }
+            self.add_step(id, What::List { container, life }, tell);
+        }
+    }
+
+    /// Whether everything that was listed has been told.
+    pub fn is_settled(&self) -> bool {
+        let listing = |step: &Step| matches!(step.what, What::List { .. });
+        !self.entries.values().any(|entry| entry.steps.iter().any(listing))
+    }
+
+    /// The next container to inspect.
+    pub fn next_ask(&mut self) -> Option<Ask> {
+        self.asks.pop_front()
+    }
+
+    /// Takes in the answer to `ask`.
+    pub fn answered(&mut self, ask: &Ask, answer: Answer, tell: &mut impl FnMut(ContainerEvent)) {
+        let Some(entry) = self.entries.get_mut(&ask.id) else { return };
+        if let Some(step) = entry.steps.iter_mut().find(|step| step.ticket == ask.ticket) {
+            step.answer = Some(answer);
+        }
+        self.tell_ready(&ask.id, tell);
+    }
+
+    /// The connection broke: nothing that was asked will be answered.
+    pub fn broke(&mut self, tell: &mut impl FnMut(ContainerEvent)) {
+        self.asks.clear();
+        let ids: Vec<ContainerId> = self.entries.keys().cloned().collect();
+        for id in ids {
+            if let Some(entry) = self.entries.get_mut(&id) {
+                for step in &mut entry.steps {
+                    step.answer.get_or_insert(Answer::Failed);
+                }
+            }
+            self.tell_ready(&id, tell);
+            if let Some(entry) = self.entries.get_mut(&id) {
+                (entry.known_told, entry.start_told) = (false, false);
+            }
+        }
+    }
+
+    /// The time behind the last event in nanoseconds since 1970, to have the stream go on from there.
+    pub fn resume_ns(&self) -> Option<i64> {
+        self.last_event_ns.map(|time_ns| time_ns.saturating_add(1))
+    }
+
+    fn add_step(&mut self, id: ContainerId, what: What, tell: &mut impl FnMut(ContainerEvent)) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        self.tickets += 1;
+        let ticket = self.tickets;
+        let answer = match what {
+            What::Destroy => Some(Answer::Missing),
+            _ if self.asks.len() >= MAX_WAITING => Some(Answer::Failed),
+            _ => None,
+        };
+        if answer.is_none() {
+            self.asks.push_back(Ask { id: id.clone(), ticket });
+        }
+        entry.steps.push_back(Step { ticket, what, answer });
+        self.tell_ready(&id, tell);
+    }
+
+    /// Tells every step of a container up to the first that still waits.
+    fn tell_ready(&mut self, id: &ContainerId, tell: &mut impl FnMut(ContainerEvent)) {
+        let Some(entry) = self.entries.get_mut(id) else { return };
+        while let Some(step) = entry.steps.pop_front_if(|step| step.answer.is_some()) {
+            if matches!(step.what, What::Destroy) {
+                self.entries.remove(id);
+                tell(ContainerEvent::Gone { id: id.clone() });
+                return;
+            }
+            entry.tell_step(id, step.what, step.answer.unwrap_or(Answer::Failed), tell);
+        }
+        // Listed, and gone before anything could be told of it.
+        if entry.known.is_none() && entry.steps.is_empty() {
+            self.entries.remove(id);
+        }
+    }
+}
+
+impl Entry {
+    fn tell_step(
+        &mut self,
+        id: &ContainerId,
+        what: What,
+        answer: Answer,
+        tell: &mut impl FnMut(ContainerEvent),
+    ) {
+        let inspected = match &answer {
+            Answer::Inspected(inspected) => Some(&**inspected),
+            Answer::Missing | Answer::Failed => None,
+        };
+        if let Some(inspected) = inspected {
+            self.forges_exit_code |= inspected.forges_exit_code;
+            self.tell_known(inspected.container.clone(), tell);
+        }
+        match what {
+            What::Describe(container) => {
+                if inspected.is_none() {
+                    self.tell_described(container, tell);
+                }
+            }
+            What::Start { at } => {
+                // A later start of the same container is another event's to tell.
+                let ours =
+                    inspected.filter(|inspected| inspected.started_at.is_some_and(|started| started <= at));
+                self.started_at = ours.and_then(|inspected| inspected.started_at);
+                let pid = ours.and_then(|inspected| inspected.pid);
+                self.tell_started(id, pid, self.started_at.or(Some(at)), tell);
+            }
+            What::Die { at, exit_code } => {
+                let ended = |inspected: &&Inspected| {
+                    !inspected.running && inspected.finished_at.is_some_and(|finished| finished <= at)
+                };
+                let ours = inspected.filter(ended);
+                let exit_code = match ours {
+                    Some(inspected) => inspected.exit_code,
+                    None => exit_code.filter(|_| !self.forges_exit_code),
+                };
+                // When the process ended; the event follows 30 to 100 ms later.
+                let ended_at = ours.and_then(|inspected| inspected.finished_at).unwrap_or(at);
+                let oom = self.oom || ours.is_some_and(|inspected| inspected.oom);
+                self.tell_exited(id, exit_code, oom, Some(ended_at), tell);
+            }
+            What::List { container, life } => self.tell_listed(id, container, life, answer, tell),
+            What::Destroy => {}
+        }
+    }
+
+    fn tell_listed(
+        &mut self,
+        id: &ContainerId,
+        container: Container,
+        life: Life,
+        answer: Answer,
+        tell: &mut impl FnMut(ContainerEvent),
+    ) {
+        match answer {
+            // Its events are on their way and tell it.
+            Answer::Missing => {}
+            Answer::Failed => {
+                self.tell_described(container, tell);
+                if life == Life::Running && !(self.running && self.start_told) {
+                    self.tell_started(id, None, None, tell);
+                }
+            }
+            Answer::Inspected(state) if state.running => {
+                let restarted = self.started_at.is_some() && self.started_at != state.started_at;
+                if self.running && !self.start_told && restarted {
+                    self.tell_exited(id, None, false, None, tell);
+                }
+                if !(self.running && self.start_told) {
+                    self.started_at = state.started_at;
+                    self.tell_started(id, state.pid, state.started_at, tell);
+                }
+            }
+            Answer::Inspected(state) => {
+                if self.running {
+                    self.tell_exited(id, state.exit_code, self.oom || state.oom, state.finished_at, tell);
+                }
+            }
+        }
+    }
+
+    /// `container` as it is; not a second time to the same connection.
+    fn tell_known(&mut self, container: Container, tell: &mut impl FnMut(ContainerEvent)) {
+        if self.known.as_ref() != Some(&container) || !self.known_told {
+            (self.known, self.known_told) = (Some(container.clone()), true);
+            tell(ContainerEvent::Known(Box::new(container)));
+        }
+    }
+
+    /// `container` as an event or the list describes it, together with what an inspection said earlier.
+    fn tell_described(&mut self, container: Container, tell: &mut impl FnMut(ContainerEvent)) {
+        let container = match &self.known {
+            Some(known) => Container {
+                env: known.env.clone(),
+                cmd: known.cmd.clone(),
+                entrypoint: known.entrypoint.clone(),
+                ..container
+            },
+            None => container,
+        };
+        self.tell_known(container, tell);
+    }
+
+    fn tell_started(
+        &mut self,
+        id: &ContainerId,
+        pid: Option<Pid>,
+        at: Option<Timestamp>,
+        tell: &mut impl FnMut(ContainerEvent),
+    ) {
+        (self.running, self.start_told) = (true, true);
+        tell(ContainerEvent::Started { id: id.clone(), pid, at });
+    }
+
+    fn tell_exited(
+        &mut self,
+        id: &ContainerId,
+        exit_code: Option<i32>,
+        oom: bool,
+        at: Option<Timestamp>,
+        tell: &mut impl FnMut(ContainerEvent),
+    ) {
+        self.running = false;
+        tell(ContainerEvent::Exited { id: id.clone(), exit_code, oom, at });
+    }
+}

@@ -1,0 +1,199 @@
+//! A Docker daemon of a test's own, so that it may be killed and restarted. Needs root and `dockerd`, `docker` and
+//! `cc` on the path; no network, no registry, no bridge.
+//!
+//! Dropping it removes its containers, stops the daemon and the containerd that it started, and deletes its data.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// Longest wait for a daemon to come up or go down. It takes a quarter of a second on an idle machine.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Name of the image that holds `/nap`.
+pub const IMAGE: &str = "nap:1";
+
+/// `/nap MS [CODE]`: sleeps and exits. SIGTERM ends it, though it is the first process of its namespace.
+const NAP: &str = r#"
+#include <signal.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+static void end(int signal) { (void)signal; _exit(143); }
+int main(int argc, char **argv) {
+    signal(SIGTERM, end);
+    long ms = argc > 1 ? atol(argv[1]) : 0;
+    struct timespec time = { ms / 1000, ms % 1000 * 1000000 };
+    nanosleep(&time, NULL);
+    return argc > 2 ? atoi(argv[2]) : 0;
+}
+"#;
+
+/// A daemon and its directory.
+pub struct PrivateDocker {
+    dir: TempDir,
+    daemon: Option<Child>,
+}
+
+impl PrivateDocker {
+    /// A place for a daemon; nothing runs yet and there is no socket.
+    pub fn new() -> PrivateDocker {
+        let dir = tempfile::Builder::new().prefix("docker-").tempdir().expect("make a directory");
+        std::fs::create_dir(dir.path().join("exec")).expect("make a directory");
+        PrivateDocker { dir, daemon: None }
+    }
+
+    /// A running daemon with [`IMAGE`].
+    pub fn running() -> PrivateDocker {
+        let mut docker = PrivateDocker::new();
+        docker.start();
+        docker.import_nap();
+        docker
+    }
+
+    /// Where it listens.
+    pub fn socket(&self) -> PathBuf {
+        self.path("docker.sock")
+    }
+
+    /// A path in its directory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Starts the daemon and waits until it answers.
+    pub fn start(&mut self) {
+        assert!(self.daemon.is_none(), "the daemon already runs");
+        let log = File::options().create(true).append(true).open(self.path("log")).expect("open the log");
+        let daemon = Command::new("dockerd")
+            .arg("--data-root")
+            .arg(self.path("data"))
+            .arg("--exec-root")
+            .arg(self.path("exec"))
+            .arg("--pidfile")
+            .arg(self.path("pid"))
+            .arg("--host")
+            .arg(format!("unix://{}", self.socket().display()))
+            .args(["--iptables=false", "--bridge=none", "--storage-driver=vfs"])
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("share the log"))
+            .stderr(log)
+            .spawn()
+            .expect("start dockerd; install the package docker.io");
+        self.daemon = Some(daemon);
+        let deadline = Instant::now() + LIMIT;
+        while !self.try_docker(&["version"]).status.success() {
+            let exited = self.daemon.as_mut().and_then(|daemon| daemon.try_wait().expect("wait for dockerd"));
+            if exited.is_some() || Instant::now() > deadline {
+                panic!("dockerd did not come up ({exited:?}):\n{}", self.log());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Ends the daemon as an operator would.
+    pub fn stop(&mut self) {
+        self.end("TERM");
+    }
+
+    /// Ends the daemon as a crash would: its containers run on.
+    pub fn kill(&mut self) {
+        self.end("KILL");
+    }
+
+    fn end(&mut self, signal: &str) {
+        let Some(mut daemon) = self.daemon.take() else { return };
+        let pid = daemon.id().to_string();
+        let sent = Command::new("kill").args(["-s", signal, &pid]).status().expect("run kill");
+        assert!(sent.success(), "kill -s {signal} {pid}");
+        let deadline = Instant::now() + LIMIT;
+        while daemon.try_wait().expect("wait for dockerd").is_none() {
+            assert!(Instant::now() < deadline, "dockerd did not end:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        // A killed daemon leaves its pid file; the pid may be another's by the next start.
+        let _ = std::fs::remove_file(self.path("pid"));
+    }
+
+    /// Runs `docker` with `arguments` and returns what it printed, without the last newline.
+    pub fn docker(&self, arguments: &[&str]) -> String {
+        let output = self.try_docker(arguments);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "docker {arguments:?}: {stderr}\n{}", self.log());
+        String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+    }
+
+    /// Runs `docker` with `arguments`, whatever comes of it.
+    pub fn try_docker(&self, arguments: &[&str]) -> Output {
+        let host = format!("unix://{}", self.socket().display());
+        Command::new("docker").arg("--host").arg(host).args(arguments).output().expect("run docker")
+    }
+
+    /// Starts a container of [`IMAGE`] with `options`, running `/nap` with `arguments`; returns its id.
+    pub fn run(&self, options: &[&str], arguments: &[&str]) -> String {
+        let command =
+            [&["run", "--detach", "--network", "none"], options, &[IMAGE, "/nap"], arguments].concat();
+        self.docker(&command)
+    }
+
+    fn import_nap(&self) {
+        let root = self.path("root");
+        std::fs::create_dir(&root).expect("make a directory");
+        std::fs::write(self.path("nap.c"), NAP).expect("write the program");
+        let compile =
+            Command::new("cc").args(["-static", "-O1", "-o"]).arg(root.join("nap")).arg(self.path("nap.c"));
+        let compiled = { compile }.status().expect("run cc");
+        assert!(compiled.success(), "compile {NAP}");
+        let tar = self.path("nap.tar");
+        let packed = Command::new("tar")
+            .arg("-cf")
+            .arg(&tar)
+            .arg("-C")
+            .arg(&root)
+            .arg("nap")
+            .status()
+            .expect("run tar");
+        assert!(packed.success(), "pack the image");
+        self.docker(&["import", tar.to_str().expect("a plain path"), IMAGE]);
+    }
+
+    fn log(&self) -> String {
+        let log = std::fs::read_to_string(self.path("log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines.get(lines.len().saturating_sub(30)..).unwrap_or_default().join("\n")
+    }
+}
+
+impl Drop for PrivateDocker {
+    fn drop(&mut self) {
+        // Only a daemon can remove what a killed one left running.
+        let used = self.path("data").exists();
+        if used && self.daemon.is_none() && !std::thread::panicking() {
+            self.start();
+        }
+        if self.daemon.is_some() {
+            let ids =
+                String::from_utf8_lossy(&self.try_docker(&["ps", "--all", "--quiet"]).stdout).into_owned();
+            let ids: Vec<&str> = ids.split_whitespace().collect();
+            if !ids.is_empty() {
+                self.try_docker(&[&["rm", "--force"], ids.as_slice()].concat());
+            }
+            self.stop();
+        }
+    }
+}
+
+/// Whether `path` is there within [`LIMIT`].
+pub fn appears(path: &Path) -> bool {
+    let deadline = Instant::now() + LIMIT;
+    while !path.exists() {
+        if Instant::now() > deadline {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    true
+}
