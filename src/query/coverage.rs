@@ -152,10 +152,19 @@ mod tests {
             ("final", true, &[(130, 7, Final)][..], Some(130), ALL, 7, (None, None)),
             ("exit and ended", true, &[(130, 7, Exit)][..], Some(131), ALL, 7, (None, None)),
             ("exit of a child", true, &[(130, 7, Exit)][..], None, ALL, 7, (None, Some(130))),
-            ("window between readings", true, running, None, window(105, 125), 9_000_000, (Some(110), Some(120))),
+            (
+                "window between readings",
+                true,
+                running,
+                None,
+                window(105, 125),
+                9_000_000,
+                (Some(110), Some(120)),
+            ),
             ("its begin a reading", true, running, None, window(110, 121), 4_000_000, (Some(110), Some(120))),
         ] {
-            let account = curve(birth, readings, ended).account(ALL, asked).unwrap_or_else(|| panic!("{name}"));
+            let account =
+                curve(birth, readings, ended).account(ALL, asked).unwrap_or_else(|| panic!("{name}"));
             assert_eq!(account.cpu_us, cpu_us, "{name}");
             let from = compared.0.map_or(asked.from, at_s);
             let to = compared.1.map_or(asked.to, |s| at_s(s).plus_us(1));

@@ -103,7 +103,10 @@ fn no_function(selector: &Selector, functions: &[FunctionId]) -> QueryError {
 pub fn shortest(id: &FunctionId, functions: &[FunctionId]) -> String {
     let full = id.any_revision();
     let only = |selector: &Selector| {
-        functions.iter().filter(|other| selector.matches_function(other)).all(|other| full.matches_function(other))
+        functions
+            .iter()
+            .filter(|other| selector.matches_function(other))
+            .all(|other| full.matches_function(other))
     };
     let bare = Selector { platform: None, namespace: None, ..full.clone() };
     let within = Selector { platform: None, ..full.clone() };

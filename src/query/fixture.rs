@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::model::{
-    CgroupId, Confidence, CpuSource, CpuStats, Identity, InstanceInfo, InstanceKey, Quality, Stack, Timestamp, WriterInfo,
+    CgroupId, Confidence, CpuSource, CpuStats, Identity, InstanceInfo, InstanceKey, Quality, Stack,
+    Timestamp, WriterInfo,
 };
 use crate::store::{BatchRecord, InstanceRecord, JournalContents, StoredSample, Usage};
 

@@ -271,7 +271,8 @@ mod tests {
 
     #[test]
     fn a_pool_is_no_function_of_that_name() {
-        let pool = FunctionId { function: Part::Pool("nodejs:20".into()), ..id("openwhisk", None, "x", None) };
+        let pool =
+            FunctionId { function: Part::Pool("nodejs:20".into()), ..id("openwhisk", None, "x", None) };
         assert_eq!(pool.to_string(), "openwhisk/-/(pool nodejs:20)@-");
         let selector: Selector = "(pool nodejs:20)".parse().unwrap();
         assert!(selector.matches(&pool));

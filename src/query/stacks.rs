@@ -54,9 +54,9 @@ pub fn stacks(view: &View, selection: &Selection, phases: PhaseFilter) -> Stacks
                     if let Some(weight) = weights.get_mut(sample.stack as usize) {
                         weight.add_sample(part.period_ns);
                     }
-                    seen = Some(
-                        seen.map_or((sample.time, sample.time), |(a, b)| (a.min(sample.time), b.max(sample.time))),
-                    );
+                    seen = Some(seen.map_or((sample.time, sample.time), |(a, b)| {
+                        (a.min(sample.time), b.max(sample.time))
+                    }));
                 }
                 Some(Use::LeftOut(phase)) => {
                     left_out.iter_mut().filter(|(of, _)| of == phase).for_each(|(_, count)| *count += 1);

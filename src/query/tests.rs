@@ -210,7 +210,10 @@ fn a_name_that_means_nothing_or_too_much_is_answered_with_names() {
         ("shop/pi", "no function `shop/pi`; did you mean `pi`? There are"),
         ("xyzzyx", "no function `xyzzyx`; there are `demo/hello`,"),
         ("pi@3", "no revision `3` of function `custom/demo/pi`; there are `1`, `2`"),
-        ("hello", "`hello` is more than one function; write one of\n  custom/demo/hello\n  custom/shop/hello"),
+        (
+            "hello",
+            "`hello` is more than one function; write one of\n  custom/demo/hello\n  custom/shop/hello",
+        ),
         ("hello@1", "`hello@1` is more than one function; write one of\n  custom/demo/hello@1\n"),
     ] {
         let error = view.select(Some(&selector(text)), &[]).expect_err(text).to_string();
@@ -218,7 +221,10 @@ fn a_name_that_means_nothing_or_too_much_is_answered_with_names() {
     }
     for wanted in ["aa", "aa.6e9d3f62.ff", "aaaaaaaa", "pi-task"] {
         let selection = view.select(None, &[wanted.into()]).unwrap();
-        assert!(functions(&view, &selection).iter().any(|row| row.id.to_string() == "custom/demo/pi@1"), "{wanted}");
+        assert!(
+            functions(&view, &selection).iter().any(|row| row.id.to_string() == "custom/demo/pi@1"),
+            "{wanted}"
+        );
     }
     let missing = view.select(None, &["aa".into(), "nothing".into()]).expect_err("the second is not there");
     assert!(missing.to_string().contains("`nothing`"), "{missing}");

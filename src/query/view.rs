@@ -222,8 +222,10 @@ fn count(merged: &Merged, lives: &mut [Life]) {
         .collect();
     for part in &merged.parts {
         for sample in &part.samples {
-            let exec_at = merged.instances.get(sample.instance as usize).and_then(|instance| instance.exec_at);
-            let Some((stay, span)) = lives.get_mut(sample.instance as usize).and_then(|life| life.at(sample.time))
+            let exec_at =
+                merged.instances.get(sample.instance as usize).and_then(|instance| instance.exec_at);
+            let Some((stay, span)) =
+                lives.get_mut(sample.instance as usize).and_then(|life| life.at(sample.time))
             else {
                 continue;
             };

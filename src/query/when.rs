@@ -60,7 +60,10 @@ impl FromStr for When {
             let since_midnight = time.duration_since(Time::midnight());
             return i64::try_from(since_midnight.as_micros()).map(When::Today).map_err(|_| WhenError);
         }
-        let time = text.parse::<DateTime>().and_then(|time| TimeZone::UTC.to_timestamp(time)).map_err(|_| WhenError)?;
+        let time = text
+            .parse::<DateTime>()
+            .and_then(|time| TimeZone::UTC.to_timestamp(time))
+            .map_err(|_| WhenError)?;
         Ok(When::At(Timestamp(time.as_microsecond())))
     }
 }
@@ -114,7 +117,8 @@ mod tests {
             let when: When = text.parse().unwrap_or_else(|e| panic!("{text}: {e}"));
             assert_eq!(when.at(now).to_string(), expected, "{text}");
         }
-        for text in ["", "yesterday", "10", "m", "10x", "-5m", "25:00", "2026-13-01", "99999999999999999999d"] {
+        for text in ["", "yesterday", "10", "m", "10x", "-5m", "25:00", "2026-13-01", "99999999999999999999d"]
+        {
             assert_eq!(text.parse::<When>(), Err(WhenError), "{text}");
         }
     }
