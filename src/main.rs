@@ -1,2 +1,20 @@
-//! x
-fn main() {}
+//! The program: parse, log, run, exit code. Everything else is in the library.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use fnscope::cli::{self, Cli};
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    if cli::answered_shell() {
+        return ExitCode::SUCCESS;
+    }
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return cli::usage(&error),
+    };
+    let filter = EnvFilter::try_from_env("FNSCOPE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).init();
+    cli::finish(cli::run(cli))
+}

@@ -1,1 +1,123 @@
-//! The command line: one file per command.
+//! The command line: one file per command, and here what they share: the list of them, and what comes out at the end.
+//!
+//! stdout is data, stderr is talk. Exit codes: 0 ok, 1 nothing found or a check failed, 2 error, 64 wrong usage.
+
+mod args;
+mod complete;
+mod completions;
+mod flame;
+mod folded;
+mod instances;
+mod ls;
+mod open;
+mod output;
+mod top;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::query::QueryError;
+use crate::render::escape;
+
+/// What a command came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It did what was asked.
+    Done,
+    /// Nothing was found, or a check failed; why has been said.
+    Nothing,
+}
+
+/// See inside serverless functions from the host.
+#[derive(Debug, Parser)]
+#[command(name = "fnscope", version, about, long_about = None, max_term_width = 100, after_help = AFTER_HELP)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Functions are named `platform/namespace/function@revision` or by any end of that: `pi`, `demo/pi`, `pi@2`.
+
+Examples:
+  fnscope ls                           which functions are there, and what did each use
+  fnscope top pi --since 10m           where the last ten minutes of `pi` went
+  fnscope flame pi -o pi.svg           a flame graph of it
+
+Exit codes: 0 ok, 1 nothing found or a check failed, 2 error, 64 wrong usage.";
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// List functions, a row for each revision.
+    Ls(ls::Args),
+    /// List a function's instances: when each lived, how it began, what it used.
+    Instances(instances::Args),
+    /// Show the frames that took the most time.
+    Top(top::Args),
+    /// Print a function's stacks as folded text.
+    Folded(folded::Args),
+    /// Draw a flame graph.
+    Flame(flame::Args),
+    /// Print a script that completes commands and names of functions in a shell.
+    Completions(completions::Args),
+    /// Print the manual page.
+    #[command(hide = true)]
+    Man,
+}
+
+/// Does what `cli` says.
+pub fn run(cli: Cli) -> anyhow::Result<Outcome> {
+    match cli.command {
+        Command::Ls(args) => ls::run(&args),
+        Command::Instances(args) => instances::run(&args),
+        Command::Top(args) => top::run(&args),
+        Command::Folded(args) => folded::run(&args),
+        Command::Flame(args) => flame::run(&args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man => completions::man(),
+    }
+}
+
+/// Answers a shell that completes a line, if one asks; true if that was all there is to do.
+pub fn answered_shell() -> bool {
+    complete::answered()
+}
+
+/// The exit code of wrong usage, help and version being none; what `error` says has been printed.
+pub fn usage(error: &clap::Error) -> ExitCode {
+    const USAGE: u8 = 64;
+    // A closed pipe is the reader's choice; there is nobody left to tell of any other failure.
+    let _ = error.print();
+    if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS }
+}
+
+/// The exit code of what a command came to; an error is told on stderr.
+pub fn finish(result: anyhow::Result<Outcome>) -> ExitCode {
+    const NOTHING: u8 = 1;
+    const ERROR: u8 = 2;
+    let error = match result {
+        Ok(Outcome::Done) => return ExitCode::SUCCESS,
+        Ok(Outcome::Nothing) => return ExitCode::from(NOTHING),
+        Err(error) => error,
+    };
+    if let Some(error) = error.downcast_ref::<clap::Error>() {
+        return usage(error);
+    }
+    let broken_pipe = |cause: &(dyn std::error::Error + 'static)| {
+        cause.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+    };
+    if error.chain().any(broken_pipe) {
+        return ExitCode::SUCCESS;
+    }
+    output::tell(&escape::lines(&format!("fnscope: {error:#}")));
+    match error.downcast_ref::<QueryError>() {
+        Some(QueryError::Ambiguous { .. }) | None => ExitCode::from(ERROR),
+        Some(_) => ExitCode::from(NOTHING),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,96 @@
+//! `fnscope flame`: a flame graph as an SVG.
+
+use std::fs::File;
+use std::io::{self, BufWriter, IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use clap::ValueHint;
+
+use super::args::{FilterArgs, FunctionArg, PhaseArg};
+use super::{Outcome, open, output};
+use crate::model::Window;
+use crate::query::{self, Selection, Stacks, View};
+use crate::render::flame::{self, Style};
+use crate::render::{folded, time};
+
+/// Arguments of `flame`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Colours: red kernel, yellow native, turquoise inlined, green JIT, blue interpreted, grey without a name.
+
+Examples:
+  fnscope flame pi -o pi.svg                     open it in a browser: click zooms, Ctrl-F searches
+  fnscope flame pi --since 10m --phase cold -o cold.svg
+  fnscope flame pi --reverse --inverted -o callers.svg")]
+pub struct Args {
+    #[command(flatten)]
+    function: FunctionArg,
+    #[command(flatten)]
+    phase: PhaseArg,
+    /// Write to this file; without it to stdout, unless that is a terminal
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    output: Option<PathBuf>,
+    /// Put leaves at the root, callers above them
+    #[arg(long)]
+    reverse: bool,
+    /// Put the root on top
+    #[arg(long)]
+    inverted: bool,
+    /// Leave out frames narrower than this, in percent of the whole
+    #[arg(long, value_name = "PERCENT", default_value_t = 0.05)]
+    min_width: f64,
+    #[command(flatten)]
+    filter: FilterArgs,
+}
+
+/// Draws the graph.
+pub fn run(args: &Args) -> anyhow::Result<Outcome> {
+    let to_terminal = args.output.is_none() && !args.filter.json && io::stdout().is_terminal();
+    if to_terminal {
+        bail!("an SVG is not for a terminal; name a file with -o FILE.svg, or redirect stdout");
+    }
+    let view = open::view(&args.filter)?;
+    let found = open::stacks(&view, &args.filter, &args.function.function, args.phase.phase)?;
+    let Some((selection, stacks)) = found else { return Ok(Outcome::Nothing) };
+    let style = Style {
+        title: args.function.function.to_string(),
+        subtitle: subtitle(&view, &selection, &stacks, args),
+        reverse: args.reverse,
+        inverted: args.inverted,
+        min_width_percent: args.min_width.clamp(0.0, 100.0),
+    };
+    match &args.output {
+        _ if args.filter.json => output::print_json(&folded::json(&stacks.profile))?,
+        None => output::stdout(|out| flame::write(&stacks.profile, &style, out))?,
+        Some(path) => write_file(path, &stacks, &style)?,
+    }
+    Ok(Outcome::Done)
+}
+
+fn write_file(path: &Path, stacks: &Stacks, style: &Style) -> anyhow::Result<()> {
+    let write = || -> io::Result<()> {
+        let mut out = BufWriter::new(File::create(path)?);
+        flame::write(&stacks.profile, style, &mut out)?;
+        out.flush()
+    };
+    write().with_context(|| format!("write {}", path.display()))
+}
+
+fn subtitle(view: &View, selection: &Selection, stacks: &Stacks, args: &Args) -> String {
+    let total = stacks.profile.total();
+    // Where no window was asked for, what was seen is the one shown.
+    let seen = stacks.seen.map(|(from, to)| Window { from, to: to.plus_us(1) });
+    let window = match (view.window(), seen) {
+        (Window::ALL, Some(seen)) => seen,
+        (window, _) => window,
+    };
+    let coverage = query::coverage(view, selection).map_or_else(|| "unknown".into(), time::share);
+    format!(
+        "{} · {} samples, {} CPU · coverage {coverage} · phase {}",
+        time::window(window),
+        time::count(total.samples),
+        time::length_ns(total.time_ns),
+        args.phase.phase,
+    )
+}

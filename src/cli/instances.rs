@@ -1,0 +1,47 @@
+//! `fnscope instances`: the instances of a function.
+
+use clap_complete::engine::ArgValueCandidates;
+
+use super::args::FilterArgs;
+use super::{Outcome, complete, open, output};
+use crate::query::{self, Selector};
+use crate::render::{self, time};
+
+/// Arguments of `instances`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+RUNTIME-INIT is the time from the container's start to the function's own exec, FIRST SAMPLE from there to its
+first sample.
+
+Examples:
+  fnscope instances pi                           every instance of `pi`
+  fnscope instances --since 10m                  every instance that lived in the last ten minutes
+  fnscope instances pi --instance 559aead08264   one of them in full")]
+pub struct Args {
+    /// The function: `platform/namespace/function@revision` or any end of that; without it all of them
+    #[arg(value_name = "FUNCTION", add = ArgValueCandidates::new(complete::functions))]
+    function: Option<Selector>,
+    #[command(flatten)]
+    filter: FilterArgs,
+}
+
+/// Lists instances.
+pub fn run(args: &Args) -> anyhow::Result<Outcome> {
+    let view = open::view(&args.filter)?;
+    let selection = view.select(args.function.as_ref(), &args.filter.instance)?;
+    let rows = query::instances(&view, &selection);
+    if args.filter.json {
+        output::print_json(&render::json::instances(&rows))?;
+    } else {
+        match rows.as_slice() {
+            [] => {}
+            [row] if !args.filter.instance.is_empty() => output::print(&render::instance(row))?,
+            rows => output::print(&render::instances(rows, output::terminal_width()))?,
+        }
+    }
+    if rows.is_empty() {
+        output::tell(&format!("fnscope: no such instances ({})", time::window(view.window())));
+        return Ok(Outcome::Nothing);
+    }
+    Ok(Outcome::Done)
+}

@@ -1,0 +1,93 @@
+//! Opens the store for a question: a bar while a person waits, a warning for what could not be read.
+
+use std::io::IsTerminal as _;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::args::FilterArgs;
+use super::output::tell;
+use crate::query::{self, Phase, PhaseFilter, QueryError, Selection, Selector, Stacks, View};
+use crate::render::{escape, time};
+
+/// How long a person is left alone before a bar appears.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The view that `args` ask for.
+pub fn view(args: &FilterArgs) -> anyhow::Result<View> {
+    let window = args.window()?;
+    let begin = Instant::now();
+    let mut bar: Option<ProgressBar> = None;
+    let on_terminal = std::io::stderr().is_terminal();
+    let view = query::open(&args.store, window, |done, all| {
+        if on_terminal && bar.is_none() && begin.elapsed() > PATIENCE {
+            bar = Some(new_bar(all));
+        }
+        if let Some(bar) = &bar {
+            bar.set_position(done as u64);
+        }
+    });
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
+    }
+    let view = view?;
+    warn(&view);
+    Ok(view)
+}
+
+fn new_bar(all: usize) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(all as u64), ProgressDrawTarget::stderr());
+    match ProgressStyle::with_template("reading {pos}/{len} journals {wide_bar} {eta}") {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
+fn warn(view: &View) {
+    const MOST: usize = 5;
+    let damage = view.damage();
+    for found in damage.iter().take(MOST) {
+        let kind = if found.torn_end { "unfinished end, its writer was killed" } else { "damaged" };
+        let text = format!("{}: at byte {}: {} ({kind})", found.file.display(), found.offset, found.what);
+        tell(&format!("fnscope: warning: {}", escape::line(&text)));
+    }
+    if damage.len() > MOST {
+        tell(&format!("fnscope: warning: {} more such places", damage.len() - MOST));
+    }
+    if view.orphans() > 0 {
+        let count = time::count(view.orphans());
+        tell(&format!("fnscope: warning: {count} samples refer to what their journal does not have"));
+    }
+}
+
+/// The stacks of `function` in the phases asked for, with what was selected; what was left out is told. None, and
+/// why is told, where there are none.
+pub fn stacks(
+    view: &View,
+    args: &FilterArgs,
+    function: &Selector,
+    phases: PhaseFilter,
+) -> Result<Option<(Selection, Stacks)>, QueryError> {
+    let selection = view.select(Some(function), &args.instance)?;
+    let stacks = query::stacks(view, &selection, phases);
+    let left_out: u64 = stacks.left_out.iter().map(|(_, count)| count).sum();
+    if stacks.profile.stacks().is_empty() {
+        let where_else = match left_out {
+            0 => String::new(),
+            _ => format!("; {} in other phases, see --phase all", time::count(left_out)),
+        };
+        let window = time::window(view.window());
+        tell(&format!("fnscope: no samples of `{function}` in phase {phases}, {window}{where_else}"));
+        return Ok(None);
+    }
+    if phases == PhaseFilter::Function && left_out > 0 {
+        let share = left_out as f64 / (left_out + stacks.profile.total().samples) as f64;
+        tell(&format!(
+            "fnscope: left out {} samples ({}) of phase {}: the container runtime's time; --phase all counts them",
+            time::count(left_out),
+            time::share(share),
+            Phase::RuntimeInit,
+        ));
+    }
+    Ok(Some((selection, stacks)))
+}

@@ -1,0 +1,72 @@
+//! The command line as a person meets it.
+
+use clap::{CommandFactory as _, Parser as _};
+
+use super::*;
+
+fn parse(line: &str) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(line.split(' '))
+}
+
+#[test]
+fn the_description_is_sound() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn lines_that_are_understood() {
+    for line in [
+        "fnscope ls",
+        "fnscope ls --json --since 10m --until now --store /tmp/x",
+        "fnscope instances",
+        "fnscope instances pi --instance a --instance b",
+        "fnscope top openfaas/demo/pi@2 -n 5 --phase all",
+        "fnscope folded pi --phase runtime-init --since 2026-11-23T08:00:00Z",
+        "fnscope flame pi -o x.svg --reverse --inverted --min-width 1",
+        "fnscope completions zsh",
+        "fnscope man",
+    ] {
+        assert!(parse(line).is_ok(), "{line}: {}", parse(line).expect_err("checked"));
+    }
+}
+
+#[test]
+fn lines_that_are_not() {
+    for (line, says) in [
+        ("fnscope", "Usage"),
+        ("fnscope top", "<FUNCTION>"),
+        ("fnscope top a//b", "a part of the name is empty"),
+        ("fnscope top pi --since yesterday", "`10m`"),
+        ("fnscope top pi --phase hot", "runtime-init"),
+        ("fnscope completions tcsh", "bash"),
+        ("fnscope lss", "ls"),
+    ] {
+        let error = parse(line).expect_err(line).to_string();
+        assert!(error.contains(says), "{line}: {error}");
+    }
+}
+
+#[test]
+fn every_question_has_examples_and_help_lists_exit_codes() {
+    for command in Cli::command().get_subcommands().filter(|command| !command.is_hide_set()) {
+        let help = command.clone().render_help().to_string();
+        assert!(help.contains("Examples:"), "{help}");
+    }
+    assert!(Cli::command().render_help().to_string().contains("64 wrong usage"));
+}
+
+#[test]
+fn what_happened_decides_the_exit_code() {
+    let code = |result| format!("{:?}", finish(result));
+    let number = |code: u8| format!("{:?}", ExitCode::from(code));
+    let ambiguous = QueryError::Ambiguous { wanted: "pi".into(), candidates: vec![] };
+    let missing = QueryError::NoInstance { wanted: "x".into() };
+    let pipe = std::io::Error::from(std::io::ErrorKind::BrokenPipe);
+    assert_eq!(code(Ok(Outcome::Done)), number(0));
+    assert_eq!(code(Ok(Outcome::Nothing)), number(1));
+    assert_eq!(code(Err(missing.into())), number(1));
+    assert_eq!(code(Err(ambiguous.into())), number(2));
+    assert_eq!(code(Err(anyhow::anyhow!("disk on fire"))), number(2));
+    assert_eq!(code(Err(anyhow::Error::from(pipe).context("write to stdout"))), number(0));
+    assert_eq!(code(Err(parse("fnscope lss").expect_err("no command").into())), number(64));
+}

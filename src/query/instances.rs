@@ -1,0 +1,110 @@
+//! The instances of a function: when each lived, how it began, and what it used in each phase.
+
+use super::merge::Instance;
+use super::phases::Phase;
+use super::selector::FunctionId;
+use super::view::{Life, Selection, Stay, View};
+use crate::model::{CpuSource, Timestamp, Window};
+
+/// An instance as one function within a window.
+#[derive(Debug, Clone, PartialEq)]
+pub struct InstanceRow {
+    /// Its unique key.
+    pub key: String,
+    /// The platform's own name of it.
+    pub instance_name: Option<String>,
+    /// Which function.
+    pub id: FunctionId,
+    /// The host.
+    pub node: String,
+    /// Its image.
+    pub image: Option<String>,
+    /// When its cgroup was made.
+    pub started_at: Timestamp,
+    /// The function's own exec.
+    pub exec_at: Option<Timestamp>,
+    /// Its end.
+    pub ended_at: Option<Timestamp>,
+    /// Exit status of its first process.
+    pub exit_code: Option<i32>,
+    /// CPU time by the cgroup's own account, in microseconds.
+    pub cpu_us: Option<u64>,
+    /// Time that its samples stand for, in nanoseconds.
+    pub sampled_ns: u64,
+    /// Share of the CPU time that samples cover.
+    pub coverage: Option<f64>,
+    /// Where the last reading of the CPU time comes from.
+    pub coverage_source: Option<CpuSource>,
+    /// Samples.
+    pub samples: u64,
+    /// From the exec to the first sample after it, in microseconds; none where the window does not show it.
+    pub first_sample_after_exec_us: Option<i64>,
+    /// The phases the window shows, in order of time.
+    pub phases: Vec<PhaseRow>,
+}
+
+/// A phase of an instance within a window.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PhaseRow {
+    /// Which.
+    pub phase: Phase,
+    /// Its begin, or the window's.
+    pub from: Timestamp,
+    /// Its end, or the window's; none while it lasts.
+    pub to: Option<Timestamp>,
+    /// Samples.
+    pub samples: u64,
+    /// CPU time in microseconds, interpolated between readings where it begins or ends between two.
+    pub cpu_us: Option<u64>,
+}
+
+/// The rows of `selection`, oldest instance first.
+pub fn instances(view: &View, selection: &Selection) -> Vec<InstanceRow> {
+    let rows = view.stays(selection).filter_map(|(_, instance, life, stay)| {
+        let id = view.functions.get(stay.function as usize)?.clone();
+        Some(row(view.window(), id, instance, life, stay))
+    });
+    rows.collect()
+}
+
+fn row(window: Window, id: FunctionId, instance: &Instance, life: &Life, stay: &Stay) -> InstanceRow {
+    let named = instance.identities.iter().rev().filter(|(from, _)| *from < stay.window.to);
+    let exec_shown = instance.exec_at.filter(|exec| window.contains(*exec) && stay.window.contains(*exec));
+    let first_after = exec_shown.and_then(|exec| Some(stay.tally.first_after_exec?.since_us(exec)));
+    InstanceRow {
+        key: instance.info.key.to_string(),
+        instance_name: named.filter_map(|(_, identity)| identity.instance_name.clone()).next(),
+        id,
+        node: instance.node.clone(),
+        image: instance.info.image.clone(),
+        started_at: instance.info.started_at,
+        exec_at: instance.exec_at,
+        ended_at: instance.ended.map(|ended| ended.at),
+        exit_code: instance.ended.and_then(|ended| ended.exit_code),
+        cpu_us: stay.account.map(|account| account.cpu_us),
+        sampled_ns: stay.tally.time_ns,
+        coverage: stay.compared().map(|(sampled_ns, cpu_us)| sampled_ns as f64 / (cpu_us as f64 * 1e3)),
+        coverage_source: stay.account.map(|account| account.source),
+        samples: stay.tally.samples,
+        first_sample_after_exec_us: first_after,
+        phases: phases(window, instance, life, stay),
+    }
+}
+
+fn phases(window: Window, instance: &Instance, life: &Life, stay: &Stay) -> Vec<PhaseRow> {
+    let spans = life.spans.get(stay.spans.clone()).unwrap_or_default();
+    let end = instance.ended.map_or(Timestamp::MAX, |ended| ended.at);
+    let rows = spans.iter().zip(&stay.by_span).filter_map(|(span, &samples)| {
+        let from = span.window.from.max(window.from).max(instance.info.started_at.min(span.window.to));
+        let to = span.window.to.min(window.to).min(end.max(from));
+        let known = stay.account.filter(|_| life.curve.known_after(from));
+        (from < to || samples > 0).then(|| PhaseRow {
+            phase: span.phase,
+            from,
+            to: Some(to).filter(|to| *to != Timestamp::MAX),
+            samples,
+            cpu_us: known.map(|_| life.curve.between(span.window, stay.window, window)),
+        })
+    });
+    rows.collect()
+}

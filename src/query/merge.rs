@@ -1,0 +1,220 @@
+//! Journals to one body of facts: an instance that several journals know becomes one, and so do equal stacks.
+//!
+//! Not here: any question. Promises: one journal in memory at a time, and 16 bytes for each of its samples after it;
+//! the order of the journals does not change an answer.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::loss;
+use crate::fold::StackTable;
+use crate::model::{Identity, InstanceInfo, InstanceKey, Stack, Timestamp, Window};
+use crate::store::{Damage, Ended, InstanceRecord, JournalContents, Usage};
+
+/// Everything the journals tell about a window.
+#[derive(Debug)]
+pub struct Merged {
+    /// The window asked for.
+    pub window: Window,
+    /// Instances, oldest first.
+    pub instances: Vec<Instance>,
+    /// Distinct stacks.
+    pub stacks: Vec<Arc<Stack>>,
+    /// Samples, a part for each journal.
+    pub parts: Vec<Part>,
+    /// What could not be read.
+    pub damage: Vec<Damage>,
+    /// Samples that refer to an instance or a stack their journal does not have.
+    pub orphans: u64,
+}
+
+/// An instance as all journals together tell it.
+#[derive(Debug, Clone)]
+pub struct Instance {
+    /// What does not change.
+    pub info: InstanceInfo,
+    /// The host it ran on.
+    pub node: String,
+    /// Which function it is, from when on; in order of time.
+    pub identities: Vec<(Timestamp, Identity)>,
+    /// The function's own exec.
+    pub exec_at: Option<Timestamp>,
+    /// Its end.
+    pub ended: Option<Ended>,
+    /// Cumulative readings of its CPU time, in order of time.
+    pub usage: Vec<Usage>,
+    /// Samples that could not be kept: when and how many.
+    pub dropped: Vec<(Timestamp, String, u64)>,
+}
+
+/// The samples of one journal.
+#[derive(Debug)]
+pub struct Part {
+    /// Time that one of its samples stands for, in nanoseconds.
+    pub period_ns: u64,
+    /// Its samples.
+    pub samples: Vec<Sample>,
+    /// Samples the ring lost for one that it kept: position in `samples`, how many. Only where there were any.
+    pub lost: Vec<(u32, f64)>,
+}
+
+/// What questions need of a sample.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sample {
+    /// When.
+    pub time: Timestamp,
+    /// Position in [`Merged::instances`].
+    pub instance: u32,
+    /// Position in [`Merged::stacks`].
+    pub stack: u32,
+}
+
+/// Merges journals one by one.
+#[derive(Debug)]
+pub struct Merger {
+    window: Window,
+    instances: Vec<Instance>,
+    by_key: HashMap<InstanceKey, u32>,
+    stacks: StackTable,
+    parts: Vec<Part>,
+    damage: Vec<Damage>,
+    orphans: u64,
+}
+
+impl Merger {
+    /// For samples of `window`.
+    pub fn new(window: Window) -> Merger {
+        Merger {
+            window,
+            instances: Vec::new(),
+            by_key: HashMap::new(),
+            stacks: StackTable::default(),
+            parts: Vec::new(),
+            damage: Vec::new(),
+            orphans: 0,
+        }
+    }
+
+    /// Adds a journal.
+    pub fn add(&mut self, journal: JournalContents) {
+        let instances: Vec<u32> =
+            journal.instances.iter().map(|record| self.instance(record, &journal.writer.node)).collect();
+        let stacks: Vec<u32> = journal.stacks.iter().map(|stack| self.stacks.number(stack)).collect();
+        let rates = loss::rates(&journal.batches);
+        let mut part = Part {
+            period_ns: journal.writer.period_ns,
+            samples: Vec::with_capacity(journal.samples.len()),
+            lost: Vec::new(),
+        };
+        for stored in journal.samples.iter().filter(|stored| self.window.contains(stored.time)) {
+            let place = (instances.get(stored.instance as usize), stacks.get(stored.stack as usize));
+            let (Some(&instance), Some(&stack)) = place else {
+                self.orphans += 1;
+                continue;
+            };
+            if let (Some(lost), Ok(at)) = (rates.lost_for(stored), u32::try_from(part.samples.len())) {
+                part.lost.push((at, lost));
+            }
+            part.samples.push(Sample { time: stored.time, instance, stack });
+        }
+        self.parts.push(part);
+        self.damage.extend(journal.damage);
+    }
+
+    /// All of them together.
+    pub fn finish(self) -> Merged {
+        let mut instances = self.instances;
+        instances.iter_mut().for_each(Instance::settle);
+        let mut order: Vec<usize> = (0..instances.len()).collect();
+        order.sort_by_cached_key(|&at| {
+            let info = &instances[at].info;
+            (info.started_at, info.key.clone())
+        });
+        let mut moved = vec![0u32; instances.len()];
+        for (to, &from) in order.iter().enumerate() {
+            moved[from] = u32::try_from(to).expect("as many as were numbered in 32 bits");
+        }
+        let mut sorted: Vec<(u32, Instance)> = moved.iter().copied().zip(instances).collect();
+        sorted.sort_by_key(|(to, _)| *to);
+        let mut parts = self.parts;
+        for sample in parts.iter_mut().flat_map(|part| &mut part.samples) {
+            sample.instance = moved[sample.instance as usize];
+        }
+        Merged {
+            window: self.window,
+            instances: sorted.into_iter().map(|(_, instance)| instance).collect(),
+            stacks: self.stacks.into_stacks(),
+            parts,
+            damage: self.damage,
+            orphans: self.orphans,
+        }
+    }
+
+    fn instance(&mut self, record: &InstanceRecord, node: &str) -> u32 {
+        if let Some(&at) = self.by_key.get(&record.info.key) {
+            if let Some(known) = self.instances.get_mut(at as usize) {
+                known.learn(record);
+            }
+            return at;
+        }
+        let at = u32::try_from(self.instances.len()).expect("memory ends long before 2^32 instances");
+        self.by_key.insert(record.info.key.clone(), at);
+        self.instances.push(Instance {
+            info: record.info.clone(),
+            node: node.into(),
+            identities: record.identities.clone(),
+            exec_at: record.exec_at,
+            ended: record.ended,
+            usage: record.usage.clone(),
+            dropped: record.dropped.clone(),
+        });
+        at
+    }
+}
+
+impl Instance {
+    /// Adds what another journal tells of it.
+    fn learn(&mut self, record: &InstanceRecord) {
+        let (known, told) = (&mut self.info, &record.info);
+        known.runtime = known.runtime.take().or_else(|| told.runtime.clone());
+        known.image = known.image.take().or_else(|| told.image.clone());
+        if known.container_id.len() < told.container_id.len() {
+            known.container_id.clone_from(&told.container_id);
+        }
+        // Who saw its birth knows its start; a later writer only knows its oldest process.
+        if told.from_birth != known.from_birth {
+            known.started_at = if told.from_birth { told.started_at } else { known.started_at };
+            known.from_birth = true;
+        } else {
+            known.started_at = known.started_at.min(told.started_at);
+        }
+        self.identities.extend(record.identities.iter().cloned());
+        self.exec_at = [self.exec_at, record.exec_at].into_iter().flatten().min();
+        self.ended = match (self.ended, record.ended) {
+            (Some(a), Some(b)) if b.exit_code.is_some() && a.exit_code.is_none() => Some(b),
+            (a, b) => a.or(b),
+        };
+        self.usage.extend(record.usage.iter().copied());
+        self.dropped.extend(record.dropped.iter().cloned());
+    }
+
+    /// Brings what came from several journals into order, each thing once.
+    fn settle(&mut self) {
+        self.identities.sort_by_key(|(from, _)| *from);
+        self.identities.dedup();
+        self.usage.sort_by_key(|usage| (usage.at, usage.cpu_us));
+        self.usage.dedup();
+        self.dropped.sort();
+        self.dropped.dedup();
+    }
+
+    /// The last time there was a sign of life of it outside of its samples.
+    pub fn last_sign(&self) -> Timestamp {
+        if let Some(ended) = self.ended {
+            return ended.at;
+        }
+        let signs = [Some(self.info.started_at), self.exec_at, self.usage.last().map(|usage| usage.at)];
+        let named = self.identities.last().map(|(from, _)| *from);
+        signs.into_iter().chain([named]).flatten().max().unwrap_or(self.info.started_at)
+    }
+}

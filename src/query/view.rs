@@ -1,0 +1,279 @@
+//! The store as one window shows it: every instance's life in spans, each with its samples counted.
+//!
+//! Every question starts here; none reads samples twice for counts. Not here: stacks, see [`super::stacks`].
+
+use std::ops::Range;
+
+use super::coverage::{Account, CpuCurve};
+use super::error::QueryError;
+use super::merge::{Instance, Merged, Sample};
+use super::phases::{FunctionTable, Span, spans};
+use super::selector::{FunctionId, Selector};
+use crate::model::{Quality, Timestamp, Window};
+
+/// What a window shows.
+#[derive(Debug)]
+pub struct View {
+    pub(super) merged: Merged,
+    pub(super) functions: Vec<FunctionId>,
+    /// For each instance.
+    pub(super) lives: Vec<Life>,
+}
+
+/// An instance's life.
+#[derive(Debug)]
+pub(super) struct Life {
+    pub(super) spans: Vec<Span>,
+    pub(super) stays: Vec<Stay>,
+    pub(super) curve: CpuCurve,
+}
+
+/// A stretch of a life as one function, with what was counted in it.
+#[derive(Debug)]
+pub(super) struct Stay {
+    pub(super) function: u32,
+    pub(super) window: Window,
+    /// Its spans.
+    pub(super) spans: Range<usize>,
+    pub(super) account: Option<Account>,
+    pub(super) tally: Tally,
+    /// Samples of each of its spans.
+    pub(super) by_span: Vec<u64>,
+}
+
+/// Counts of a stay within the window.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Tally {
+    pub(super) samples: u64,
+    pub(super) time_ns: u64,
+    /// Time of those samples that the account covers.
+    pub(super) compared_ns: u64,
+    pub(super) lost: f64,
+    pub(super) truncated: u64,
+    pub(super) unsymbolized: u64,
+    pub(super) first: Option<Timestamp>,
+    pub(super) last: Option<Timestamp>,
+    pub(super) first_after_exec: Option<Timestamp>,
+}
+
+/// Which functions and instances a question is about.
+#[derive(Debug, Clone)]
+pub struct Selection {
+    pub(super) functions: Vec<bool>,
+    pub(super) instances: Vec<bool>,
+}
+
+impl Selection {
+    pub(super) fn has(&self, instance: usize, function: u32) -> bool {
+        self.instances.get(instance).copied().unwrap_or(false)
+            && self.functions.get(function as usize).copied().unwrap_or(false)
+    }
+}
+
+impl View {
+    /// The view of what `merged` holds.
+    pub fn new(merged: Merged) -> View {
+        let mut functions = FunctionTable::default();
+        let window = merged.window;
+        let mut lives: Vec<Life> =
+            merged.instances.iter().map(|instance| Life::new(instance, window, &mut functions)).collect();
+        count(&merged, &mut lives);
+        View { merged, functions: functions.into_ids(), lives }
+    }
+
+    /// The window it shows.
+    pub fn window(&self) -> Window {
+        self.merged.window
+    }
+
+    /// What could not be read of it.
+    pub fn damage(&self) -> &[crate::store::Damage] {
+        &self.merged.damage
+    }
+
+    /// Samples that refer to what their journal does not have.
+    pub fn orphans(&self) -> u64 {
+        self.merged.orphans
+    }
+
+    /// The functions it knows, with a sample in the window or not.
+    pub fn functions(&self) -> &[FunctionId] {
+        &self.functions
+    }
+
+    /// What `selector` (none for every function) and `instances` (none for every instance) mean here.
+    pub fn select(&self, selector: Option<&Selector>, instances: &[String]) -> Result<Selection, QueryError> {
+        if let Some(selector) = selector {
+            QueryError::check(selector, &self.functions)?;
+        }
+        let chosen = |id: &FunctionId| selector.is_none_or(|selector| selector.matches(id));
+        let mut selection = Selection {
+            functions: self.functions.iter().map(chosen).collect(),
+            instances: vec![instances.is_empty(); self.merged.instances.len()],
+        };
+        for wanted in instances {
+            let mut found = false;
+            for (chosen, instance) in selection.instances.iter_mut().zip(&self.merged.instances) {
+                let is_meant = is_meant(wanted, instance);
+                *chosen |= is_meant;
+                found |= is_meant;
+            }
+            if !found {
+                return Err(QueryError::NoInstance { wanted: wanted.clone() });
+            }
+        }
+        Ok(selection)
+    }
+
+    /// Each stay that `selection` means and the window shows, with its instance.
+    pub(super) fn stays<'a>(
+        &'a self,
+        selection: &'a Selection,
+    ) -> impl Iterator<Item = (usize, &'a Instance, &'a Life, &'a Stay)> {
+        let lives = self.merged.instances.iter().zip(&self.lives).enumerate();
+        lives.flat_map(move |(at, (instance, life))| {
+            let stays = life.stays.iter().filter(move |stay| {
+                selection.has(at, stay.function) && stay.is_present(instance, self.merged.window)
+            });
+            stays.map(move |stay| (at, instance, life, stay))
+        })
+    }
+}
+
+/// Whether a person who wrote `wanted` means `instance`.
+fn is_meant(wanted: &str, instance: &Instance) -> bool {
+    let named = |name: Option<&String>| name.is_some_and(|name| name == wanted);
+    !wanted.is_empty()
+        && (instance.info.key.0.starts_with(wanted)
+            || instance.info.container_id.starts_with(wanted)
+            || instance.identities.iter().any(|(_, identity)| named(identity.instance_name.as_ref())))
+}
+
+impl Life {
+    fn new(instance: &Instance, window: Window, functions: &mut FunctionTable) -> Life {
+        let spans = spans(instance, functions);
+        let curve = CpuCurve::new(instance);
+        let mut stays: Vec<Stay> = Vec::new();
+        for (at, span) in spans.iter().enumerate() {
+            let Some(function) = span.function else { continue };
+            match stays.last_mut() {
+                Some(stay) if stay.function == function && stay.spans.end == at => {
+                    stay.window.to = span.window.to;
+                    stay.spans.end = at + 1;
+                }
+                _ => stays.push(Stay {
+                    function,
+                    window: span.window,
+                    spans: at..at + 1,
+                    account: None,
+                    tally: Tally::default(),
+                    by_span: Vec::new(),
+                }),
+            }
+        }
+        for stay in &mut stays {
+            stay.account = curve.account(stay.window, window);
+            stay.by_span = vec![0; stay.spans.len()];
+        }
+        Life { spans, stays, curve }
+    }
+
+    /// The stay at `time`, and which of its spans.
+    fn at(&mut self, time: Timestamp) -> Option<(&mut Stay, usize)> {
+        let at = span_at(&self.spans, time);
+        let stay = self.stays.iter_mut().find(|stay| stay.spans.contains(&at))?;
+        let of_stay = at - stay.spans.start;
+        Some((stay, of_stay))
+    }
+}
+
+/// Which of `spans` holds `time`.
+pub(super) fn span_at(spans: &[Span], time: Timestamp) -> usize {
+    spans.partition_point(|span| span.window.to <= time).min(spans.len().saturating_sub(1))
+}
+
+impl Stay {
+    /// Whether the window shows anything of it.
+    fn is_present(&self, instance: &Instance, window: Window) -> bool {
+        let (from, to) = self.seen(instance);
+        self.tally.samples > 0 || self.tally.lost > 0.0 || (from <= to && window.overlaps(from, to))
+    }
+
+    /// When it was there, as far as is known: the first and the last sign of it.
+    pub(super) fn seen(&self, instance: &Instance) -> (Timestamp, Timestamp) {
+        let begin = self.window.from.max(instance.info.started_at);
+        let end = instance.last_sign().min(self.window.to);
+        let first = self.tally.first.map_or(begin, |first| first.min(begin));
+        (first, self.tally.last.map_or(end, |last| last.max(end)))
+    }
+
+    /// Its coverage as two numbers to be summed: sampled nanoseconds, and CPU microseconds of the same stretch.
+    pub(super) fn compared(&self) -> Option<(u64, u64)> {
+        let account = self.account.filter(|account| account.compared_cpu_us > 0)?;
+        Some((self.tally.compared_ns, account.compared_cpu_us))
+    }
+}
+
+fn count(merged: &Merged, lives: &mut [Life]) {
+    let flaws: Vec<(bool, bool)> = merged
+        .stacks
+        .iter()
+        .map(|stack| (stack.quality().has(Quality::TRUNCATED), stack.quality().has(Quality::UNSYMBOLIZED)))
+        .collect();
+    for part in &merged.parts {
+        for sample in &part.samples {
+            let exec_at =
+                merged.instances.get(sample.instance as usize).and_then(|instance| instance.exec_at);
+            let Some((stay, span)) =
+                lives.get_mut(sample.instance as usize).and_then(|life| life.at(sample.time))
+            else {
+                continue;
+            };
+            let flaws = flaws.get(sample.stack as usize).copied().unwrap_or_default();
+            stay.count(sample, span, part.period_ns, flaws, exec_at);
+        }
+        for (at, lost) in &part.lost {
+            let sample = part.samples.get(*at as usize);
+            let life = sample.and_then(|sample| Some((sample, lives.get_mut(sample.instance as usize)?)));
+            if let Some((stay, _)) = life.and_then(|(sample, life)| life.at(sample.time)) {
+                stay.tally.lost += lost;
+            }
+        }
+    }
+    for (instance, life) in merged.instances.iter().zip(lives) {
+        for (at, _, dropped) in instance.dropped.iter().filter(|(at, _, _)| merged.window.contains(*at)) {
+            if let Some((stay, _)) = life.at(*at) {
+                stay.tally.lost += *dropped as f64;
+            }
+        }
+    }
+}
+
+impl Stay {
+    fn count(
+        &mut self,
+        sample: &Sample,
+        span: usize,
+        period_ns: u64,
+        flaws: (bool, bool),
+        exec_at: Option<Timestamp>,
+    ) {
+        let tally = &mut self.tally;
+        tally.samples += 1;
+        tally.time_ns = tally.time_ns.saturating_add(period_ns);
+        if self.account.is_some_and(|account| account.compared.contains(sample.time)) {
+            tally.compared_ns = tally.compared_ns.saturating_add(period_ns);
+        }
+        tally.truncated += u64::from(flaws.0);
+        tally.unsymbolized += u64::from(flaws.1);
+        let time = sample.time;
+        tally.first = Some(tally.first.map_or(time, |first| first.min(time)));
+        tally.last = Some(tally.last.map_or(time, |last| last.max(time)));
+        if exec_at.is_some_and(|exec| exec <= time) {
+            tally.first_after_exec = Some(tally.first_after_exec.map_or(time, |first| first.min(time)));
+        }
+        if let Some(count) = self.by_span.get_mut(span) {
+            *count += 1;
+        }
+    }
+}

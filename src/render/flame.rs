@@ -1,0 +1,177 @@
+//! A profile as a flame graph: an SVG that stands alone, made by inferno. No other module names that crate.
+//!
+//! Frames are coloured by kind (kernel, native, inlined, JIT, interpreted; grey: guessed, unnamed, a marker), a
+//! shade for each name, the same in every graph. Promises: a frame's text is only ever text in the SVG.
+
+use std::collections::HashSet;
+use std::io::{self, Write};
+
+use inferno::flamegraph::color::{BackgroundColor, Color, PaletteMap};
+use inferno::flamegraph::{self, Direction, Options, TextTruncateDirection};
+
+use super::escape;
+use crate::fold::Profile;
+use crate::model::{Frame, FrameKind};
+
+/// What stands around the graph, and how it is drawn.
+#[derive(Debug, Clone, Default)]
+pub struct Style {
+    /// Its title.
+    pub title: String,
+    /// The line below.
+    pub subtitle: String,
+    /// Leaves at the root: who is called from where.
+    pub reverse: bool,
+    /// The root on top.
+    pub inverted: bool,
+    /// Narrower frames are left out; in percent of the whole.
+    pub min_width_percent: f64,
+}
+
+/// Longest frame shown, in characters.
+const MAX_FRAME: usize = 512;
+
+/// Writes the flame graph of `profile`. An empty one is an error of kind `InvalidData`.
+pub fn write(profile: &Profile, style: &Style, out: &mut dyn Write) -> io::Result<()> {
+    let mut colours = PaletteMap::default();
+    let mut coloured = HashSet::new();
+    let mut lines = Vec::new();
+    for (stack, weight) in profile.folded() {
+        let frames: Vec<String> = stack.split(';').map(shown).collect();
+        for (frame, text) in stack.split(';').zip(&frames) {
+            if coloured.insert(text.clone()) {
+                colours.insert(text, colour(&Frame::parse(frame)));
+            }
+        }
+        lines.push(format!("{} {}", frames.join(";"), weight.samples));
+    }
+    let mut options = Options::default();
+    options.title = escape::line(escape::cut(&style.title, MAX_FRAME).as_ref()).into_owned();
+    options.subtitle = Some(escape::line(&style.subtitle).into_owned()).filter(|text| !text.is_empty());
+    options.palette_map = Some(&mut colours);
+    options.bgcolors = Some(BackgroundColor::Flat(Color::new(252, 252, 252)));
+    options.min_width = style.min_width_percent;
+    options.direction = if style.inverted { Direction::Inverted } else { Direction::Straight };
+    options.reverse_stack_order = style.reverse;
+    options.text_truncate_direction = TextTruncateDirection::Right;
+    options.name_type = "Frame:".into();
+    flamegraph::from_lines(&mut options, lines.iter().map(String::as_str), out)
+}
+
+/// A frame as it stands in the graph. Folded text has no escapes of its own, so what inferno would take for a
+/// separator, a comment or a count is changed here.
+fn shown(frame: &str) -> String {
+    let cut = escape::cut(frame, MAX_FRAME);
+    let mut text = escape::line(&cut).trim().to_string();
+    if text.is_empty() {
+        text.push_str("\\x20");
+    }
+    if text.starts_with('#') {
+        text.replace_range(..1, "\\x23");
+    }
+    if let Some((name, number)) = text.rsplit_once(' ')
+        && number.chars().all(|c| c.is_ascii_digit() || c == '.')
+    {
+        text = format!("{name}\u{a0}{number}");
+    }
+    text
+}
+
+fn colour(frame: &Frame) -> Color {
+    let (red, green, blue) = match frame.kind {
+        FrameKind::Kernel => (236, 112, 64),
+        FrameKind::Native if frame.is_symbolized() => (244, 190, 84),
+        FrameKind::Native | FrameKind::Guessed | FrameKind::Marker => (196, 192, 186),
+        FrameKind::Inlined => (116, 196, 196),
+        FrameKind::Jit => (132, 200, 108),
+        FrameKind::Interpreted => (140, 170, 232),
+    };
+    // A shade of 0 to 31 out of the name (FNV-1a), so that neighbours differ and a name keeps its own.
+    let name = frame.label();
+    let hash =
+        name.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    let shade = u8::try_from((hash >> 16) % 32).unwrap_or(0);
+    let darker = |channel: u8| channel.saturating_sub(shade);
+    Color::new(darker(red), darker(green), darker(blue))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::fold::Weight;
+    use crate::model::{Quality, Stack};
+
+    fn profile(stacks: &[(&[&str], u64)]) -> Profile {
+        let made: Vec<Arc<Stack>> = stacks
+            .iter()
+            .map(|(frames, _)| {
+                Arc::new(Stack::new(frames.iter().map(|f| (*f).into()).collect(), Quality::default()))
+            })
+            .collect();
+        let weights: Vec<Weight> =
+            stacks.iter().map(|(_, samples)| Weight { samples: *samples, time_ns: samples * 10 }).collect();
+        Profile::from_weights(&made, &weights)
+    }
+
+    fn svg(profile: &Profile, style: &Style) -> String {
+        let mut out = Vec::new();
+        write(profile, style, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_stranger_s_name_is_only_ever_text() {
+        let long = "y".repeat(10_000);
+        let frames = [
+            "</text></svg><script>alert(1)</script>",
+            "\" onload=\"alert(1)",
+            "a\u{202e}b\0c\u{1b}[31m",
+            "<![CDATA[x]]> & <!-- y -->",
+            &long,
+        ];
+        let style = Style { title: "<script>alert(2)</script>]]>".into(), ..Style::default() };
+        for reverse in [false, true] {
+            let svg = svg(&profile(&[(&frames, 3)]), &Style { reverse, ..style.clone() });
+            assert!(!svg.contains("<script>alert"), "markup");
+            let tags = svg.split('<').filter_map(|piece| piece.split_once('>')).map(|(tag, _)| tag);
+            assert!(tags.into_iter().all(|tag| !tag.contains("alert(1)")), "attribute");
+            assert!(
+                !svg.contains(|c: char| c == '\u{202e}' || (c.is_control() && !c.is_whitespace())),
+                "control"
+            );
+            assert!(!svg.contains(&"y".repeat(600)), "length");
+            assert!(svg.contains("&lt;script&gt;alert(1)"), "it is shown, as text");
+        }
+    }
+
+    #[test]
+    fn every_sample_is_drawn_whatever_its_frames_look_like() {
+        let stacks: &[(&[&str], u64)] = &[
+            (&["main [pi]", "loop 17"], 3),
+            (&["# not a comment", "x"], 4),
+            (&["a;b", "c ."], 5),
+            (&[" "], 6),
+            (&[], 7),
+            (&["loop 17", "main [pi]"], 8),
+        ];
+        for reverse in [false, true] {
+            let svg = svg(&profile(stacks), &Style { reverse, ..Style::default() });
+            assert!(svg.contains("total_samples=\"33\""), "reverse {reverse}");
+        }
+    }
+
+    #[test]
+    fn kinds_have_their_colours_and_nothing_is_an_error() {
+        let svg = svg(&profile(&[(&["main [libc.so.6]", "read [kernel]_[k]"], 2)]), &Style::default());
+        let red = |frame: &str| {
+            let after = svg.split(&format!("<title>{frame}")).nth(1).expect("drawn");
+            after.split("fill=\"rgb(").nth(1).and_then(|rest| rest.split(',').next()?.parse::<u8>().ok())
+        };
+        assert!((213..=244).contains(&red("main").expect("a colour")));
+        assert!((205..=236).contains(&red("read").expect("a colour")));
+        let nothing = write(&Profile::default(), &Style::default(), &mut Vec::new());
+        assert_eq!(nothing.map_err(|e| e.kind()), Err(io::ErrorKind::InvalidData));
+    }
+}

@@ -1,0 +1,109 @@
+//! Answers as JSON for programs: every field is always there, null where it is not known, times in RFC 3339 UTC.
+//!
+//! The names of the fields are an interface; they are written here and nowhere else.
+
+use serde_json::{Value, json};
+
+use crate::model::{CpuSource, Timestamp};
+use crate::query::{FrameRow, FunctionRow, InstanceRow, PhaseRow};
+
+/// The answer of `ls`.
+pub fn functions(rows: &[FunctionRow]) -> Value {
+    let row = |row: &FunctionRow| {
+        json!({
+            "platform": row.id.platform.text(),
+            "namespace": row.id.namespace.text(),
+            "function": row.id.function.text(),
+            "revision": row.id.revision.text(),
+            "instances": row.instances,
+            "samples": row.samples,
+            "cpu_seconds": row.cpu_us.map(seconds),
+            "sampled_seconds": seconds_of_ns(row.sampled_ns),
+            "coverage": row.coverage,
+            "lost": row.lost,
+            "truncated": row.truncated,
+            "unsymbolized": row.unsymbolized,
+            "cold_starts": row.cold_starts,
+            "first_seen": time(row.first_seen),
+            "last_seen": time(row.last_seen),
+        })
+    };
+    rows.iter().map(row).collect()
+}
+
+/// The answer of `instances`.
+pub fn instances(rows: &[InstanceRow]) -> Value {
+    let row = |row: &InstanceRow| {
+        json!({
+            "instance": row.key,
+            "instance_name": row.instance_name,
+            "platform": row.id.platform.text(),
+            "namespace": row.id.namespace.text(),
+            "function": row.id.function.text(),
+            "revision": row.id.revision.text(),
+            "node": row.node,
+            "image": row.image,
+            "started_at": time(row.started_at),
+            "exec_at": row.exec_at.map(time),
+            "ended_at": row.ended_at.map(time),
+            "exit_code": row.exit_code,
+            "cpu_seconds": row.cpu_us.map(seconds),
+            "sampled_seconds": seconds_of_ns(row.sampled_ns),
+            "coverage": row.coverage,
+            "coverage_source": row.coverage_source.map(source),
+            "samples": row.samples,
+            "first_sample_after_exec_ms": row.first_sample_after_exec_us.map(|us| us as f64 / 1e3),
+            "phases": row.phases.iter().map(phase).collect::<Value>(),
+        })
+    };
+    rows.iter().map(row).collect()
+}
+
+/// The answer of `top`.
+pub fn frames(rows: &[FrameRow]) -> Value {
+    let row = |row: &FrameRow| {
+        json!({
+            "frame": row.frame,
+            "module": row.module,
+            "kind": row.kind,
+            "self_samples": row.own.samples,
+            "total_samples": row.total.samples,
+            "self_seconds": row.own.seconds(),
+            "total_seconds": row.total.seconds(),
+            "self_share": row.own_share,
+            "total_share": row.total_share,
+        })
+    };
+    rows.iter().map(row).collect()
+}
+
+fn phase(row: &PhaseRow) -> Value {
+    json!({
+        "phase": row.phase.name(),
+        "from": time(row.from),
+        "to": row.to.map(time),
+        "samples": row.samples,
+        "cpu_seconds": row.cpu_us.map(seconds),
+    })
+}
+
+/// How `source` is told, in JSON and to people.
+pub fn source(source: CpuSource) -> &'static str {
+    match source {
+        CpuSource::Final => "final",
+        CpuSource::Exit => "exit",
+        CpuSource::Running => "running",
+    }
+}
+
+fn time(time: Timestamp) -> String {
+    time.to_string()
+}
+
+fn seconds(us: u64) -> f64 {
+    us as f64 / 1e6
+}
+
+fn seconds_of_ns(ns: u64) -> f64 {
+    ns as f64 / 1e9
+}
