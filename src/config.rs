@@ -85,7 +85,8 @@ impl Config {
     /// The file cannot be read, is no TOML, or has a key that is unknown: the message names it and its line.
     pub fn load(path: &Path) -> anyhow::Result<Config> {
         use anyhow::Context as _;
-        let text = std::fs::read_to_string(path).with_context(|| format!("read config {}", path.display()))?;
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("read config {}", path.display()))?;
         toml::from_str(&text).with_context(|| format!("config {}", path.display()))
     }
 
@@ -99,11 +100,16 @@ impl Config {
             faults.push(format!("max_hz is {}; give 1 to {MAX_HZ}", self.max_hz));
         }
         if self.ring_budget_bytes < 1 << 20 {
-            faults.push(format!("ring_budget_bytes is {}; give at least 1048576 (1 MiB)", self.ring_budget_bytes));
+            faults.push(format!(
+                "ring_budget_bytes is {}; give at least 1048576 (1 MiB)",
+                self.ring_budget_bytes
+            ));
         }
         for parent in &self.cgroup.parents {
             if !parent.starts_with('/') || parent == "/" || parent.split('/').any(|part| part == "..") {
-                faults.push(format!("cgroup.parents has {parent:?}; give a path below the root, such as \"/functions\""));
+                faults.push(format!(
+                    "cgroup.parents has {parent:?}; give a path below the root, such as \"/functions\""
+                ));
             }
         }
         faults
@@ -142,9 +148,12 @@ mod tests {
 
     #[test]
     fn the_rate_is_clamped() {
-        for (hz, max_hz, kernel, expected) in
-            [(199, 1000, None, 199), (2000, 1000, None, 1000), (9999, 9999, None, 4999), (997, 1000, Some(500), 250)]
-        {
+        for (hz, max_hz, kernel, expected) in [
+            (199, 1000, None, 199),
+            (2000, 1000, None, 1000),
+            (9999, 9999, None, 4999),
+            (997, 1000, Some(500), 250),
+        ] {
             let config = Config { hz, max_hz, ..Config::default() };
             assert_eq!(config.clamped_hz(kernel), expected, "{hz}");
         }

@@ -8,6 +8,7 @@
 //! | [`model`] | the nouns: ids, containers, identities, frames, samples; no I/O |
 //! | [`sys`] | all unsafe code: perf events and their rings |
 //! | [`identity`] | which function is it: platform rules over plain data; pure |
+//! | [`privilege`] | what we may do on this host |
 //! | [`cgroup`] | cgroups of this host: paths, ids, CPU accounts |
 //! | [`runtime`] | who runs here: Docker, configured cgroup parents |
 //! | [`perf`] | perf events to records: samples with cgroup ids, side-band |
@@ -17,17 +18,22 @@
 //! | [`fold`] | samples of a window to a profile |
 //! | [`query`] | questions over the store |
 //! | [`render`] | answers to tables, folded text, flame graphs |
+//! | [`config`] | what the agent is told |
+//! | [`agent`] | the only wiring place: threads, start and stop order |
 //! | [`functions`] | the example function that demonstrations and tests run |
 //! | [`cli`] | one file per command |
 
+pub mod agent;
 pub mod attribution;
 pub mod cgroup;
 pub mod cli;
+pub mod config;
 pub mod fold;
 pub mod functions;
 pub mod identity;
 pub mod model;
 pub mod perf;
+pub mod privilege;
 pub mod query;
 pub mod render;
 pub mod runtime;

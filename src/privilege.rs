@@ -51,10 +51,30 @@ struct Capability {
 
 const CAPABILITIES: [Capability; 6] = [
     Capability { bit: 38, name: "PERFMON", purpose: "perf events of the whole host", needed: true },
-    Capability { bit: 19, name: "SYS_PTRACE", purpose: "files that processes of containers have mapped", needed: true },
-    Capability { bit: 40, name: "CHECKPOINT_RESTORE", purpose: "opening mapped files that were deleted or replaced", needed: false },
-    Capability { bit: 2, name: "DAC_READ_SEARCH", purpose: "files in containers that only their owner may read", needed: true },
-    Capability { bit: 14, name: "IPC_LOCK", purpose: "rings larger than kernel.perf_event_mlock_kb", needed: false },
+    Capability {
+        bit: 19,
+        name: "SYS_PTRACE",
+        purpose: "files that processes of containers have mapped",
+        needed: true,
+    },
+    Capability {
+        bit: 40,
+        name: "CHECKPOINT_RESTORE",
+        purpose: "opening mapped files that were deleted or replaced",
+        needed: false,
+    },
+    Capability {
+        bit: 2,
+        name: "DAC_READ_SEARCH",
+        purpose: "files in containers that only their owner may read",
+        needed: true,
+    },
+    Capability {
+        bit: 14,
+        name: "IPC_LOCK",
+        purpose: "rings larger than kernel.perf_event_mlock_kb",
+        needed: false,
+    },
     Capability { bit: 34, name: "SYSLOG", purpose: "names of kernel functions", needed: false },
 ];
 
@@ -102,7 +122,8 @@ fn capabilities(status: &str) -> impl Iterator<Item = Finding> {
             (false, true) => Finding::ok(&what, format!("{} (by CAP_SYS_ADMIN)", capability.purpose)),
             (false, false) => {
                 let standing = if capability.needed { Standing::Fail } else { Standing::Warn };
-                let mend = format!("--cap-add {} (docker), AmbientCapabilities=CAP_{0} (systemd)", capability.name);
+                let mend =
+                    format!("--cap-add {} (docker), AmbientCapabilities=CAP_{0} (systemd)", capability.name);
                 Finding::bad(&what, standing, format!("missing: {}", capability.purpose), mend)
             }
         }
@@ -118,7 +139,12 @@ fn pid_namespace(status: &str) -> Finding {
         return Finding::ok("pid namespace", "the host's");
     }
     let mend = "--pid host (docker), hostPID: true (Kubernetes)";
-    Finding::bad("pid namespace", Standing::Fail, "not the host's: every process id in a sample would be 0", mend)
+    Finding::bad(
+        "pid namespace",
+        Standing::Fail,
+        "not the host's: every process id in a sample would be 0",
+        mend,
+    )
 }
 
 fn seccomp(status: &str) -> Finding {
@@ -157,7 +183,12 @@ fn kernel(release: &str) -> Finding {
     }
     if version < (6, 0) {
         let mend = "Linux 6.0 or newer counts them exactly";
-        return Finding::bad("kernel", Standing::Warn, format!("{release}: lost samples are known late"), mend);
+        return Finding::bad(
+            "kernel",
+            Standing::Warn,
+            format!("{release}: lost samples are known late"),
+            mend,
+        );
     }
     Finding::ok("kernel", release)
 }
@@ -189,7 +220,10 @@ mod tests {
         let missing: Vec<_> = capabilities(NOBODY).collect();
         assert!(missing.iter().all(|f| f.standing != Standing::Ok && f.mend.is_some()), "{missing:?}");
         let admin = format!("CapEff:\t{:016x}\n", 1u64 << SYS_ADMIN);
-        assert!(capabilities(&admin).next().is_some_and(|f| f.standing == Standing::Ok), "SYS_ADMIN stands in");
+        assert!(
+            capabilities(&admin).next().is_some_and(|f| f.standing == Standing::Ok),
+            "SYS_ADMIN stands in"
+        );
         assert_eq!(pid_namespace(NOBODY).standing, Standing::Fail);
     }
 

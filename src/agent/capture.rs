@@ -6,7 +6,6 @@
 //! sampled. Never waits for the keeper: what does not fit its queue is counted and dropped.
 
 use std::collections::HashMap;
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
 use std::time::Duration;
@@ -20,10 +19,10 @@ use super::work::{PlacedSample, Work};
 use super::{AgentStats, places};
 use crate::attribution::{Attribution, Candidate, Claim, Moment};
 use crate::cgroup::{self, Cgroups};
-use crate::identity::{self, IdentityConfig};
-use crate::model::{CgroupId, ContainerId, CpuSource, Entry, InstanceNo, Pid, Timestamp};
+use crate::identity::{IdentityConfig, identify};
+use crate::model::{CgroupId, ContainerId, Entry, InstanceNo, Pid};
 use crate::perf::{Clock, Order, PerfError, RawSample, Sampler, SideBand, Stamped};
-use crate::runtime;
+use crate::runtime::cgroup::{self as cgroup_runtime, Found};
 use crate::stack::{Files, Mapping, Processes};
 
 /// Pace of the ordered half.
@@ -175,7 +174,8 @@ impl Capture {
             return;
         }
         let Some(Ok(path)) = pid.map(|pid| self.setup.cgroups.of_process(pid)) else { return };
-        let own = cgroup::container_in(&path).filter(|(id, _)| id == container).map(|(_, own)| own.to_string());
+        let own =
+            cgroup::container_in(&path).filter(|(id, _)| id == container).map(|(_, own)| own.to_string());
         let own = own.unwrap_or(path);
         if let Ok(id) = self.setup.cgroups.id(&own) {
             let candidate = Candidate { container: container.clone(), claim: None };
@@ -228,7 +228,10 @@ impl Capture {
                 if self.member(pid).is_some() {
                     let end = start.saturating_add(len);
                     let what = self.files.mapped(pid, start, end, &path, build_id);
-                    self.order.push(time_ns, Happening::Mmap { pid, mapping: Mapping { start, end, file_offset, what } });
+                    self.order.push(
+                        time_ns,
+                        Happening::Mmap { pid, mapping: Mapping { start, end, file_offset, what } },
+                    );
                 }
             }
             SideBand::Exit { pid, tid } if pid == tid => {
@@ -263,7 +266,8 @@ impl Capture {
             return None;
         }
         let path = self.setup.cgroups.of_process(pid).ok()?;
-        let no = self.setup.attribution.instance_at(&path).filter(|no| self.setup.attribution.is_wanted(*no))?;
+        let no =
+            self.setup.attribution.instance_at(&path).filter(|no| self.setup.attribution.is_wanted(*no))?;
         self.lineage.insert(pid, no);
         Some(no)
     }
@@ -288,9 +292,11 @@ impl Capture {
 
     /// What container the cgroup at `path` is or lies in, as far as its path tells, and that container's own path.
     fn candidate(&self, path: &str) -> Option<(Candidate, String)> {
-        if let Some((mut container, own)) = runtime::cgroup::container_at(&self.setup.parents, path) {
+        if let Some(Found { mut container, path: own }) =
+            cgroup_runtime::container_at(&self.setup.parents, path)
+        {
             container.runtime = self.setup.parents_runtime.into();
-            let answer = identity::identify(&container, &self.setup.identity);
+            let answer = identify(&container, &self.setup.identity);
             // Two parents may have children of one name: the path tells them apart.
             let id = ContainerId(own.trim_start_matches('/').into());
             let claim = Claim {
@@ -300,13 +306,20 @@ impl Capture {
                 identity: answer.identity,
                 forgotten: true,
             };
-            return Some((Candidate { container: id, claim: Some(claim) }, own));
+            return Some((Candidate { container: id, claim: Some(claim) }, own.into()));
         }
         let (container, own) = cgroup::container_in(path).filter(|_| self.setup.by_container_id)?;
         Some((Candidate { container, claim: None }, own.into()))
     }
 
-    fn begin(&mut self, id: CgroupId, path: &str, candidate: Option<Candidate>, at: Moment, from_birth: bool) {
+    fn begin(
+        &mut self,
+        id: CgroupId,
+        path: &str,
+        candidate: Option<Candidate>,
+        at: Moment,
+        from_birth: bool,
+    ) {
         let at = if from_birth { at } else { self.found_running(path, at) };
         let Some(no) = self.setup.attribution.cgroup_seen(id, path, candidate, at, from_birth) else {
             self.adopt_processes(path, from_birth);
@@ -362,7 +375,9 @@ impl Capture {
     fn reading(&mut self, no: InstanceNo, reading: Option<Reading>) {
         let now = self.moment(Clock::monotonic_ns());
         match reading {
-            Some(Reading::Cpu { cpu_us, source }) => self.setup.attribution.usage(no, now.wall, cpu_us, source),
+            Some(Reading::Cpu { cpu_us, source }) => {
+                self.setup.attribution.usage(no, now.wall, cpu_us, source)
+            }
             Some(Reading::Gone { last_exit }) => {
                 let ended = last_exit.map_or(now.wall, |exit| exit.wall);
                 self.setup.attribution.cgroup_gone(no, ended, now);
@@ -506,9 +521,12 @@ impl Capture {
         self.stats.dropped += work.samples.len() as u64;
         let at = self.clock.wall(Clock::monotonic_ns());
         self.pending = Work { samples: Vec::new(), ..work };
-        self.pending.entries.extend(
-            dropped.into_iter().map(|(no, count)| Entry::Dropped { no, at, reason: "backlog".into(), count }),
-        );
+        self.pending.entries.extend(dropped.into_iter().map(|(no, count)| Entry::Dropped {
+            no,
+            at,
+            reason: "backlog".into(),
+            count,
+        }));
     }
 
     fn finish(mut self, finish: &Finish) -> AgentStats {
@@ -536,6 +554,3 @@ impl Capture {
 pub(super) fn open(options: crate::perf::RingOptions) -> Result<Sampler, PerfError> {
     Sampler::open(options)
 }
-
-#[allow(dead_code)]
-fn unused(_: io::Error, _: Timestamp, _: CpuSource) {}

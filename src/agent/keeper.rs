@@ -107,7 +107,12 @@ impl Keeper {
         }
         self.stats.lost += batch.samples.len() as u64;
         self.batch.entries = batch.entries;
-        let dropped = lost.into_iter().map(|(no, (count, at))| Entry::Dropped { no, at, reason: "store".into(), count });
+        let dropped = lost.into_iter().map(|(no, (count, at))| Entry::Dropped {
+            no,
+            at,
+            reason: "store".into(),
+            count,
+        });
         self.batch.entries.extend(dropped);
         let excess = self.batch.entries.len().saturating_sub(MAX_WAITING_ENTRIES);
         self.batch.entries.drain(..excess);

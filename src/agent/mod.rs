@@ -17,6 +17,7 @@ mod places;
 mod runtimes;
 mod work;
 
+use std::path::Path;
 use std::sync::mpsc::{channel, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -60,8 +61,8 @@ impl Role {
     /// The runtime that containers of configured cgroup parents belong to.
     fn cgroup_runtime(self) -> &'static str {
         match self {
-            Role::Exec => "local",
-            Role::Daemon | Role::Demo => "cgroup",
+            Role::Exec => crate::runtime::cgroup::LOCAL,
+            Role::Daemon | Role::Demo => crate::runtime::cgroup::CGROUP,
         }
     }
 }
@@ -123,7 +124,7 @@ impl Agent {
         let boot_id = info.boot_id.clone();
         let journal = store.journal(info)?;
         if role == Role::Daemon {
-            fold_leftovers(&store);
+            fold_leftovers(&store, journal.path());
         }
         let symbolizer = Symbolizer::new(Some(&store.cache_dir().join("symbols")));
 
@@ -209,7 +210,7 @@ fn watch_docker(
     control: &Control,
 ) -> anyhow::Result<(JoinHandle<()>, tokio::sync::oneshot::Sender<()>)> {
     let (stop, stopped) = tokio::sync::oneshot::channel();
-    let options = DockerOptions { socket: config.docker.socket.clone() };
+    let options = DockerOptions::new(Some(&config.docker.socket), None)?;
     let (identity, control) = (config.identity(), control.clone());
     let thread = spawn("fnscope-runtimes", move || {
         if let Err(error) = runtimes::run(&options, identity, &control, stopped) {
@@ -220,14 +221,14 @@ fn watch_docker(
 }
 
 fn docker_name() -> &'static str {
-    crate::runtime::docker::NAME
+    crate::runtime::docker::RUNTIME
 }
 
 /// Journals of an agent that was killed get their folded tree now, beside the work.
-fn fold_leftovers(store: &Store) {
-    let store = store.clone();
+fn fold_leftovers(store: &Store, own: &Path) {
+    let (store, own) = (store.clone(), own.to_path_buf());
     let thread = spawn("fnscope-fold", move || {
-        if let Err(error) = store.fold_leftovers() {
+        if let Err(error) = store.fold_leftovers(Some(&own)) {
             tracing::warn!("fold journals of an earlier agent: {error}");
         }
     });
@@ -236,7 +237,10 @@ fn fold_leftovers(store: &Store) {
     }
 }
 
-fn spawn<T: Send + 'static>(name: &str, run: impl FnOnce() -> T + Send + 'static) -> anyhow::Result<JoinHandle<T>> {
+fn spawn<T: Send + 'static>(
+    name: &str,
+    run: impl FnOnce() -> T + Send + 'static,
+) -> anyhow::Result<JoinHandle<T>> {
     std::thread::Builder::new().name(name.into()).spawn(run).with_context(|| format!("start thread {name}"))
 }
 

@@ -29,7 +29,8 @@ pub(super) fn started_at(pid: Pid, clock: Clock) -> Option<Timestamp> {
     let since_boot_ns = ticks.checked_mul(1_000_000_000)? / rustix::param::clock_ticks_per_second();
     // The kernel counts from boot with sleep, the monotonic clock without: take the difference of the two.
     let boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    let boot_ns = u64::try_from(boot.tv_sec).ok()?.checked_mul(1_000_000_000)? + u64::try_from(boot.tv_nsec).ok()?;
+    let boot_ns =
+        u64::try_from(boot.tv_sec).ok()?.checked_mul(1_000_000_000)? + u64::try_from(boot.tv_nsec).ok()?;
     let ago_ns = boot_ns.saturating_sub(since_boot_ns);
     Some(clock.wall(Clock::monotonic_ns().saturating_sub(ago_ns)))
 }
@@ -53,7 +54,8 @@ mod tests {
 
     #[test]
     fn a_chain_is_told_apart_by_its_marks() {
-        let chain = vec![abi::PERF_CONTEXT_KERNEL, 1, 2, abi::PERF_CONTEXT_USER, 3, abi::PERF_CONTEXT_GUEST, 4];
+        let chain =
+            vec![abi::PERF_CONTEXT_KERNEL, 1, 2, abi::PERF_CONTEXT_USER, 3, abi::PERF_CONTEXT_GUEST, 4];
         let found = places(&Processes::default(), &sample(chain.clone()), 127);
         assert_eq!(*found, [Place::Kernel(1), Place::Kernel(2), Place::Unknown(3)]);
         let cut = places(&Processes::default(), &sample(chain), 3);

@@ -37,7 +37,9 @@ fn forward(event: ContainerEvent, identity: IdentityConfig, control: &Control) {
         }
         ContainerEvent::Known(container) => Command::Claim(claim(*container, identity)),
         ContainerEvent::Started { id, pid, .. } => Command::Started { container: id, pid },
-        ContainerEvent::Exited { id, exit_code, oom, at } => Command::Exited { container: id, exit_code, oom, at },
+        ContainerEvent::Exited { id, exit_code, oom, at } => {
+            Command::Exited { container: id, exit_code, oom, at }
+        }
         ContainerEvent::Gone { id } => Command::Forgotten(id),
     };
     control.send(command);

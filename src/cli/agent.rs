@@ -1,24 +1,23 @@
 //! `fnscope agent`: the daemon.
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::Outcome;
 use crate::agent::{Agent as Running, Role};
 use crate::config::{Config, DEFAULT_STORE};
 use crate::identity::Functions;
 
 /// Flags of the daemon; they go over the configuration file, which goes over the defaults.
-#[derive(Debug, Args)]
+#[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   sudo fnscope agent                                      Docker's functions, to /var/lib/fnscope
   sudo fnscope agent --functions all --store /srv/prof    every container of Docker
   sudo fnscope agent --no-docker --cgroup-parent /fn      processes in cgroups below /fn, such as /fn/resize@7.1")]
-pub struct Agent {
+pub struct Args {
     /// Configuration file (TOML)
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -49,9 +48,10 @@ pub struct Agent {
 }
 
 /// Runs until SIGTERM or SIGINT.
-pub(super) fn run(flags: Agent) -> anyhow::Result<ExitCode> {
+pub(super) fn run(flags: Args) -> anyhow::Result<Outcome> {
     let config = resolve(flags)?;
-    let reactor = tokio::runtime::Builder::new_current_thread().enable_all().build().context("make the event loop")?;
+    let reactor =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("make the event loop")?;
     let agent = reactor.block_on(async {
         // Before anything is opened: a signal from here on ends the agent in order.
         let mut terminate = signal(SignalKind::terminate())?;
@@ -75,10 +75,10 @@ pub(super) fn run(flags: Agent) -> anyhow::Result<ExitCode> {
         files_failed = captured.files.failed,
         "stopped"
     );
-    Ok(ExitCode::SUCCESS)
+    Ok(Outcome::Done)
 }
 
-fn resolve(flags: Agent) -> anyhow::Result<Config> {
+fn resolve(flags: Args) -> anyhow::Result<Config> {
     let mut config = match &flags.config {
         Some(path) => Config::load(path)?,
         None => Config { store: DEFAULT_STORE.into(), ..Config::default() },

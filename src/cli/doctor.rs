@@ -1,28 +1,30 @@
 //! `fnscope doctor`: what this host allows, what is missing, and the line that mends it.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::Args;
+
+use super::{Outcome, output};
 
 use crate::cgroup::Cgroups;
 use crate::config::DEFAULT_STORE;
 use crate::perf::{RingOptions, Sampler};
 use crate::privilege::{self, Finding, Standing};
+use crate::render::escape;
 use crate::runtime::docker::{self, DockerOptions};
 use crate::stack::KernelSymbols;
 use crate::store::Store;
 
 /// Looks at this host.
-#[derive(Debug, Args)]
+#[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Exits with 1 if anything keeps the agent from its work.
 
 Examples:
   sudo fnscope doctor
   sudo fnscope doctor --json | jq '.[] | select(.standing != \"ok\")'")]
-pub struct Doctor {
+pub struct Args {
     /// Directory that profiles are or will be stored in
     #[arg(long, value_name = "DIR", env = "FNSCOPE_STORE", default_value = DEFAULT_STORE)]
     store: PathBuf,
@@ -35,34 +37,36 @@ pub struct Doctor {
 }
 
 /// Prints the findings.
-pub(super) fn run(doctor: &Doctor) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     let mut findings = privilege::findings();
     findings.push(perf_events());
     findings.push(cgroups());
     findings.push(kernel_names());
-    findings.push(docker_engine(doctor)?);
-    findings.push(store(doctor));
-    if doctor.json {
-        println!("{}", serde_json::to_string_pretty(&findings).context("write the findings")?);
+    findings.push(docker_engine(args)?);
+    findings.push(store(args));
+    if args.json {
+        output::print_json(&serde_json::to_value(&findings).context("write the findings")?)?;
     } else {
-        print(&findings);
+        output::print(&text(&findings))?;
     }
     let failed = findings.iter().any(|finding| finding.standing == Standing::Fail);
-    Ok(if failed { ExitCode::from(1) } else { ExitCode::SUCCESS })
+    Ok(if failed { Outcome::Nothing } else { Outcome::Done })
 }
 
-fn print(findings: &[Finding]) {
+fn text(findings: &[Finding]) -> String {
+    let mut text = String::new();
     for finding in findings {
         let mark = match finding.standing {
             Standing::Ok => "ok  ",
             Standing::Warn => "warn",
             Standing::Fail => "FAIL",
         };
-        println!("{mark}  {}: {}", finding.what, crate::render::escape::line(&finding.found));
+        let _ = writeln!(text, "{mark}  {}: {}", finding.what, escape::line(&finding.found));
         if let Some(mend) = &finding.mend {
-            println!("      to mend it: {mend}");
+            let _ = writeln!(text, "      to mend it: {mend}");
         }
     }
+    text
 }
 
 /// Opens what the agent opens, and closes it.
@@ -71,15 +75,20 @@ fn perf_events() -> Finding {
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     match Sampler::open(RingOptions::within(16 << 20, cpus, crate::config::DEFAULT_HZ)) {
         Ok(sampler) => Finding::ok(what, format!("open on {} cpus", sampler.cpu_count())),
-        Err(error) => {
-            Finding::bad(what, Standing::Fail, error.to_string(), "see the lines above on user, CAP_PERFMON and seccomp")
-        }
+        Err(error) => Finding::bad(
+            what,
+            Standing::Fail,
+            error.to_string(),
+            "see the lines above on user, CAP_PERFMON and seccomp",
+        ),
     }
 }
 
 fn cgroups() -> Finding {
     match Cgroups::detect() {
-        Ok(cgroups) => Finding::ok("cgroups", format!("{} at {}", cgroups.version(), cgroups.root().display())),
+        Ok(cgroups) => {
+            Finding::ok("cgroups", format!("{} at {}", cgroups.version(), cgroups.root().display()))
+        }
         Err(error) => {
             Finding::bad("cgroups", Standing::Fail, error.to_string(), "mount -t cgroup2 none /sys/fs/cgroup")
         }
@@ -87,19 +96,25 @@ fn cgroups() -> Finding {
 }
 
 fn kernel_names() -> Finding {
-    let symbols = KernelSymbols::load();
+    let symbols = KernelSymbols::read();
     if symbols.is_readable() {
         return Finding::ok("/proc/kallsyms", "names of kernel functions");
     }
     let mend = "sysctl kernel.kptr_restrict=1 and run with CAP_SYSLOG";
-    Finding::bad("/proc/kallsyms", Standing::Warn, "addresses are hidden: kernel code shows as [kernel]", mend)
+    Finding::bad(
+        "/proc/kallsyms",
+        Standing::Warn,
+        "addresses are hidden: kernel code shows as [kernel]",
+        mend,
+    )
 }
 
-fn docker_engine(doctor: &Doctor) -> anyhow::Result<Finding> {
-    let reactor = tokio::runtime::Builder::new_current_thread().enable_all().build().context("make the event loop")?;
-    let options = DockerOptions { socket: doctor.docker_socket.clone() };
+fn docker_engine(args: &Args) -> anyhow::Result<Finding> {
+    let reactor =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("make the event loop")?;
+    let options = DockerOptions::new(Some(&args.docker_socket), None)?;
     Ok(match reactor.block_on(docker::ping(&options)) {
-        Ok(version) => Finding::ok("docker", format!("{version} at {}", doctor.docker_socket.display())),
+        Ok(version) => Finding::ok("docker", format!("{version} at {}", args.docker_socket.display())),
         Err(error) => Finding::bad(
             "docker",
             Standing::Warn,
@@ -109,16 +124,19 @@ fn docker_engine(doctor: &Doctor) -> anyhow::Result<Finding> {
     })
 }
 
-fn store(doctor: &Doctor) -> Finding {
+fn store(args: &Args) -> Finding {
     let what = "store";
-    let shown = doctor.store.display();
-    if !doctor.store.exists() {
+    let shown = args.store.display();
+    if !args.store.exists() {
         return Finding::ok(what, format!("{shown} is made when the agent first starts"));
     }
-    match Store::open(&doctor.store).and_then(|store| store.journals()) {
+    match Store::open(&args.store).and_then(|store| store.journals()) {
         Ok(journals) => Finding::ok(what, format!("{shown}, {} journals", journals.len())),
-        Err(error) => {
-            Finding::bad(what, Standing::Fail, error.to_string(), "give the agent a directory of its own: --store DIR")
-        }
+        Err(error) => Finding::bad(
+            what,
+            Standing::Fail,
+            error.to_string(),
+            "give the agent a directory of its own: --store DIR",
+        ),
     }
 }

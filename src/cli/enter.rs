@@ -1,18 +1,18 @@
 //! `fnscope enter`: becomes another program inside a cgroup, so that its first instruction runs there. Hidden: what
 //! `exec` and `demo` start their functions with.
 
-use std::convert::Infallible;
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Context as _;
-use clap::Args;
+
+use super::{Outcome, output};
 
 /// What to become, and where.
-#[derive(Debug, Args)]
-pub struct Enter {
+#[derive(Debug, clap::Args)]
+pub struct Args {
     /// The `cgroup.procs` file to enter.
     procs: PathBuf,
     /// The program and its arguments.
@@ -20,15 +20,18 @@ pub struct Enter {
     command: Vec<OsString>,
 }
 
-/// Exit status when the program cannot be started, as `env` and shells have it.
-pub(super) const NOT_FOUND: u8 = 127;
+/// Exit status when the program is not there, and when it is and cannot be run, as `env` and shells have it.
+const NOT_FOUND: u8 = 127;
+const NOT_RUN: u8 = 126;
 
 /// Enters and becomes. Returns only if that failed.
-pub(super) fn run(enter: &Enter) -> anyhow::Result<Infallible> {
-    std::fs::write(&enter.procs, "0").with_context(|| format!("enter {}", enter.procs.display()))?;
-    let (program, arguments) = enter.command.split_first().context("no program")?;
+pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
+    std::fs::write(&args.procs, "0").with_context(|| format!("enter {}", args.procs.display()))?;
+    let (program, arguments) = args.command.split_first().context("no program")?;
     let error = Command::new(program).args(arguments).exec();
-    Err(error).with_context(|| format!("start {}", Path::new(program).display()))
+    output::tell(&format!("fnscope: start {}: {error}", Path::new(program).display()));
+    let missing = error.kind() == std::io::ErrorKind::NotFound;
+    Ok(Outcome::Exit(if missing { NOT_FOUND } else { NOT_RUN }))
 }
 
 /// The command that does it.

@@ -3,22 +3,22 @@
 use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
-use std::process::{Child, ExitCode, ExitStatus};
+use std::process::{Child, ExitStatus};
 
 use anyhow::{Context as _, bail};
-use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::own_cgroup::OwnCgroup;
-use super::{enter, report};
+use super::{Outcome, enter, output, report};
 use crate::agent::{Agent, Role};
 use crate::config::{Cgroup, Config, DEFAULT_STORE, Docker};
 use crate::model::{InstanceKey, Timestamp, Window};
 use crate::perf::Clock;
+use crate::render::escape;
 use crate::{query, render};
 
 /// Runs a command and profiles it.
-#[derive(Debug, Args)]
+#[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Exits with the command's own status, 128 + N where signal N ended it, 125 where fnscope itself failed,
 127 where the command could not be started. The summary goes to stderr; stdout is the command's.
@@ -27,7 +27,7 @@ Examples:
   sudo fnscope exec --name pi -- ./pi 1000000
   sudo fnscope exec --name resize --revision 7 -o resize.svg -- python3 resize.py big.jpg
   sudo fnscope exec --name pi --json pi.json --hz 997 -- ./pi 1000000")]
-pub struct Exec {
+pub struct Args {
     /// Name of the function [default: the program's file name]
     #[arg(long, value_name = "FUNCTION")]
     name: Option<String>,
@@ -55,14 +55,21 @@ pub struct Exec {
 pub(super) const OWN_FAILURE: u8 = 125;
 
 /// Runs the command, then says what it did.
-pub(super) fn run(exec: &Exec) -> anyhow::Result<ExitCode> {
-    let component = component(exec)?;
+pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
+    run_command(args).or_else(|error| {
+        output::tell(&escape::lines(&format!("fnscope: {error:#}")));
+        Ok(Outcome::Exit(OWN_FAILURE))
+    })
+}
+
+fn run_command(args: &Args) -> anyhow::Result<Outcome> {
+    let component = component(args)?;
     let started_at = Clock::read().wall(Clock::monotonic_ns());
     let cgroups = crate::cgroup::Cgroups::detect()?;
     let mut own = OwnCgroup::new(&cgroups, "exec")?;
     let config = Config {
-        store: exec.store.clone(),
-        hz: exec.hz.unwrap_or(crate::config::DEFAULT_HZ),
+        store: args.store.clone(),
+        hz: args.hz.unwrap_or(crate::config::DEFAULT_HZ),
         docker: Docker { enabled: false, ..Docker::default() },
         cgroup: Cgroup { parents: vec![own.path().into()] },
         ..Config::default()
@@ -71,7 +78,7 @@ pub(super) fn run(exec: &Exec) -> anyhow::Result<ExitCode> {
     let path = own.child(&component)?;
     agent.wait_until_watching(&path)?;
     let key = key(&cgroups, &path)?;
-    let status = run_to_end(exec, &own, &path);
+    let status = run_to_end(args, &own, &path);
     if let Ok(status) = status {
         agent.exited(&path, i32::from(exit_code(status)));
     }
@@ -79,25 +86,27 @@ pub(super) fn run(exec: &Exec) -> anyhow::Result<ExitCode> {
     agent.stop()?;
     drop(own);
     let status = status?;
-    if let Err(error) = summarize(exec, &key, started_at) {
-        eprintln!("fnscope: {error:#}");
-        return Ok(ExitCode::from(OWN_FAILURE));
+    if let Err(error) = summarize(args, &key, started_at) {
+        output::tell(&format!("fnscope: {error:#}"));
+        return Ok(Outcome::Exit(OWN_FAILURE));
     }
-    Ok(ExitCode::from(exit_code(status)))
+    Ok(Outcome::Exit(exit_code(status)))
 }
 
 /// The cgroup's name, which the `cgroup` runtime reads back as function and revision; the number keeps a name that
 /// ends in one whole.
-fn component(exec: &Exec) -> anyhow::Result<String> {
-    let program = exec.command.first().map(std::path::Path::new);
+fn component(args: &Args) -> anyhow::Result<String> {
+    let program = args.command.first().map(std::path::Path::new);
     let default = || program.and_then(|p| p.file_name()).map(|name| name.to_string_lossy().into_owned());
-    let name = exec.name.clone().or_else(default).context("no name")?;
-    let revision = exec.revision.as_deref();
+    let name = args.name.clone().or_else(default).context("no name")?;
+    let revision = args.revision.as_deref();
     for (what, text) in [("--name", Some(name.as_str())), ("--revision", revision)] {
         let Some(text) = text else { continue };
         let bad = |c: char| c == '/' || c == '@' || c.is_control();
         if text.is_empty() || text.len() > 100 || text.contains(bad) || text.starts_with('.') {
-            bail!("{what} {text:?}: give 1 to 100 bytes without `/`, `@` and control characters, not beginning with `.`");
+            bail!(
+                "{what} {text:?}: give 1 to 100 bytes without `/`, `@` and control characters, not beginning with `.`"
+            );
         }
     }
     Ok(match revision {
@@ -112,12 +121,13 @@ fn key(cgroups: &crate::cgroup::Cgroups, path: &str) -> anyhow::Result<InstanceK
     Ok(InstanceKey::new(path.trim_start_matches('/'), boot_id.trim(), id))
 }
 
-fn run_to_end(exec: &Exec, own: &OwnCgroup, path: &str) -> anyhow::Result<ExitStatus> {
-    let reactor = tokio::runtime::Builder::new_current_thread().enable_all().build().context("make the event loop")?;
+fn run_to_end(args: &Args, own: &OwnCgroup, path: &str) -> anyhow::Result<ExitStatus> {
+    let reactor =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("make the event loop")?;
     reactor.block_on(async {
         // Signals from here on are the command's to answer, not ours.
         let mut signals = Signals::new()?;
-        let mut child = enter::command(&own.procs_file(path), &exec.command)?.spawn().context("start the command")?;
+        let mut child = enter::command(&own.procs_file(path), &args.command)?.spawn().context("start the command")?;
         let pid = rustix::process::Pid::from_child(&child);
         let waited = tokio::task::spawn_blocking(move || wait(&mut child));
         tokio::pin!(waited);
@@ -170,24 +180,25 @@ fn exit_code(status: ExitStatus) -> u8 {
     code.and_then(|code| u8::try_from(code).ok()).unwrap_or(OWN_FAILURE)
 }
 
-fn summarize(exec: &Exec, key: &InstanceKey, started_at: Timestamp) -> anyhow::Result<()> {
-    let view = report::open(&exec.store, Window { from: started_at, to: Timestamp::MAX })?;
+fn summarize(args: &Args, key: &InstanceKey, started_at: Timestamp) -> anyhow::Result<()> {
+    let view = report::open(&args.store, Window { from: started_at, to: Timestamp::MAX })?;
     let selection = view.select(None, &[key.to_string()])?;
     let rows = query::instances(&view, &selection);
     for row in &rows {
         let hottest = report::hottest(&view, &selection, 5);
-        eprintln!("fnscope: {}", report::instance_lines(row, &hottest));
+        output::tell(&format!("fnscope: {}", report::instance_lines(row, &hottest)));
     }
-    if let Some(path) = &exec.json {
-        let json = serde_json::to_string_pretty(&render::json::instances(&rows)).context("write the summary")?;
+    if let Some(path) = &args.json {
+        let json =
+            serde_json::to_string_pretty(&render::json::instances(&rows)).context("write the summary")?;
         std::fs::write(path, json + "\n").with_context(|| format!("write {}", path.display()))?;
     }
-    if let (Some(path), Some(row)) = (&exec.output, rows.first()) {
+    if let (Some(path), Some(row)) = (&args.output, rows.first()) {
         if row.samples == 0 {
             bail!("no sample was taken of the command: too short for a flame graph; try --hz 997");
         }
         report::write_flame(&view, &selection, &row.id.to_string(), path)?;
-        eprintln!("fnscope: flame graph in {}", path.display());
+        output::tell(&format!("fnscope: flame graph in {}", path.display()));
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use clap::ValueHint;
 use super::args::{FilterArgs, FunctionArg, PhaseArg};
 use super::{Outcome, open, output};
 use crate::model::Window;
-use crate::query::{self, Selection, Stacks, View};
+use crate::query::{self, PhaseFilter, Selection, Stacks, View};
 use crate::render::flame::{self, Style};
 use crate::render::{folded, time};
 
@@ -55,7 +55,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let Some((selection, stacks)) = found else { return Ok(Outcome::Nothing) };
     let style = Style {
         title: args.function.function.to_string(),
-        subtitle: subtitle(&view, &selection, &stacks, args),
+        subtitle: subtitle(&view, &selection, &stacks, args.phase.phase),
         reverse: args.reverse,
         inverted: args.inverted,
         min_width_percent: args.min_width.clamp(0.0, 100.0),
@@ -68,7 +68,8 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn write_file(path: &Path, stacks: &Stacks, style: &Style) -> anyhow::Result<()> {
+/// Draws the graph into a file.
+pub(super) fn write_file(path: &Path, stacks: &Stacks, style: &Style) -> anyhow::Result<()> {
     let write = || -> io::Result<()> {
         let mut out = BufWriter::new(File::create(path)?);
         flame::write(&stacks.profile, style, &mut out)?;
@@ -77,7 +78,8 @@ fn write_file(path: &Path, stacks: &Stacks, style: &Style) -> anyhow::Result<()>
     write().with_context(|| format!("write {}", path.display()))
 }
 
-fn subtitle(view: &View, selection: &Selection, stacks: &Stacks, args: &Args) -> String {
+/// What the graph shows: window, samples, coverage, phase.
+pub(super) fn subtitle(view: &View, selection: &Selection, stacks: &Stacks, phase: PhaseFilter) -> String {
     let total = stacks.profile.total();
     // Where no window was asked for, what was seen is the one shown.
     let seen = stacks.seen.map(|(from, to)| Window { from, to: to.plus_us(1) });
@@ -91,6 +93,6 @@ fn subtitle(view: &View, selection: &Selection, stacks: &Stacks, args: &Args) ->
         time::window(window),
         time::count(total.samples),
         time::length_ns(total.time_ns),
-        args.phase.phase,
+        phase,
     )
 }

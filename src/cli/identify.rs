@@ -1,26 +1,27 @@
 //! `fnscope identify`: which function is this container, by which rule, and what was looked at.
 
+use std::fmt::Write as _;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use clap::Args;
 
+use super::{Outcome, output};
+use crate::identity::row::{self, Row};
 use crate::identity::{self, Functions, Identified, IdentityConfig};
 use crate::model::Container;
-use crate::render::escape;
+use crate::render::{self, Column, escape};
 use crate::runtime::docker::{self, DockerOptions};
 
 /// Explains a container.
-#[derive(Debug, Args)]
+#[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Exits with 1 if it is no function.
 
 Examples:
   sudo fnscope identify thirsty_euler
   docker inspect $(docker ps -q) | fnscope identify --file - --json")]
-pub struct Identify {
+pub struct Args {
     /// Name or id of a Docker container
     #[arg(value_name = "CONTAINER", required_unless_present = "file", conflicts_with = "file")]
     container: Option<String>,
@@ -42,32 +43,34 @@ pub struct Identify {
 const MAX_FILE_BYTES: u64 = 64 << 20;
 
 /// Prints the answer.
-pub(super) fn run(identify: &Identify) -> anyhow::Result<ExitCode> {
-    let functions = if identify.functions == "all" { Functions::All } else { Functions::Labelled };
+pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
+    let functions = if args.functions == "all" { Functions::All } else { Functions::Labelled };
     let config = IdentityConfig { functions };
-    match (&identify.file, &identify.container) {
-        (Some(file), _) => from_file(file, config, identify.json),
-        (None, Some(name)) => one(&inspect(identify, name)?, config, identify.json),
+    match (&args.file, &args.container) {
+        (Some(file), _) => from_file(file, config, args.json),
+        (None, Some(name)) => one(&inspect(args, name)?, config, args.json),
         (None, None) => bail!("give a container or --file"),
     }
 }
 
-fn inspect(identify: &Identify, name: &str) -> anyhow::Result<Container> {
-    let reactor = tokio::runtime::Builder::new_current_thread().enable_all().build().context("make the event loop")?;
-    reactor.block_on(docker::inspect(&DockerOptions { socket: identify.docker_socket.clone() }, name))
+fn inspect(args: &Args, name: &str) -> anyhow::Result<Container> {
+    let reactor =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("make the event loop")?;
+    reactor.block_on(docker::inspect(&DockerOptions::new(Some(&args.docker_socket), None)?, name))
 }
 
-fn one(container: &Container, config: IdentityConfig, json: bool) -> anyhow::Result<ExitCode> {
+fn one(container: &Container, config: IdentityConfig, json: bool) -> anyhow::Result<Outcome> {
     let answer = identity::identify(container, &config);
     let is_function = answer.identity.function_container;
     if json {
-        let row = Identified::new(container, &answer);
-        println!("{}", serde_json::to_string_pretty(&row).context("write the answer")?);
+        let row = Identified::new(&container.id, &container.id, answer.clone());
+        output::print_json(&serde_json::to_value(row).context("write the answer")?)?;
     } else {
-        let show = |name: &Option<String>| name.as_deref().map_or("-".into(), |n| escape::line(n).into_owned());
+        let show =
+            |name: &Option<String>| name.as_deref().map_or("-".into(), |n| escape::line(n).into_owned());
         let identity = &answer.identity;
         let verdict = if is_function { "a function" } else { "not a function" };
-        println!("{} is {verdict}, by rule {}", escape::line(&container.id), identity.rule);
+        let mut text = format!("{} is {verdict}, by rule {}\n", escape::line(&container.id), identity.rule);
         for (what, value) in [
             ("platform", &identity.platform),
             ("namespace", &identity.namespace),
@@ -75,51 +78,55 @@ fn one(container: &Container, config: IdentityConfig, json: bool) -> anyhow::Res
             ("revision", &identity.revision),
             ("instance", &identity.instance_name),
         ] {
-            println!("  {what:<10} {}", show(value));
+            let _ = writeln!(text, "  {what:<10} {}", show(value));
         }
-        println!("looked at, in order:");
-        for looked in &answer.looked_at {
-            let mark = if looked.matched { "*" } else { " " };
-            println!("{mark} {:<28} {:<40} {}", looked.rule, looked.looked_at, escape::line(&looked.why));
-        }
+        let columns = [
+            Column::Fixed(""),
+            Column::Text("RULE", 20),
+            Column::Text("LOOKED AT", 24),
+            Column::Text("FOUND", 24),
+        ];
+        let rows = answer.looked_at.iter().map(|looked| {
+            let mark = if looked.matched { "*" } else { "" };
+            vec![mark.into(), looked.rule.into(), looked.looked_at.into(), looked.why.clone()]
+        });
+        text.push_str(&render::table(&columns, &rows.collect::<Vec<_>>(), output::terminal_width()));
+        output::print(&text)?;
     }
-    Ok(if is_function { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    Ok(if is_function { Outcome::Done } else { Outcome::Nothing })
 }
 
-fn from_file(file: &Path, config: IdentityConfig, json: bool) -> anyhow::Result<ExitCode> {
+fn from_file(file: &Path, config: IdentityConfig, json: bool) -> anyhow::Result<Outcome> {
     let text = read(file)?;
     let elements = identity::parse(&text).with_context(|| format!("read {}", file.display()))?;
-    let mut faults = 0;
-    let mut rows = Vec::new();
-    for (at, element) in elements.into_iter().enumerate() {
-        match element {
-            Ok(container) => {
-                let answer = identity::identify(&container, &config);
-                let row = Identified::new(&container, &answer);
-                rows.push(serde_json::to_value(row).context("write an answer")?);
-            }
-            Err(error) => {
-                faults += 1;
-                eprintln!("fnscope: element {at} of {}: {error}", file.display());
-                rows.push(serde_json::Value::Null);
-            }
+    let rows = row::rows(&elements, &config);
+    if json {
+        output::print_json(&serde_json::to_value(&rows).context("write the answers")?)?;
+    } else {
+        rows.iter().try_for_each(|row| output::print(&format!("{}\n", escape::line(&line(row)))))?;
+    }
+    for (at, row) in rows.iter().enumerate() {
+        if let Row::Failed { error, .. } = row {
+            output::tell(&format!("fnscope: element {at} of {}: {}", file.display(), escape::line(error)));
         }
     }
-    if json {
-        println!("{}", serde_json::to_string_pretty(&rows).context("write the answers")?);
-    } else {
-        rows.iter().for_each(|row| println!("{}", escape::line(&line(row))));
+    if rows.iter().any(|row| matches!(row, Row::Failed { .. })) {
+        bail!("some elements of {} could not be read", file.display());
     }
-    let any = rows.iter().any(|row| row.get("function_container") == Some(&true.into()));
-    Ok(ExitCode::from(if faults > 0 { 2 } else { u8::from(!any) }))
+    let any = rows.iter().any(|row| matches!(row, Row::Identified(row) if row.function_container));
+    Ok(if any { Outcome::Done } else { Outcome::Nothing })
 }
 
-fn line(row: &serde_json::Value) -> String {
-    let text = |key: &str| row.get(key).and_then(|v| v.as_str()).unwrap_or("-").to_string();
-    let is_function = row.get("function_container") == Some(&true.into());
-    let verdict = if is_function { "function" } else { "not a function" };
-    let name = format!("{}/{}/{}@{}", text("platform"), text("namespace"), text("function"), text("revision"));
-    format!("{}  {verdict}  {name}  {} by {}", text("id"), text("confidence"), text("rule"))
+fn line(row: &Row) -> String {
+    let row = match row {
+        Row::Identified(row) => row,
+        Row::Failed { id, error } => return format!("{}  {error}", id.as_deref().unwrap_or("-")),
+    };
+    let text = |name: &Option<String>| name.clone().unwrap_or("-".into());
+    let verdict = if row.function_container { "function" } else { "not a function" };
+    let [platform, namespace, function, revision] =
+        [&row.platform, &row.namespace, &row.function, &row.revision].map(text);
+    format!("{}  {verdict}  {platform}/{namespace}/{function}@{revision}  by {}", row.id, row.rule)
 }
 
 fn read(file: &Path) -> anyhow::Result<Vec<u8>> {

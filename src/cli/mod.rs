@@ -2,15 +2,23 @@
 //!
 //! stdout is data, stderr is talk. Exit codes: 0 ok, 1 nothing found or a check failed, 2 error, 64 wrong usage.
 
+mod agent;
 mod args;
 mod complete;
 mod completions;
+mod demo;
+mod doctor;
+mod enter;
+mod exec;
 mod flame;
 mod folded;
+mod identify;
 mod instances;
 mod ls;
 mod open;
 mod output;
+mod own_cgroup;
+mod report;
 mod top;
 
 use std::process::ExitCode;
@@ -27,6 +35,8 @@ pub enum Outcome {
     Done,
     /// Nothing was found, or a check failed; why has been said.
     Nothing,
+    /// The exit code of a command that was run, or what stands for it.
+    Exit(u8),
 }
 
 /// See inside serverless functions from the host.
@@ -51,6 +61,12 @@ Exit codes: 0 ok, 1 nothing found or a check failed, 2 error, 64 wrong usage.";
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Watch this host until SIGTERM: containers of Docker and of configured cgroups.
+    Agent(agent::Args),
+    /// Run one command as a function and profile it from its first instruction.
+    Exec(exec::Args),
+    /// Run example functions and show where their time went.
+    Demo(demo::Args),
     /// List functions, a row for each revision.
     Ls(ls::Args),
     /// List a function's instances: when each lived, how it began, what it used.
@@ -61,6 +77,13 @@ pub enum Command {
     Folded(folded::Args),
     /// Draw a flame graph.
     Flame(flame::Args),
+    /// Say which function a container is, by which rule, and what was looked at.
+    Identify(identify::Args),
+    /// Say what this host allows, what is missing, and the line that mends it.
+    Doctor(doctor::Args),
+    /// Become another program inside a cgroup.
+    #[command(hide = true)]
+    Enter(enter::Args),
     /// Print a script that completes commands and names of functions in a shell.
     Completions(completions::Args),
     /// Print the manual page.
@@ -71,11 +94,17 @@ pub enum Command {
 /// Does what `cli` says.
 pub fn run(cli: Cli) -> anyhow::Result<Outcome> {
     match cli.command {
+        Command::Agent(args) => agent::run(args),
+        Command::Exec(args) => exec::run(&args),
+        Command::Demo(args) => demo::run(&args),
         Command::Ls(args) => ls::run(&args),
         Command::Instances(args) => instances::run(&args),
         Command::Top(args) => top::run(&args),
         Command::Folded(args) => folded::run(&args),
         Command::Flame(args) => flame::run(&args),
+        Command::Identify(args) => identify::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
+        Command::Enter(args) => enter::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Man => completions::man(),
     }
@@ -101,6 +130,7 @@ pub fn finish(result: anyhow::Result<Outcome>) -> ExitCode {
     let error = match result {
         Ok(Outcome::Done) => return ExitCode::SUCCESS,
         Ok(Outcome::Nothing) => return ExitCode::from(NOTHING),
+        Ok(Outcome::Exit(code)) => return ExitCode::from(code),
         Err(error) => error,
     };
     if let Some(error) = error.downcast_ref::<clap::Error>() {

@@ -19,8 +19,9 @@ impl OwnCgroup {
     pub(super) fn new(cgroups: &Cgroups, what: &str) -> anyhow::Result<OwnCgroup> {
         let path = format!("/fnscope-{what}-{}", std::process::id());
         let dir = cgroups.dir(&path);
-        std::fs::create_dir(&dir)
-            .with_context(|| format!("make cgroup {}; needs root and a writable cgroup mount", dir.display()))?;
+        std::fs::create_dir(&dir).with_context(|| {
+            format!("make cgroup {}; needs root and a writable cgroup mount", dir.display())
+        })?;
         Ok(OwnCgroup { cgroups: cgroups.clone(), path, children: Vec::new() })
     }
 

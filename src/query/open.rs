@@ -3,13 +3,13 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 
 use super::merge::Merger;
 use super::selector::FunctionId;
 use super::view::View;
 use crate::model::{Timestamp, Window};
-use crate::store::JournalContents;
+use crate::store::{JournalContents, JournalFile, Store};
 
 /// The view of the store at `root` for `window`. `progress` is told how many journals were read, and of how many.
 pub fn open(root: &Path, window: Window, mut progress: impl FnMut(usize, usize)) -> anyhow::Result<View> {
@@ -39,15 +39,10 @@ pub fn names(root: &Path, limit: Duration) -> Vec<FunctionId> {
     View::new(merger.finish()).functions().to_vec()
 }
 
-type Journal = std::convert::Infallible;
-
-fn journals(root: &Path) -> anyhow::Result<Vec<Journal>> {
-    if !root.is_dir() {
-        bail!("no store at {}; name it with --store, or start the agent to make it", root.display());
-    }
-    std::fs::read_dir(root).with_context(|| format!("list the store {}", root.display())).map(|_| Vec::new())
+fn journals(root: &Path) -> anyhow::Result<Vec<JournalFile>> {
+    Ok(Store::open(root)?.journals()?)
 }
 
-fn load(journal: Journal, _window: Window) -> anyhow::Result<JournalContents> {
-    match journal {}
+fn load(journal: JournalFile, window: Window) -> anyhow::Result<JournalContents> {
+    journal.load(window).with_context(|| format!("read {}", journal.path().display()))
 }

@@ -9,17 +9,17 @@ use anyhow::{Context as _, bail};
 use indicatif::ProgressBar;
 
 use super::plan::Start;
-use super::{Demo, config, progress};
+use super::{Args, config, progress};
 use crate::agent::{Agent, Role};
 use crate::config::Docker;
 
 /// Name of the images; a tag for each revision.
 const IMAGE: &str = "fnscope-demo/function";
 
-pub(super) fn run(demo: &Demo, store: &Path, program: &Path, plan: &[Start]) -> anyhow::Result<()> {
+pub(super) fn run(args: &Args, store: &Path, program: &Path, plan: &[Start]) -> anyhow::Result<()> {
     let docker = |arguments: &[&str]| {
         let mut command = Command::new("docker");
-        command.arg("-H").arg(format!("unix://{}", demo.docker_socket.display())).args(arguments);
+        command.arg("-H").arg(format!("unix://{}", args.docker_socket.display())).args(arguments);
         command
     };
     check(docker(&["version"]), "ask docker for its version; is it running?")?;
@@ -27,8 +27,8 @@ pub(super) fn run(demo: &Demo, store: &Path, program: &Path, plan: &[Start]) -> 
         import(docker(&["import", "-", &format!("{IMAGE}:{revision}")]), program)?;
     }
     let config = crate::config::Config {
-        docker: Docker { enabled: true, socket: demo.docker_socket.clone() },
-        ..config(demo, store)
+        docker: Docker { enabled: true, socket: args.docker_socket.clone() },
+        ..config(args, store)
     };
     let agent = Agent::start(&config, Role::Demo)?;
     let bar = progress(plan.len());
@@ -68,7 +68,9 @@ fn begin(docker: &impl Fn(&[&str]) -> Command, n: usize, start: &Start) -> anyho
     labels.iter().for_each(|label| {
         command.args(["--label", label]);
     });
-    command.args(["--name", &task, &format!("{IMAGE}:{}", start.revision), "/function"]).args(start.arguments());
+    command
+        .args(["--name", &task, &format!("{IMAGE}:{}", start.revision), "/function"])
+        .args(start.arguments());
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     command.spawn().context("start the docker command")
 }

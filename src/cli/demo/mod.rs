@@ -8,30 +8,29 @@ mod docker;
 mod plan;
 mod processes;
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::report;
+use super::{Outcome, output, report};
 use crate::agent::{Agent, Role};
 use crate::config::{Cgroup, Config, Docker};
 use crate::functions;
 use crate::model::{Timestamp, Window};
 use crate::perf::Clock;
-use crate::query::{Selection, Selector, View};
+use crate::query::{Selector, View};
 use crate::render;
 use plan::Start;
 
 /// Runs the demonstration.
-#[derive(Debug, Args)]
+#[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   sudo fnscope demo              processes in cgroups of their own; needs nothing but root
   sudo fnscope demo --docker     containers with OpenFaaS's labels; images are made here, nothing is pulled")]
-pub struct Demo {
+pub struct Args {
     /// Directory for the profiles and the flame graphs; it stays
     #[arg(long, value_name = "DIR", default_value = "fnscope-demo")]
     dir: PathBuf,
@@ -47,27 +46,32 @@ pub struct Demo {
 }
 
 /// Runs it and shows what came out.
-pub(super) fn run(demo: &Demo) -> anyhow::Result<ExitCode> {
-    std::fs::create_dir_all(&demo.dir).with_context(|| format!("make {}", demo.dir.display()))?;
-    let store = demo.dir.join("profiles");
-    let program = functions::install(&demo.dir).with_context(|| format!("write the functions to {}", demo.dir.display()))?;
+pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
+    std::fs::create_dir_all(&args.dir).with_context(|| format!("make {}", args.dir.display()))?;
+    let store = args.dir.join("profiles");
+    let program = functions::install(&args.dir)
+        .with_context(|| format!("write the functions to {}", args.dir.display()))?;
     let started_at = Clock::read().wall(Clock::monotonic_ns());
     let plan = plan::plan();
-    let ran = if demo.docker { docker::run(demo, &store, &program, &plan) } else { in_cgroups(demo, &store, &program, &plan) };
+    let ran = if args.docker {
+        docker::run(args, &store, &program, &plan)
+    } else {
+        in_cgroups(args, &store, &program, &plan)
+    };
     // Nothing of it is left but what was asked for.
     let _ = std::fs::remove_file(&program);
     ran?;
-    show(demo, &store, started_at)?;
-    Ok(ExitCode::SUCCESS)
+    show(args, &store, started_at)?;
+    Ok(Outcome::Done)
 }
 
-fn in_cgroups(demo: &Demo, store: &Path, program: &Path, plan: &[Start]) -> anyhow::Result<()> {
+fn in_cgroups(args: &Args, store: &Path, program: &Path, plan: &[Start]) -> anyhow::Result<()> {
     let cgroups = crate::cgroup::Cgroups::detect()?;
     let mut own = super::own_cgroup::OwnCgroup::new(&cgroups, "demo")?;
     let config = Config {
         docker: Docker { enabled: false, ..Docker::default() },
         cgroup: Cgroup { parents: vec![own.path().into()] },
-        ..config(demo, store)
+        ..config(args, store)
     };
     let agent = Agent::start(&config, Role::Demo)?;
     let progress = progress(plan.len());
@@ -77,49 +81,49 @@ fn in_cgroups(demo: &Demo, store: &Path, program: &Path, plan: &[Start]) -> anyh
     ran
 }
 
-fn config(demo: &Demo, store: &Path) -> Config {
-    Config { store: store.into(), hz: demo.hz.unwrap_or(crate::config::DEFAULT_HZ), ..Config::default() }
+fn config(args: &Args, store: &Path) -> Config {
+    Config { store: store.into(), hz: args.hz.unwrap_or(crate::config::DEFAULT_HZ), ..Config::default() }
 }
 
 /// A bar on a terminal, nothing elsewhere.
 fn progress(starts: usize) -> ProgressBar {
-    let style = ProgressStyle::with_template("{msg:<12} [{bar:40}] {pos}/{len} instances").expect("the template is right");
+    let style = ProgressStyle::with_template("{msg:<12} [{bar:40}] {pos}/{len} instances")
+        .expect("the template is right");
     let bar = ProgressBar::new(starts as u64);
     bar.set_style(style.progress_chars("=> "));
     bar
 }
 
-fn show(demo: &Demo, store: &Path, started_at: Timestamp) -> anyhow::Result<()> {
+fn show(args: &Args, store: &Path, started_at: Timestamp) -> anyhow::Result<()> {
     let view = report::open(store, Window { from: started_at, to: Timestamp::MAX })?;
     let rows = report::functions(&view)?;
     if rows.is_empty() {
         bail!("no function was seen; `fnscope doctor` says what this host allows");
     }
-    let width = rustix::termios_width();
-    print!("{}", render::answers::functions(&rows, width));
-    println!();
+    output::print(&render::functions(&rows, output::terminal_width()))?;
+    let mut text = String::from("\n");
     for row in &rows {
         let selector: Selector = row.id.to_string().parse().context("read back a function's name")?;
         let selection = view.select(Some(&selector), &[])?;
-        println!("{}@{}: {}", row.id.function, row.id.revision, report::hottest_line(&report::hottest(&view, &selection, 4)));
+        let hottest = report::hottest_line(&report::hottest(&view, &selection, 4));
+        let _ = writeln!(text, "{}@{}: {hottest}", row.id.function, row.id.revision);
     }
-    println!();
+    text.push('\n');
     for name in ["pi", "fib"] {
-        draw(&view, name, &demo.dir)?;
+        let path = args.dir.join(format!("{name}.svg"));
+        draw(&view, name, &path)?;
+        let _ = writeln!(text, "flame graph of {name}: {}", path.display());
     }
     let shown = store.display();
-    println!("\nThe profiles stay in {shown}. Look at them with:\n");
+    let _ = writeln!(text, "\nThe profiles stay in {shown}. Look at them with:\n");
     for next in ["ls", "instances pi", "top pi@2", "folded pi", "flame pi -o pi.svg"] {
-        println!("  fnscope {next} --store {shown}");
+        let _ = writeln!(text, "  fnscope {next} --store {shown}");
     }
-    Ok(())
+    output::print(&text)
 }
 
-fn draw(view: &View, name: &str, dir: &Path) -> anyhow::Result<()> {
+fn draw(view: &View, name: &str, path: &Path) -> anyhow::Result<()> {
     let selector: Selector = name.parse().context("read a function's name")?;
-    let selection: Selection = view.select(Some(&selector), &[])?;
-    let path = dir.join(format!("{name}.svg"));
-    report::write_flame(view, &selection, name, &path)?;
-    println!("flame graph of {name}: {}", path.display());
-    Ok(())
+    let selection = view.select(Some(&selector), &[])?;
+    report::write_flame(view, &selection, name, path)
 }

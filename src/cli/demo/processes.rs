@@ -39,8 +39,9 @@ pub(super) fn run(
 fn begin(own: &OwnCgroup, path: &str, program: &Path, start: &Start) -> anyhow::Result<Child> {
     let dir = program.parent().context("the program lies in a directory")?;
     let program = std::fs::canonicalize(program).context("find the program")?;
-    let command: Vec<OsString> =
-        std::iter::once(program.into_os_string()).chain(start.arguments().into_iter().map(OsString::from)).collect();
+    let command: Vec<OsString> = std::iter::once(program.into_os_string())
+        .chain(start.arguments().into_iter().map(OsString::from))
+        .collect();
     let mut command = enter::command(&own.procs_file(path), &command)?;
     command.current_dir(dir).env("TMPDIR", ".").stdin(Stdio::null()).stdout(Stdio::null());
     command.spawn().with_context(|| format!("start {}", start.function))
