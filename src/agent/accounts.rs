@@ -94,7 +94,7 @@ impl Accounts {
             account.look = match cgroups.is_populated(&account.path) {
                 Ok(true) if look.wait_ns < LAST_LOOK_NS => {
                     let wait_ns = look.wait_ns * 2;
-                    Some(Look { due_ns: now_ns + wait_ns, wait_ns })
+                    Some(Look { due_ns: now_ns.saturating_add(wait_ns), wait_ns })
                 }
                 Ok(true) => None,
                 Ok(false) => {

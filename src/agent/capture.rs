@@ -14,13 +14,13 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::Timespec;
 
 use super::accounts::{Accounts, Reading};
-use super::control::{Command, Finish};
+use super::control::Command;
 use super::work::{PlacedSample, Work};
 use super::{AgentStats, places};
 use crate::attribution::{Attribution, Candidate, Claim, Moment};
 use crate::cgroup::{self, Cgroups};
 use crate::identity::{IdentityConfig, identify};
-use crate::model::{CgroupId, ContainerId, Entry, InstanceNo, Pid};
+use crate::model::{CgroupId, ContainerId, Entry, InstanceInfo, InstanceNo, Pid};
 use crate::perf::{Clock, Order, PerfError, RawSample, Sampler, SideBand, Stamped};
 use crate::runtime::cgroup::{self as cgroup_runtime, Found};
 use crate::stack::{Files, Mapping, Processes};
@@ -29,6 +29,8 @@ use crate::stack::{Files, Mapping, Processes};
 const TICK_NS: u64 = 250_000_000;
 /// Ticks between writes: a second's worth is lost at worst, and another on its way through the keeper.
 const TICKS_PER_FLUSH: u32 = 4;
+/// Ticks between looks for containers that are no functions and have gone: half a minute.
+const TICKS_PER_SWEEP: u32 = 120;
 /// Rest after a wake-up of the side-band, so that a host that execs a thousand times a second costs a percent, and the
 /// shorter one while a function's process has just begun and is mapping its files.
 const REST: Duration = Duration::from_micros(1_500);
@@ -106,18 +108,18 @@ impl Capture {
         loop {
             let next = self.accounts.next_look_ns().map_or(next_tick, |look| look.min(next_tick));
             self.wait(next.saturating_sub(Clock::monotonic_ns()));
-            let finish = self.commands();
+            let last = self.commands();
             let ready = self.setup.sampler.ready();
             let news = ready.side_band.then(|| self.take_side_band());
-            self.look_at_accounts();
+            self.look_at_accounts(Clock::monotonic_ns());
             self.follow_demand();
             let now = Clock::monotonic_ns();
-            if now >= next_tick || ready.samples || finish.is_some() {
-                self.tick(now, finish.is_some());
+            if now >= next_tick || ready.samples || last {
+                self.tick(now, last);
                 next_tick = next_tick.max(now.saturating_sub(TICK_NS)) + TICK_NS;
             }
-            if let Some(finish) = finish {
-                return self.finish(&finish);
+            if last {
+                return self.finish();
             }
             match news {
                 Some(true) => std::thread::sleep(SHORT_REST),
@@ -140,16 +142,21 @@ impl Capture {
         let _ = poll(&mut fds, Some(&timeout));
     }
 
-    /// Does what the agent's other threads ask for. The last command, if it came.
-    fn commands(&mut self) -> Option<Finish> {
+    /// Does what the agent's other threads ask for. True if that was to end.
+    fn commands(&mut self) -> bool {
         let mut counter = [0; 8];
         let _ = rustix::io::read(self.setup.wake.as_fd(), &mut counter);
-        let mut finish = None;
+        let mut last = false;
         while let Ok(command) = self.setup.commands.try_recv() {
             let now = self.moment(Clock::monotonic_ns());
             let join = &mut self.setup.attribution;
             match command {
-                Command::Claim(claim) => join.claim(claim, now),
+                Command::Claim(claim) => {
+                    let no = join.claim(claim, now);
+                    if let Some(no) = no.filter(|no| !self.setup.attribution.is_wanted(*no)) {
+                        self.accounts.close(no);
+                    }
+                }
                 Command::Runtime(runtime, state) => join.runtime(runtime, state, now),
                 Command::Started { container, pid } => self.started(&container, pid),
                 Command::Exited { container, exit_code, oom, at } => {
@@ -162,10 +169,10 @@ impl Capture {
                     let watched = self.setup.attribution.instance_at(&path).is_some();
                     let _ = reply.send(watched && self.setup.sampler.is_armed());
                 }
-                Command::Finish(end) => finish = Some(end),
+                Command::Finish => last = true,
             }
         }
-        finish
+        last
     }
 
     /// A container whose cgroup was not seen being made (records were lost): found by its first process.
@@ -298,7 +305,7 @@ impl Capture {
             container.runtime = self.setup.parents_runtime.into();
             let answer = identify(&container, &self.setup.identity);
             // Two parents may have children of one name: the path tells them apart.
-            let id = ContainerId(own.trim_start_matches('/').into());
+            let id = container_id(own);
             let claim = Claim {
                 container: id.clone(),
                 runtime: container.runtime,
@@ -366,8 +373,8 @@ impl Capture {
         }
     }
 
-    fn look_at_accounts(&mut self) {
-        for (no, reading) in self.accounts.look(Clock::monotonic_ns(), &self.setup.cgroups) {
+    fn look_at_accounts(&mut self, now_ns: u64) {
+        for (no, reading) in self.accounts.look(now_ns, &self.setup.cgroups) {
             self.reading(no, Some(reading));
         }
     }
@@ -400,6 +407,9 @@ impl Capture {
     fn tick(&mut self, now_ns: u64, last: bool) {
         // What happened to processes before the samples, or a sample could meet a process nobody has heard of.
         self.take_side_band();
+        if last {
+            self.look_at_accounts(u64::MAX);
+        }
         let Capture { setup, order, .. } = self;
         let join = &setup.attribution;
         setup.sampler.drain_samples(|id| join.wants(id), |s| order.push(s.time_ns, Happening::Sample(s)));
@@ -491,11 +501,25 @@ impl Capture {
         self.pending.cpus = stats.into_iter().filter(|cpu| cpu.samples + cpu.lost > 0).collect();
         self.clock = Clock::read();
         self.pending.clock_offset_ns = self.clock.offset_ns;
+        if self.ticks.is_multiple_of(TICKS_PER_SWEEP) {
+            self.sweep();
+        }
         // Descent from processes nobody wants any more; those of ended ones went with their exit.
         let join = &self.setup.attribution;
         self.lineage.retain(|_, no| join.is_wanted(*no));
         self.stats.peak_processes = self.stats.peak_processes.max(self.processes.len());
         let _ = now_ns;
+    }
+
+    /// Forgets containers that are no functions and have gone: nobody watches those.
+    fn sweep(&mut self) {
+        let cgroups = &self.setup.cgroups;
+        let is_gone =
+            |info: &InstanceInfo| !cgroups.id(&info.cgroup_path).is_ok_and(|id| id == info.cgroup_id);
+        let gone: Vec<_> =
+            self.setup.attribution.foreign().filter(|(_, info)| is_gone(info)).map(|(no, _)| no).collect();
+        let now = self.moment(Clock::monotonic_ns());
+        gone.into_iter().for_each(|no| self.setup.attribution.cgroup_gone(no, now.wall, now));
     }
 
     fn hand_over(&mut self, flush: bool) {
@@ -529,11 +553,7 @@ impl Capture {
         }));
     }
 
-    fn finish(mut self, finish: &Finish) -> AgentStats {
-        for (container, exit_code) in &finish.exit_codes {
-            let at = self.clock.wall(Clock::monotonic_ns());
-            self.setup.attribution.exited(container, Some(*exit_code), false, at);
-        }
+    fn finish(mut self) -> AgentStats {
         let settled = self.setup.attribution.take();
         self.pending.entries.extend(settled.entries);
         self.pending.samples.extend(settled.samples);
@@ -548,6 +568,11 @@ impl Capture {
     fn moment(&self, ns: u64) -> Moment {
         Moment { ns, wall: self.clock.wall(ns) }
     }
+}
+
+/// The id of a container that is known by its cgroup's path alone.
+pub(super) fn container_id(path: &str) -> ContainerId {
+    ContainerId(path.trim_start_matches('/').into())
 }
 
 /// Opens the sampler, or says what is missing.

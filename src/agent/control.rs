@@ -24,14 +24,7 @@ pub(super) enum Command {
     /// Asks whether the cgroup at `path` is known and sampled.
     Watching { path: String, reply: Sender<bool> },
     /// Take what is there and end.
-    Finish(Finish),
-}
-
-/// What is known at the end that no runtime tells.
-#[derive(Debug, Default)]
-pub(super) struct Finish {
-    /// Exit statuses of containers, by the agent's own id of them.
-    pub(super) exit_codes: Vec<(ContainerId, i32)>,
+    Finish,
 }
 
 /// The sending end. Cheap to clone.

@@ -27,12 +27,12 @@ use anyhow::{Context as _, bail};
 use crate::attribution::{Attribution, Limits, Moment};
 use crate::cgroup::Cgroups;
 use crate::config::Config;
-use crate::model::{ContainerId, WriterInfo};
+use crate::model::WriterInfo;
 use crate::perf::{Clock, RingOptions, period_ns};
 use crate::runtime::docker::DockerOptions;
 use crate::stack::{OpenStats, Symbolizer};
 use crate::store::{Store, StoreLock};
-use control::{Command, Control, Finish};
+use control::{Command, Control};
 pub use keeper::KeeperStats;
 
 /// Ticks of work that may wait for the keeper: eight seconds.
@@ -95,7 +95,6 @@ pub struct Agent {
     keeper: JoinHandle<KeeperStats>,
     runtimes: Option<(JoinHandle<()>, tokio::sync::oneshot::Sender<()>)>,
     lock: Option<StoreLock>,
-    finish: Finish,
     cgroups: Cgroups,
     hz: u32,
 }
@@ -149,7 +148,7 @@ impl Agent {
         let keeper = spawn("fnscope-keeper", move || keeper::Keeper::new(symbolizer, journal).run(&work))?;
         let capture = spawn("fnscope-capture", move || capture::Capture::new(setup).run())?;
         let runtimes = if config.docker.enabled { Some(watch_docker(config, &control)?) } else { None };
-        Ok(Agent { control, capture, keeper, runtimes, lock, finish: Finish::default(), cgroups, hz })
+        Ok(Agent { control, capture, keeper, runtimes, lock, cgroups, hz })
     }
 
     /// Waits until the cgroup at `path` is known and sampled, so that what is started in it now is seen from its first
@@ -172,9 +171,10 @@ impl Agent {
         }
     }
 
-    /// Tells the exit status of what ran in the cgroup at `path`, for a runtime that has nobody else to tell it.
-    pub fn exited(&mut self, path: &str, exit_code: i32) {
-        self.finish.exit_codes.push((ContainerId(path.trim_start_matches('/').into()), exit_code));
+    /// Tells that what ran in the cgroup at `path` has just ended, for a runtime that has nobody else to tell it.
+    pub fn exited(&self, path: &str, exit_code: i32) {
+        let container = capture::container_id(path);
+        self.control.send(Command::Exited { container, exit_code: Some(exit_code), oom: false, at: None });
     }
 
     /// The cgroups of this host.
@@ -192,12 +192,12 @@ impl Agent {
     /// # Errors
     /// One of its threads has panicked.
     pub fn stop(self) -> anyhow::Result<(AgentStats, KeeperStats)> {
-        let Agent { control, capture, keeper, runtimes, lock, finish, .. } = self;
+        let Agent { control, capture, keeper, runtimes, lock, .. } = self;
         if let Some((thread, stop)) = runtimes {
             let _ = stop.send(());
             thread.join().map_err(|_| anyhow::anyhow!("the runtimes thread panicked"))?;
         }
-        control.send(Command::Finish(finish));
+        control.send(Command::Finish);
         let captured = capture.join().map_err(|_| anyhow::anyhow!("the capture thread panicked"))?;
         let kept = keeper.join().map_err(|_| anyhow::anyhow!("the keeper thread panicked"))?;
         drop(lock);

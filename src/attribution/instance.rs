@@ -24,7 +24,7 @@ impl Fate {
 }
 
 pub(super) struct Instance<S> {
-    no: InstanceNo,
+    pub(super) no: InstanceNo,
     pub(super) info: InstanceInfo,
     pub(super) born_ns: u64,
     pub(super) fate: Fate,

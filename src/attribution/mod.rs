@@ -145,13 +145,13 @@ impl<S> Attribution<S> {
         }
     }
 
-    /// A runtime says what a container is; again when it knows better.
-    pub fn claim(&mut self, claim: Claim, at: Moment) {
+    /// A runtime says what a container is; again when it knows better. Returns its instance, if there is one.
+    pub fn claim(&mut self, claim: Claim, at: Moment) -> Option<InstanceNo> {
         let container = claim.container.clone();
         self.claims.insert(container.clone(), claim);
-        if let Some(&no) = self.by_container.get(&container) {
-            self.settle(no, at);
-        }
+        let no = self.by_container.get(&container).copied()?;
+        self.settle(no, at);
+        Some(no)
     }
 
     /// A runtime answers or does not.
@@ -246,6 +246,12 @@ impl<S> Attribution<S> {
     /// Whether the instance is or may be a function.
     pub fn is_wanted(&self, no: InstanceNo) -> bool {
         self.instances.get(&no).is_some_and(|i| i.fate.is_wanted())
+    }
+
+    /// Instances that are no functions and whose cgroup was there when last heard of.
+    pub fn foreign(&self) -> impl Iterator<Item = (InstanceNo, &InstanceInfo)> {
+        let foreign = |instance: &&Instance<S>| instance.fate == Fate::Foreign && !instance.gone;
+        self.instances.values().filter(foreign).map(|instance| (instance.no, &instance.info))
     }
 
     /// Whether the container has an instance that lives.

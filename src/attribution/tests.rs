@@ -234,8 +234,8 @@ proptest! {
             let container = ContainerId(name.as_str().into());
             match what {
                 0 => { join.cgroup_seen(CgroupId(which), &format!("/docker/{name}"), candidate(&name), at(now), true); }
-                1 => join.claim(claim(&name, identity("f")), at(now)),
-                2 => join.claim(claim(&name, Identity::not_a_function("r")), at(now)),
+                1 => { join.claim(claim(&name, identity("f")), at(now)); }
+                2 => { join.claim(claim(&name, Identity::not_a_function("r")), at(now)); }
                 3 => { join.offer(CgroupId(which), Timestamp(1), 10, 1); }
                 4 => if let Some(no) = join.instance_of(CgroupId(which)) { join.cgroup_gone(no, Timestamp(1), at(now)) },
                 5 => join.runtime("docker", RuntimeState::Down, at(now)),

@@ -74,7 +74,7 @@ fn run_command(args: &Args) -> anyhow::Result<Outcome> {
         cgroup: Cgroup { parents: vec![own.path().into()] },
         ..Config::default()
     };
-    let mut agent = Agent::start(&config, Role::Exec)?;
+    let agent = Agent::start(&config, Role::Exec)?;
     let path = own.child(&component)?;
     agent.wait_until_watching(&path)?;
     let key = key(&cgroups, &path)?;

@@ -27,13 +27,13 @@ pub(super) fn run(
         agent.wait_until_watching(&path)?;
         let child = begin(own, &path, program, start)?;
         if start.warm {
-            warm.push(child);
+            warm.push((path, child));
         } else {
-            end(child, progress)?;
+            end(agent, &path, child, progress)?;
         }
     }
     progress.set_message("warm");
-    warm.into_iter().try_for_each(|child| end(child, progress))
+    warm.into_iter().try_for_each(|(path, child)| end(agent, &path, child, progress))
 }
 
 fn begin(own: &OwnCgroup, path: &str, program: &Path, start: &Start) -> anyhow::Result<Child> {
@@ -47,8 +47,9 @@ fn begin(own: &OwnCgroup, path: &str, program: &Path, start: &Start) -> anyhow::
     command.spawn().with_context(|| format!("start {}", start.function))
 }
 
-fn end(mut child: Child, progress: &ProgressBar) -> anyhow::Result<()> {
+fn end(agent: &Agent, path: &str, mut child: Child, progress: &ProgressBar) -> anyhow::Result<()> {
     let status = child.wait().context("wait for a function")?;
+    agent.exited(path, status.code().unwrap_or(-1));
     progress.inc(1);
     if !status.success() {
         bail!("a function of the demonstration ended with {status}");
