@@ -1,1 +1,4 @@
+//! The integration tests, one binary.
 
+mod docker_runtime;
+mod private_docker;
