@@ -4,7 +4,7 @@
 //! Dropping it removes its containers, stops the daemon and the containerd that it started, and deletes its data.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -88,6 +88,7 @@ impl PrivateDocker {
         while !self.try_docker(&["version"]).status.success() {
             let exited = self.daemon.as_mut().and_then(|daemon| daemon.try_wait().expect("wait for dockerd"));
             if exited.is_some() || Instant::now() > deadline {
+                self.daemon = None;
                 panic!("dockerd did not come up ({exited:?}):\n{}", self.log());
             }
             std::thread::sleep(Duration::from_millis(20));
@@ -99,9 +100,18 @@ impl PrivateDocker {
         self.end("TERM");
     }
 
-    /// Ends the daemon as a crash would: its containers run on.
+    /// Ends the daemon as a crash would: its containers run on, its containerd ends with it.
     pub fn kill(&mut self) {
         self.end("KILL");
+        // Where nobody reaps the orphaned containerd, dockerd 20.10 takes its corpse for the living and waits for it.
+        let pid_file = self.path("exec/containerd/containerd.pid");
+        let pid = std::fs::read_to_string(&pid_file).expect("containerd had a pid");
+        let deadline = Instant::now() + LIMIT;
+        while is_alive(&pid) {
+            assert!(Instant::now() < deadline, "containerd {pid} outlives dockerd");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        std::fs::remove_file(pid_file).expect("remove containerd's pid file");
     }
 
     fn end(&mut self, signal: &str) {
@@ -143,9 +153,9 @@ impl PrivateDocker {
         let root = self.path("root");
         std::fs::create_dir(&root).expect("make a directory");
         std::fs::write(self.path("nap.c"), NAP).expect("write the program");
-        let compile =
-            Command::new("cc").args(["-static", "-O1", "-o"]).arg(root.join("nap")).arg(self.path("nap.c"));
-        let compiled = { compile }.status().expect("run cc");
+        let mut compile = Command::new("cc");
+        compile.args(["-static", "-O1", "-o"]).arg(root.join("nap")).arg(self.path("nap.c"));
+        let compiled = compile.status().expect("run cc");
         assert!(compiled.success(), "compile {NAP}");
         let tar = self.path("nap.tar");
         let packed = Command::new("tar")
@@ -167,12 +177,18 @@ impl PrivateDocker {
     }
 }
 
+/// Whether process `pid` runs; a zombie does not.
+fn is_alive(pid: &str) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, state)| !state.starts_with('Z'))
+}
+
 impl Drop for PrivateDocker {
     fn drop(&mut self) {
         // Only a daemon can remove what a killed one left running.
-        let used = self.path("data").exists();
-        if used && self.daemon.is_none() && !std::thread::panicking() {
-            self.start();
+        if self.daemon.is_none() && self.path("data").exists() {
+            // A failed test must not become an abort.
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.start()));
         }
         if self.daemon.is_some() {
             let ids =
@@ -181,19 +197,13 @@ impl Drop for PrivateDocker {
             if !ids.is_empty() {
                 self.try_docker(&[&["rm", "--force"], ids.as_slice()].concat());
             }
-            self.stop();
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.stop()));
         }
+        // The daemon mounts its data over itself; a killed one leaves the mount, and a directory that cannot go.
+        while Command::new("umount")
+            .arg(self.path("data"))
+            .output()
+            .is_ok_and(|output| output.status.success())
+        {}
     }
-}
-
-/// Whether `path` is there within [`LIMIT`].
-pub fn appears(path: &Path) -> bool {
-    let deadline = Instant::now() + LIMIT;
-    while !path.exists() {
-        if Instant::now() > deadline {
-            return false;
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    true
 }
