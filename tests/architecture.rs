@@ -188,7 +188,7 @@ fn modules_of(path: &str) -> Vec<String> {
 }
 
 /// First names of all paths that begin at the crate's root: by `crate::`, by the crate's own name, or by enough
-/// `super::`, alone or in a group of a `use`.
+/// `super::`, alone or in a group of a `use`. Unit tests are left out: they may look at how two rooms meet.
 fn rooms_used(file: &[String], words: &[String]) -> Vec<String> {
     let mut used = Vec::new();
     // Where we are, inline modules counted; each brace that is open remembers whether it is one.
@@ -197,6 +197,7 @@ fn rooms_used(file: &[String], words: &[String]) -> Vec<String> {
     let mut at = 0;
     while let Some(word) = words.get(at) {
         match word.as_str() {
+            "{" if opens_unit_tests(&words[..at]) => at = end_of_block(words, at),
             "{" => {
                 let inline = at >= 2 && words[at - 2] == "mod";
                 braces.push(inline);
@@ -225,6 +226,28 @@ fn rooms_used(file: &[String], words: &[String]) -> Vec<String> {
     used.sort();
     used.dedup();
     used
+}
+
+/// Whether `#[cfg(test)] mod NAME` is what stands last.
+fn opens_unit_tests(words: &[String]) -> bool {
+    let Some((_name, before)) = words.split_last() else { return false };
+    before.iter().rev().map(String::as_str).take(8).eq(["mod", "]", ")", "test", "(", "cfg", "[", "#"])
+}
+
+/// Where the block that opens at `at` closes; the end if it does not.
+fn end_of_block(words: &[String], at: usize) -> usize {
+    let mut depth = 0_usize;
+    for (position, word) in words.iter().enumerate().skip(at) {
+        match word.as_str() {
+            "{" => depth += 1,
+            "}" => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return position;
+        }
+    }
+    words.len()
 }
 
 /// The names behind `::` at `at`: one, or those at the top level of a group.
@@ -383,6 +406,11 @@ fn each_rule_finds_what_it_forbids() {
         ("src/perf/ring.rs", "use super::super::agent;", "may not use room `agent`"),
         ("src/perf/mod.rs", "use super::agent;", "may not use room `agent`"),
         ("src/fold.rs", "mod tests { use super::super::query; }", "may not use room `query`"),
+        (
+            "src/fold.rs",
+            "#[cfg(test)] mod tests { fn f() {} }\nfn g() { crate::query::h() }",
+            "may not use room `query`",
+        ),
         ("src/perf/ring.rs", "/* a /* b */ */ pub(crate) use crate::cli::x;", "may not use room `cli`"),
         ("src/main.rs", "use fnscope::agent;", "room `main` may not use room `agent`"),
         ("src/novel.rs", "", "room `novel` is not in the table"),
@@ -433,6 +461,7 @@ fn what_is_allowed_is_left_alone() {
         ("src/cli/top.rs", "use clap::Args; use crate::agent::run;"),
         ("src/render/flame.rs", "use inferno::flamegraph::Options;"),
         ("src/lib.rs", "pub mod cli;"),
+        ("src/runtime/mod.rs", "#[cfg(test)]\nmod tests { use crate::identity::identify; fn f() {} }"),
     ] {
         let mut faults = Vec::new();
         check(path, &format!("//! A header.\n{text}"), &mut faults);

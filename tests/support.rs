@@ -14,7 +14,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::process::{Pid, Signal, WaitIdOptions};
+use rustix::process::{Pid, Signal};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
@@ -381,10 +381,4 @@ fn cgroup2_mount() -> PathBuf {
     let fields = |line: &str| line.split(' ').map(String::from).collect::<Vec<_>>();
     let found = mounts.lines().map(fields).find(|line| line.get(2).is_some_and(|kind| kind == "cgroup2"));
     found.and_then(|line| line.get(1).map(PathBuf::from)).expect("cgroup2 is mounted on this host")
-}
-
-/// Waits for the end of `child` without reaping it: its `/proc` entry stays.
-pub fn wait_for_zombie(child: &Child) {
-    let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-    rustix::process::waitid(rustix::process::WaitId::Pid(pid_of(child)), options).expect("wait for a child");
 }
