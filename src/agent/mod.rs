@@ -17,6 +17,7 @@ mod places;
 mod runtimes;
 mod work;
 
+use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::sync::mpsc::{channel, sync_channel};
 use std::thread::JoinHandle;
@@ -129,6 +130,7 @@ impl Agent {
 
         let (control, commands, wake) = Control::new().context("make the control queue")?;
         let (to_keeper, work) = sync_channel(KEEPER_QUEUE);
+        sampler.watch(wake.as_fd())?;
         let now = Clock::read();
         let now = Moment { ns: Clock::monotonic_ns(), wall: now.wall(Clock::monotonic_ns()) };
         let runtimes: &[&'static str] = if config.docker.enabled { &[docker_name()] } else { &[] };

@@ -14,4 +14,4 @@ pub use cpus::parse_cpu_list;
 pub use event::{Clock, PerfError, period_ns};
 pub use order::Order;
 pub use record::{Context, RawSample, Record, SideBand, Stamped, context, parse_sample, parse_side_band};
-pub use sampler::{Drained, RingOptions, Sampler};
+pub use sampler::{Ready, RingOptions, Sampler};

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::epoll;
+use rustix::time::Timespec;
 
 use super::cpus;
 use super::event::{PerfError, open_sampling, open_side_band};
@@ -36,14 +37,17 @@ impl RingOptions {
     }
 }
 
-/// What a drain brought.
+/// What a wait found.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Drained {
+pub struct Ready {
     /// Whether the side-band has something.
     pub side_band: bool,
     /// Whether a sample ring is half full.
     pub samples: bool,
 }
+
+/// Marks the descriptor that is not a ring's.
+const WATCHED: u64 = u64::MAX;
 
 /// The open events of this host.
 pub struct Sampler {
@@ -83,11 +87,6 @@ impl Sampler {
         Ok(sampler)
     }
 
-    /// Readable when there is something to drain.
-    pub fn fd(&self) -> BorrowedFd<'_> {
-        self.epoll.as_fd()
-    }
-
     /// CPUs that are open.
     pub fn cpu_count(&self) -> usize {
         self.cpus.len()
@@ -119,20 +118,36 @@ impl Sampler {
         result
     }
 
-    /// What is waiting, without waiting for it. The kernel forgets that it told us, so ask once for each wake-up.
-    pub fn ready(&self) -> Drained {
-        let mut events = Vec::with_capacity(2 * self.cpus.len() + 1);
-        let mut ready = Drained::default();
-        let none = rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 };
-        if epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), Some(&none)).is_ok() {
+    /// Waits until there is something to drain, `fd` of [`Sampler::watch`] is readable, or `timeout_ns` have passed.
+    ///
+    /// The kernel tells of a ring once: polling this sampler's descriptor from another poll would swallow that.
+    pub fn wait(&self, timeout_ns: u64) -> Ready {
+        let mut events = Vec::with_capacity(2 * self.cpus.len() + 2);
+        let mut ready = Ready::default();
+        let timeout = Timespec {
+            tv_sec: i64::try_from(timeout_ns / 1_000_000_000).unwrap_or(0),
+            tv_nsec: i64::try_from(timeout_ns % 1_000_000_000).unwrap_or(0),
+        };
+        // Interrupted or timed out, the caller looks at everything anyway.
+        if epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), Some(&timeout)).is_ok() {
             for event in &events {
-                match event.data.u64() & 1 {
-                    0 => ready.side_band = true,
+                match event.data.u64() {
+                    WATCHED => {}
+                    data if data & 1 == 0 => ready.side_band = true,
                     _ => ready.samples = true,
                 }
             }
         }
         ready
+    }
+
+    /// Lets [`Sampler::wait`] return when `fd` is readable.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn watch(&self, fd: BorrowedFd<'_>) -> Result<(), PerfError> {
+        epoll::add(&self.epoll, fd, epoll::EventData::new_u64(WATCHED), epoll::EventFlags::IN)
+            .map_err(|e| PerfError::Other { what: "watch a descriptor", cpu: 0, source: e.into() })
     }
 
     /// Everything the side-band rings hold, added to `out` unordered.
