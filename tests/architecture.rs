@@ -15,7 +15,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("identity", &["model"]),
     ("privilege", &["model", "sys"]),
     ("cgroup", &["model", "sys"]),
-    ("runtime", &["model", "metrics", "cgroup"]),
+    ("runtime", &["model", "metrics", "identity", "cgroup"]),
     ("perf", &["model", "sys", "metrics"]),
     ("stack", &["model", "sys", "metrics"]),
     ("attribution", &["model", "metrics", "cgroup"]),

@@ -4,7 +4,7 @@
 //! hands out only samples of cgroups somebody wants. CPUs that come are opened, CPUs that go are drained and closed.
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::event::epoll;
 use rustix::time::Timespec;
