@@ -6,7 +6,7 @@
 //! |---|---|
 //! | [`file`] | mapped files, held open until they are read; places |
 //! | [`source`] | a file's bytes, read in bounds and pinned by digests |
-//! | [`elf`], [`gopclntab`], `ehframe` | what files say of their functions |
+//! | [`elf`], [`gopclntab`], `gomodule`, `ehframe` | what files say of their functions |
 //! | [`plan`] | which of that is read, and the key that stands for it |
 //! | `builder`, `names`, [`table`] | a small sorted table that outlives its file |
 //! | [`cache`], `memo` | tables kept in memory and on disk; bounded maps |
@@ -26,6 +26,7 @@ pub mod elf;
 #[cfg(test)]
 mod elf_tests;
 pub mod file;
+mod gomodule;
 pub mod gopclntab;
 pub mod kernel;
 mod memo;
@@ -33,6 +34,8 @@ mod names;
 pub mod plan;
 pub mod source;
 pub mod symbolize;
+#[cfg(test)]
+mod symbolize_tests;
 pub mod table;
 mod vdso;
 

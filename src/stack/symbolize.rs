@@ -107,8 +107,13 @@ impl Symbolizer {
     /// Reads kallsyms and the vdso (before privileges are dropped) and keeps symbol tables under `cache_dir`, or in
     /// memory alone.
     pub fn new(cache_dir: Option<&Path>) -> Symbolizer {
+        Symbolizer::with_kernel(cache_dir, KernelSymbols::read())
+    }
+
+    /// Like [`Symbolizer::new`], with names of the kernel that were read elsewhere.
+    pub fn with_kernel(cache_dir: Option<&Path>, kernel: KernelSymbols) -> Symbolizer {
         Symbolizer {
-            kernel: KernelSymbols::read(),
+            kernel,
             vdso: vdso::read(),
             tables: TableCache::new(cache_dir),
             files: Memo::new(FILES_BYTES),
