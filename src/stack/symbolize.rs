@@ -9,8 +9,9 @@
 //!   addresses that no symbol covers, `[kernel]+0x0_[k]`. Where kallsyms cannot be read the kernel is one `[kernel]`.
 //! - In a file, a function without a name is `module+0x<virtual address of its start>`; an instruction outside of
 //!   every known function is `[module]+0x<offset in the file>`. Both count as unsymbolized, markers do not.
-//! - Memory is bounded by the constants below and in [`super::cache`], about 28 MiB in all, whatever tenants do, but
-//!   for the one table being made (48 MiB at most, for two million functions).
+//! - Memory is bounded by the constants below and in [`super::cache`], whatever tenants do: about 28 MiB in all. A
+//!   single table may take more than its share, 24 MiB at most, until the next ones come; making one of a million
+//!   functions takes about 60 MiB for a third of a second.
 
 use std::path::Path;
 use std::sync::Arc;
