@@ -14,7 +14,7 @@ use super::source::{Pinned, ReadError};
 use super::table::{Piece, SymbolTable};
 
 /// Most functions of one file.
-pub const MAX_FUNCTIONS: usize = 2_000_000;
+pub const MAX_FUNCTIONS: usize = 1_000_000;
 
 /// What a symbol is worth as a name, the best first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

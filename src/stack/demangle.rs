@@ -1,8 +1,8 @@
 //! Names as a person wrote them: Rust (both manglings) and C++; every other name stays as it is.
 //!
 //! - Rust's trailing hash goes; C++ keeps its parameters (they tell overloads apart) and loses its return type.
-//! - Symbol versions (`@@GLIBC_2.2.5`) and suffixes that only say how a file was linked (`.llvm.123`, `.lto_priv.0`)
-//!   go. Suffixes that say which part or copy of a function it is (`.cold`, `.part.0`, `.constprop.0`) stay, behind
+//! - Symbol versions (`@@GLIBC_2.2.5`) and suffixes that only say how a file was linked (`.llvm.123`, `.lto_priv.0`,
+//!   Go's `.abi0`) go: a stripped Go program names its functions without. Suffixes that say which part or copy of a function it is (`.cold`, `.part.0`, `.constprop.0`) stay, behind
 //!   the name: `foo(int).cold`.
 //!
 //! Names come from tenants: input, depth and output are bounded, so a name that would unfold without end is cut.
@@ -56,8 +56,11 @@ fn without_version(name: &str) -> &str {
     }
 }
 
-/// Without what link-time optimization appends.
+/// Without what link-time optimization and Go's linker append.
 fn without_link_suffix(name: &str) -> &str {
+    if let Some(plain) = name.strip_suffix(".abi0").filter(|plain| !plain.is_empty()) {
+        return plain;
+    }
     for marker in [".llvm.", ".lto_priv."] {
         if let Some((plain, rest)) = name.rsplit_once(marker)
             && !plain.is_empty()
@@ -123,6 +126,7 @@ mod tests {
             ("_ZNSt6thread4joinEv@@GLIBCXX_3.4.11", "std::thread::join()"),
             ("main.(*Server).handle.func1", "main.(*Server).handle.func1"),
             ("gopkg.in/yaml%2ev3.(*decoder).scalar", "gopkg.in/yaml%2ev3.(*decoder).scalar"),
+            ("runtime.rt0_go.abi0", "runtime.rt0_go"),
             ("Module.f@plus one", "Module.f@plus one"),
             ("_Zwhatever", "_Zwhatever"),
             ("_R", "_R"),

@@ -51,10 +51,8 @@ fn small() -> Vec<u8> {
     elf(&[(0x1000, 0x20, 0x12, "main"), (0x1020, 0x10, 0x02, "helper"), (0x1040, 0, 0x10, "_start")])
 }
 
-/// An ELF file with one executable segment at offset 0x1000, mapped at 0x401000, and `symbols` (address from
-/// 0x400000, size, info, name) in `.symtab`.
-fn elf(symbols: &[(u64, u64, u8, &str)]) -> Vec<u8> {
-    let mut file = vec![0; 0x2000];
+/// An ELF file with `symbols` (address from 0x400000, size, info, name) in `.symtab`.
+pub(super) fn elf(symbols: &[(u64, u64, u8, &str)]) -> Vec<u8> {
     let mut strings = vec![0u8];
     let mut records = vec![0u8; 24];
     for (address, size, info, name) in symbols {
@@ -65,23 +63,43 @@ fn elf(symbols: &[(u64, u64, u8, &str)]) -> Vec<u8> {
         strings.extend_from_slice(name.as_bytes());
         strings.push(0);
     }
-    let names = b"\0.text\0.symtab\0.strtab\0";
-    let (records_at, strings_at) = (file.len() as u64, (file.len() + records.len()) as u64);
-    let names_at = strings_at + strings.len() as u64;
-    file.extend_from_slice(&records);
-    file.extend_from_slice(&strings);
-    file.extend_from_slice(names);
-    file.resize(file.len().next_multiple_of(8), 0);
-    let sections_at = file.len() as u64;
+    with_sections(&[(".symtab", 2, records), (".strtab", 3, strings)])
+}
+
+/// An ELF file with one executable segment at offset 0x1000, mapped at 0x401000, a build id, and `sections` (name,
+/// type, bytes) from number 2 on; each links to the next one.
+fn with_sections(sections: &[(&str, u64, Vec<u8>)]) -> Vec<u8> {
+    let mut file = vec![0; 0x2000];
+    let mut names = b"\0.text\0".to_vec();
     // name, type, flags, address, offset, size, link, entry size
-    for section in [
-        [0, 0, 0, 0, 0, 0, 0, 0],
-        [1, 1, 6, 0x40_1000, 0x1000, 0x800, 0, 0],
-        [7, 2, 0, 0, records_at, records.len() as u64, 3, 24],
-        [15, 3, 0, 0, strings_at, strings.len() as u64, 0, 0],
-        [15, 3, 0, 0, names_at, names.len() as u64, 0, 0],
-    ] {
-        let [name, kind, flags, address, offset, size, link, entry] = section;
+    let mut headers = vec![[0; 8], [1, 1, 6, 0x40_1000, 0x1000, 0x800, 0, 0]];
+    let mut add = |name: &str, kind: u64, bytes: &[u8], headers: &mut Vec<[u64; 8]>| {
+        let (name_at, at) = (names.len() as u64, file.len() as u64);
+        names.extend_from_slice(name.as_bytes());
+        names.push(0);
+        file.extend_from_slice(bytes);
+        file.resize(file.len().next_multiple_of(8), 0);
+        let entry = if kind == 2 { 24 } else { 0 };
+        headers.push([
+            name_at,
+            kind,
+            2,
+            0x40_0000 + at,
+            at,
+            bytes.len() as u64,
+            headers.len() as u64 + 1,
+            entry,
+        ]);
+        names.clone()
+    };
+    for (name, kind, bytes) in sections {
+        add(name, *kind, bytes, &mut headers);
+    }
+    let names = add(".shstrtab", 3, &[0; 200], &mut headers);
+    let names_at = file.len() - 200;
+    file[names_at..names_at + names.len()].copy_from_slice(&names);
+    let sections_at = file.len() as u64;
+    for [name, kind, flags, address, offset, size, link, entry] in &headers {
         for (number, bytes) in [
             (name, 4),
             (kind, 4),
@@ -90,11 +108,11 @@ fn elf(symbols: &[(u64, u64, u8, &str)]) -> Vec<u8> {
             (offset, 8),
             (size, 8),
             (link, 4),
-            (0, 4),
-            (1, 8),
+            (&0, 4),
+            (&1, 8),
             (entry, 8),
         ] {
-            file.extend_from_slice(&u64::to_le_bytes(number)[..bytes]);
+            file.extend_from_slice(&number.to_le_bytes()[..bytes]);
         }
     }
     file[..16].copy_from_slice(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
@@ -105,7 +123,8 @@ fn elf(symbols: &[(u64, u64, u8, &str)]) -> Vec<u8> {
     put(18, 62, 2);
     put(32, 64, 8);
     put(40, sections_at, 8);
-    for (at, number) in [(52, 64), (54, 56), (56, 2), (58, 64), (60, 5), (62, 4)] {
+    let count = headers.len() as u64;
+    for (at, number) in [(52, 64), (54, 56), (56, 2), (58, 64), (60, count), (62, count - 1)] {
         put(at, number, 2);
     }
     // PT_LOAD, read and execute.
@@ -121,6 +140,58 @@ fn elf(symbols: &[(u64, u64, u8, &str)]) -> Vec<u8> {
     put(152, 24, 8);
     file[0x1800..0x1818].copy_from_slice(b"\x04\0\0\0\x08\0\0\0\x03\0\0\0GNU\0buildid!");
     file
+}
+
+/// A table of Go 1.26: its functions begin where the module data says.
+fn go_table() -> Vec<u8> {
+    let mut table = super::gopclntab::tests::table(
+        20,
+        true,
+        0x40_1000,
+        &[(0x40_1000, "main.main"), (0x40_1040, "main.leaf")],
+        0x40_1080,
+    );
+    table[24..32].fill(0);
+    table
+}
+
+fn module_data(text: u64) -> Vec<u8> {
+    let mut data = vec![0; 8 * 30];
+    data[8 * 22..8 * 23].copy_from_slice(&text.to_le_bytes());
+    data
+}
+
+#[test]
+fn stripped_go_programs_are_named() {
+    let relocation = |address: u64, to: u64| [address, 8, to].map(u64::to_le_bytes).concat();
+    let searched = [vec![0; 64], go_table()].concat();
+    for (case, sections) in [
+        ("own section", vec![(".gopclntab", 1, go_table()), (".go.module", 1, module_data(0x40_1000))]),
+        (
+            "searched",
+            vec![
+                (".rodata", 1, searched),
+                (".go.buildinfo", 1, vec![0; 8]),
+                (".go.module", 1, module_data(0x40_1000)),
+            ],
+        ),
+        (
+            "relocated",
+            vec![
+                (".go.module", 1, module_data(0)),
+                (".data.rel.ro.gopclntab", 1, go_table()),
+                (".rela.dyn", 4, [relocation(1, 2), relocation(0x40_2000 + 8 * 22, 0x40_1000)].concat()),
+            ],
+        ),
+    ] {
+        let table = SymbolTable::from_elf_bytes(&with_sections(&sections)).unwrap();
+        assert_eq!(name_at(&table, 0x1044).as_deref(), Some("main.leaf"), "{case}");
+        assert_eq!(name_at(&table, 0x1000).as_deref(), Some("main.main"), "{case}");
+        assert_eq!(name_at(&table, 0x1080), None, "{case}");
+    }
+    let nowhere = with_sections(&[(".gopclntab", 1, go_table())]);
+    let table = SymbolTable::from_elf_bytes(&nowhere).unwrap();
+    assert!(table.is_empty(), "where the code begins is not guessed");
 }
 
 #[test]

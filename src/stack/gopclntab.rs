@@ -1,12 +1,14 @@
 //! Function names of Go programs, which keep them in `.gopclntab` even when they are stripped.
 //!
-//! Four layouts exist (Go 1.2, 1.16, 1.18, 1.20 and later); the first four bytes tell which. What lies in the table is
+//! Four layouts exist (Go 1.2, 1.16, 1.18, 1.20 and later); the first four bytes tell which. From 1.26 on the table does
+//! not tell where the code begins, see [`super::gomodule`]. What lies in the table is
 //! a tenant's: every count and offset is compared with the table's size before it is followed.
 
 use std::ops::Range;
 
 use super::builder::{Candidate, MAX_FUNCTIONS, Rank, TableBuilder};
 use super::elf::{Elf, Section, Segment};
+use super::gomodule;
 use super::source::{Fields, Pinned, ReadError, Source};
 use super::table::SymbolTable;
 
@@ -17,9 +19,24 @@ const MAX_SEARCHED_BYTES: u64 = 64 << 20;
 /// Linkers align the table so at least.
 const ALIGNMENT: usize = 8;
 
-/// Where the table is in the file. Programs linked by others than Go's own linker have it somewhere in their read-only
+/// A table in a file.
+#[derive(Debug, Clone)]
+pub struct GoTable {
+    /// Where it is.
+    pub range: Range<u64>,
+    /// Where the code begins, for tables that do not tell it themselves.
+    pub text: Option<u64>,
+}
+
+/// The table of the file, if there is one. Programs linked by others than Go's own linker have it somewhere in their read-only
 /// data; it is searched there if the file says that it is of Go.
-pub fn find(elf: &Elf, reader: &mut Pinned<'_>) -> Result<Option<Range<u64>>, ReadError> {
+pub fn find(elf: &Elf, reader: &mut Pinned<'_>) -> Result<Option<GoTable>, ReadError> {
+    let Some(range) = find_range(elf, reader)? else { return Ok(None) };
+    let text = gomodule::text(elf, reader)?;
+    Ok(Some(GoTable { range, text }))
+}
+
+fn find_range(elf: &Elf, reader: &mut Pinned<'_>) -> Result<Option<Range<u64>>, ReadError> {
     for name in [".gopclntab", ".data.rel.ro.gopclntab"] {
         if let Some(section) = elf.section(name).filter(|section| section.kind != Section::NOBITS) {
             reader.check(&section.range, MAX_TABLE_BYTES, ".gopclntab")?;
@@ -50,7 +67,7 @@ pub fn find(elf: &Elf, reader: &mut Pinned<'_>) -> Result<Option<Range<u64>>, Re
         })?;
         for at in found {
             let range = at..section.range.end;
-            if Table::read(reader, &range, None).is_ok() {
+            if Table::read(reader, &range, Some(0)).is_ok() {
                 return Ok(Some(range));
             }
         }
@@ -58,15 +75,13 @@ pub fn find(elf: &Elf, reader: &mut Pinned<'_>) -> Result<Option<Range<u64>>, Re
     Ok(None)
 }
 
-/// Adds the functions of the table at `range` of the file. `text` is where the code begins, for tables that leave
-/// that to the loader.
+/// Adds the functions of `table`.
 pub fn add_functions(
     reader: &mut Pinned<'_>,
-    range: &Range<u64>,
-    text: Option<u64>,
+    table: &GoTable,
     builder: &mut TableBuilder,
 ) -> Result<(), ReadError> {
-    let table = Table::read(reader, range, text)?;
+    let table = Table::read(reader, &table.range, table.text)?;
     let functions = table.functions(reader)?;
     builder.add(reader, functions, &table.names)
 }
@@ -75,7 +90,8 @@ pub fn add_functions(
 pub fn parse(bytes: &[u8], text: u64) -> Result<SymbolTable, ReadError> {
     let mut builder = TableBuilder::new(vec![Segment { offset: 0, file_bytes: u64::MAX, address: 0 }]);
     let mut reader = Pinned::new(Source::Bytes(bytes));
-    add_functions(&mut reader, &(0..bytes.len() as u64), Some(text), &mut builder)?;
+    let table = GoTable { range: 0..bytes.len() as u64, text: Some(text) };
+    add_functions(&mut reader, &table, &mut builder)?;
     builder.finish()
 }
 
@@ -146,7 +162,7 @@ impl Table {
             _ => (number(2)?, part(number(3)?)?, part(number(7)?)?, part(number(7)?)?),
         };
         let text = match version.minor {
-            18.. if stated_text == 0 => text.unwrap_or(0),
+            18.. if stated_text == 0 => text.ok_or(ReadError::Malformed("the begin of Go's code"))?,
             _ => stated_text,
         };
         let listed = count.checked_mul(2).and_then(|c| c.checked_add(1)?.checked_mul(version.entry_bytes()));
@@ -173,6 +189,9 @@ impl Table {
             if end < start {
                 return Err(BAD);
             }
+            if record == u64::MAX {
+                continue; // a hole between two sections of code
+            }
             // A record begins with the function's start again, in the same form, and the place of its name.
             let at = self.records.start.checked_add(record).ok_or(BAD)?;
             let bytes = reader.read(&(at..at.checked_add(entry + 4).ok_or(BAD)?))?;
@@ -189,12 +208,18 @@ impl Table {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use proptest::prelude::*;
 
     /// A table as Go's linker lays it out.
-    fn table(minor: u8, wide: bool, text: u64, functions: &[(u64, &str)], end: u64) -> Vec<u8> {
+    pub(in crate::stack) fn table(
+        minor: u8,
+        wide: bool,
+        text: u64,
+        functions: &[(u64, &str)],
+        end: u64,
+    ) -> Vec<u8> {
         let magic: u32 = [(2, 0xffff_fffb), (16, 0xffff_fffa), (18, 0xffff_fff0), (20, 0xffff_fff1)]
             .into_iter()
             .find(|m| m.0 == minor)

@@ -4,13 +4,13 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | [`open`], [`process`], [`file`] | files opened when they are mapped, what a process has mapped, places |
+//! | [`open`], [`process`], [`mod@file`] | files opened when they are mapped, what a process has mapped, places |
 //! | [`source`] | a file's bytes, read in bounds and pinned by digests |
-//! | [`elf`], [`gopclntab`], `ehframe` | what files say of their functions |
+//! | [`elf`], [`gopclntab`], [`gomodule`], [`ehframe`] | what files say of their functions |
 //! | [`plan`] | which of that is read, and the key that stands for it |
-//! | `builder`, `names`, [`table`] | a small sorted table that outlives its file |
-//! | [`cache`], `memo` | tables kept in memory and on disk; bounded maps |
-//! | [`kernel`], `vdso` | code that is in no file |
+//! | [`builder`], [`names`], [`table`] | a small sorted table that outlives its file |
+//! | [`cache`], [`memo`] | tables kept in memory and on disk; bounded maps |
+//! | [`kernel`], [`vdso`] | code that is in no file |
 //! | [`demangle`] | names as they were written |
 //! | [`symbolize`] | all of it together |
 //!
@@ -18,25 +18,28 @@
 //! sense is an error that is counted. Doors for tests over bytes: [`SymbolTable::from_elf_bytes`],
 //! [`SymbolTable::from_bytes`], [`gopclntab::parse`], [`kernel::KernelSymbols::parse`], [`demangle::demangle`].
 
-mod builder;
+pub mod builder;
 pub mod cache;
 pub mod demangle;
-mod ehframe;
+pub mod ehframe;
 pub mod elf;
 #[cfg(test)]
 mod elf_tests;
 pub mod file;
+pub mod gomodule;
 pub mod gopclntab;
 pub mod kernel;
-mod memo;
-mod names;
+pub mod memo;
+pub mod names;
 pub mod open;
 pub mod plan;
 pub mod process;
 pub mod source;
 pub mod symbolize;
+#[cfg(test)]
+mod symbolize_tests;
 pub mod table;
-mod vdso;
+pub mod vdso;
 
 pub use file::{MappedFile, Place};
 pub use kernel::KernelSymbols;

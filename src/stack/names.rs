@@ -22,7 +22,7 @@ const BLOCK_BYTES: usize = 16 << 10;
 /// Most names before compression, in bytes.
 const MAX_RAW_BYTES: usize = 128 << 20;
 /// Most names after compression, in bytes.
-const MAX_PACKED_BYTES: usize = 24 << 20;
+const MAX_PACKED_BYTES: usize = 12 << 20;
 const LEVEL: i32 = 1;
 
 /// Names that can be read.
@@ -137,6 +137,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
         #[test]
         fn what_was_packed_is_read(names in prop::collection::vec(prop::collection::vec(1u8..255, 0..3000), 0..60)) {
             let mut writer = NameWriter::new();

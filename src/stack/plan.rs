@@ -10,7 +10,10 @@ use super::builder::TableBuilder;
 use super::elf::{Elf, Section, Symbols};
 use super::source::{Key, Pinned, ReadError, Source};
 use super::table::SymbolTable;
-use super::{ehframe, gopclntab};
+use super::{
+    ehframe,
+    gopclntab::{self, GoTable},
+};
 use crate::model::BuildId;
 
 /// A file whose content is pinned.
@@ -18,7 +21,7 @@ pub struct Plan<'a> {
     reader: Pinned<'a>,
     elf: Elf,
     symbols: Vec<Symbols>,
-    go: Option<Range<u64>>,
+    go: Option<GoTable>,
     starts: Option<Range<u64>>,
     key: Key,
 }
@@ -36,7 +39,7 @@ impl<'a> Plan<'a> {
         let go = if stripped { gopclntab::find(&elf, &mut reader)? } else { None };
         let starts = if stripped { ehframe::find(&elf, &reader) } else { None };
         let parts = symbols.iter().flat_map(|symbols| [&symbols.records, &symbols.names]);
-        for range in parts.chain(&go).chain(&starts) {
+        for range in parts.chain(go.as_ref().map(|go| &go.range)).chain(&starts) {
             reader.pin(range)?;
         }
         let key = reader.seal(SymbolTable::VERSION, build_id.or(elf.build_id));
@@ -58,9 +61,12 @@ impl<'a> Plan<'a> {
             let functions = self.elf.functions(&mut self.reader, &symbols.records)?;
             builder.add(&mut self.reader, functions, &symbols.names)?;
         }
-        if let Some(range) = &self.go {
-            let text = self.elf.section(".text").map(|section| section.addresses.start);
-            gopclntab::add_functions(&mut self.reader, range, text, &mut builder)?;
+        if let Some(table) = &self.go {
+            match gopclntab::add_functions(&mut self.reader, table, &mut builder) {
+                // A version to come: what else the file has is still worth reading.
+                Err(ReadError::Malformed(_)) => {}
+                other => other?,
+            }
         }
         if let Some(range) = &self.starts {
             ehframe::add_starts(&mut self.reader, &self.elf, range, &mut builder)?;

@@ -9,8 +9,9 @@
 //!   addresses that no symbol covers, `[kernel]+0x0_[k]`. Where kallsyms cannot be read the kernel is one `[kernel]`.
 //! - In a file, a function without a name is `module+0x<virtual address of its start>`; an instruction outside of
 //!   every known function is `[module]+0x<offset in the file>`. Both count as unsymbolized, markers do not.
-//! - Memory is bounded by the constants below and in [`super::cache`], about 28 MiB in all, whatever tenants do, but
-//!   for the one table being made (48 MiB at most, for two million functions).
+//! - Memory is bounded by the constants below and in [`super::cache`], whatever tenants do: about 28 MiB in all. A
+//!   single table may take more than its share, 24 MiB at most, until the next ones come; making one of a million
+//!   functions takes about 60 MiB for a third of a second.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -107,8 +108,13 @@ impl Symbolizer {
     /// Reads kallsyms and the vdso (before privileges are dropped) and keeps symbol tables under `cache_dir`, or in
     /// memory alone.
     pub fn new(cache_dir: Option<&Path>) -> Symbolizer {
+        Symbolizer::with_kernel(cache_dir, KernelSymbols::read())
+    }
+
+    /// Like [`Symbolizer::new`], with names of the kernel that were read elsewhere.
+    pub fn with_kernel(cache_dir: Option<&Path>, kernel: KernelSymbols) -> Symbolizer {
         Symbolizer {
-            kernel: KernelSymbols::read(),
+            kernel,
             vdso: vdso::read(),
             tables: TableCache::new(cache_dir),
             files: Memo::new(FILES_BYTES),

@@ -36,7 +36,7 @@ impl SymbolTable {
     /// Stands for how tables are made and written; a table of another version is made anew.
     pub const VERSION: u32 = 1;
     /// Largest written table in bytes.
-    pub const MAX_BYTES: usize = 64 << 20;
+    pub const MAX_BYTES: usize = 32 << 20;
     const MAGIC: &'static [u8; 8] = b"fnssymbl";
     const HEAD_BYTES: usize = 36;
     const SEGMENT_BYTES: usize = 24;
