@@ -2,7 +2,8 @@
 //!
 //! `symbol [module]` then, last, one kind suffix: `_[k]` kernel, `_[i]` inlined, `_[j]` JIT, `_[p]` interpreted,
 //! `_[g]` guessed; none for native code. Without a symbol: `module+0x<start of function>` where function starts are
-//! known, else `[module]+0x<offset>`; a stack's end that is none is a marker `[truncated]` or `[unwound short]`.
+//! known, else `[module]+0x<offset>`; a stack's end that is none is a marker `[truncated]` or `[unwound short]`
+//! (`[lost]` where damage to a stored file took it).
 //! Symbols come out of tenants' files: ` [`, `_[`, `;`, `\` and control characters inside them are escaped as
 //! `\xNN` (UTF-8 bytes), so no tenant forges a kernel frame or a second frame.
 
@@ -14,6 +15,9 @@ pub const TRUNCATED: &str = "[truncated]";
 pub const UNWOUND_SHORT: &str = "[unwound short]";
 /// The one frame for kernel code where kallsyms cannot be read.
 pub const KERNEL_UNREADABLE: &str = "[kernel]";
+
+/// Stands for frames, or a whole stack, that were stored but cannot be read any more.
+pub const LOST: &str = "[lost]";
 
 /// What kind of code a frame ran.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
@@ -115,7 +119,7 @@ impl Frame {
 
     /// Takes apart what [`Frame::format`] wrote. Any text is some frame: what fits nowhere is a symbol of no module.
     pub fn parse(text: &str) -> Frame {
-        if [TRUNCATED, UNWOUND_SHORT, KERNEL_UNREADABLE].contains(&text) {
+        if [TRUNCATED, UNWOUND_SHORT, KERNEL_UNREADABLE, LOST].contains(&text) {
             let kind = if text == KERNEL_UNREADABLE { FrameKind::Kernel } else { FrameKind::Marker };
             return Frame { name: FrameName::Marker(text.into()), module: String::new(), kind };
         }
@@ -240,6 +244,7 @@ mod tests {
             assert_eq!(Frame::parse(text), frame);
         }
         assert_eq!(Frame::parse(TRUNCATED).kind, FrameKind::Marker);
+        assert_eq!(Frame::parse(LOST).kind, FrameKind::Marker);
     }
 
     #[test]

@@ -1,5 +1,51 @@
 //! The profiles directory: a journal per writer, a folded tree per function, and readers that need no lock.
+//!
+//! | file | what |
+//! |---|---|
+//! | [`contents`] | what a reader returns |
+//! | [`directory`] | [`Store`]: making, opening and locking the directory |
+//! | [`writer`] | [`JournalWriter`]: appends batches, rotates by itself |
+//! | [`reader`] | [`JournalFile`]: one journal, listed and read |
+//! | [`folded`], `folding` | the folded tree, written when a journal is closed; the thread that does it |
+//! | [`error`] | [`StoreError`] |
+//! | `frame`, `scan` | framing: bytes in and out; finding frames in a damaged file |
+//! | `wire`, `encode`, `decode`, `varint` | what is inside a frame |
+//! | `dictionary`, `living` | what a writer remembers: ids it gave, instances it must tell the next journal of |
+//! | `current`, `tail` | the journal being written; the growing end of its file |
+//! | `replay` | a reader's state while frames go by |
+//! | `names` | any name to a safe file name |
+//!
+//! Not here: sealed columns, retention, and any question over more than one journal.
+//!
+//! Promises: a batch whose append returned is on disk and survives a kill at any moment; whatever a file holds,
+//! reading it neither panics nor gives a sample to an instance or a stack that is not its own.
 
 pub mod contents;
+mod current;
+mod decode;
+mod dictionary;
+pub mod directory;
+mod encode;
+pub mod error;
+pub mod folded;
+mod folding;
+mod frame;
+mod living;
+mod names;
+pub mod reader;
+mod replay;
+mod scan;
+mod tail;
+mod varint;
+mod wire;
+pub mod writer;
+
+#[cfg(test)]
+mod tests;
 
 pub use contents::{BatchRecord, Damage, Ended, InstanceRecord, JournalContents, StoredSample, Usage};
+pub use directory::{Store, StoreLock};
+pub use error::StoreError;
+pub use folded::Folded;
+pub use reader::JournalFile;
+pub use writer::{Appended, JournalWriter};

@@ -1,0 +1,137 @@
+//! The ids a writer gave within one journal: strings, process names, stacks, tasks. Pure, and it can take a step
+//! back: what was new in a frame that could not be written is forgotten again, so the next frame defines it.
+//!
+//! Ids are given in order and never twice in a journal. Each frame tells the first id of what it defines, so a
+//! reader that lost a frame knows which ids it does not know.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::Arc;
+
+use crate::model::{Sample, Stack};
+
+use super::wire::Task;
+
+/// Estimated memory of an entry beside its text, in bytes: keys, ids and the table's own slack.
+const ENTRY_BYTES: usize = 64;
+
+/// Ids for the keys seen.
+#[derive(Debug)]
+pub(super) struct Table<K> {
+    ids: HashMap<K, u32>,
+    fresh: Vec<K>,
+    next: u32,
+}
+
+impl<K: Clone + Eq + Hash> Table<K> {
+    fn new() -> Table<K> {
+        Table { ids: HashMap::new(), fresh: Vec::new(), next: 0 }
+    }
+
+    /// The id of `key` and whether it is new.
+    fn intern(&mut self, key: &K) -> (u32, bool) {
+        if let Some(id) = self.ids.get(key) {
+            return (*id, false);
+        }
+        let id = self.next;
+        self.ids.insert(key.clone(), id);
+        self.fresh.push(key.clone());
+        self.next = self.next.saturating_add(1);
+        (id, true)
+    }
+
+    /// The first id of what is new, and what is new.
+    pub(super) fn fresh(&self) -> (u32, &[K]) {
+        (self.next.saturating_sub(self.fresh.len() as u32), &self.fresh)
+    }
+
+    /// The id of a key that was interned.
+    pub(super) fn id(&self, key: &K) -> Option<u32> {
+        self.ids.get(key).copied()
+    }
+
+    fn roll_back(&mut self) {
+        self.next = self.fresh().0;
+        for key in self.fresh.drain(..) {
+            self.ids.remove(&key);
+        }
+    }
+}
+
+/// All ids of one journal.
+#[derive(Debug)]
+pub(super) struct Dictionary {
+    /// Frames of stacks.
+    pub strings: Table<Arc<str>>,
+    /// Process names.
+    pub comms: Table<Arc<str>>,
+    /// Stacks.
+    pub stacks: Table<Arc<Stack>>,
+    /// Tasks.
+    pub tasks: Table<Task>,
+    bytes: usize,
+    fresh_bytes: usize,
+}
+
+impl Dictionary {
+    /// An empty one.
+    pub(super) fn new() -> Dictionary {
+        let (strings, comms) = (Table::new(), Table::new());
+        Dictionary { strings, comms, stacks: Table::new(), tasks: Table::new(), bytes: 0, fresh_bytes: 0 }
+    }
+
+    /// The ids of `sample`'s task and stack.
+    pub(super) fn intern(&mut self, sample: &Sample) -> (u32, u32) {
+        let (comm, new) = self.comms.intern(&sample.comm);
+        self.grow(new, sample.comm.len());
+        let task = Task { instance: sample.instance, pid: sample.pid, tid: sample.tid, comm };
+        let (task, new) = self.tasks.intern(&task);
+        self.grow(new, 0);
+        let (stack, new) = self.stacks.intern(&sample.stack);
+        if new {
+            self.grow(true, 4 * sample.stack.frames().len());
+            for frame in sample.stack.frames() {
+                let (_, new) = self.strings.intern(frame);
+                self.grow(new, frame.len());
+            }
+        }
+        (task, stack)
+    }
+
+    /// Memory held, in bytes, estimated.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// What was new is written.
+    pub(super) fn commit(&mut self) {
+        self.fresh_bytes = 0;
+        self.strings.fresh.clear();
+        self.comms.fresh.clear();
+        self.stacks.fresh.clear();
+        self.tasks.fresh.clear();
+    }
+
+    /// What was new is not written: as if it had never been seen.
+    pub(super) fn roll_back(&mut self) {
+        self.bytes = self.bytes.saturating_sub(self.fresh_bytes);
+        self.fresh_bytes = 0;
+        self.strings.roll_back();
+        self.comms.roll_back();
+        self.stacks.roll_back();
+        self.tasks.roll_back();
+    }
+
+    /// Forgets the tasks' ids, not that they were given: each task is defined again under a new id.
+    pub(super) fn renumber_tasks(&mut self) {
+        self.bytes = self.bytes.saturating_sub(self.tasks.ids.len() * ENTRY_BYTES);
+        self.tasks.ids.clear();
+    }
+
+    fn grow(&mut self, new: bool, text_bytes: usize) {
+        if new {
+            self.bytes = self.bytes.saturating_add(ENTRY_BYTES + text_bytes);
+            self.fresh_bytes = self.fresh_bytes.saturating_add(ENTRY_BYTES + text_bytes);
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! The folded tree: what each function did in an hour, for people and for flame graph tools.
+//!
+//!     folded/<platform>/<namespace or ->/<function or ->/<revision or ->/<hour>-<journal>.folded.gz
+//!
+//! One file for each function, UTC hour and journal; lines `frame;frame;frame COUNT`, root first, sorted, where the
+//! count is of samples. Left out: samples from before the function's own exec (the runtime making the container),
+//! and containers that are known to be no function. A container that the journal has no name for stands under
+//! platform `unknown` with its id as the function: a name that came later, in the next journal, does not move it.
+//!
+//! Written when a journal is closed; a marker beside the journal tells that it is done. Writing it again gives the
+//! same files.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use flate2::{Compression, GzBuilder};
+
+use crate::model::{Identity, Stack, Timestamp, frame};
+
+use super::contents::{InstanceRecord, StoredSample};
+use super::directory::{self, Store};
+use super::error::StoreError;
+use super::names::{encode, encode_optional};
+use super::reader::JournalFile;
+use super::replay::Seen;
+use super::writer::{HOUR_US, hour};
+
+/// What was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Folded {
+    /// Journals that have their tree now and had none before.
+    pub journals: u64,
+    /// Files written.
+    pub files: u64,
+    /// Samples in them.
+    pub samples: u64,
+}
+
+impl Store {
+    /// Writes the folded files of `journal`, which must be closed.
+    ///
+    /// # Errors
+    /// If the journal cannot be read or a file cannot be written; files that were written stay.
+    pub fn write_folded(&self, journal: &JournalFile) -> Result<Folded, StoreError> {
+        // Names may come after the samples, so the journal is read once for each: memory for its stacks, not for
+        // its samples.
+        let (named, _) = journal.replay(|_| {})?;
+        let places: Vec<Places> = named.instances.iter().map(Places::of).collect();
+        let mut files = HashMap::<(PathBuf, i64), HashMap<u32, u64>>::new();
+        let (replay, _) = journal.replay(|seen| {
+            if let Seen::Sample(sample) = seen
+                && let Some(place) = places.get(sample.instance as usize).and_then(|places| places.at(&sample))
+            {
+                match files.get_mut(&(place.clone(), hour(sample.time))) {
+                    Some(stacks) => *stacks.entry(sample.stack).or_default() += 1,
+                    None => drop(files.insert((place.clone(), hour(sample.time)), HashMap::from([(sample.stack, 1)]))),
+                }
+            }
+        })?;
+        let mut folded = Folded { journals: 1, ..Folded::default() };
+        for ((place, hour), counts) in files {
+            let text = lines(&replay.stacks, &counts);
+            let folder = self.folded_folder().join(place);
+            directory::make_folder(&folder)?;
+            let path = folder.join(format!("{}-{}.folded.gz", hour_name(hour), journal.name()));
+            let bytes = gzip(&text).map_err(|source| StoreError::io("compress", &path, source))?;
+            directory::replace(&self.folded_folder(), &path, &bytes)?;
+            directory::sync_folder(&folder)?;
+            folded.files += 1;
+            folded.samples += counts.values().sum::<u64>();
+        }
+        directory::replace(&self.journal_folder(), &marker(journal), b"")?;
+        Ok(folded)
+    }
+
+    /// Writes the folded files of closed journals that have none because their writer was killed, and removes what
+    /// such a writer left unfinished. Leaves `own` alone. One journal that cannot be read does not stop the others.
+    ///
+    /// # Errors
+    /// If the journals cannot be listed.
+    pub fn fold_leftovers(&self, own: Option<&Path>) -> Result<Folded, StoreError> {
+        self.sweep();
+        let mut total = Folded::default();
+        for journal in self.journals()? {
+            if Some(journal.path()) == own || marker(&journal).exists() {
+                continue;
+            }
+            let folded = match journal.is_being_written() {
+                Ok(true) => continue,
+                Ok(false) => self.write_folded(&journal),
+                Err(error) => Err(error),
+            };
+            match folded {
+                Ok(folded) => {
+                    total.journals += 1;
+                    total.files += folded.files;
+                    total.samples += folded.samples;
+                }
+                Err(error) => tracing::warn!(%error, journal = journal.name(), "no folded files of a journal"),
+            }
+        }
+        Ok(total)
+    }
+}
+
+/// Where the samples of an instance go.
+struct Places<'a> {
+    record: &'a InstanceRecord,
+    /// One for each identity, in their order; a single one without identities. None: not to be kept.
+    folders: Vec<Option<PathBuf>>,
+}
+
+impl Places<'_> {
+    fn of(record: &InstanceRecord) -> Places<'_> {
+        let folders = if record.identities.is_empty() {
+            let id = Some(&*record.info.container_id).filter(|id| !id.is_empty()).unwrap_or(&record.info.key.0);
+            let parts = [encode(Identity::UNKNOWN_PLATFORM), encode_optional(None), encode(id), encode_optional(None)];
+            vec![Some(parts.iter().collect())]
+        } else {
+            record.identities.iter().map(|(_, identity)| folder(identity)).collect()
+        };
+        Places { record, folders }
+    }
+
+    fn at(&self, sample: &StoredSample) -> Option<&PathBuf> {
+        if self.record.exec_at.is_some_and(|exec| sample.time < exec) {
+            return None;
+        }
+        // The same choice as `InstanceRecord::identity_at`, by position.
+        let before = self.record.identities.partition_point(|(from, _)| *from <= sample.time);
+        self.folders.get(before.saturating_sub(1))?.as_ref()
+    }
+}
+
+fn folder(identity: &Identity) -> Option<PathBuf> {
+    let parts = [&identity.platform, &identity.namespace, &identity.function, &identity.revision];
+    identity.function_container.then(|| parts.iter().map(|part| encode_optional(part.as_deref())).collect())
+}
+
+/// Sorted lines; stacks that differ only in their quality are one.
+fn lines(stacks: &[std::sync::Arc<Stack>], counts: &HashMap<u32, u64>) -> String {
+    let mut lines = BTreeMap::<String, u64>::new();
+    for (stack, count) in counts {
+        if let Some(stack) = stacks.get(*stack as usize) {
+            *lines.entry(line(stack)).or_default() += count;
+        }
+    }
+    let mut text = String::new();
+    for (line, count) in lines {
+        let _ = writeln!(text, "{line} {count}");
+    }
+    text
+}
+
+fn line(stack: &Stack) -> String {
+    let mut line = String::new();
+    for (position, frame) in stack.frames().iter().enumerate() {
+        if position > 0 {
+            line.push(';');
+        }
+        for c in frame.chars() {
+            // Frames come escaped; what did not come from our own symbolizer is not trusted to.
+            if c == ';' || c.is_control() {
+                let _ = write!(line, "\\x{:02x}", u32::from(c));
+            } else {
+                line.push(c);
+            }
+        }
+    }
+    if line.is_empty() { frame::UNWOUND_SHORT.into() } else { line }
+}
+
+fn gzip(text: &str) -> io::Result<Vec<u8>> {
+    let mut encoder = GzBuilder::new().write(Vec::new(), Compression::default());
+    encoder.write_all(text.as_bytes())?;
+    encoder.finish()
+}
+
+/// `2026-11-23T08`, in UTC; the bare number where no calendar has such an hour.
+fn hour_name(hour: i64) -> String {
+    let time = hour.checked_mul(HOUR_US).map(|us| Timestamp(us).to_string());
+    let name = time.and_then(|text| text.split_once(':').map(|(hour, _)| hour.to_owned()));
+    name.unwrap_or_else(|| format!("{hour}h"))
+}
+
+/// Tells that the files of `journal` are written.
+fn marker(journal: &JournalFile) -> PathBuf {
+    journal.path().with_extension("folded")
+}
+

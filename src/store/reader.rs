@@ -1,0 +1,185 @@
+//! One journal: found, asked whether it matters, read. Takes no lock; whoever writes it may go on meanwhile.
+//!
+//! Not here: joining journals. An instance may live in several; its [`crate::model::InstanceKey`] is the same in
+//! all of them, and its name may stand only in a later one.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FlockOperation;
+
+use crate::model::{Window, WriterInfo};
+
+use super::contents::{BatchRecord, Damage, JournalContents};
+use super::error::StoreError;
+use super::names;
+use super::replay::{Replay, Seen};
+use super::scan::{Found, Frames};
+use super::wire::Closed;
+
+/// How the name of a journal's file ends.
+const SUFFIX: &str = ".jnl";
+/// The closing frame stands within so many bytes of the end.
+const CLOSING_BYTES: u64 = 512;
+
+/// A journal in the directory. Sorts by age.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct JournalFile {
+    seq: u32,
+    name: String,
+    path: PathBuf,
+}
+
+impl JournalFile {
+    /// The journal at `path`; none if that is no journal's name.
+    pub(super) fn at(path: &Path) -> Option<JournalFile> {
+        let name = path.file_name()?.to_str()?.strip_suffix(SUFFIX)?;
+        let mut parts = name.rsplit('-');
+        let (seq, boot, node) = (parts.next()?, parts.next()?, parts.next()?);
+        let hex = |text: &str| Some(text).filter(|text| text.len() == 8).and_then(|text| u32::from_str_radix(text, 16).ok());
+        hex(boot)?;
+        (!node.starts_with('.')).then_some(JournalFile { seq: hex(seq)?, name: name.into(), path: path.into() })
+    }
+
+    /// The name of `info`'s journal `seq`: `<node>-<boot8>-<seq8>.jnl`. `seq` is the second it was begun in, so that
+    /// a name does not come again when journals are deleted, or the next free number.
+    pub(super) fn file_name(info: &WriterInfo, seq: u32) -> String {
+        let boot: String = info.boot_id.chars().filter(char::is_ascii_hexdigit).take(8).collect();
+        format!("{}-{boot:0>8}-{seq:08x}{SUFFIX}", names::encode(&info.node))
+    }
+
+    /// Its file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its name without the suffix, unique in the directory.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether its writer is alive. If not, nothing will be added to it.
+    ///
+    /// # Errors
+    /// If it cannot be opened.
+    pub fn is_being_written(&self) -> Result<bool, StoreError> {
+        let file = self.open()?;
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(true),
+            locked => locked.map(|()| false).map_err(|source| StoreError::io("lock journal", &self.path, source)),
+        }
+    }
+
+    /// Whether something of it may lie in `window`, from its first and last frames alone. Certain for a journal that
+    /// was closed in peace; any other may.
+    ///
+    /// # Errors
+    /// If it cannot be opened.
+    pub fn may_overlap(&self, window: Window) -> Result<bool, StoreError> {
+        Ok(self.closing()?.is_none_or(|closed| window.overlaps(closed.from, closed.to)))
+    }
+
+    /// Who wrote it.
+    ///
+    /// # Errors
+    /// If it cannot be read or its head is damaged.
+    pub fn writer(&self) -> Result<WriterInfo, StoreError> {
+        let file = self.open()?;
+        let mut replay = Replay::of(&self.name);
+        for found in self.frames(&file)? {
+            if let Found::Frame { payload, .. } = found {
+                replay.frame(&payload, &mut |_| {});
+            }
+            if let Some(head) = replay.head {
+                return Ok(head.info);
+            }
+        }
+        Err(StoreError::NoHead { path: self.path.clone() })
+    }
+
+    /// Reads it: every instance it knows, and the samples and batches of `window`.
+    ///
+    /// # Errors
+    /// If it cannot be opened, or every copy of its head is damaged. Other damage is part of what is returned.
+    pub fn load(&self, window: Window) -> Result<JournalContents, StoreError> {
+        let (mut samples, mut batches) = (Vec::new(), Vec::new());
+        let mut batch = u32::MAX;
+        let (replay, damage) = self.replay(|seen| match seen {
+            Seen::Batch(head) if window.overlaps(head.from, head.to) => {
+                batch = batches.len() as u32;
+                batches.push(BatchRecord {
+                    from: head.from,
+                    to: head.to,
+                    cpus: head.cpus,
+                    unattributed: head.unattributed,
+                    clock_offset_ns: head.clock_offset_ns,
+                });
+            }
+            Seen::Batch(_) => batch = u32::MAX,
+            Seen::Sample(mut sample) if window.contains(sample.time) => {
+                sample.batch = batch;
+                samples.push(sample);
+            }
+            Seen::Sample(_) => {}
+        })?;
+        samples.sort_by_key(|sample| sample.time);
+        let head = replay.head.ok_or_else(|| StoreError::NoHead { path: self.path.clone() })?;
+        let (instances, stacks, comms) = (replay.instances, replay.stacks, replay.comms);
+        Ok(JournalContents { writer: head.info, instances, stacks, comms, samples, batches, damage })
+    }
+
+    /// Lets the whole journal go by, frame after frame.
+    pub(super) fn replay(&self, mut seen: impl FnMut(Seen)) -> Result<(Replay, Vec<Damage>), StoreError> {
+        let file = self.open()?;
+        let mut replay = Replay::of(&self.name);
+        let mut damage = Vec::new();
+        let mut note = |offset, what: String, torn_end| {
+            damage.push(Damage { file: self.path.clone(), offset, what, torn_end });
+        };
+        for found in self.frames(&file)? {
+            match found {
+                Found::Frame { offset, payload } => {
+                    let lost_before = replay.lost_samples;
+                    for malformed in replay.frame(&payload, &mut seen) {
+                        note(offset, malformed.0.into(), false);
+                    }
+                    let lost = replay.lost_samples - lost_before;
+                    if lost > 0 {
+                        note(offset, format!("{lost} samples of threads that were lost with an earlier frame"), false);
+                    }
+                }
+                // Of a journal that grows this is the frame being written.
+                Found::Damage { torn_end: true, .. } if self.is_being_written()? => {}
+                Found::Damage { offset, what, torn_end } => note(offset, what, torn_end),
+            }
+        }
+        Ok((replay, damage))
+    }
+
+    fn closing(&self) -> Result<Option<Closed>, StoreError> {
+        let file = self.open()?;
+        let mut replay = Replay::of(&self.name);
+        let frames = Frames::at_end(&file, CLOSING_BYTES).map_err(|source| self.unreadable(source))?;
+        for found in frames {
+            match found {
+                Found::Frame { payload, .. } => drop(replay.frame(&payload, &mut |_| {})),
+                Found::Damage { torn_end: true, .. } => return Ok(None),
+                Found::Damage { .. } => {}
+            }
+        }
+        Ok(replay.closed)
+    }
+
+    fn frames<'a>(&self, file: &'a File) -> Result<Frames<'a>, StoreError> {
+        Frames::new(file).map_err(|source| self.unreadable(source))
+    }
+
+    fn open(&self) -> Result<File, StoreError> {
+        File::open(&self.path).map_err(|source| self.unreadable(source))
+    }
+
+    fn unreadable(&self, source: io::Error) -> StoreError {
+        StoreError::io("read journal", &self.path, source)
+    }
+}

@@ -1,0 +1,201 @@
+//! A reader's state while a journal's frames go by: ids to what they stand for, instances as they become known.
+//! Pure.
+//!
+//! What was in a lost frame is never guessed. A sample whose stack was lost has the one frame `[lost]`; a stack some
+//! of whose frames were lost has `[lost]` in their place; an instance that was lost is one of its own, unknown, named
+//! after the journal and its number, to which later entries of that number still apply; a sample whose task was
+//! lost cannot be given to anybody and is counted. Ids beyond those that could have been given are refused.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::model::{CgroupId, Entry, InstanceInfo, InstanceKey, InstanceNo, Quality, Stack, Timestamp, frame};
+
+use super::contents::{Ended, InstanceRecord, StoredSample, Usage};
+use super::decode::{self, EncodedSample, Item};
+use super::living::number;
+use super::wire::{BatchHead, Closed, Head, Malformed, Stacks, Task, items};
+
+/// Most ids that lost frames can have taken between two that were read.
+const MAX_HOLE: usize = 1 << 20;
+
+/// What went by so far.
+#[derive(Debug, Default)]
+pub(super) struct Replay {
+    name: String,
+    pub head: Option<Head>,
+    pub instances: Vec<InstanceRecord>,
+    pub stacks: Vec<Arc<Stack>>,
+    pub comms: Vec<Arc<str>>,
+    pub closed: Option<Closed>,
+    /// Samples whose task was lost.
+    pub lost_samples: u64,
+    numbers: HashMap<InstanceNo, u32>,
+    strings: Ids<Arc<str>>,
+    comm_ids: Ids<u32>,
+    stack_ids: Ids<u32>,
+    tasks: Ids<Task>,
+    lost_comm: Option<u32>,
+    lost_stack: Option<u32>,
+}
+
+/// What a caller looks at as it goes by.
+#[derive(Debug)]
+pub(super) enum Seen {
+    /// A batch begins.
+    Batch(BatchHead),
+    /// A sample of it; its field `batch` is not set.
+    Sample(StoredSample),
+}
+
+impl Replay {
+    /// Of the journal called `name`.
+    pub(super) fn of(name: &str) -> Replay {
+        Replay { name: name.into(), ..Replay::default() }
+    }
+
+    /// Takes in a frame's payload; returns what in it made no sense.
+    pub(super) fn frame(&mut self, payload: &[u8], seen: &mut impl FnMut(Seen)) -> Vec<Malformed> {
+        let raw = match decode::decompress(payload) {
+            Ok(raw) => raw,
+            Err(malformed) => return vec![malformed],
+        };
+        let one = |item: Result<(u8, &[u8]), Malformed>| {
+            let (tag, body) = item?;
+            self.item(decode::item(tag, body)?, seen)
+        };
+        items(&raw).map(one).filter_map(Result::err).collect()
+    }
+
+    fn item(&mut self, item: Item<'_>, seen: &mut impl FnMut(Seen)) -> Result<(), Malformed> {
+        match item {
+            Item::Head(head) => drop(self.head.get_or_insert(head)),
+            Item::Strings(new) => self.strings.define(new.base, new.strings.into_iter().map(Arc::from))?,
+            Item::Comms(new) => {
+                let first = self.comms.len() as u32;
+                self.comm_ids.define(new.base, (first..).take(new.strings.len()))?;
+                self.comms.extend(new.strings.into_iter().map(Arc::<str>::from));
+            }
+            Item::Stacks(new) => self.define_stacks(new)?,
+            Item::Tasks(new) => self.tasks.define(new.base, new.tasks.into_iter())?,
+            Item::Entry(entry) => self.entry(entry),
+            Item::Batch(batch) => seen(Seen::Batch(batch)),
+            Item::Samples(samples) => {
+                samples.into_iter().filter_map(|sample| self.sample(sample)).for_each(|sample| seen(Seen::Sample(sample)));
+            }
+            Item::Closed(closed) => self.closed = Some(closed),
+            Item::Unknown => {}
+        }
+        Ok(())
+    }
+
+    fn define_stacks(&mut self, new: Stacks) -> Result<(), Malformed> {
+        let first = self.stacks.len() as u32;
+        self.stack_ids.define(new.base, (first..).take(new.stacks.len()))?;
+        let lost: Arc<str> = frame::LOST.into();
+        for (quality, frames) in new.stacks {
+            let name = |id: &u32| self.strings.get(*id).unwrap_or_else(|| lost.clone());
+            self.stacks.push(Arc::new(Stack::new(frames.iter().map(name).collect(), Quality(quality))));
+        }
+        Ok(())
+    }
+
+    fn sample(&mut self, sample: EncodedSample) -> Option<StoredSample> {
+        let Some(task) = self.tasks.get(sample.task) else {
+            self.lost_samples += 1;
+            return None;
+        };
+        let comms = &mut self.comms;
+        let comm = self.comm_ids.get(task.comm).unwrap_or_else(|| {
+            *self.lost_comm.get_or_insert_with(|| push(comms, frame::LOST.into()))
+        });
+        let stacks = &mut self.stacks;
+        let stack = self.stack_ids.get(sample.stack).unwrap_or_else(|| {
+            let lost = || Arc::new(Stack::new(vec![frame::LOST.into()], Quality::SHORT));
+            *self.lost_stack.get_or_insert_with(|| push(stacks, lost()))
+        });
+        let instance = self.position(task.instance, sample.time);
+        let (pid, tid, cpu) = (task.pid, task.tid, sample.cpu);
+        Some(StoredSample { time: sample.time, instance, pid, tid, comm, cpu, stack, batch: u32::MAX })
+    }
+
+    fn entry(&mut self, entry: Entry) {
+        let seen_at = match &entry {
+            Entry::Instance { info, .. } => info.started_at,
+            Entry::Identity { from: at, .. }
+            | Entry::Exec { at, .. }
+            | Entry::Ended { at, .. }
+            | Entry::Usage { at, .. }
+            | Entry::Dropped { at, .. } => *at,
+        };
+        let position = self.position(number(&entry), seen_at);
+        let Some(record) = self.instances.get_mut(position as usize) else { return };
+        match entry {
+            Entry::Instance { info, .. } => record.info = info,
+            Entry::Identity { from, identity, .. } => {
+                let at = record.identities.partition_point(|(begin, _)| *begin <= from);
+                record.identities.insert(at, (from, identity));
+            }
+            Entry::Exec { at, .. } => drop(record.exec_at.get_or_insert(at)),
+            Entry::Ended { at, exit_code, oom, .. } => {
+                let before = record.ended;
+                let exit_code = exit_code.or(before.and_then(|ended| ended.exit_code));
+                record.ended = Some(Ended { at, exit_code, oom: oom || before.is_some_and(|ended| ended.oom) });
+            }
+            Entry::Usage { at, cpu_us, source, .. } => {
+                let place = record.usage.partition_point(|usage| usage.at <= at);
+                record.usage.insert(place, Usage { at, cpu_us, source });
+            }
+            Entry::Dropped { at, reason, count, .. } => record.dropped.push((at, reason, count)),
+        }
+    }
+
+    /// Where instance `no` is; an unknown one, first seen at `seen_at`, if it was never introduced.
+    fn position(&mut self, no: InstanceNo, seen_at: Timestamp) -> u32 {
+        *self.numbers.entry(no).or_insert_with(|| {
+            let info = InstanceInfo {
+                key: InstanceKey(format!("lost.{}.{}", self.name, no.0).into()),
+                runtime: None,
+                container_id: String::new(),
+                cgroup_path: String::new(),
+                cgroup_id: CgroupId(0),
+                image: None,
+                started_at: seen_at,
+                from_birth: false,
+            };
+            let (identities, usage, dropped) = (Vec::new(), Vec::new(), Vec::new());
+            push(&mut self.instances, InstanceRecord { info, identities, exec_at: None, ended: None, usage, dropped })
+        })
+    }
+}
+
+fn push<T>(list: &mut Vec<T>, value: T) -> u32 {
+    list.push(value);
+    (list.len() - 1) as u32
+}
+
+/// What ids stand for; lost ones stand for nothing.
+#[derive(Debug)]
+struct Ids<T>(Vec<Option<T>>);
+
+impl<T> Default for Ids<T> {
+    fn default() -> Ids<T> {
+        Ids(Vec::new())
+    }
+}
+
+impl<T: Clone> Ids<T> {
+    fn define(&mut self, base: u32, values: impl Iterator<Item = T>) -> Result<(), Malformed> {
+        let hole = (base as usize).checked_sub(self.0.len()).ok_or(Malformed("ids that were given before"))?;
+        if hole > MAX_HOLE {
+            return Err(Malformed("ids that cannot have been given"));
+        }
+        self.0.resize(base as usize, None);
+        self.0.extend(values.map(Some));
+        Ok(())
+    }
+
+    fn get(&self, id: u32) -> Option<T> {
+        self.0.get(id as usize).cloned().flatten()
+    }
+}

@@ -1,0 +1,138 @@
+//! Writes batches into journals, one after the other. Not here: when to call it, and what to do when the disk is
+//! full (the batch is not stored; the caller keeps it, or counts it as lost).
+//!
+//! A new journal is begun at the UTC hour of the data, and when the present one has become too long, too large or
+//! too costly in memory. The old one then gets its folded tree in a thread of low priority that appends never wait
+//! for.
+
+use std::path::Path;
+use std::time::Instant;
+
+use crate::model::{Batch, Entry, Timestamp, WriterInfo};
+
+use super::current::Current;
+use super::directory::Store;
+use super::error::StoreError;
+use super::folding::Folding;
+use super::living::Living;
+
+/// Samples in one journal.
+const MAX_SAMPLES: u64 = 2_000_000;
+/// Bytes of one journal's file.
+const MAX_FILE_BYTES: u64 = 64 << 20;
+/// Memory for one journal's ids, in bytes, estimated.
+const MAX_DICTIONARY_BYTES: usize = 16 << 20;
+/// An hour in microseconds.
+pub(super) const HOUR_US: i64 = 3_600_000_000;
+
+/// Appends to the journals of one writer.
+#[derive(Debug)]
+pub struct JournalWriter {
+    store: Store,
+    info: WriterInfo,
+    current: Current,
+    hour: Option<i64>,
+    living: Living,
+    folding: Folding,
+}
+
+/// What an append did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Appended {
+    /// Bytes the batch took in the file.
+    pub bytes: u64,
+    /// Whether a new journal was begun for it.
+    pub rotated: bool,
+}
+
+impl JournalWriter {
+    pub(super) fn begin(store: Store, info: WriterInfo) -> Result<JournalWriter, StoreError> {
+        let living = Living::default();
+        let current = Current::begin(&store, &info, &living)?;
+        let folding = Folding::start(&store)?;
+        Ok(JournalWriter { store, info, current, hour: None, living, folding })
+    }
+
+    /// Appends `batch`; on disk once this returns. An empty batch writes nothing.
+    ///
+    /// # Errors
+    /// If it cannot be written: then nothing of it is, and the next append begins where this one did.
+    pub fn append(&mut self, batch: &Batch) -> Result<Appended, StoreError> {
+        if batch.is_empty() {
+            return Ok(Appended::default());
+        }
+        let rotated = self.is_due(batch);
+        if rotated {
+            self.rotate()?;
+        }
+        let bytes = self.current.append(batch, &self.living)?;
+        self.living.learn(&batch.entries, Instant::now());
+        if let Some(latest) = own_time(batch) {
+            self.hour = self.hour.max(Some(hour(latest)));
+        }
+        Ok(Appended { bytes, rotated })
+    }
+
+    /// Closes the journal and begins the next, unless nothing was appended to it. An agent with nothing to append
+    /// calls this at the hour so that the last hour's folded files appear.
+    ///
+    /// # Errors
+    /// If the next journal cannot be made: then the present one stays in use.
+    pub fn rotate(&mut self) -> Result<(), StoreError> {
+        let deleted = self.current.is_deleted();
+        if self.current.is_empty() && !deleted {
+            return Ok(());
+        }
+        // The directory may have been deleted, which is a way to delete all data.
+        self.store = Store::create(self.store.root())?;
+        let next = Current::begin(&self.store, &self.info, &self.living)?;
+        let closed = std::mem::replace(&mut self.current, next).close();
+        self.hour = None;
+        if let Some(closed) = closed.filter(|_| !deleted) {
+            self.folding.fold(closed);
+        }
+        Ok(())
+    }
+
+    /// Closes the last journal and waits until its folded files are written.
+    ///
+    /// # Errors
+    /// If those could not be written; [`Store::fold_leftovers`] tries again. The journal is complete regardless.
+    pub fn finish(self) -> Result<(), StoreError> {
+        if let Some(closed) = self.current.close() {
+            self.folding.fold(closed);
+        }
+        self.folding.finish()
+    }
+
+    /// The file being written.
+    pub fn path(&self) -> &Path {
+        self.current.file().path()
+    }
+
+    fn is_due(&self, batch: &Batch) -> bool {
+        let full = self.current.samples() >= MAX_SAMPLES
+            || self.current.bytes() >= MAX_FILE_BYTES
+            || self.current.dictionary_bytes() >= MAX_DICTIONARY_BYTES;
+        let other_hour = self.hour.is_some_and(|present| {
+            let later = own_time(batch).is_some_and(|latest| hour(latest) > present);
+            // Late samples of the last hour may still come; more than that is a clock that was set back.
+            let back = batch.samples.last().is_some_and(|last| hour(last.time) < present - 1);
+            later || back
+        });
+        full || other_hour || self.current.is_deleted()
+    }
+}
+
+/// The latest time in `batch` by the writer's own clock; runtimes tell ends of long ago, and by other clocks.
+fn own_time(batch: &Batch) -> Option<Timestamp> {
+    let readings = batch.entries.iter().filter_map(|entry| match entry {
+        Entry::Usage { at, .. } => Some(*at),
+        _ => None,
+    });
+    batch.samples.iter().map(|sample| sample.time).chain(readings).max()
+}
+
+pub(super) fn hour(time: Timestamp) -> i64 {
+    time.0.div_euclid(HOUR_US)
+}
