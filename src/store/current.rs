@@ -47,7 +47,11 @@ impl Current {
                     return Ok(path);
                 }
             }
-            Err(StoreError::io("write a new journal", &store.journal_folder(), std::io::ErrorKind::AlreadyExists))
+            Err(StoreError::io(
+                "write a new journal",
+                &store.journal_folder(),
+                std::io::ErrorKind::AlreadyExists,
+            ))
         });
         let path = match named {
             Ok(path) => path,
@@ -69,7 +73,8 @@ impl Current {
             encode::head(&mut raw, &self.head);
             self.dictionary.renumber_tasks();
         }
-        let mentioned = batch.entries.iter().map(number).chain(batch.samples.iter().map(|sample| sample.instance));
+        let mentioned =
+            batch.entries.iter().map(number).chain(batch.samples.iter().map(|sample| sample.instance));
         let mut introduced = HashSet::new();
         for no in mentioned {
             if !self.introduced.contains(&no) && introduced.insert(no) {
@@ -177,7 +182,10 @@ fn batch_head(batch: &Batch) -> BatchHead {
 /// When `entry` happened; none for what is no event of its batch.
 fn moment(entry: &Entry) -> Option<Timestamp> {
     match entry {
-        Entry::Exec { at, .. } | Entry::Ended { at, .. } | Entry::Usage { at, .. } | Entry::Dropped { at, .. } => Some(*at),
+        Entry::Exec { at, .. }
+        | Entry::Ended { at, .. }
+        | Entry::Usage { at, .. }
+        | Entry::Dropped { at, .. } => Some(*at),
         Entry::Instance { .. } | Entry::Identity { .. } => None,
     }
 }

@@ -51,11 +51,14 @@ impl Store {
         let mut files = HashMap::<(PathBuf, i64), HashMap<u32, u64>>::new();
         let (replay, _) = journal.replay(|seen| {
             if let Seen::Sample(sample) = seen
-                && let Some(place) = places.get(sample.instance as usize).and_then(|places| places.at(&sample))
+                && let Some(place) =
+                    places.get(sample.instance as usize).and_then(|places| places.at(&sample))
             {
                 match files.get_mut(&(place.clone(), hour(sample.time))) {
                     Some(stacks) => *stacks.entry(sample.stack).or_default() += 1,
-                    None => drop(files.insert((place.clone(), hour(sample.time)), HashMap::from([(sample.stack, 1)]))),
+                    None => drop(
+                        files.insert((place.clone(), hour(sample.time)), HashMap::from([(sample.stack, 1)])),
+                    ),
                 }
             }
         })?;
@@ -98,7 +101,9 @@ impl Store {
                     total.files += folded.files;
                     total.samples += folded.samples;
                 }
-                Err(error) => tracing::warn!(%error, journal = journal.name(), "no folded files of a journal"),
+                Err(error) => {
+                    tracing::warn!(%error, journal = journal.name(), "no folded files of a journal")
+                }
             }
         }
         Ok(total)
@@ -115,8 +120,14 @@ struct Places<'a> {
 impl Places<'_> {
     fn of(record: &InstanceRecord) -> Places<'_> {
         let folders = if record.identities.is_empty() {
-            let id = Some(&*record.info.container_id).filter(|id| !id.is_empty()).unwrap_or(&record.info.key.0);
-            let parts = [encode(Identity::UNKNOWN_PLATFORM), encode_optional(None), encode(id), encode_optional(None)];
+            let id =
+                Some(&*record.info.container_id).filter(|id| !id.is_empty()).unwrap_or(&record.info.key.0);
+            let parts = [
+                encode(Identity::UNKNOWN_PLATFORM),
+                encode_optional(None),
+                encode(id),
+                encode_optional(None),
+            ];
             vec![Some(parts.iter().collect())]
         } else {
             record.identities.iter().map(|(_, identity)| folder(identity)).collect()
@@ -189,4 +200,3 @@ fn hour_name(hour: i64) -> String {
 fn marker(journal: &JournalFile) -> PathBuf {
     journal.path().with_extension("folded")
 }
-

@@ -35,7 +35,8 @@ impl Header {
     /// Its bytes.
     pub(super) fn to_bytes(self) -> [u8; HEADER_BYTES] {
         let mut bytes = [0; HEADER_BYTES];
-        let fields = [MAGIC].into_iter().chain([self.nonce, self.seq, self.len, self.crc].map(u32::to_le_bytes));
+        let fields =
+            [MAGIC].into_iter().chain([self.nonce, self.seq, self.len, self.crc].map(u32::to_le_bytes));
         bytes.chunks_exact_mut(4).zip(fields).for_each(|(to, from)| to.copy_from_slice(&from));
         bytes
     }
