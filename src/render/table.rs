@@ -130,7 +130,7 @@ mod tests {
             (&hostile, "</script>", "1,234,567"),
             ("日本語の関数名がここにある", "-", "0"),
         ]
-        .map(|(a, b, c)| vec![a.to_string(), b.into(), c.into()])
+        .map(|(a, b, c)| vec![a.to_string(), b.into(), c.into(), "2026-11-23".into()])
         .into()
     }
 
