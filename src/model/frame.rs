@@ -123,8 +123,13 @@ impl Frame {
             let kind = if text == KERNEL_UNREADABLE { FrameKind::Kernel } else { FrameKind::Marker };
             return Frame { name: FrameName::Marker(text.into()), module: String::new(), kind };
         }
-        let kinds =
-            [FrameKind::Kernel, FrameKind::Inlined, FrameKind::Jit, FrameKind::Interpreted, FrameKind::Guessed];
+        let kinds = [
+            FrameKind::Kernel,
+            FrameKind::Inlined,
+            FrameKind::Jit,
+            FrameKind::Interpreted,
+            FrameKind::Guessed,
+        ];
         let (body, kind) = kinds
             .into_iter()
             .find_map(|kind| text.strip_suffix(kind.suffix()).map(|body| (body, kind)))

@@ -180,6 +180,9 @@ pub struct Batch {
 impl Batch {
     /// Whether there is nothing to store.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty() && self.samples.is_empty() && self.unattributed == 0 && self.cpus.iter().all(|c| c.lost == 0)
+        self.entries.is_empty()
+            && self.samples.is_empty()
+            && self.unattributed == 0
+            && self.cpus.iter().all(|c| c.lost == 0)
     }
 }

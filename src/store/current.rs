@@ -11,6 +11,7 @@ use super::dictionary::Dictionary;
 use super::directory::{self, Store};
 use super::encode;
 use super::error::StoreError;
+use super::folded;
 use super::living::{Living, number};
 use super::reader::JournalFile;
 use super::tail::Tail;
@@ -43,11 +44,16 @@ impl Current {
             let seconds = u32::try_from(opened_at.0.max(0) / 1_000_000).unwrap_or(u32::MAX);
             for seq in (seconds..=u32::MAX).chain(0..seconds) {
                 let path = store.journal_folder().join(JournalFile::file_name(info, seq));
-                if tail.publish(&path)? {
+                // A marker without a journal is what is left of a deleted one, whose folded files may still be there.
+                if !folded::marker(&path).exists() && tail.publish(&path)? {
                     return Ok(path);
                 }
             }
-            Err(StoreError::io("write a new journal", &store.journal_folder(), std::io::ErrorKind::AlreadyExists))
+            Err(StoreError::io(
+                "write a new journal",
+                &store.journal_folder(),
+                std::io::ErrorKind::AlreadyExists,
+            ))
         });
         let path = match named {
             Ok(path) => path,
@@ -69,7 +75,8 @@ impl Current {
             encode::head(&mut raw, &self.head);
             self.dictionary.renumber_tasks();
         }
-        let mentioned = batch.entries.iter().map(number).chain(batch.samples.iter().map(|sample| sample.instance));
+        let mentioned =
+            batch.entries.iter().map(number).chain(batch.samples.iter().map(|sample| sample.instance));
         let mut introduced = HashSet::new();
         for no in mentioned {
             if !self.introduced.contains(&no) && introduced.insert(no) {
@@ -177,7 +184,10 @@ fn batch_head(batch: &Batch) -> BatchHead {
 /// When `entry` happened; none for what is no event of its batch.
 fn moment(entry: &Entry) -> Option<Timestamp> {
     match entry {
-        Entry::Exec { at, .. } | Entry::Ended { at, .. } | Entry::Usage { at, .. } | Entry::Dropped { at, .. } => Some(*at),
+        Entry::Exec { at, .. }
+        | Entry::Ended { at, .. }
+        | Entry::Usage { at, .. }
+        | Entry::Dropped { at, .. } => Some(*at),
         Entry::Instance { .. } | Entry::Identity { .. } => None,
     }
 }

@@ -80,7 +80,9 @@ impl Store {
     /// If there is none, or it was made by a newer version.
     pub fn open(root: &Path) -> Result<Store, StoreError> {
         match fs::metadata(root) {
-            Err(gone) if gone.kind() == io::ErrorKind::NotFound => Err(StoreError::Missing { path: root.into() }),
+            Err(gone) if gone.kind() == io::ErrorKind::NotFound => {
+                Err(StoreError::Missing { path: root.into() })
+            }
             Err(source) => Err(StoreError::io("open profiles in", root, source)),
             Ok(_) if is_store(root)? => Ok(Store { root: root.into() }),
             // Empty: made by hand, or by somebody who is about to write FORMAT.
@@ -112,7 +114,7 @@ impl Store {
         }
         file.set_len(0).map_err(error)?;
         writeln!(file, "pid {} since {}", std::process::id(), now()).map_err(error)?;
-        Ok(StoreLock { _file: file })
+        Ok(StoreLock { file })
     }
 
     /// Begins a journal. Several writers may have one each, in one process or in many.
@@ -165,7 +167,10 @@ impl Store {
         for folder in [self.root.clone(), self.journal_folder(), self.folded_folder()] {
             let Ok(listing) = fs::read_dir(&folder) else { continue };
             for file in listing.flatten().filter(|file| is_temporary(&file.file_name())) {
-                let age = file.metadata().and_then(|meta| meta.modified()).map(|at| SystemTime::now().duration_since(at));
+                let age = file
+                    .metadata()
+                    .and_then(|meta| meta.modified())
+                    .map(|at| SystemTime::now().duration_since(at));
                 if matches!(age, Ok(Ok(age)) if age > STALE) {
                     let _ = fs::remove_file(file.path());
                 }
@@ -177,18 +182,34 @@ impl Store {
 /// The lock, held.
 #[derive(Debug)]
 pub struct StoreLock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for StoreLock {
+    fn drop(&mut self) {
+        // Closing would do, but for a child process that is being started and still has the descriptor.
+        let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
+    }
 }
 
 /// Whether `root` holds a store this version reads; false if it is empty.
 fn is_store(root: &Path) -> Result<bool, StoreError> {
     if let Some(format) = read_format(root)? {
-        return if format > FORMAT { Err(StoreError::Newer { path: root.into(), found: format }) } else { Ok(true) };
+        return if format > FORMAT {
+            Err(StoreError::Newer { path: root.into(), found: format })
+        } else {
+            Ok(true)
+        };
     }
     let listing = fs::read_dir(root).map_err(|source| StoreError::io("list", root, source))?;
-    let empty = listing.flatten().all(|file| file.file_name() == "lost+found" || is_temporary(&file.file_name()));
+    let empty =
+        listing.flatten().all(|file| file.file_name() == "lost+found" || is_temporary(&file.file_name()));
     // Not empty may mean that somebody else just made it.
-    if empty || read_format(root)?.is_some() { Ok(!empty) } else { Err(StoreError::NotAStore { path: root.into() }) }
+    if empty || read_format(root)?.is_some() {
+        Ok(!empty)
+    } else {
+        Err(StoreError::NotAStore { path: root.into() })
+    }
 }
 
 fn read_format(root: &Path) -> Result<Option<u32>, StoreError> {

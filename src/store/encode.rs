@@ -31,7 +31,13 @@ pub(super) fn entry(out: &mut Vec<u8>, entry: &Entry) {
 }
 
 /// Appends `batch`: what is new in the dictionary, its entries, its head and its samples, taken every `period_us`.
-pub(super) fn batch(out: &mut Vec<u8>, dictionary: &mut Dictionary, batch: &Batch, head: &BatchHead, period_us: i64) {
+pub(super) fn batch(
+    out: &mut Vec<u8>,
+    dictionary: &mut Dictionary,
+    batch: &Batch,
+    head: &BatchHead,
+    period_us: i64,
+) {
     let columns = columns(dictionary, &batch.samples, period_us);
     new_ids(out, dictionary);
     batch.entries.iter().for_each(|entry| self::entry(out, entry));

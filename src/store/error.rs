@@ -91,7 +91,9 @@ pub enum StoreError {
 impl StoreError {
     /// Whether the file system is full or over quota: freeing space makes the next attempt work.
     pub fn is_full(&self) -> bool {
-        let (StoreError::Io { source, .. } | StoreError::Unwritable { source, .. }) = self else { return false };
+        let (StoreError::Io { source, .. } | StoreError::Unwritable { source, .. }) = self else {
+            return false;
+        };
         matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
     }
 

@@ -88,7 +88,8 @@ impl Living {
                 Some(known) => known.info = info.clone(),
                 None => {
                     let info = info.clone();
-                    let known = Known { info, identities: vec![], exec: None, usage: None, ended: None, heard: None };
+                    let known =
+                        Known { info, identities: vec![], exec: None, usage: None, ended: None, heard: None };
                     self.known.insert(no, known);
                 }
             }

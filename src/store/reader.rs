@@ -37,9 +37,15 @@ impl JournalFile {
         let name = path.file_name()?.to_str()?.strip_suffix(SUFFIX)?;
         let mut parts = name.rsplit('-');
         let (seq, boot, node) = (parts.next()?, parts.next()?, parts.next()?);
-        let hex = |text: &str| Some(text).filter(|text| text.len() == 8).and_then(|text| u32::from_str_radix(text, 16).ok());
+        let hex = |text: &str| {
+            Some(text).filter(|text| text.len() == 8).and_then(|text| u32::from_str_radix(text, 16).ok())
+        };
         hex(boot)?;
-        (!node.starts_with('.')).then_some(JournalFile { seq: hex(seq)?, name: name.into(), path: path.into() })
+        (!node.starts_with('.')).then_some(JournalFile {
+            seq: hex(seq)?,
+            name: name.into(),
+            path: path.into(),
+        })
     }
 
     /// The name of `info`'s journal `seq`: `<node>-<boot8>-<seq8>.jnl`. `seq` is the second it was begun in, so that
@@ -67,7 +73,9 @@ impl JournalFile {
         let file = self.open()?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(true),
-            locked => locked.map(|()| false).map_err(|source| StoreError::io("lock journal", &self.path, source)),
+            locked => {
+                locked.map(|()| false).map_err(|source| StoreError::io("lock journal", &self.path, source))
+            }
         }
     }
 
@@ -116,7 +124,7 @@ impl JournalFile {
                     clock_offset_ns: head.clock_offset_ns,
                 });
             }
-            Seen::Batch(_) => batch = u32::MAX,
+            Seen::Frame | Seen::Batch(_) => batch = u32::MAX,
             Seen::Sample(mut sample) if window.contains(sample.time) => {
                 sample.batch = batch;
                 samples.push(sample);
@@ -146,7 +154,11 @@ impl JournalFile {
                     }
                     let lost = replay.lost_samples - lost_before;
                     if lost > 0 {
-                        note(offset, format!("{lost} samples of threads that were lost with an earlier frame"), false);
+                        note(
+                            offset,
+                            format!("{lost} samples of threads that were lost with an earlier frame"),
+                            false,
+                        );
                     }
                 }
                 // Of a journal that grows this is the frame being written.

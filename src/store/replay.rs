@@ -9,7 +9,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::model::{CgroupId, Entry, InstanceInfo, InstanceKey, InstanceNo, Quality, Stack, Timestamp, frame};
+use crate::model::{
+    CgroupId, Entry, InstanceInfo, InstanceKey, InstanceNo, Quality, Stack, Timestamp, frame,
+};
 
 use super::contents::{Ended, InstanceRecord, StoredSample, Usage};
 use super::decode::{self, EncodedSample, Item};
@@ -42,6 +44,8 @@ pub(super) struct Replay {
 /// What a caller looks at as it goes by.
 #[derive(Debug)]
 pub(super) enum Seen {
+    /// A frame begins: what follows has nothing to do with the last batch.
+    Frame,
     /// A batch begins.
     Batch(BatchHead),
     /// A sample of it; its field `batch` is not set.
@@ -56,6 +60,7 @@ impl Replay {
 
     /// Takes in a frame's payload; returns what in it made no sense.
     pub(super) fn frame(&mut self, payload: &[u8], seen: &mut impl FnMut(Seen)) -> Vec<Malformed> {
+        seen(Seen::Frame);
         let raw = match decode::decompress(payload) {
             Ok(raw) => raw,
             Err(malformed) => return vec![malformed],
@@ -81,7 +86,10 @@ impl Replay {
             Item::Entry(entry) => self.entry(entry),
             Item::Batch(batch) => seen(Seen::Batch(batch)),
             Item::Samples(samples) => {
-                samples.into_iter().filter_map(|sample| self.sample(sample)).for_each(|sample| seen(Seen::Sample(sample)));
+                samples
+                    .into_iter()
+                    .filter_map(|sample| self.sample(sample))
+                    .for_each(|sample| seen(Seen::Sample(sample)));
             }
             Item::Closed(closed) => self.closed = Some(closed),
             Item::Unknown => {}
@@ -106,9 +114,10 @@ impl Replay {
             return None;
         };
         let comms = &mut self.comms;
-        let comm = self.comm_ids.get(task.comm).unwrap_or_else(|| {
-            *self.lost_comm.get_or_insert_with(|| push(comms, frame::LOST.into()))
-        });
+        let comm = self
+            .comm_ids
+            .get(task.comm)
+            .unwrap_or_else(|| *self.lost_comm.get_or_insert_with(|| push(comms, frame::LOST.into())));
         let stacks = &mut self.stacks;
         let stack = self.stack_ids.get(sample.stack).unwrap_or_else(|| {
             let lost = || Arc::new(Stack::new(vec![frame::LOST.into()], Quality::SHORT));
@@ -140,7 +149,8 @@ impl Replay {
             Entry::Ended { at, exit_code, oom, .. } => {
                 let before = record.ended;
                 let exit_code = exit_code.or(before.and_then(|ended| ended.exit_code));
-                record.ended = Some(Ended { at, exit_code, oom: oom || before.is_some_and(|ended| ended.oom) });
+                record.ended =
+                    Some(Ended { at, exit_code, oom: oom || before.is_some_and(|ended| ended.oom) });
             }
             Entry::Usage { at, cpu_us, source, .. } => {
                 let place = record.usage.partition_point(|usage| usage.at <= at);
@@ -164,7 +174,10 @@ impl Replay {
                 from_birth: false,
             };
             let (identities, usage, dropped) = (Vec::new(), Vec::new(), Vec::new());
-            push(&mut self.instances, InstanceRecord { info, identities, exec_at: None, ended: None, usage, dropped })
+            push(
+                &mut self.instances,
+                InstanceRecord { info, identities, exec_at: None, ended: None, usage, dropped },
+            )
         })
     }
 }
@@ -186,7 +199,8 @@ impl<T> Default for Ids<T> {
 
 impl<T: Clone> Ids<T> {
     fn define(&mut self, base: u32, values: impl Iterator<Item = T>) -> Result<(), Malformed> {
-        let hole = (base as usize).checked_sub(self.0.len()).ok_or(Malformed("ids that were given before"))?;
+        let hole =
+            (base as usize).checked_sub(self.0.len()).ok_or(Malformed("ids that were given before"))?;
         if hole > MAX_HOLE {
             return Err(Malformed("ids that cannot have been given"));
         }

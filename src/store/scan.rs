@@ -81,11 +81,12 @@ impl<'a> Frames<'a> {
         while offset < self.len {
             let read = self.file.read_at(&mut chunk, offset).ok()?;
             let bytes = chunk.get(..read)?;
-            let found = bytes
-                .windows(MAGIC.len())
-                .enumerate()
-                .filter(|(_, window)| *window == MAGIC)
-                .find_map(|(at, _)| self.sound_frame(offset + at as u64).map(|(header, _)| (offset + at as u64, header)));
+            let found =
+                bytes.windows(MAGIC.len()).enumerate().filter(|(_, window)| *window == MAGIC).find_map(
+                    |(at, _)| {
+                        self.sound_frame(offset + at as u64).map(|(header, _)| (offset + at as u64, header))
+                    },
+                );
             if found.is_some() {
                 return found;
             }

@@ -35,7 +35,11 @@ pub(super) struct Tail {
 
 impl std::fmt::Debug for Tail {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tail").field("path", &self.path).field("seq", &self.seq).field("end", &self.end).finish()
+        f.debug_struct("Tail")
+            .field("path", &self.path)
+            .field("seq", &self.seq)
+            .field("end", &self.end)
+            .finish()
     }
 }
 
@@ -44,8 +48,15 @@ impl Tail {
     pub(super) fn create(folder: &Path) -> Result<Tail, StoreError> {
         let path = directory::temporary(folder);
         let error = |source| StoreError::io("write a new journal", &path, source);
-        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(FILE_MODE).open(&path).map_err(error)?;
-        let lock = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(io::Error::from);
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(FILE_MODE)
+            .open(&path)
+            .map_err(error)?;
+        let lock =
+            rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(io::Error::from);
         let compressor = lock.and_then(|()| zstd::bulk::Compressor::new(ZSTD_LEVEL)).map_err(error);
         let compressor = compressor.inspect_err(|_| drop(fs::remove_file(&path)))?;
         let nonce = std::hash::RandomState::new().hash_one(0) as u32;
@@ -116,5 +127,12 @@ impl Tail {
     /// Length in bytes.
     pub(super) fn end(&self) -> u64 {
         self.end
+    }
+}
+
+impl Drop for Tail {
+    fn drop(&mut self) {
+        // Closing would do, but for a child process that is being started and still has the descriptor.
+        let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
     }
 }
