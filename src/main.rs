@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 //! The program: parse, log, run, exit code. Everything else is in the library.
 
 use std::process::ExitCode;
@@ -19,7 +18,3 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).init();
     cli::finish(cli::run(cli))
 }
-=======
-//! x
-fn main() {}
->>>>>>> bb3aec673c496cf0886c440866acadd41abb6cc7
