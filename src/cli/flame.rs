@@ -10,7 +10,7 @@ use clap::ValueHint;
 use super::args::{FilterArgs, FunctionArg, PhaseArg};
 use super::{Outcome, open, output};
 use crate::model::Window;
-use crate::query::{self, PhaseFilter, Selection, Stacks, View};
+use crate::query::{self, PhaseFilter, Selection, Selector, Stacks, View};
 use crate::render::flame::{self, Style};
 use crate::render::{folded, time};
 
@@ -54,7 +54,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let found = open::stacks(&view, &args.filter, &args.function.function, args.phase.phase)?;
     let Some((selection, stacks)) = found else { return Ok(Outcome::Nothing) };
     let style = Style {
-        title: args.function.function.to_string(),
+        title: title(&view, &args.function.function),
         subtitle: subtitle(&view, &selection, &stacks, args.phase.phase),
         reverse: args.reverse,
         inverted: args.inverted,
@@ -76,6 +76,17 @@ pub(super) fn write_file(path: &Path, stacks: &Stacks, style: &Style) -> anyhow:
         out.flush()
     };
     write().with_context(|| format!("write {}", path.display()))
+}
+
+/// The function as people write it, its names as they are.
+pub(super) fn title(view: &View, selector: &Selector) -> String {
+    let Some(id) = view.functions().iter().find(|id| selector.matches(id)) else {
+        return selector.to_string();
+    };
+    let path: Vec<String> =
+        [&id.platform, &id.namespace, &id.function].iter().filter_map(|part| part.text()).collect();
+    let revision = selector.revision.as_ref().and_then(|part| part.text());
+    path.join("/") + &revision.map(|revision| format!("@{revision}")).unwrap_or_default()
 }
 
 /// What the graph shows: window, samples, coverage, phase.

@@ -5,6 +5,8 @@ use std::io::{self, BufWriter, IsTerminal as _, Write};
 use anyhow::Context as _;
 use serde_json::Value;
 
+use crate::render::escape;
+
 /// Writes `text` to stdout.
 pub fn print(text: &str) -> anyhow::Result<()> {
     stdout(|out| out.write_all(text.as_bytes()))
@@ -12,10 +14,9 @@ pub fn print(text: &str) -> anyhow::Result<()> {
 
 /// Writes `value` to stdout, indented.
 pub fn print_json(value: &Value) -> anyhow::Result<()> {
-    stdout(|out| {
-        serde_json::to_writer_pretty(&mut *out, value)?;
-        out.write_all(b"\n")
-    })
+    let text = serde_json::to_string_pretty(value).context("write JSON")?;
+    print(&escape::json(&text))?;
+    print("\n")
 }
 
 /// Lets `write` write to stdout.

@@ -43,7 +43,7 @@ pub(super) fn write_flame(
     flame::write_file(
         path,
         &stacks,
-        &Style { title: title.into(), subtitle, min_width_percent: 0.05, ..Style::default() },
+        &Style { title, subtitle, min_width_percent: 0.05, ..Style::default() },
     )
 }
 

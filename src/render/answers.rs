@@ -12,17 +12,17 @@ const UNKNOWN: &str = "-";
 /// The table of `ls`.
 pub fn functions(rows: &[FunctionRow], width: Option<u16>) -> String {
     let columns = [
-        Column::Text("FUNCTION", 16),
-        Column::Text("REVISION", 8),
-        Column::Text("NAMESPACE", 6),
-        Column::Text("PLATFORM", 6),
-        Column::Number("INSTANCES"),
-        Column::Number("COLD"),
-        Column::Number("CPU"),
-        Column::Number("SAMPLES"),
-        Column::Number("COVERAGE"),
-        Column::Number("LOST"),
-        Column::Fixed("LAST SEEN"),
+        Column::text("FUNCTION", 16),
+        Column::text("REVISION", 8),
+        Column::text("NAMESPACE", 6),
+        Column::text("PLATFORM", 6).drops(4),
+        Column::number("INSTANCES").drops(6),
+        Column::number("COLD").drops(5),
+        Column::number("CPU"),
+        Column::number("SAMPLES"),
+        Column::number("COVERAGE"),
+        Column::number("LOST").drops(2),
+        Column::fixed("LAST SEEN").drops(3),
     ];
     let row = |row: &FunctionRow| {
         vec![
@@ -45,16 +45,16 @@ pub fn functions(rows: &[FunctionRow], width: Option<u16>) -> String {
 /// The table of `instances`.
 pub fn instances(rows: &[InstanceRow], width: Option<u16>) -> String {
     let columns = [
-        Column::Text("INSTANCE", 12),
-        Column::Text("FUNCTION", 8),
-        Column::Fixed("STARTED"),
-        Column::Number("LIVED"),
-        Column::Number("EXIT"),
-        Column::Number("CPU"),
-        Column::Number("SAMPLES"),
-        Column::Number("COVERAGE"),
-        Column::Number("RUNTIME-INIT"),
-        Column::Number("FIRST SAMPLE"),
+        Column::text("INSTANCE", 12),
+        Column::text("FUNCTION", 8),
+        Column::fixed("STARTED").drops(3),
+        Column::number("LIVED"),
+        Column::number("EXIT").drops(5),
+        Column::number("CPU"),
+        Column::number("SAMPLES"),
+        Column::number("COVERAGE"),
+        Column::number("RUNTIME-INIT").drops(2),
+        Column::number("FIRST SAMPLE").drops(4),
     ];
     let row = |row: &InstanceRow| {
         let revision = row.id.revision.text().map(|revision| format!("@{revision}")).unwrap_or_default();
@@ -105,13 +105,13 @@ pub fn instance(row: &InstanceRow) -> String {
 /// The table of `top`.
 pub fn frames(rows: &[FrameRow], width: Option<u16>) -> String {
     let columns = [
-        Column::Number("SELF"),
-        Column::Number("TOTAL"),
-        Column::Number("SELF TIME"),
-        Column::Number("TOTAL TIME"),
-        Column::Fixed("KIND"),
-        Column::Text("FRAME", 20),
-        Column::Text("MODULE", 8),
+        Column::number("SELF"),
+        Column::number("TOTAL"),
+        Column::number("SELF TIME"),
+        Column::number("TOTAL TIME").drops(2),
+        Column::fixed("KIND").drops(3),
+        Column::text("FRAME", 20),
+        Column::text("MODULE", 8),
     ];
     let row = |row: &FrameRow| {
         vec![

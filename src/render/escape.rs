@@ -17,6 +17,26 @@ pub fn lines(text: &str) -> Cow<'_, str> {
     escape(text, |c| c == '\n')
 }
 
+/// JSON text as the same JSON with the escapes of its own (`\uNNNN`).
+pub fn json(text: &str) -> Cow<'_, str> {
+    let unsafe_here = |c: char| is_unsafe(c) && !c.is_ascii_whitespace();
+    if !text.contains(unsafe_here) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if !unsafe_here(c) {
+            out.push(c);
+            continue;
+        }
+        let mut units = [0; 2];
+        for unit in c.encode_utf16(&mut units) {
+            let _ = write!(out, "\\u{unit:04x}");
+        }
+    }
+    Cow::Owned(out)
+}
+
 /// The first `limit` characters of `text`, marked with `…` where it was cut.
 pub fn cut(text: &str, limit: usize) -> Cow<'_, str> {
     match text.char_indices().nth(limit) {
@@ -77,6 +97,10 @@ mod tests {
         #[test]
         fn nothing_unsafe_is_left(text in any::<String>()) {
             prop_assert!(!line(&text).contains(is_unsafe));
+            let written = serde_json::to_string_pretty(&[&text]).unwrap();
+            let escaped = json(&written);
+            prop_assert!(!escaped.contains(|c: char| is_unsafe(c) && c != '\n'));
+            prop_assert_eq!(serde_json::from_str::<Vec<String>>(&escaped).unwrap(), vec![text]);
         }
     }
 }

@@ -34,6 +34,8 @@ const MAX_FRAME: usize = 512;
 /// Writes the flame graph of `profile`. An empty one is an error of kind `InvalidData`.
 pub fn write(profile: &Profile, style: &Style, out: &mut dyn Write) -> io::Result<()> {
     let mut colours = PaletteMap::default();
+    // The name inferno gives the frame of all.
+    colours.insert("", Color::new(226, 226, 226));
     let mut coloured = HashSet::new();
     let mut lines = Vec::new();
     for (stack, weight) in profile.folded() {

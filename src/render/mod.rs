@@ -1,7 +1,7 @@
 //! Answers made visible: tables for people, JSON for programs, folded text, flame graphs.
 //!
 //! Pure: rows go in, text comes out. Promises: whatever a tenant named, what leaves here cannot act on a terminal or
-//! in a browser (folded text and JSON have escapes of their own and are passed on as they are).
+//! in a browser.
 
 mod answers;
 pub mod escape;

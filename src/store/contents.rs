@@ -95,9 +95,9 @@ pub struct StoredSample {
 /// Ring statistics of one batch.
 #[derive(Debug, Clone)]
 pub struct BatchRecord {
-    /// First sample or entry of the batch.
+    /// First sample of the batch; without samples, its first entry.
     pub from: Timestamp,
-    /// Last sample or entry of the batch.
+    /// Last sample of the batch; without samples, its last entry.
     pub to: Timestamp,
     /// Per CPU, those with neither samples nor losses left out.
     pub cpus: Vec<CpuStats>,

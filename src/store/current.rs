@@ -11,6 +11,7 @@ use super::dictionary::Dictionary;
 use super::directory::{self, Store};
 use super::encode;
 use super::error::StoreError;
+use super::folded;
 use super::living::{Living, number};
 use super::reader::JournalFile;
 use super::tail::Tail;
@@ -43,7 +44,8 @@ impl Current {
             let seconds = u32::try_from(opened_at.0.max(0) / 1_000_000).unwrap_or(u32::MAX);
             for seq in (seconds..=u32::MAX).chain(0..seconds) {
                 let path = store.journal_folder().join(JournalFile::file_name(info, seq));
-                if tail.publish(&path)? {
+                // A marker without a journal is what is left of a deleted one, whose folded files may still be there.
+                if !folded::marker(&path).exists() && tail.publish(&path)? {
                     return Ok(path);
                 }
             }

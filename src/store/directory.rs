@@ -114,7 +114,7 @@ impl Store {
         }
         file.set_len(0).map_err(error)?;
         writeln!(file, "pid {} since {}", std::process::id(), now()).map_err(error)?;
-        Ok(StoreLock { _file: file })
+        Ok(StoreLock { file })
     }
 
     /// Begins a journal. Several writers may have one each, in one process or in many.
@@ -182,7 +182,14 @@ impl Store {
 /// The lock, held.
 #[derive(Debug)]
 pub struct StoreLock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for StoreLock {
+    fn drop(&mut self) {
+        // Closing would do, but for a child process that is being started and still has the descriptor.
+        let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
+    }
 }
 
 /// Whether `root` holds a store this version reads; false if it is empty.

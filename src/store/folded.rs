@@ -22,7 +22,7 @@ use crate::model::{Identity, Stack, Timestamp, frame};
 use super::contents::{InstanceRecord, StoredSample};
 use super::directory::{self, Store};
 use super::error::StoreError;
-use super::names::{encode, encode_optional};
+use super::names::encode_optional;
 use super::reader::JournalFile;
 use super::replay::Seen;
 use super::writer::{HOUR_US, hour};
@@ -47,25 +47,23 @@ impl Store {
         // Names may come after the samples, so the journal is read once for each: memory for its stacks, not for
         // its samples.
         let (named, _) = journal.replay(|_| {})?;
-        let places: Vec<Places> = named.instances.iter().map(Places::of).collect();
-        let mut files = HashMap::<(PathBuf, i64), HashMap<u32, u64>>::new();
+        let mut folders = Folders::default();
+        let places: Vec<Places> =
+            named.instances.iter().map(|record| Places::of(record, &mut folders)).collect();
+        let mut files = BTreeMap::<(usize, i64), HashMap<u32, u64>>::new();
         let (replay, _) = journal.replay(|seen| {
             if let Seen::Sample(sample) = seen
-                && let Some(place) =
+                && let Some(folder) =
                     places.get(sample.instance as usize).and_then(|places| places.at(&sample))
             {
-                match files.get_mut(&(place.clone(), hour(sample.time))) {
-                    Some(stacks) => *stacks.entry(sample.stack).or_default() += 1,
-                    None => drop(
-                        files.insert((place.clone(), hour(sample.time)), HashMap::from([(sample.stack, 1)])),
-                    ),
-                }
+                *files.entry((folder, hour(sample.time))).or_default().entry(sample.stack).or_default() += 1;
             }
         })?;
         let mut folded = Folded { journals: 1, ..Folded::default() };
-        for ((place, hour), counts) in files {
+        for ((folder, hour), counts) in files {
+            let Some(folder) = folders.list.get(folder) else { continue };
             let text = lines(&replay.stacks, &counts);
-            let folder = self.folded_folder().join(place);
+            let folder = self.folded_folder().join(folder);
             directory::make_folder(&folder)?;
             let path = folder.join(format!("{}-{}.folded.gz", hour_name(hour), journal.name()));
             let bytes = gzip(&text).map_err(|source| StoreError::io("compress", &path, source))?;
@@ -74,7 +72,7 @@ impl Store {
             folded.files += 1;
             folded.samples += counts.values().sum::<u64>();
         }
-        directory::replace(&self.journal_folder(), &marker(journal), b"")?;
+        directory::replace(&self.journal_folder(), &marker(journal.path()), b"")?;
         Ok(folded)
     }
 
@@ -87,7 +85,7 @@ impl Store {
         self.sweep();
         let mut total = Folded::default();
         for journal in self.journals()? {
-            if Some(journal.path()) == own || marker(&journal).exists() {
+            if Some(journal.path()) == own || marker(journal.path()).exists() {
                 continue;
             }
             let folded = match journal.is_being_written() {
@@ -110,44 +108,56 @@ impl Store {
     }
 }
 
+/// The functions' folders, each once.
+#[derive(Default)]
+struct Folders {
+    list: Vec<PathBuf>,
+    positions: HashMap<PathBuf, usize>,
+}
+
+impl Folders {
+    fn position(&mut self, folder: PathBuf) -> usize {
+        *self.positions.entry(folder).or_insert_with_key(|folder| {
+            self.list.push(folder.clone());
+            self.list.len() - 1
+        })
+    }
+}
+
 /// Where the samples of an instance go.
 struct Places<'a> {
     record: &'a InstanceRecord,
-    /// One for each identity, in their order; a single one without identities. None: not to be kept.
-    folders: Vec<Option<PathBuf>>,
+    /// Positions of folders, one for each identity, in their order; a single one without identities. None: not to be
+    /// kept.
+    folders: Vec<Option<usize>>,
 }
 
 impl Places<'_> {
-    fn of(record: &InstanceRecord) -> Places<'_> {
+    fn of<'a>(record: &'a InstanceRecord, folders: &mut Folders) -> Places<'a> {
+        let mut folder =
+            |parts: [Option<&str>; 4]| folders.position(parts.map(encode_optional).iter().collect());
         let folders = if record.identities.is_empty() {
             let id =
                 Some(&*record.info.container_id).filter(|id| !id.is_empty()).unwrap_or(&record.info.key.0);
-            let parts = [
-                encode(Identity::UNKNOWN_PLATFORM),
-                encode_optional(None),
-                encode(id),
-                encode_optional(None),
-            ];
-            vec![Some(parts.iter().collect())]
+            vec![Some(folder([Some(Identity::UNKNOWN_PLATFORM), None, Some(id), None]))]
         } else {
-            record.identities.iter().map(|(_, identity)| folder(identity)).collect()
+            let names = |of: &Identity| {
+                let parts = [&of.platform, &of.namespace, &of.function, &of.revision];
+                of.function_container.then(|| folder(parts.map(|part| part.as_deref())))
+            };
+            record.identities.iter().map(|(_, identity)| identity).map(names).collect()
         };
         Places { record, folders }
     }
 
-    fn at(&self, sample: &StoredSample) -> Option<&PathBuf> {
+    fn at(&self, sample: &StoredSample) -> Option<usize> {
         if self.record.exec_at.is_some_and(|exec| sample.time < exec) {
             return None;
         }
         // The same choice as `InstanceRecord::identity_at`, by position.
         let before = self.record.identities.partition_point(|(from, _)| *from <= sample.time);
-        self.folders.get(before.saturating_sub(1))?.as_ref()
+        self.folders.get(before.saturating_sub(1)).copied().flatten()
     }
-}
-
-fn folder(identity: &Identity) -> Option<PathBuf> {
-    let parts = [&identity.platform, &identity.namespace, &identity.function, &identity.revision];
-    identity.function_container.then(|| parts.iter().map(|part| encode_optional(part.as_deref())).collect())
 }
 
 /// Sorted lines; stacks that differ only in their quality are one.
@@ -196,7 +206,7 @@ fn hour_name(hour: i64) -> String {
     name.unwrap_or_else(|| format!("{hour}h"))
 }
 
-/// Tells that the files of `journal` are written.
-fn marker(journal: &JournalFile) -> PathBuf {
-    journal.path().with_extension("folded")
+/// Tells that the files of the journal at `path` are written.
+pub(super) fn marker(path: &Path) -> PathBuf {
+    path.with_extension("folded")
 }

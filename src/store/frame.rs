@@ -1,13 +1,13 @@
 //! Framing: `magic | nonce | seq | len | crc32 | payload`, little endian. Pure; where frames lie in a file is
 //! [`super::scan`]'s matter.
 //!
-//! The nonce is random for each journal and part of what the checksum covers. Names inside a payload come from
-//! tenants and may stand there uncompressed: without the nonce one could hide a whole valid frame in a symbol, and
-//! a reader that looks for the next frame behind a damaged one would take it.
+//! The nonce is random for each journal and part of what the checksum covers. A reader that looks for the next frame
+//! behind damage must not take one that is not this journal's: an old journal's, in disk blocks that a power failure
+//! left at the end of this one, or one that a tenant built into a name.
 
 /// Bytes before the payload.
 pub(super) const HEADER_BYTES: usize = 20;
-/// How every frame begins. The first byte is no text in any encoding of UTF-8.
+/// How every frame begins. The first byte never occurs in UTF-8.
 pub(super) const MAGIC: [u8; 4] = *b"\xf5fnJ";
 /// Longest payload in bytes, compressed. A longer one is neither written nor read.
 pub(super) const MAX_PAYLOAD_BYTES: usize = 64 << 20;

@@ -124,7 +124,7 @@ impl JournalFile {
                     clock_offset_ns: head.clock_offset_ns,
                 });
             }
-            Seen::Batch(_) => batch = u32::MAX,
+            Seen::Frame | Seen::Batch(_) => batch = u32::MAX,
             Seen::Sample(mut sample) if window.contains(sample.time) => {
                 sample.batch = batch;
                 samples.push(sample);

@@ -44,6 +44,8 @@ pub(super) struct Replay {
 /// What a caller looks at as it goes by.
 #[derive(Debug)]
 pub(super) enum Seen {
+    /// A frame begins: what follows has nothing to do with the last batch.
+    Frame,
     /// A batch begins.
     Batch(BatchHead),
     /// A sample of it; its field `batch` is not set.
@@ -58,6 +60,7 @@ impl Replay {
 
     /// Takes in a frame's payload; returns what in it made no sense.
     pub(super) fn frame(&mut self, payload: &[u8], seen: &mut impl FnMut(Seen)) -> Vec<Malformed> {
+        seen(Seen::Frame);
         let raw = match decode::decompress(payload) {
             Ok(raw) => raw,
             Err(malformed) => return vec![malformed],

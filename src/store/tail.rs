@@ -129,3 +129,10 @@ impl Tail {
         self.end
     }
 }
+
+impl Drop for Tail {
+    fn drop(&mut self) {
+        // Closing would do, but for a child process that is being started and still has the descriptor.
+        let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
+    }
+}

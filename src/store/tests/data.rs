@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use crate::model::{
-    CgroupId, Confidence, Entry, Identity, InstanceInfo, InstanceKey, InstanceNo, Timestamp, WriterInfo,
+    Batch, CgroupId, Confidence, CpuSource, CpuStats, Entry, Identity, InstanceInfo, InstanceKey, InstanceNo,
+    Quality, Sample, Stack, Timestamp, WriterInfo,
 };
+use crate::store::{JournalContents, JournalFile, Store, StoredSample};
 
 /// 2026-11-23T08:00:00Z.
 pub const EIGHT: i64 = 1_795_420_800_000_000;
@@ -63,4 +65,104 @@ pub fn identity(no: u32, from: i64, function: &str) -> Entry {
 /// Instance `no` ended at `at` microseconds.
 pub fn ended(no: u32, at: i64) -> Entry {
     Entry::Ended { no: InstanceNo(no), at: Timestamp(at), exit_code: Some(0), oom: false }
+}
+
+/// Instance `no`'s cgroup had used `cpu_us` at `at` microseconds.
+pub fn usage(no: u32, at: i64, cpu_us: u64) -> Entry {
+    Entry::Usage { no: InstanceNo(no), at: Timestamp(at), cpu_us, source: CpuSource::Running }
+}
+
+/// A sample with `frames` that another test will not mistake for its own: all else follows from `time`.
+pub fn sample(no: u32, time: i64, frames: &[&str]) -> Sample {
+    Sample {
+        time: Timestamp(time),
+        instance: InstanceNo(no),
+        pid: 1000 + no,
+        tid: 1000 + no + (time % 3) as u32,
+        comm: if time % 2 == 0 { "figlet".into() } else { "fwatchdog".into() },
+        cpu: (time % 4) as u32,
+        stack: Arc::new(Stack::new(
+            frames.iter().map(|frame| Arc::from(*frame)).collect(),
+            Quality::COMPLETE,
+        )),
+    }
+}
+
+/// The `n`th batch of an endless journal: every so often a new instance and a name for the last one, 1 to 8 samples
+/// of new and known stacks, no two samples at the same time.
+pub fn batch(n: u32) -> Batch {
+    let time = EIGHT + i64::from(n) * 100_000;
+    let no = n / 3;
+    let mut batch = Batch { clock_offset_ns: n.into(), ..Batch::default() };
+    if n.is_multiple_of(3) {
+        batch.entries.push(instance(no));
+    } else if n % 3 == 1 {
+        batch.entries.push(identity(no, EIGHT, &format!("function-{no}")));
+    }
+    for i in 0..1 + i64::from(n % 8) {
+        let leaf = format!("step_{} [figlet]", n % 5 + i as u32);
+        batch.samples.push(sample(no, time + i * 5_025, &["main [figlet]", &leaf]));
+    }
+    batch.cpus.push(CpuStats { cpu: 0, samples: n.into(), lost: 0 });
+    batch
+}
+
+/// A sample with everything it refers to, comparable.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Told {
+    pub time: i64,
+    pub instance: String,
+    pub pid: u32,
+    pub tid: u32,
+    pub comm: String,
+    pub cpu: u32,
+    pub frames: Vec<String>,
+    pub quality: u8,
+}
+
+/// What samples of batches say.
+pub fn truth<'a>(batches: impl IntoIterator<Item = &'a Batch>) -> Vec<Told> {
+    let told = |sample: &Sample| Told {
+        time: sample.time.0,
+        instance: info(sample.instance.0).key.to_string(),
+        pid: sample.pid,
+        tid: sample.tid,
+        comm: sample.comm.to_string(),
+        cpu: sample.cpu,
+        frames: sample.stack.frames().iter().map(|frame| frame.to_string()).collect(),
+        quality: sample.stack.quality().0,
+    };
+    batches.into_iter().flat_map(|batch| batch.samples.iter().map(told)).collect()
+}
+
+/// What stored samples say.
+pub fn told(contents: &JournalContents) -> Vec<Told> {
+    let told = |sample: &StoredSample| {
+        let stack = &contents.stacks[sample.stack as usize];
+        Told {
+            time: sample.time.0,
+            instance: contents.instances[sample.instance as usize].info.key.to_string(),
+            pid: sample.pid,
+            tid: sample.tid,
+            comm: contents.comms[sample.comm as usize].to_string(),
+            cpu: sample.cpu,
+            frames: stack.frames().iter().map(|frame| frame.to_string()).collect(),
+            quality: stack.quality().0,
+        }
+    };
+    contents.samples.iter().map(told).collect()
+}
+
+/// A new store in a folder of its own.
+pub fn store() -> (tempfile::TempDir, Store) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::create(&folder.path().join("profiles")).unwrap();
+    (folder, store)
+}
+
+/// The only journal of `store`.
+pub fn only_journal(store: &Store) -> JournalFile {
+    let mut journals = store.journals().unwrap();
+    assert_eq!(journals.len(), 1, "{journals:?}");
+    journals.remove(0)
 }

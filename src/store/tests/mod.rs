@@ -1,3 +1,11 @@
 //! Tests of the store through its public door.
 
+mod damage;
 pub mod data;
+mod directory;
+mod disk;
+mod folded;
+mod kill;
+mod rotation;
+mod roundtrip;
+mod size;

@@ -1,0 +1,115 @@
+//! The directory: made, recognized, locked.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use super::data::{batch, only_journal, store, told, truth, writer};
+use super::disk::Mounted;
+use crate::model::Window;
+use crate::store::{Store, StoreError};
+
+#[test]
+fn a_missing_or_empty_directory_becomes_a_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let (missing, empty) = (folder.path().join("a/b"), folder.path().join("empty"));
+    fs::create_dir_all(empty.join("lost+found")).unwrap();
+    for root in [&missing, &empty] {
+        let error = Store::open(root).unwrap_err();
+        assert!(
+            matches!(error, StoreError::Missing { .. }) && error.to_string().contains("fnscope exec"),
+            "{error}"
+        );
+        let store = Store::create(root).unwrap();
+        assert!(fs::read_to_string(root.join("FORMAT")).unwrap().starts_with("fnscope profiles 0\n"));
+        assert!(store.cache_dir().is_dir());
+        assert_eq!(store.root(), root);
+        Store::create(root).unwrap();
+        assert_eq!(Store::open(root).unwrap().journals().unwrap(), []);
+    }
+    assert_eq!(fs::metadata(&missing).unwrap().permissions().mode() & 0o777, 0o700);
+}
+
+#[test]
+fn what_is_no_store_or_a_newer_one_is_left_alone() {
+    for (file, content, expected) in [
+        ("notes.txt", "", "no FORMAT of fnscope"),
+        ("FORMAT", "something else", "no FORMAT of fnscope"),
+        ("FORMAT", "\u{0}\u{1}", "no FORMAT of fnscope"),
+        ("FORMAT", "", "no FORMAT of fnscope"),
+        (
+            "FORMAT",
+            "fnscope profiles 7\nmore",
+            "made by a newer fnscope (format 7; this one reads 0): upgrade fnscope",
+        ),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join(file), content).unwrap();
+        for opened in [Store::create(folder.path()), Store::open(folder.path())] {
+            let error = opened.unwrap_err().to_string();
+            assert!(error.contains(expected), "{content:?}: {error}");
+        }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+}
+
+#[test]
+fn what_cannot_be_written_is_told() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    for root in [file.path().to_path_buf(), file.path().join("profiles"), "/proc/profiles".into()] {
+        let error = Store::create(&root).unwrap_err().to_string();
+        assert!(error.contains(&root.display().to_string()), "{error}");
+    }
+    let mounted = Mounted::tmpfs("size=256k");
+    let root = mounted.path().join("profiles");
+    let store = Store::create(&root).unwrap();
+    store.journal(writer("node-1")).unwrap().append(&batch(0)).unwrap();
+    mounted.make_read_only();
+    for error in [
+        Store::create(&root).unwrap_err(),
+        store.lock().unwrap_err(),
+        store.journal(writer("b")).unwrap_err(),
+    ] {
+        assert!(matches!(error, StoreError::Unwritable { .. }), "{error:?}");
+        assert!(error.to_string().contains("Read-only file system"), "{error}");
+    }
+    let reader = Store::open(&root).unwrap();
+    assert_eq!(told(&only_journal(&reader).load(Window::ALL).unwrap()), truth(&[batch(0)]));
+}
+
+#[test]
+fn one_holds_the_lock() {
+    let (_folder, store) = store();
+    let lock = store.lock().unwrap();
+    let again = Store::open(store.root()).unwrap();
+    let error = again.lock().unwrap_err();
+    let StoreError::Locked { pid, since, .. } = &error else { panic!("{error:?}") };
+    assert_eq!(*pid, Some(std::process::id()));
+    assert!(since.starts_with("20") && since.ends_with('Z'), "{since}");
+    assert!(error.to_string().contains("locked by another agent (pid "), "{error}");
+    drop(lock);
+    again.lock().unwrap();
+}
+
+#[test]
+fn strangers_among_the_journals_are_no_journals() {
+    let (_folder, store) = store();
+    for name in
+        ["README", "x.jnl", "-.jnl", ".new-1-2-3", "a-6e9d3f62-0000000g.jnl", "a-6e9d3f62-00000000.jnl.bak"]
+    {
+        fs::write(store.root().join("journal").join(name), "").unwrap();
+    }
+    assert_eq!(store.journals().unwrap(), []);
+}
+
+#[test]
+fn a_deleted_directory_is_made_again_by_its_writer() {
+    let (_folder, store) = store();
+    let mut journal = store.journal(writer("node-1")).unwrap();
+    journal.append(&batch(0)).unwrap();
+    fs::remove_dir_all(store.root()).unwrap();
+    assert!(journal.append(&batch(2)).unwrap().rotated);
+    let contents = only_journal(&store).load(Window::ALL).unwrap();
+    assert_eq!(told(&contents), truth(&[batch(2)]), "with the instance that the deleted journal introduced");
+    assert!(Path::new(&store.root().join("FORMAT")).exists());
+}
