@@ -11,7 +11,7 @@ use rustix::io::Errno;
 pub enum StoreError {
     /// Nothing is there.
     #[error(
-        "open profiles in {}: no such directory; start the agent or `fnscope exec` first, or name the directory they write to",
+        "open profiles in {}: there are none yet; start the agent or `fnscope exec` first, or name the directory they write to",
         .path.display()
     )]
     Missing {

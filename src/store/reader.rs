@@ -36,12 +36,12 @@ impl JournalFile {
     pub(super) fn at(path: &Path) -> Option<JournalFile> {
         let name = path.file_name()?.to_str()?.strip_suffix(SUFFIX)?;
         let mut parts = name.rsplit('-');
-        let (seq, boot, node) = (parts.next()?, parts.next()?, parts.next()?);
+        let (seq, boot, _node) = (parts.next()?, parts.next()?, parts.next()?);
         let hex = |text: &str| {
             Some(text).filter(|text| text.len() == 8).and_then(|text| u32::from_str_radix(text, 16).ok())
         };
         hex(boot)?;
-        (!node.starts_with('.')).then_some(JournalFile {
+        (!name.starts_with('.')).then_some(JournalFile {
             seq: hex(seq)?,
             name: name.into(),
             path: path.into(),

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use super::data::{batch, only_journal, told, truth, writer};
 use crate::model::{Batch, Window};
-use crate::store::Store;
+use crate::store::{JournalWriter, Store};
 
 /// A file system that is gone when this is dropped.
 pub struct Mounted(tempfile::TempDir);
@@ -46,6 +46,8 @@ fn a_full_disk_costs_the_batches_that_do_not_fit_and_nothing_else() {
     let batches: Vec<Batch> = (0..2_000).map(batch).collect();
     let mut stored = Vec::new();
     let mut refused = 0;
+    let mut length = 0;
+    let file_bytes = |journal: &JournalWriter| fs::metadata(journal.path()).unwrap().len();
     let ballast = mounted.path().join("ballast");
     for (n, batch) in batches.iter().enumerate() {
         if n == 100 {
@@ -56,9 +58,13 @@ fn a_full_disk_costs_the_batches_that_do_not_fit_and_nothing_else() {
             fs::remove_file(&ballast).unwrap();
         }
         match journal.append(batch) {
-            Ok(_) => stored.push(batch),
+            Ok(_) => {
+                stored.push(batch);
+                length = file_bytes(&journal);
+            }
             Err(error) => {
                 assert!(error.is_full(), "{error}");
+                assert_eq!(file_bytes(&journal), length, "nothing of it is left");
                 refused += 1;
             }
         }

@@ -208,15 +208,16 @@ fn writers_of_one_node_have_a_journal_each() {
     let (_folder, store) = store();
     let hostile =
         WriterInfo { node: "../-\n\u{1b}[31m/".repeat(5_000), boot_id: "no hex".into(), ..writer("") };
-    let mut writers: Vec<_> = [writer("a"), writer("a"), writer("a-b"), hostile.clone(), hostile]
-        .into_iter()
-        .map(|info| store.journal(info).unwrap())
-        .collect();
+    let mut writers: Vec<_> =
+        [writer("a"), writer("a"), writer("a-.b"), writer(""), hostile.clone(), hostile]
+            .into_iter()
+            .map(|info| store.journal(info).unwrap())
+            .collect();
     for writer in &mut writers {
         writer.append(&batch(0)).unwrap();
     }
     let journals = store.journals().unwrap();
-    assert_eq!(journals.len(), 5);
+    assert_eq!(journals.len(), 6);
     for journal in journals {
         assert_eq!(told(&journal.load(Window::ALL).unwrap()), truth(&[batch(0)]));
     }
