@@ -197,7 +197,7 @@ fn summarize(args: &Args, key: &InstanceKey, started_at: Timestamp) -> anyhow::R
         if row.samples == 0 {
             bail!("no sample was taken of the command: too short for a flame graph; try --hz 997");
         }
-        report::write_flame(&view, &selection, &row.id.to_string(), path)?;
+        report::write_flame(&view, &selection, &row.id.to_string().parse()?, path)?;
         output::tell(&format!("fnscope: flame graph in {}", path.display()));
     }
     Ok(())

@@ -81,10 +81,10 @@ fn one(container: &Container, config: IdentityConfig, json: bool) -> anyhow::Res
             let _ = writeln!(text, "  {what:<10} {}", show(value));
         }
         let columns = [
-            Column::Fixed(""),
-            Column::Text("RULE", 20),
-            Column::Text("LOOKED AT", 24),
-            Column::Text("FOUND", 24),
+            Column::fixed(""),
+            Column::text("RULE", 20),
+            Column::text("LOOKED AT", 24),
+            Column::text("FOUND", 24),
         ];
         let rows = answer.looked_at.iter().map(|looked| {
             let mark = if looked.matched { "*" } else { "" };

@@ -6,7 +6,9 @@ use anyhow::Context as _;
 
 use super::flame;
 use crate::model::Window;
-use crate::query::{self, FrameRow, FunctionRow, InstanceRow, PhaseFilter, Selection, View};
+use crate::query::{
+    self, FrameRow, FunctionId, FunctionRow, InstanceRow, PhaseFilter, Selection, Selector, View,
+};
 use crate::render::flame::Style;
 use crate::render::{escape, time};
 
@@ -34,17 +36,14 @@ pub(super) fn hottest_line(rows: &[FrameRow]) -> String {
 pub(super) fn write_flame(
     view: &View,
     selection: &Selection,
-    title: &str,
+    selector: &Selector,
     path: &Path,
 ) -> anyhow::Result<()> {
     let phases = PhaseFilter::Function;
     let stacks = query::stacks(view, selection, phases);
+    let title = flame::title(view, selector);
     let subtitle = flame::subtitle(view, selection, &stacks, phases);
-    flame::write_file(
-        path,
-        &stacks,
-        &Style { title, subtitle, min_width_percent: 0.05, ..Style::default() },
-    )
+    flame::write_file(path, &stacks, &Style { title, subtitle, min_width_percent: 0.05, ..Style::default() })
 }
 
 /// An instance in two lines.
@@ -54,11 +53,18 @@ pub(super) fn instance_lines(row: &InstanceRow, hottest: &[FrameRow]) -> String 
     let first = row
         .first_sample_after_exec_us
         .map_or(String::new(), |us| format!(", first sample {} after its exec", time::length(us)));
-    let head = format!("{}: {cpu} CPU, {} samples, coverage {coverage}{first}", row.id, row.samples);
+    let name = short_name(&row.id);
+    let head = format!("{name}: {cpu} CPU, {} samples, coverage {coverage}{first}", row.samples);
     match hottest {
         [] => head,
         rows => format!("{head}\n  hottest: {}", hottest_line(rows)),
     }
+}
+
+/// `pi@2`, as people write it.
+pub(super) fn short_name(id: &FunctionId) -> String {
+    let parts = [id.function.text(), id.revision.text()];
+    escape::line(&parts.into_iter().flatten().collect::<Vec<_>>().join("@")).into_owned()
 }
 
 /// The functions of `view`, a row a revision.

@@ -106,7 +106,7 @@ fn show(args: &Args, store: &Path, started_at: Timestamp) -> anyhow::Result<()> 
         let selector: Selector = row.id.to_string().parse().context("read back a function's name")?;
         let selection = view.select(Some(&selector), &[])?;
         let hottest = report::hottest_line(&report::hottest(&view, &selection, 4));
-        let _ = writeln!(text, "{}@{}: {hottest}", row.id.function, row.id.revision);
+        let _ = writeln!(text, "{}: {hottest}", report::short_name(&row.id));
     }
     text.push('\n');
     for name in ["pi", "fib"] {
@@ -125,5 +125,5 @@ fn show(args: &Args, store: &Path, started_at: Timestamp) -> anyhow::Result<()> 
 fn draw(view: &View, name: &str, path: &Path) -> anyhow::Result<()> {
     let selector: Selector = name.parse().context("read a function's name")?;
     let selection = view.select(Some(&selector), &[])?;
-    report::write_flame(view, &selection, name, path)
+    report::write_flame(view, &selection, &selector, path)
 }
