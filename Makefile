@@ -23,7 +23,7 @@ test: ## every test, with Docker started and stopped if none answers
 check: ## the fast loop: format, lints, unit tests
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
-	cargo test --locked --quiet --lib -- --skip ::real::
+	cargo test --locked --quiet --lib -- --skip ::real:: --skip ::disk::
 
 accept: ## the long measurements against their bars (root)
 	tests/services run cargo run --release --locked --example accept -- $(or $(ONLY),accept)

@@ -145,7 +145,12 @@ mod real {
             let mut seen = BTreeSet::new();
             let begin = Instant::now();
             while seen.len() < all && begin.elapsed() < DEADLINE {
-                sampler.drain_samples(|id| id == own, |sample| drop(seen.insert(sample.cpu)));
+                sampler.drain_samples(
+                    |id| id == own,
+                    |sample| {
+                        seen.insert(sample.cpu);
+                    },
+                );
             }
             stop.store(true, std::sync::atomic::Ordering::Relaxed);
             assert_eq!(seen.len(), all, "{seen:?}");
