@@ -5,6 +5,8 @@
 //! of it and the samples, merged over CPUs by time, so that an address is looked up in what was mapped when it was
 //! sampled. Never waits for the keeper: what does not fit its queue is counted and dropped.
 
+mod containers;
+
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
@@ -14,13 +16,13 @@ use super::accounts::{Accounts, Reading};
 use super::control::Command;
 use super::work::{PlacedSample, Work};
 use super::{AgentStats, places};
-use crate::attribution::{Attribution, Candidate, Claim, Moment};
-use crate::cgroup::{self, Cgroups};
-use crate::identity::{IdentityConfig, identify};
-use crate::model::{CgroupId, ContainerId, Entry, InstanceInfo, InstanceNo, Pid};
+use crate::attribution::{Attribution, Moment};
+use crate::cgroup::Cgroups;
+use crate::identity::IdentityConfig;
+use crate::model::{CgroupId, Entry, InstanceNo, Pid};
 use crate::perf::{Clock, Order, PerfError, RawSample, Sampler, SideBand, Stamped};
-use crate::runtime::cgroup::{self as cgroup_runtime, Found};
 use crate::stack::{Files, Mapping, Processes};
+pub(super) use containers::container_id;
 
 /// Pace of the ordered half.
 const TICK_NS: u64 = 250_000_000;
@@ -164,21 +166,6 @@ impl Capture {
         last
     }
 
-    /// A container whose cgroup was not seen being made (records were lost): found by its first process.
-    fn started(&mut self, container: &ContainerId, pid: Option<Pid>) {
-        if self.setup.attribution.has_instance(container) {
-            return;
-        }
-        let Some(Ok(path)) = pid.map(|pid| self.setup.cgroups.of_process(pid)) else { return };
-        let own =
-            cgroup::container_in(&path).filter(|(id, _)| id == container).map(|(_, own)| own.to_string());
-        let own = own.unwrap_or(path);
-        if let Ok(id) = self.setup.cgroups.id(&own) {
-            let candidate = Candidate { container: container.clone(), claim: None };
-            self.begin(id, &own, Some(candidate), self.moment(Clock::monotonic_ns()), false);
-        }
-    }
-
     /// Reads the side-band rings. True if a process of an instance has just begun.
     fn take_side_band(&mut self) -> bool {
         let mut records = std::mem::take(&mut self.side_band);
@@ -266,100 +253,6 @@ impl Capture {
             self.setup.attribution.instance_at(&path).filter(|no| self.setup.attribution.is_wanted(*no))?;
         self.lineage.insert(pid, no);
         Some(no)
-    }
-
-    /// A cgroup exists. `from_birth`: it was made just now.
-    fn cgroup_seen(&mut self, id: CgroupId, path: &str, at: Moment, from_birth: bool) {
-        let candidate = self.candidate(path);
-        if let Some((candidate, own)) = candidate {
-            if own == path {
-                self.begin(id, path, Some(candidate), at, from_birth);
-                return;
-            }
-            // A container's inner cgroup without its outer one: that record was lost.
-            if self.setup.attribution.instance_at(&own).is_none()
-                && let Ok(outer) = self.setup.cgroups.id(&own)
-            {
-                self.begin(outer, &own, Some(candidate), at, false);
-            }
-        }
-        self.begin(id, path, None, at, from_birth);
-    }
-
-    /// What container the cgroup at `path` is or lies in, as far as its path tells, and that container's own path.
-    fn candidate(&self, path: &str) -> Option<(Candidate, String)> {
-        if let Some(Found { mut container, path: own }) =
-            cgroup_runtime::container_at(&self.setup.parents, path)
-        {
-            container.runtime = self.setup.parents_runtime.into();
-            let answer = identify(&container, &self.setup.identity);
-            // Two parents may have children of one name: the path tells them apart.
-            let id = container_id(own);
-            let claim = Claim {
-                container: id.clone(),
-                runtime: container.runtime,
-                image: None,
-                identity: answer.identity,
-                forgotten: true,
-            };
-            return Some((Candidate { container: id, claim: Some(claim) }, own.into()));
-        }
-        let (container, own) = cgroup::container_in(path).filter(|_| self.setup.by_container_id)?;
-        Some((Candidate { container, claim: None }, own.into()))
-    }
-
-    fn begin(
-        &mut self,
-        id: CgroupId,
-        path: &str,
-        candidate: Option<Candidate>,
-        at: Moment,
-        from_birth: bool,
-    ) {
-        let at = if from_birth { at } else { self.found_running(path, at) };
-        let Some(no) = self.setup.attribution.cgroup_seen(id, path, candidate, at, from_birth) else {
-            self.adopt_processes(path, from_birth);
-            return;
-        };
-        self.stats.instances += 1;
-        self.accounts.open(no, path, &self.setup.cgroups);
-        if !from_birth {
-            let reading = self.accounts.read(no);
-            self.reading(no, reading);
-            // It execs no more for us to see: its oldest process stands for that.
-            self.setup.attribution.exec(no, "", at.wall);
-            self.adopt_processes(path, from_birth);
-        }
-    }
-
-    /// The same moment, but by the wall clock when the oldest process of the cgroup began.
-    fn found_running(&self, path: &str, at: Moment) -> Moment {
-        let processes = self.setup.cgroups.processes(path).unwrap_or_default();
-        let oldest = processes.into_iter().filter_map(|pid| places::started_at(pid, self.clock)).min();
-        Moment { wall: oldest.unwrap_or(at.wall), ..at }
-    }
-
-    /// Processes that were in the cgroup before it was known.
-    fn adopt_processes(&mut self, path: &str, from_birth: bool) {
-        if from_birth {
-            return;
-        }
-        let Some(no) = self.setup.attribution.instance_at(path) else { return };
-        for pid in self.setup.cgroups.processes(path).unwrap_or_default() {
-            self.lineage.insert(pid, no);
-        }
-    }
-
-    /// Walks the tree: at the start, and after side-band records were lost.
-    fn scan(&mut self, from_birth: bool) {
-        let mut found = Vec::new();
-        self.setup.cgroups.walk(|id, path| found.push((id, path.to_string())));
-        // Parents before their children, so that nested cgroups find the container above them.
-        found.sort_by_key(|(_, path)| path.len());
-        for (id, path) in found {
-            let at = self.moment(Clock::monotonic_ns());
-            self.cgroup_seen(id, &path, at, from_birth);
-        }
     }
 
     fn look_at_accounts(&mut self, now_ns: u64) {
@@ -500,17 +393,6 @@ impl Capture {
         let _ = now_ns;
     }
 
-    /// Forgets containers that are no functions and have gone: nobody watches those.
-    fn sweep(&mut self) {
-        let cgroups = &self.setup.cgroups;
-        let is_gone =
-            |info: &InstanceInfo| !cgroups.id(&info.cgroup_path).is_ok_and(|id| id == info.cgroup_id);
-        let gone: Vec<_> =
-            self.setup.attribution.foreign().filter(|(_, info)| is_gone(info)).map(|(no, _)| no).collect();
-        let now = self.moment(Clock::monotonic_ns());
-        gone.into_iter().for_each(|no| self.setup.attribution.cgroup_gone(no, now.wall, now));
-    }
-
     fn hand_over(&mut self, flush: bool) {
         let settled = self.setup.attribution.take();
         self.pending.entries.extend(settled.entries);
@@ -557,11 +439,6 @@ impl Capture {
     fn moment(&self, ns: u64) -> Moment {
         Moment { ns, wall: self.clock.wall(ns) }
     }
-}
-
-/// The id of a container that is known by its cgroup's path alone.
-pub(super) fn container_id(path: &str) -> ContainerId {
-    ContainerId(path.trim_start_matches('/').into())
 }
 
 /// Opens the sampler, or says what is missing.
