@@ -187,6 +187,8 @@ impl Capture {
                 self.cgroup_seen(id, &path, moment, true);
             }
             SideBand::Fork { pid, parent, tid } if pid == tid && pid != parent => {
+                // A stranger's child may have the number of a member whose end was not told.
+                self.lineage.remove(&pid);
                 if let Some(no) = self.member(parent) {
                     self.lineage.insert(pid, no);
                     self.order.push(time_ns, Happening::Fork { pid, parent });
@@ -383,14 +385,16 @@ impl Capture {
         self.pending.cpus = stats.into_iter().filter(|cpu| cpu.samples + cpu.lost > 0).collect();
         self.clock = Clock::read();
         self.pending.clock_offset_ns = self.clock.offset_ns;
-        if self.ticks.is_multiple_of(TICKS_PER_SWEEP) {
+        let sweep = self.ticks.is_multiple_of(TICKS_PER_SWEEP);
+        if sweep {
             self.sweep();
         }
-        // Descent from processes nobody wants any more; those of ended ones went with their exit.
+        // Descent from processes nobody wants any more. Those that ended went with their exit, but where the rings of
+        // two CPUs told the exit before the fork, or a record was lost.
         let join = &self.setup.attribution;
-        self.lineage.retain(|_, no| join.is_wanted(*no));
+        self.lineage.retain(|pid, no| join.is_wanted(*no) && !(sweep && is_gone(*pid)));
+        self.processes.keep(|pid| self.lineage.contains_key(&pid), now_ns);
         self.stats.peak_processes = self.stats.peak_processes.max(self.processes.len());
-        let _ = now_ns;
     }
 
     fn hand_over(&mut self, flush: bool) {
@@ -439,6 +443,11 @@ impl Capture {
     fn moment(&self, ns: u64) -> Moment {
         Moment { ns, wall: self.clock.wall(ns) }
     }
+}
+
+fn is_gone(pid: Pid) -> bool {
+    let pid = i32::try_from(pid.0).ok().and_then(rustix::process::Pid::from_raw);
+    pid.is_none_or(|pid| rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH))
 }
 
 /// Opens the sampler, or says what is missing.
