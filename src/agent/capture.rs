@@ -66,6 +66,9 @@ pub(super) struct Capture {
     lineage: HashMap<Pid, InstanceNo>,
     order: Order<Happening>,
     side_band: Vec<Stamped<SideBand>>,
+    /// Instances of which processes have ended in what is being read of the side-band, and when the last one did:
+    /// one reading for all of them.
+    ended: HashMap<InstanceNo, Moment>,
     /// What the keeper could not take yet.
     pending: Work,
     ticks: u32,
@@ -94,6 +97,7 @@ impl Capture {
             lineage: HashMap::new(),
             order: Order::default(),
             side_band: Vec::new(),
+            ended: HashMap::new(),
             pending: Work::default(),
             ticks: 0,
             rescan: false,
@@ -143,9 +147,8 @@ impl Capture {
             let join = &mut self.setup.attribution;
             match command {
                 Command::Claim(claim) => {
-                    let no = join.claim(claim, now);
-                    if let Some(no) = no.filter(|no| !self.setup.attribution.is_wanted(*no)) {
-                        self.accounts.close(no);
+                    if let Some(no) = join.claim(claim, now) {
+                        self.claimed(no);
                     }
                 }
                 Command::Runtime(runtime, state) => join.runtime(runtime, state, now),
@@ -176,6 +179,11 @@ impl Capture {
             begun |= self.side_band_record(record);
         }
         self.side_band = records;
+        for (no, at) in std::mem::take(&mut self.ended) {
+            let now_ns = Clock::monotonic_ns();
+            let reading = self.accounts.process_ended(no, at, now_ns, &self.setup.cgroups);
+            self.reading(no, reading);
+        }
         begun
     }
 
@@ -221,9 +229,7 @@ impl Capture {
             }
             SideBand::Exit { pid, tid } if pid == tid => {
                 if let Some(no) = self.lineage.remove(&pid) {
-                    let at = self.moment(time_ns);
-                    let reading = self.accounts.process_ended(no, at, Clock::monotonic_ns());
-                    self.reading(no, reading);
+                    self.ended.insert(no, self.moment(time_ns));
                     self.order.push(time_ns, Happening::Exit { pid });
                 }
             }
@@ -274,7 +280,7 @@ impl Capture {
                 self.setup.attribution.cgroup_gone(no, ended, now);
                 self.accounts.close(no);
             }
-            None => {}
+            Some(Reading::Unreadable) | None => {}
         }
     }
 
@@ -368,7 +374,7 @@ impl Capture {
     /// Once a second: readings of what runs, ring statistics, clocks, CPUs.
     fn flush(&mut self, now_ns: u64) {
         for no in self.accounts.instances() {
-            let reading = self.accounts.read(no);
+            let reading = self.accounts.read(no, &self.setup.cgroups);
             self.reading(no, reading);
         }
         let Capture { setup, order, .. } = self;

@@ -254,6 +254,11 @@ impl<S> Attribution<S> {
         self.instances.values().filter(foreign).map(|instance| (instance.no, &instance.info))
     }
 
+    /// What the instance is, while its cgroup is there.
+    pub fn living(&self, no: InstanceNo) -> Option<&InstanceInfo> {
+        self.instances.get(&no).filter(|instance| !instance.gone).map(|instance| &instance.info)
+    }
+
     /// Whether the container has an instance that lives.
     pub fn has_instance(&self, container: &ContainerId) -> bool {
         self.by_container.get(container).and_then(|no| self.instances.get(no)).is_some_and(|i| !i.gone)

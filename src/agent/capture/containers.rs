@@ -7,7 +7,7 @@ use crate::agent::places;
 use crate::attribution::{Candidate, Claim, Moment};
 use crate::cgroup;
 use crate::identity::identify;
-use crate::model::{CgroupId, ContainerId, InstanceInfo, Pid};
+use crate::model::{CgroupId, ContainerId, InstanceInfo, InstanceNo, Pid};
 use crate::perf::Clock;
 use crate::runtime::cgroup::{self as cgroup_runtime, Found};
 
@@ -81,14 +81,34 @@ impl Capture {
             return;
         };
         self.stats.instances += 1;
-        self.accounts.open(no, path, &self.setup.cgroups);
+        if !self.setup.attribution.is_wanted(no) {
+            return;
+        }
+        self.accounts.open(no, id, path, &self.setup.cgroups);
+        // Its beginning; or that it has already ended.
+        let reading = self.accounts.read(no, &self.setup.cgroups);
+        self.reading(no, reading);
         if !from_birth {
-            let reading = self.accounts.read(no);
-            self.reading(no, reading);
             // It execs no more for us to see: its oldest process stands for that.
             self.setup.attribution.exec(no, "", at.wall);
             self.adopt_processes(path, from_birth);
         }
+    }
+
+    /// A runtime has said what an instance is: what is wanted is watched, what is not is not.
+    pub(super) fn claimed(&mut self, no: InstanceNo) {
+        let join = &self.setup.attribution;
+        if !join.is_wanted(no) {
+            self.accounts.close(no);
+            return;
+        }
+        let Some(info) = join.living(no).filter(|_| !self.accounts.has(no)) else { return };
+        // It was taken for none until now, and its processes have been forgotten.
+        let path = info.cgroup_path.clone();
+        self.accounts.open(no, info.cgroup_id, &path, &self.setup.cgroups);
+        self.adopt_processes(&path, false);
+        let reading = self.accounts.read(no, &self.setup.cgroups);
+        self.reading(no, reading);
     }
 
     /// The same moment, but by the wall clock when the oldest process of the cgroup began.
