@@ -9,23 +9,27 @@ mod containers;
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
 use std::time::Duration;
 
 use super::accounts::{Accounts, Reading};
 use super::control::Command;
-use super::work::{PlacedSample, Work};
+use super::work::{PlacedSample, Work, add_stats, dropped, shorten};
 use super::{AgentStats, places};
 use crate::attribution::{Attribution, Moment};
 use crate::cgroup::Cgroups;
 use crate::identity::IdentityConfig;
-use crate::model::{CgroupId, Entry, InstanceNo, Pid};
+use crate::model::{CgroupId, InstanceNo, Pid};
 use crate::perf::{Clock, Order, PerfError, RawSample, Sampler, SideBand, Stamped};
 use crate::stack::{Files, Mapping, Processes};
 pub(super) use containers::container_id;
 
 /// Pace of the ordered half.
 const TICK_NS: u64 = 250_000_000;
+/// Most memory of samples that wait for the keeper, in bytes.
+const MAX_QUEUED_BYTES: usize = 128 << 20;
 /// Ticks between writes: a second's worth is lost at worst, and another on its way through the keeper.
 const TICKS_PER_FLUSH: u32 = 4;
 /// Ticks between looks for containers that are no functions and have gone: half a minute.
@@ -54,6 +58,8 @@ pub(super) struct Setup {
     pub(super) commands: Receiver<Command>,
     pub(super) wake: OwnedFd,
     pub(super) keeper: SyncSender<Work>,
+    /// Memory of samples in that queue, in bytes; the keeper subtracts.
+    pub(super) queued_bytes: Arc<AtomicUsize>,
 }
 
 pub(super) struct Capture {
@@ -122,9 +128,13 @@ impl Capture {
             self.look_at_accounts(Clock::monotonic_ns());
             self.follow_demand();
             let now = Clock::monotonic_ns();
-            if now >= next_tick || ready.samples || last {
+            if now >= next_tick || last {
                 self.tick(now, last);
                 next_tick = next_tick.max(now.saturating_sub(TICK_NS)) + TICK_NS;
+            } else if ready.samples {
+                // Before it is full. What is in it waits for its tick, which also sets the pace of the store.
+                self.take_side_band();
+                self.drain_samples();
             }
             if last {
                 return self.finish();
@@ -300,9 +310,7 @@ impl Capture {
         if last {
             self.look_at_accounts(u64::MAX);
         }
-        let Capture { setup, order, .. } = self;
-        let join = &setup.attribution;
-        setup.sampler.drain_samples(|id| join.wants(id), |s| order.push(s.time_ns, Happening::Sample(s)));
+        self.drain_samples();
         let horizon = if last { u64::MAX } else { now_ns.saturating_sub(SETTLE_NS) };
         let ready: Vec<_> = self.order.take_before(horizon).collect();
         for (time_ns, happening) in ready {
@@ -325,6 +333,13 @@ impl Capture {
         if !last {
             self.hand_over(flush);
         }
+    }
+
+    /// Takes samples out of the rings that somebody wants now.
+    fn drain_samples(&mut self) {
+        let Capture { setup, order, .. } = self;
+        let join = &setup.attribution;
+        setup.sampler.drain_samples(|id| join.wants(id), |s| order.push(s.time_ns, Happening::Sample(s)));
     }
 
     fn apply(&mut self, time_ns: u64, happening: Happening) {
@@ -388,7 +403,8 @@ impl Capture {
         }
         let stats = self.setup.sampler.take_stats();
         self.stats.lost += stats.iter().map(|cpu| cpu.lost).sum::<u64>();
-        self.pending.cpus = stats.into_iter().filter(|cpu| cpu.samples + cpu.lost > 0).collect();
+        let stats: Vec<_> = stats.into_iter().filter(|cpu| cpu.samples + cpu.lost > 0).collect();
+        add_stats(&mut self.pending.cpus, &stats);
         self.clock = Clock::read();
         self.pending.clock_offset_ns = self.clock.offset_ns;
         let sweep = self.ticks.is_multiple_of(TICKS_PER_SWEEP);
@@ -411,27 +427,29 @@ impl Capture {
         if self.pending.entries.is_empty() && self.pending.samples.is_empty() && !self.pending.flush {
             return;
         }
+        let queued = &self.setup.queued_bytes;
+        self.pending.bytes = self.pending.samples.iter().map(|(_, sample)| sample.bytes()).sum();
+        if queued.load(Ordering::Relaxed).saturating_add(self.pending.bytes) > MAX_QUEUED_BYTES {
+            let work = std::mem::take(&mut self.pending);
+            return self.keep_back(work);
+        }
+        queued.fetch_add(self.pending.bytes, Ordering::Relaxed);
         match self.setup.keeper.try_send(std::mem::take(&mut self.pending)) {
             Ok(()) => {}
-            Err(TrySendError::Full(work) | TrySendError::Disconnected(work)) => self.keep_back(work),
+            Err(TrySendError::Full(work) | TrySendError::Disconnected(work)) => {
+                self.setup.queued_bytes.fetch_sub(work.bytes, Ordering::Relaxed);
+                self.keep_back(work);
+            }
         }
     }
 
     /// The keeper is behind: what happened to instances waits for it, samples are counted and dropped.
     fn keep_back(&mut self, work: Work) {
-        let mut dropped: HashMap<InstanceNo, u64> = HashMap::new();
-        for (no, _) in &work.samples {
-            *dropped.entry(*no).or_default() += 1;
-        }
         self.stats.dropped += work.samples.len() as u64;
-        let at = self.clock.wall(Clock::monotonic_ns());
-        self.pending = Work { samples: Vec::new(), ..work };
-        self.pending.entries.extend(dropped.into_iter().map(|(no, count)| Entry::Dropped {
-            no,
-            at,
-            reason: "backlog".into(),
-            count,
-        }));
+        let lost = dropped(work.samples.iter().map(|(no, sample)| (*no, sample.time)), "backlog");
+        self.pending = Work { samples: Vec::new(), bytes: 0, ..work };
+        self.pending.entries.extend(lost);
+        shorten(&mut self.pending.entries);
     }
 
     fn finish(mut self) -> AgentStats {
@@ -439,6 +457,7 @@ impl Capture {
         self.pending.entries.extend(settled.entries);
         self.pending.samples.extend(settled.samples);
         self.pending.flush = true;
+        self.pending.bytes = 0;
         // The end is the one place where waiting for the keeper is right.
         if self.setup.keeper.send(self.pending).is_err() {
             tracing::error!("the last batch could not be handed to the store");

@@ -19,6 +19,8 @@ mod work;
 
 use std::os::fd::AsFd as _;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{channel, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -130,6 +132,7 @@ impl Agent {
 
         let (control, commands, wake) = Control::new().context("make the control queue")?;
         let (to_keeper, work) = sync_channel(KEEPER_QUEUE);
+        let queued_bytes = Arc::new(AtomicUsize::new(0));
         sampler.watch(wake.as_fd())?;
         let now = Clock::read();
         let now = Moment { ns: Clock::monotonic_ns(), wall: now.wall(Clock::monotonic_ns()) };
@@ -146,8 +149,11 @@ impl Agent {
             commands,
             wake,
             keeper: to_keeper,
+            queued_bytes: queued_bytes.clone(),
         };
-        let keeper = spawn("fnscope-keeper", move || keeper::Keeper::new(symbolizer, journal).run(&work))?;
+        let keeper = spawn("fnscope-keeper", move || {
+            keeper::Keeper::new(symbolizer, journal, queued_bytes).run(&work)
+        })?;
         let capture = spawn("fnscope-capture", move || capture::Capture::new(setup).run())?;
         let runtimes = if config.docker.enabled { Some(watch_docker(config, &control)?) } else { None };
         Ok(Agent { control, capture, keeper, runtimes, lock, cgroups, hz })
