@@ -62,6 +62,8 @@ pub(super) fn run(flags: Args) -> anyhow::Result<Outcome> {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
+            // Better to end, and be started again, than to go on and record nothing.
+            () = agent.broken() => tracing::error!("a thread of the agent has ended; stopping"),
         }
         anyhow::Ok(agent)
     })?;
