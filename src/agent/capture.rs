@@ -105,7 +105,7 @@ impl Capture {
         if let Err(error) = rustix::process::setpriority_process(None, NICE) {
             tracing::debug!("capture runs at the usual priority: {error}");
         }
-        self.scan(false);
+        self.scan();
         self.follow_demand();
         let mut next_tick = Clock::monotonic_ns() + TICK_NS;
         loop {
@@ -351,14 +351,16 @@ impl Capture {
     }
 
     /// Walks the tree: at the start, and after side-band records were lost.
-    fn scan(&mut self, from_birth: bool) {
+    fn scan(&mut self) {
         let mut found = Vec::new();
         self.setup.cgroups.walk(|id, path| found.push((id, path.to_string())));
+        // Those that were made since the rings are open are told there too, as just born.
+        self.take_side_band();
         // Parents before their children, so that nested cgroups find the container above them.
         found.sort_by_key(|(_, path)| path.len());
         for (id, path) in found {
             let at = self.moment(Clock::monotonic_ns());
-            self.cgroup_seen(id, &path, at, from_birth);
+            self.cgroup_seen(id, &path, at, false);
         }
     }
 
@@ -419,7 +421,7 @@ impl Capture {
         self.processes.expire(now_ns);
         if flush && self.rescan {
             self.rescan = false;
-            self.scan(false);
+            self.scan();
         }
         if !last {
             self.hand_over(flush);
