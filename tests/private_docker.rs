@@ -68,9 +68,13 @@ impl PrivateDocker {
         docker
     }
 
-    /// Lets containers live on when the daemon is started again; call it before that.
-    pub fn keep_containers(&mut self) {
-        self.live_restore = true;
+    /// The same, and its containers outlive it: the next start finds them running.
+    pub fn that_keeps_containers() -> PrivateDocker {
+        let mut docker = PrivateDocker::new();
+        docker.live_restore = true;
+        docker.start();
+        docker.import_function();
+        docker
     }
 
     /// Where it listens.
@@ -214,7 +218,8 @@ impl PrivateDocker {
         self.docker(&["import", tar.to_str().expect("a plain path"), name]);
     }
 
-    fn import_function(&self) {
+    /// Makes [`FUNCTION_IMAGE`].
+    pub fn import_function(&self) {
         let root = self.path("function");
         std::fs::create_dir(&root).expect("make a directory");
         fnscope::functions::install(&root).expect("install the example function");
