@@ -322,7 +322,14 @@ impl Capture {
             return;
         };
         self.stats.instances += 1;
-        self.accounts.open(no, path, &self.setup.cgroups);
+        if !self.accounts.open(no, path, &self.setup.cgroups)
+            && !self.setup.cgroups.id(path).is_ok_and(|present| present == id)
+        {
+            // It came and went before we got to it; its samples are here or on their way.
+            let now = self.moment(Clock::monotonic_ns());
+            self.setup.attribution.cgroup_gone(no, now.wall, now);
+            return;
+        }
         if !from_birth {
             let reading = self.accounts.read(no);
             self.reading(no, reading);
