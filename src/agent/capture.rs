@@ -117,7 +117,7 @@ impl Capture {
         if let Err(error) = rustix::process::setpriority_process(None, NICE) {
             tracing::debug!("capture runs at the usual priority: {error}");
         }
-        self.scan(false);
+        self.scan();
         self.follow_demand();
         let mut next_tick = Clock::monotonic_ns() + TICK_NS;
         loop {
@@ -328,7 +328,7 @@ impl Capture {
         self.processes.expire(now_ns);
         if flush && self.rescan {
             self.rescan = false;
-            self.scan(false);
+            self.scan();
         }
         if !last {
             self.hand_over(flush);

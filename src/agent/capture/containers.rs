@@ -130,14 +130,16 @@ impl Capture {
     }
 
     /// Walks the tree: at the start, and after side-band records were lost.
-    pub(super) fn scan(&mut self, from_birth: bool) {
+    pub(super) fn scan(&mut self) {
         let mut found = Vec::new();
         self.setup.cgroups.walk(|id, path| found.push((id, path.to_string())));
+        // Those that were made since the rings are open are told there too, as just born.
+        self.take_side_band();
         // Parents before their children, so that nested cgroups find the container above them.
         found.sort_by_key(|(_, path)| path.len());
         for (id, path) in found {
             let at = self.moment(Clock::monotonic_ns());
-            self.cgroup_seen(id, &path, at, from_birth);
+            self.cgroup_seen(id, &path, at, false);
         }
     }
 
