@@ -26,10 +26,12 @@ check: ## the fast loop: format, lints, unit tests
 	cargo test --locked --quiet --lib -- --skip ::real:: --skip ::disk::
 
 accept: ## the long measurements against their bars (root)
-	tests/services run cargo run --release --locked --example accept -- $(or $(ONLY),accept)
+	cargo build --release --locked --bin fnscope --example accept
+	$(SUDO) tests/services run $(TARGET_DIR)/release/examples/accept $(or $(ONLY),accept)
 
 bench: ## what it costs (root, a quiet machine)
-	tests/services run cargo run --release --locked --example accept -- $(or $(ONLY),bench)
+	cargo build --release --locked --bin fnscope --example accept
+	$(SUDO) tests/services run $(TARGET_DIR)/release/examples/accept $(or $(ONLY),bench)
 
 fuzz: ## every fuzz target for SECONDS seconds (nightly toolchain, cargo-fuzz)
 	tests/fuzz/run $(SECONDS)
