@@ -79,6 +79,8 @@ pub(super) struct Capture {
     pending: Work,
     ticks: u32,
     rescan: bool,
+    /// Why a CPU is not sampled.
+    cpu_trouble: Option<String>,
     stats: AgentStats,
 }
 
@@ -107,6 +109,7 @@ impl Capture {
             pending: Work::default(),
             ticks: 0,
             rescan: false,
+            cpu_trouble: None,
             stats: AgentStats::default(),
         }
     }
@@ -396,11 +399,14 @@ impl Capture {
         let join = &setup.attribution;
         let followed =
             setup.sampler.follow_cpus(|id| join.wants(id), |s| order.push(s.time_ns, Happening::Sample(s)));
-        match followed {
-            Ok(false) => {}
-            Ok(true) => tracing::info!(cpus = self.setup.sampler.cpu_count(), "cpus came or went"),
-            Err(error) => tracing::warn!("{error}"),
+        let trouble = followed.as_ref().err().map(ToString::to_string);
+        match (followed, &trouble) {
+            (Ok(true), _) => tracing::info!(cpus = self.setup.sampler.cpu_count(), "cpus came or went"),
+            // It is tried again each second, and told once.
+            (Err(error), trouble) if *trouble != self.cpu_trouble => tracing::warn!("{error}"),
+            (Ok(false) | Err(_), _) => {}
         }
+        self.cpu_trouble = trouble;
         let stats = self.setup.sampler.take_stats();
         self.stats.lost += stats.iter().map(|cpu| cpu.lost).sum::<u64>();
         let stats: Vec<_> = stats.into_iter().filter(|cpu| cpu.samples + cpu.lost > 0).collect();
