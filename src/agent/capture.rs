@@ -91,6 +91,7 @@ enum Happening {
     Name { pid: Pid, tid: Pid, comm: String },
     Mmap { pid: Pid, mapping: Mapping },
     Exit { pid: Pid },
+    ThreadExit { pid: Pid, tid: Pid },
     Sample(RawSample),
 }
 
@@ -246,7 +247,12 @@ impl Capture {
                     self.order.push(time_ns, Happening::Exit { pid });
                 }
             }
-            SideBand::Fork { .. } | SideBand::Exit { .. } => {}
+            SideBand::Exit { pid, tid } => {
+                if self.member(pid).is_some() {
+                    self.order.push(time_ns, Happening::ThreadExit { pid, tid });
+                }
+            }
+            SideBand::Fork { .. } => {}
             SideBand::Lost { count } => {
                 self.stats.side_band_lost += count;
                 self.rescan = true;
@@ -328,9 +334,15 @@ impl Capture {
         for no in self.setup.attribution.tick(now) {
             self.accounts.close(no);
         }
+        if last {
+            self.setup.attribution.give_up(now);
+        }
         self.processes.expire(now_ns);
         if flush && self.rescan {
             self.rescan = false;
+            // Members may have ended, forked and become other programs meanwhile.
+            self.lineage.clear();
+            self.processes.doubt();
             self.scan(false);
         }
         if !last {
@@ -352,6 +364,7 @@ impl Capture {
             Happening::Name { pid, tid, comm } => self.processes.name(pid, tid, &comm),
             Happening::Mmap { pid, mapping } => self.processes.mmap(pid, mapping),
             Happening::Exit { pid } => self.processes.exit(pid, time_ns),
+            Happening::ThreadExit { pid, tid } => self.processes.thread_exit(pid, tid),
             Happening::Sample(sample) => self.sample(&sample),
         }
     }
@@ -378,14 +391,17 @@ impl Capture {
 
     /// A process that was there before us, or was moved into the cgroup: its mappings as they are now.
     fn find_process(&mut self, pid: Pid, cgroup: CgroupId, now_ns: u64) {
-        let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_else(|_| "?".into());
-        let mappings = self.files.mappings_of(pid);
-        let gone = mappings.is_err();
-        self.processes.found(pid, comm.trim_end(), mappings.unwrap_or_default());
-        if gone {
-            self.processes.exit(pid, now_ns);
-        } else if let Some(no) = self.setup.attribution.instance_of(cgroup) {
-            self.lineage.insert(pid, no);
+        match self.files.mappings_of(pid) {
+            // An empty list is that of a process on its way out.
+            Ok(mappings) if !mappings.is_empty() => {
+                let comm =
+                    std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_else(|_| "?".into());
+                self.processes.found(pid, comm.trim_end(), mappings);
+                if let Some(no) = self.setup.attribution.instance_of(cgroup) {
+                    self.lineage.insert(pid, no);
+                }
+            }
+            Ok(_) | Err(_) => self.processes.missed(pid, now_ns),
         }
     }
 

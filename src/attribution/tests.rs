@@ -244,6 +244,53 @@ fn a_restarted_container_is_a_new_instance() {
     assert_eq!(join.instance_at("/docker/a"), Some(second));
 }
 
+#[test]
+fn an_end_that_is_told_late_is_that_of_the_life_it_ended() {
+    let ended = |entries: &[Entry]| {
+        let no = |e: &Entry| if let Entry::Ended { no, .. } = e { Some(*no) } else { None };
+        entries.iter().filter_map(no).collect::<Vec<_>>()
+    };
+    let at = |ns| Timestamp(ns);
+    let mut join =
+        Attribution::<u32>::new("b", &["docker"], Limits::default(), Moment { ns: 0, wall: at(0) });
+    join.claim(claim("a", identity("f")), Moment { ns: 0, wall: at(0) });
+    let begin = |join: &mut Attribution<u32>, id, us| {
+        join.cgroup_seen(CgroupId(id), "/docker/a", candidate("a"), Moment { ns: 0, wall: at(us) }, true)
+            .unwrap()
+    };
+    let first = begin(&mut join, 1, 10);
+    join.cgroup_gone(first, at(20), Moment { ns: 0, wall: at(20) });
+    let second = begin(&mut join, 2, 30);
+    join.take();
+    join.exited(&ContainerId("a".into()), Some(1), false, at(19));
+    assert_eq!(ended(&join.take().entries), [first], "told late, when it lives again");
+    join.exited(&ContainerId("a".into()), Some(0), false, at(40));
+    assert_eq!(ended(&join.take().entries), [second]);
+}
+
+#[test]
+fn a_tenant_cannot_take_anothers_name_for_an_inner_cgroup() {
+    let mut join = join();
+    join.claim(claim("victim", identity("v")), at(0));
+    let victim = join.cgroup_seen(CgroupId(1), "/docker/victim", candidate("victim"), at(1), true);
+    let tenant = join.cgroup_seen(CgroupId(2), "/docker/t", candidate("t"), at(1), true);
+    assert_eq!(join.cgroup_seen(CgroupId(3), "/docker/t/victim", candidate("victim"), at(2), true), None);
+    assert_eq!(join.instance_of(CgroupId(3)), tenant);
+    assert_eq!(join.instance_of(CgroupId(1)), victim);
+}
+
+#[test]
+fn what_is_undecided_at_the_end_goes_on_unnamed() {
+    let mut join = join();
+    let no = join.cgroup_seen(CgroupId(1), "/docker/a", candidate("a"), at(1), true).unwrap();
+    join.cgroup_seen(CgroupId(2), "/docker/b", candidate("b"), at(1), true);
+    join.offer(CgroupId(1), Timestamp(5), 100, 7);
+    join.give_up(at(2));
+    let out = join.take();
+    assert_eq!(out.samples, [(no, 7)]);
+    assert!(matches!(out.entries[..], [Entry::Instance { .. }]), "{:?}", out.entries);
+}
+
 proptest! {
     /// Whatever happens in whatever order: a sample is settled, buffered, dropped and counted, or refused, and the
     /// books of live instances and buffered bytes stay right.

@@ -55,6 +55,8 @@ struct Process {
     birth: u64,
     /// Whether it stands among the dead.
     ended: bool,
+    /// Whether something may have happened to it that was not told.
+    doubtful: bool,
     comm: Arc<str>,
     threads: HashMap<Pid, Arc<str>>,
     /// Sorted by start, without overlaps. Shared with the parent until one of them changes it.
@@ -62,9 +64,9 @@ struct Process {
 }
 
 impl Processes {
-    /// Whether the process is known.
+    /// Whether the process is known, beyond doubt.
     pub fn knows(&self, pid: Pid) -> bool {
-        self.by_pid.contains_key(&pid)
+        self.by_pid.get(&pid).is_some_and(|process| !process.doubtful)
     }
 
     /// How many are known.
@@ -89,11 +91,25 @@ impl Processes {
     /// A process began as a copy of its parent.
     pub fn fork(&mut self, pid: Pid, parent: Pid) {
         let Some(process) = self.by_pid.get(&parent) else { return };
-        let (comm, mappings) = (process.comm.clone(), process.mappings.clone());
+        let (comm, mappings, doubtful) = (process.comm.clone(), process.mappings.clone(), process.doubtful);
         if let Some(process) = self.enter(pid) {
-            (process.comm, process.mappings) = (comm, mappings);
+            (process.comm, process.mappings, process.doubtful) = (comm, mappings, doubtful);
             process.threads.clear();
         }
+    }
+
+    /// Records were lost: what is known of any process may be of a program it no longer is.
+    pub fn doubt(&mut self) {
+        self.by_pid.values_mut().for_each(|process| process.doubtful = true);
+    }
+
+    /// A process was looked for and is not there any more: what is known of it, if anything, must do.
+    pub fn missed(&mut self, pid: Pid, now_ns: u64) {
+        match self.by_pid.get_mut(&pid) {
+            Some(process) => process.doubtful = false,
+            None => self.found(pid, "?", Vec::new()),
+        }
+        self.exit(pid, now_ns);
     }
 
     /// A process became another program: nothing mapped before is there any more.
@@ -122,6 +138,13 @@ impl Processes {
         if mappings.len() < MAX_MAPPINGS {
             let at = mappings.partition_point(|m| m.start < mapping.start);
             mappings.insert(at, mapping);
+        }
+    }
+
+    /// A thread ended; its number may come again.
+    pub fn thread_exit(&mut self, pid: Pid, tid: Pid) {
+        if let Some(process) = self.by_pid.get_mut(&pid) {
+            process.threads.remove(&tid);
         }
     }
 
@@ -195,12 +218,13 @@ impl Processes {
         let fresh = Process {
             birth: self.births,
             ended: false,
+            doubtful: false,
             comm: "?".into(),
             threads: HashMap::new(),
             mappings: Arc::default(),
         };
         let process = self.by_pid.entry(pid).or_insert(fresh);
-        (process.birth, process.ended) = (self.births, false);
+        (process.birth, process.ended, process.doubtful) = (self.births, false, false);
         Some(process)
     }
 }
@@ -286,6 +310,34 @@ mod tests {
         processes.exec(Pid(2), "new");
         processes.expire(DEAD_NS + 1);
         assert!(!processes.knows(Pid(1)) && processes.knows(Pid(2)));
+    }
+
+    #[test]
+    fn after_a_loss_the_living_are_looked_at_again_and_the_dead_keep_their_names() {
+        let mut processes = Processes::default();
+        processes.exec(Pid(1), "a");
+        processes.mmap(Pid(1), mapping(0, 10, 0, 1));
+        processes.doubt();
+        processes.fork(Pid(2), Pid(1));
+        assert!(!processes.knows(Pid(1)) && !processes.knows(Pid(2)));
+        processes.missed(Pid(1), 0);
+        assert!(processes.knows(Pid(1)));
+        assert_eq!(offset(&processes.place(Pid(1), 5)), Some((1, 5)));
+        processes.found(Pid(2), "b", vec![mapping(0, 10, 0, 2)]);
+        assert_eq!(offset(&processes.place(Pid(2), 5)), Some((2, 5)));
+        assert!(processes.knows(Pid(2)));
+    }
+
+    #[test]
+    fn names_of_threads_go_with_them() {
+        let mut processes = Processes::default();
+        processes.exec(Pid(1), "a");
+        for tid in 2..2000 {
+            processes.name(Pid(1), Pid(tid), "worker");
+            assert_eq!(&*processes.comm(Pid(1), Pid(tid)), "worker", "{tid}");
+            processes.thread_exit(Pid(1), Pid(tid));
+        }
+        assert_eq!(&*processes.comm(Pid(1), Pid(2)), "a");
     }
 
     #[test]

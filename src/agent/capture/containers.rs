@@ -18,12 +18,12 @@ impl Capture {
             return;
         }
         let Some(Ok(path)) = pid.map(|pid| self.setup.cgroups.of_process(pid)) else { return };
-        let own =
-            cgroup::container_in(&path).filter(|(id, _)| id == container).map(|(_, own)| own.to_string());
-        let own = own.unwrap_or(path);
-        if let Ok(id) = self.setup.cgroups.id(&own) {
+        // A cgroup that does not carry its id is not its own: whoever else is in it is not this function.
+        let own = cgroup::container_in(&path).filter(|(id, _)| id == container).map(|(_, own)| own);
+        let Some(own) = own else { return };
+        if let Ok(id) = self.setup.cgroups.id(own) {
             let candidate = Candidate { container: container.clone(), claim: None };
-            self.begin(id, &own, Some(candidate), self.moment(Clock::monotonic_ns()), false);
+            self.begin(id, own, Some(candidate), self.moment(Clock::monotonic_ns()), false);
         }
     }
 
@@ -75,7 +75,8 @@ impl Capture {
         at: Moment,
         from_birth: bool,
     ) {
-        let at = if from_birth { at } else { self.found_running(path, at) };
+        let begins = candidate.is_some() && self.setup.attribution.instance_of(id).is_none();
+        let at = if from_birth || !begins { at } else { self.found_running(path, at) };
         let Some(no) = self.setup.attribution.cgroup_seen(id, path, candidate, at, from_birth) else {
             self.adopt_processes(path, from_birth);
             return;
@@ -135,6 +136,8 @@ impl Capture {
         self.setup.cgroups.walk(|id, path| found.push((id, path.to_string())));
         // Parents before their children, so that nested cgroups find the container above them.
         found.sort_by_key(|(_, path)| path.len());
+        // What was made since the rings were opened is told there too, and that it was just born.
+        self.take_side_band();
         for (id, path) in found {
             let at = self.moment(Clock::monotonic_ns());
             self.cgroup_seen(id, &path, at, from_birth);
