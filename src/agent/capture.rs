@@ -38,6 +38,8 @@ const TICKS_PER_SWEEP: u32 = 120;
 /// shorter one while a function's process has just begun and is mapping its files.
 const REST: Duration = Duration::from_micros(1_500);
 const SHORT_REST: Duration = Duration::from_micros(300);
+/// Mappings of an instance that are looked at in a second: one that maps in a loop would have this thread for itself.
+const MAX_MAPPED: u32 = 8_000;
 /// Priority of this thread: ahead of what it watches.
 const NICE: i32 = -15;
 /// How much earlier than the drain a record must be to have no earlier one still on its way into another ring.
@@ -75,6 +77,8 @@ pub(super) struct Capture {
     /// Instances of which processes have ended in what is being read of the side-band, and when the last one did:
     /// one reading for all of them.
     ended: HashMap<InstanceNo, Moment>,
+    /// Mappings of instances since the last flush.
+    mapped: HashMap<InstanceNo, u32>,
     /// What the keeper could not take yet.
     pending: Work,
     ticks: u32,
@@ -107,6 +111,7 @@ impl Capture {
             order: Order::default(),
             side_band: Vec::new(),
             ended: HashMap::new(),
+            mapped: HashMap::new(),
             pending: Work::default(),
             ticks: 0,
             rescan: false,
@@ -232,9 +237,15 @@ impl Capture {
                 }
             }
             SideBand::Mmap { pid, start, len, file_offset, build_id, path, .. } => {
-                if self.member(pid).is_some() {
+                if let Some(no) = self.member(pid) {
                     let end = start.saturating_add(len);
-                    let what = self.files.mapped(pid, start, end, &path, build_id);
+                    let mapped = self.mapped.entry(no).or_default();
+                    *mapped += 1;
+                    let what = if *mapped <= MAX_MAPPED || !path.starts_with('/') {
+                        self.files.mapped(pid, start, end, &path, build_id)
+                    } else {
+                        self.files.unopened(&path, build_id)
+                    };
                     self.order.push(
                         time_ns,
                         Happening::Mmap { pid, mapping: Mapping { start, end, file_offset, what } },
@@ -427,6 +438,7 @@ impl Capture {
         self.stats.lost += stats.iter().map(|cpu| cpu.lost).sum::<u64>();
         let stats: Vec<_> = stats.into_iter().filter(|cpu| cpu.samples + cpu.lost > 0).collect();
         add_stats(&mut self.pending.cpus, &stats);
+        self.mapped.clear();
         self.clock = Clock::read();
         self.pending.clock_offset_ns = self.clock.offset_ns;
         let sweep = self.ticks.is_multiple_of(TICKS_PER_SWEEP);

@@ -11,7 +11,7 @@
 mod claim;
 mod instance;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use claim::Runtimes;
 pub use claim::{Claim, RuntimeState};
@@ -278,6 +278,22 @@ impl<S> Attribution<S> {
     /// What the instance is, while its cgroup is there.
     pub fn living(&self, no: InstanceNo) -> Option<&InstanceInfo> {
         self.instances.get(&no).filter(|instance| !instance.gone).map(|instance| &instance.info)
+    }
+
+    /// Instances with more than `count` cgroups below their own, which nobody tells us the end of.
+    pub fn overgrown(&self, count: usize) -> impl Iterator<Item = (InstanceNo, &InstanceInfo)> {
+        let many = move |instance: &&Instance<S>| instance.nested.len() > count && !instance.gone;
+        self.instances.values().filter(many).map(|instance| (instance.no, &instance.info))
+    }
+
+    /// Forgets the cgroups below the instance's own that are not among `there`.
+    pub fn keep_nested(&mut self, no: InstanceNo, there: &HashSet<CgroupId>) {
+        let Some(instance) = self.instances.get_mut(&no) else { return };
+        let gone = |id: &mut CgroupId| !there.contains(id);
+        instance.nested.extract_if(.., gone).for_each(|id| {
+            self.by_cgroup.remove(&id);
+        });
+        instance.nested.shrink_to_fit();
     }
 
     /// Whether the container has an instance that lives.

@@ -131,6 +131,20 @@ fn nested_cgroups_belong_to_the_container_above_them() {
 }
 
 #[test]
+fn inner_cgroups_that_are_gone_are_forgotten() {
+    let mut join = join();
+    join.cgroup_seen(CgroupId(1), "/docker/a", candidate("a"), at(1), true);
+    (2..1000).for_each(|id| {
+        join.cgroup_seen(CgroupId(id), &format!("/docker/a/{id}"), None, at(2), true);
+    });
+    let (no, path) = join.overgrown(500).map(|(no, info)| (no, info.cgroup_path.clone())).next().unwrap();
+    assert_eq!(path, "/docker/a");
+    join.keep_nested(no, &HashSet::from([CgroupId(7)]));
+    assert_eq!((join.by_cgroup.len(), join.instance_of(CgroupId(7))), (2, Some(no)));
+    assert_eq!(join.overgrown(500).count(), 0);
+}
+
+#[test]
 fn the_buffer_is_bounded_and_says_what_it_dropped() {
     let limits = Limits { buffer_bytes: 250, ..Limits::default() };
     let mut join = Attribution::new("b", &["docker"], limits, at(0));

@@ -9,8 +9,10 @@ use std::sync::Arc;
 use super::file::{MappedFile, Place};
 use crate::model::Pid;
 
-/// Most executable mappings kept of a process, and of all together (a shared table counts once a process).
+/// Most executable mappings kept of a process, and of all together (a table that processes share counts once), some
+/// 64 bytes each.
 const MAX_MAPPINGS: usize = 4_096;
+const MAX_ALL_MAPPINGS: usize = 1 << 20;
 const MAX_PROCESSES: usize = 65_536;
 /// Most named threads kept of a process.
 const MAX_THREADS: usize = 512;
@@ -48,6 +50,8 @@ pub struct Processes {
     /// Ended processes, and the birth count of the one that ended: a reused id is not it.
     dead: VecDeque<(u64, Pid, u64)>,
     births: u64,
+    /// Mappings in all tables.
+    mappings: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -81,9 +85,9 @@ impl Processes {
 
     /// A process as it was found running.
     pub fn found(&mut self, pid: Pid, comm: &str, mappings: Vec<Mapping>) {
+        self.unmap(pid);
         if let Some(process) = self.enter(pid) {
             (process.comm, process.threads) = (comm.into(), HashMap::new());
-            process.mappings = Arc::default();
         }
         mappings.into_iter().for_each(|mapping| self.mmap(pid, mapping));
     }
@@ -92,6 +96,7 @@ impl Processes {
     pub fn fork(&mut self, pid: Pid, parent: Pid) {
         let Some(process) = self.by_pid.get(&parent) else { return };
         let (comm, mappings, doubtful) = (process.comm.clone(), process.mappings.clone(), process.doubtful);
+        self.unmap(pid);
         if let Some(process) = self.enter(pid) {
             (process.comm, process.mappings, process.doubtful) = (comm, mappings, doubtful);
             process.threads.clear();
@@ -133,12 +138,19 @@ impl Processes {
         if mapping.start >= mapping.end {
             return;
         }
+        let own = if Arc::strong_count(&process.mappings) == 1 { process.mappings.len() } else { 0 };
+        // A mapping may split another one, and a table that is shared is copied first.
+        if self.mappings - own + process.mappings.len() + 2 > MAX_ALL_MAPPINGS {
+            self.unmap(pid);
+            return;
+        }
         let mappings = Arc::make_mut(&mut process.mappings);
         cut(mappings, mapping.start, mapping.end);
         if mappings.len() < MAX_MAPPINGS {
             let at = mappings.partition_point(|m| m.start < mapping.start);
             mappings.insert(at, mapping);
         }
+        self.mappings = self.mappings - own + mappings.len();
     }
 
     /// A thread ended; its number may come again.
@@ -176,13 +188,14 @@ impl Processes {
             }
             self.dead.pop_front();
             if self.by_pid.get(&pid).is_some_and(|process| process.birth == birth) {
-                self.by_pid.remove(&pid);
+                self.forget(pid);
             }
         }
     }
 
     /// Forgets a process at once.
     pub fn forget(&mut self, pid: Pid) {
+        self.unmap(pid);
         self.by_pid.remove(&pid);
     }
 
@@ -207,6 +220,13 @@ impl Processes {
             Mapped::Vdso => Place::Vdso(inside),
             Mapped::Anonymous => Place::Anonymous(ip),
         }
+    }
+
+    /// Takes all mappings of a process away.
+    fn unmap(&mut self, pid: Pid) {
+        let table = self.by_pid.get_mut(&pid).map(|process| std::mem::take(&mut process.mappings));
+        // Where it was shared, it is still somebody's.
+        self.mappings -= table.and_then(Arc::into_inner).map_or(0, |table| table.len());
     }
 
     /// The entry of a process that begins now; none when there are too many.
@@ -326,6 +346,25 @@ mod tests {
         processes.found(Pid(2), "b", vec![mapping(0, 10, 0, 2)]);
         assert_eq!(offset(&processes.place(Pid(2), 5)), Some((2, 5)));
         assert!(processes.knows(Pid(2)));
+    }
+
+    #[test]
+    fn children_that_copy_large_tables_stay_within_bounds_and_leave_nothing() {
+        let mut processes = Processes::default();
+        processes.exec(Pid(1), "a");
+        let page = 0x1000;
+        (0..MAX_MAPPINGS as u64)
+            .for_each(|n| processes.mmap(Pid(1), mapping(n * page, (n + 1) * page, 0, n)));
+        for pid in 2..400 {
+            processes.fork(Pid(pid), Pid(1));
+            processes.mmap(Pid(pid), mapping(0, page, 0, 77));
+            let place = offset(&processes.place(Pid(pid), 5));
+            assert!(place.is_none_or(|place| place == (77, 5)), "unknown, not wrong");
+        }
+        let tables: usize = processes.by_pid.values().map(|p| p.mappings.len()).sum();
+        assert!(processes.mappings == tables && tables <= MAX_ALL_MAPPINGS, "{tables}");
+        (1..400).for_each(|pid| processes.forget(Pid(pid)));
+        assert_eq!(processes.mappings, 0);
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //!
 //! The half of the capture thread that looks at cgroups; the rings and the samples are in the file above.
 
+use std::collections::HashSet;
+
 use super::Capture;
 use crate::agent::places;
 use crate::attribution::{Candidate, Claim, Moment};
@@ -10,6 +12,9 @@ use crate::identity::identify;
 use crate::model::{CgroupId, ContainerId, InstanceInfo, InstanceNo, Pid};
 use crate::perf::Clock;
 use crate::runtime::cgroup::{self as cgroup_runtime, Found};
+
+/// Cgroups below a container's own that are worth a look at which of them are still there.
+const MANY_NESTED: usize = 256;
 
 impl Capture {
     /// A container whose cgroup was not seen being made (records were lost): found by its first process.
@@ -144,8 +149,19 @@ impl Capture {
         }
     }
 
-    /// Forgets containers that are no functions and have gone: nobody watches those.
+    /// Forgets what nobody tells the end of: containers that are no functions, cgroups below containers, files that are
+    /// mapped no more.
     pub(super) fn sweep(&mut self) {
+        self.files.release();
+        let overgrown = self.setup.attribution.overgrown(MANY_NESTED);
+        let overgrown: Vec<_> = overgrown.map(|(no, info)| (no, info.cgroup_path.clone())).collect();
+        for (no, path) in overgrown {
+            let mut there = HashSet::new();
+            self.setup.cgroups.walk_below(&path, |id, _| {
+                there.insert(id);
+            });
+            self.setup.attribution.keep_nested(no, &there);
+        }
         let cgroups = &self.setup.cgroups;
         let is_gone =
             |info: &InstanceInfo| !cgroups.id(&info.cgroup_path).is_ok_and(|id| id == info.cgroup_id);
