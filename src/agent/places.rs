@@ -32,7 +32,8 @@ pub(super) fn started_at(pid: Pid, clock: Clock) -> Option<Timestamp> {
     let boot_ns =
         u64::try_from(boot.tv_sec).ok()?.checked_mul(1_000_000_000)? + u64::try_from(boot.tv_nsec).ok()?;
     let ago_ns = boot_ns.saturating_sub(since_boot_ns);
-    Some(clock.wall(Clock::monotonic_ns().saturating_sub(ago_ns)))
+    let ago_us = i64::try_from(ago_ns / 1000).ok()?;
+    Some(clock.wall(Clock::monotonic_ns()).plus_us(-ago_us))
 }
 
 /// Field 22 of `/proc/PID/stat`, behind a name that may itself hold blanks and parentheses.
