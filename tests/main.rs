@@ -8,6 +8,7 @@ mod agent_docker;
 mod agent_without_docker;
 mod answers;
 mod docker_runtime;
+mod exec_command;
 mod function_program;
 mod private_docker;
 #[allow(dead_code, reason = "each test module uses its part of it")]
