@@ -52,7 +52,7 @@ impl Fnscope {
 
     /// The command line with its directory set and nothing else of the caller's configuration.
     pub fn command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_fnscope"));
+        let mut command = Command::new(built());
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("FNSCOPE_") {
                 command.env_remove(name);
@@ -146,6 +146,18 @@ pub fn poll<T>(what: &str, mut question: impl FnMut() -> Option<T>) -> T {
 /// that once in 15,000 times.
 pub fn four_sigma(samples: u64) -> f64 {
     4.0 / (samples.max(1) as f64).sqrt()
+}
+
+/// The program under test: where cargo says it is, or beside an example that was built with it.
+fn built() -> PathBuf {
+    match option_env!("CARGO_BIN_EXE_fnscope") {
+        Some(path) => path.into(),
+        None => {
+            let own = std::env::current_exe().expect("find our own program");
+            let folder = own.parent().and_then(Path::parent).expect("examples lie in a folder of their own");
+            folder.join("fnscope")
+        }
+    }
 }
 
 fn ended(output: Output) -> Ended {
@@ -295,6 +307,11 @@ impl Docker {
             ]);
         }
         Docker { image }
+    }
+
+    /// The image's name.
+    pub fn image(&self) -> &str {
+        &self.image
     }
 
     /// Starts a container of the example function without network. `options` stand before the image.

@@ -4,9 +4,20 @@
 //! `make accept` and `make bench` run them. Names given on the command line choose, by the beginning of a name.
 //! Exit status: 0 every bar holds, 1 one does not or a measurement failed, 64 wrong usage.
 
+mod cost;
 mod host;
+mod idle;
+mod kill;
 mod measure;
 mod report;
+mod shares;
+mod short;
+mod storm;
+#[path = "../support.rs"]
+#[allow(dead_code, reason = "measurements use their part of it")]
+mod support;
+mod warm;
+mod watched;
 
 use std::fs;
 use std::path::PathBuf;
@@ -15,7 +26,17 @@ use std::process::ExitCode;
 use measure::{Measurement, Outcome};
 
 /// Every measurement, in the order in which they are taken.
-const MEASUREMENTS: &[Measurement] = &[host::QUIET];
+const MEASUREMENTS: &[Measurement] = &[
+    short::SHORT,
+    warm::WARM,
+    shares::SHARES,
+    storm::CGROUPS,
+    storm::DOCKER,
+    idle::IDLE,
+    kill::KILL,
+    host::QUIET,
+    cost::COST,
+];
 
 const USAGE: &str = "usage: accept [--list] [--runs N] [--json FILE] [NAME-OR-ITS-BEGINNING]...";
 
@@ -43,7 +64,13 @@ fn main() -> ExitCode {
     let mut outcomes = Vec::new();
     for measurement in chosen {
         let runs = arguments.runs.unwrap_or(measurement.runs).max(1);
-        eprintln!("accept: {} ({runs} runs): {}", measurement.name, measurement.about);
+        let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+        eprintln!(
+            "accept: {} ({runs} runs, load average {}): {}",
+            measurement.name,
+            load.split(' ').next().unwrap_or("unknown"),
+            measurement.about
+        );
         let outcome = measurement.take(runs);
         print!("{}", report::table(&outcome));
         outcomes.push(outcome);

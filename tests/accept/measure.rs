@@ -1,6 +1,8 @@
 //! What a measurement is: a name, a way to take it, and bars that its figures must reach. The figure that counts is
 //! the median of several runs.
 
+use std::panic::catch_unwind;
+
 /// One measurement.
 pub struct Measurement {
     /// Its name: `accept-…` or `bench-…`.
@@ -76,11 +78,20 @@ impl Outcome {
 impl Measurement {
     /// Takes the measurement `runs` times. The first run that fails ends it.
     pub fn take(&self, runs: usize) -> Outcome {
-        let taken = (0..runs).map(|_| (self.run)()).collect::<anyhow::Result<Vec<_>>>();
+        let taken = (0..runs).map(|_| self.take_once()).collect::<anyhow::Result<Vec<_>>>();
         Outcome {
             name: self.name,
             result: taken.map_err(|error| format!("{error:#}")).and_then(|runs| medians(&runs)),
         }
+    }
+
+    /// What the tests stand on panics where it cannot go on; the other measurements can.
+    fn take_once(&self) -> anyhow::Result<Vec<Bar>> {
+        catch_unwind(self.run).unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+            Err(anyhow::anyhow!("{}", text.unwrap_or("it panicked")))
+        })
     }
 }
 
@@ -150,6 +161,10 @@ mod tests {
         let outcome = Measurement { name: "accept-x", about: "", runs: 1, run: fails }.take(2);
         assert_eq!(outcome.result.as_ref().unwrap_err(), "no perf events here");
         assert!(!outcome.passed());
+
+        let panics = || panic!("no Docker {}", "here");
+        let outcome = Measurement { name: "accept-x", about: "", runs: 1, run: panics }.take(1);
+        assert_eq!(outcome.result.as_ref().unwrap_err(), "no Docker here");
 
         let runs = [vec![bar(1.0, Bound::Recorded)], vec![Bar::new("other", 1.0, "", Bound::Recorded)]];
         assert!(medians(&runs).is_err());
