@@ -7,8 +7,12 @@ mod agent_cgroup;
 mod agent_docker;
 mod agent_without_docker;
 mod answers;
+mod cli_questions;
+mod cli_usage;
 mod docker_runtime;
+mod exec_command;
 mod function_program;
+mod made_store;
 mod private_docker;
 #[allow(dead_code, reason = "each test module uses its part of it")]
 mod support;

@@ -4,6 +4,7 @@
 //! the order of the journals does not change an answer.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::loss;
@@ -119,6 +120,12 @@ impl Merger {
         }
         self.parts.push(part);
         self.damage.extend(journal.damage);
+    }
+
+    /// Tells of a journal of which nothing can be used.
+    pub fn unusable(&mut self, file: PathBuf) {
+        let what = "its head is damaged, nothing of it can be used; move it away".into();
+        self.damage.push(Damage { file, offset: 0, what, torn_end: false });
     }
 
     /// All of them together.

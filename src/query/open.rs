@@ -17,8 +17,10 @@ const LATE_NAME_US: i64 = 3_600_000_000;
 /// The view of the store at `root` for `window`. `progress` is told how many journals were read, and of how many.
 /// Journals that closed before the window begin are not read: whoever still lived then is told of again in the next.
 ///
+/// A journal whose head is damaged is told as damage.
+///
 /// # Errors
-/// If there is no store, or a journal of it cannot be read.
+/// If there is no store, or the system refuses to read a journal of it.
 pub fn open(root: &Path, window: Window, mut progress: impl FnMut(usize, usize)) -> anyhow::Result<View> {
     let advice = || format!("open the store {}; name another with --store", root.display());
     let store = Store::open(root).with_context(advice)?;
@@ -36,6 +38,8 @@ pub fn open(root: &Path, window: Window, mut progress: impl FnMut(usize, usize))
             Ok(contents) => merger.add(contents),
             // Deleted since it was listed: its time has passed.
             Err(error) if error.is_gone() => {}
+            // Nothing of it can be used; that is no reason to hide the others.
+            Err(StoreError::NoHead { path }) => merger.unusable(path),
             Err(error) => return Err(error.into()),
         }
     }
