@@ -2,17 +2,20 @@
 
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 # Sampling a whole host needs rights; building does not.
-SUDO := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
+AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo "--config 'target.\"cfg(unix)\".runner=\"sudo\"'")
 # Seconds that `make fuzz` gives each target.
 SECONDS ?= 30
 # Measurements that `make accept` and `make bench` take; empty: all.
 ONLY ?=
 
-.PHONY: demo test check accept bench fuzz
+.PHONY: demo picture test check accept bench fuzz
 
-demo: ## run an example function in a container and show where its time went
-	cargo build --release --locked
-	$(SUDO) $(TARGET_DIR)/release/fnscope demo
+demo: ## run example functions and show where their time went
+	cargo run --release --locked $(AS_ROOT) -- demo
+
+picture: ## draw the README's flame graph anew
+	cargo run --release --locked $(AS_ROOT) -- demo --dir $(TARGET_DIR)/picture
+	mkdir -p docs && cp $(TARGET_DIR)/picture/pi.svg docs/flame.svg
 
 test: ## every test, with Docker started and stopped if none answers
 	tests/services run tests/run
@@ -20,7 +23,7 @@ test: ## every test, with Docker started and stopped if none answers
 check: ## the fast loop: format, lints, unit tests
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
-	cargo test --locked --quiet --lib
+	cargo test --locked --quiet --lib -- --skip ::real:: --skip ::disk::
 
 accept: ## the long measurements against their bars (root)
 	cargo build --release --locked --bin fnscope --example accept

@@ -3,6 +3,10 @@
 //! Names decide who runs beside whom (`.config/nextest.toml`): a module `cli_…` needs nothing of the machine and runs
 //! beside others; every other module needs perf events, cgroups or Docker, and its tests run alone.
 
+mod agent_cgroup;
+mod agent_docker;
+mod agent_without_docker;
+mod answers;
 mod docker_runtime;
 mod function_program;
 mod private_docker;

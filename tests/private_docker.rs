@@ -4,10 +4,12 @@
 //! Dropping it removes its containers, stops the daemon and the containerd that it started, and deletes its data.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 
 /// Longest wait for a daemon to come up or go down. It takes a quarter of a second on an idle machine.
@@ -15,6 +17,9 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 /// Name of the image that holds `/nap`.
 pub const IMAGE: &str = "nap:1";
+
+/// Name of the image that holds the example function, as `/function` and again as `/other`.
+pub const FUNCTION_IMAGE: &str = "function:1";
 
 /// `/nap MS [CODE]`: sleeps and exits. SIGTERM ends it, though it is the first process of its namespace.
 const NAP: &str = r#"
@@ -36,6 +41,7 @@ int main(int argc, char **argv) {
 pub struct PrivateDocker {
     dir: TempDir,
     daemon: Option<Child>,
+    live_restore: bool,
 }
 
 impl PrivateDocker {
@@ -43,7 +49,7 @@ impl PrivateDocker {
     pub fn new() -> PrivateDocker {
         let dir = tempfile::Builder::new().prefix("docker-").tempdir().expect("make a directory");
         std::fs::create_dir(dir.path().join("exec")).expect("make a directory");
-        PrivateDocker { dir, daemon: None }
+        PrivateDocker { dir, daemon: None, live_restore: false }
     }
 
     /// A running daemon with [`IMAGE`].
@@ -51,6 +57,23 @@ impl PrivateDocker {
         let mut docker = PrivateDocker::new();
         docker.start();
         docker.import_nap();
+        docker
+    }
+
+    /// A running daemon with [`FUNCTION_IMAGE`].
+    pub fn with_functions() -> PrivateDocker {
+        let mut docker = PrivateDocker::new();
+        docker.start();
+        docker.import_function();
+        docker
+    }
+
+    /// The same, and its containers outlive it: the next start finds them running.
+    pub fn that_keeps_containers() -> PrivateDocker {
+        let mut docker = PrivateDocker::new();
+        docker.live_restore = true;
+        docker.start();
+        docker.import_function();
         docker
     }
 
@@ -78,6 +101,7 @@ impl PrivateDocker {
             .arg("--host")
             .arg(format!("unix://{}", self.socket().display()))
             .args(["--iptables=false", "--bridge=none", "--storage-driver=vfs"])
+            .args(self.live_restore.then_some("--live-restore"))
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("share the log"))
             .stderr(log)
@@ -117,8 +141,11 @@ impl PrivateDocker {
     fn end(&mut self, signal: &str) {
         let Some(mut daemon) = self.daemon.take() else { return };
         let pid = daemon.id().to_string();
-        let sent = Command::new("kill").args(["-s", signal, &pid]).status().expect("run kill");
-        assert!(sent.success(), "kill -s {signal} {pid}");
+        // A test may have left it stopped.
+        for signal in [signal, "CONT"] {
+            let sent = Command::new("kill").args(["-s", signal, &pid]).status().expect("run kill");
+            assert!(sent.success(), "kill -s {signal} {pid}");
+        }
         let deadline = Instant::now() + LIMIT;
         while daemon.try_wait().expect("wait for dockerd").is_none() {
             assert!(Instant::now() < deadline, "dockerd did not end:\n{}", self.log());
@@ -138,8 +165,7 @@ impl PrivateDocker {
 
     /// Runs `docker` with `arguments`, whatever comes of it.
     pub fn try_docker(&self, arguments: &[&str]) -> Output {
-        let host = format!("unix://{}", self.socket().display());
-        Command::new("docker").arg("--host").arg(host).args(arguments).output().expect("run docker")
+        self.command().args(arguments).output().expect("run docker")
     }
 
     /// Starts a container of [`IMAGE`] with `options`, running `/nap` with `arguments`; returns its id.
@@ -147,6 +173,58 @@ impl PrivateDocker {
         let command =
             [&["run", "--detach", "--network", "none"], options, &[IMAGE, "/nap"], arguments].concat();
         self.docker(&command)
+    }
+
+    /// Runs the example function in a container to its end and removes it: exit status, and the container's id.
+    /// `options` stand before the image.
+    pub fn run_function(&self, options: &[&str], arguments: &[&str]) -> (i32, String) {
+        self.begin_function(options, arguments).end()
+    }
+
+    /// Starts a container of the example function that is removed when it ends.
+    pub fn begin_function(&self, options: &[&str], arguments: &[&str]) -> RunningContainer {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let id_file = self.path(&format!("id-{}", NUMBER.fetch_add(1, Ordering::Relaxed)));
+        let mut command = self.command();
+        command.args(["run", "--rm", "--network", "none", "--cidfile"]).arg(&id_file).args(options);
+        command.arg(FUNCTION_IMAGE).arg("/function").args(arguments);
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("run docker");
+        RunningContainer { child, id_file }
+    }
+
+    /// Starts a container of the example function that stays; returns its id.
+    pub fn start_function(&self, options: &[&str], arguments: &[&str]) -> String {
+        let start = ["run", "--detach", "--network", "none"];
+        self.docker(&[&start, options, &[FUNCTION_IMAGE, "/function"], arguments].concat())
+    }
+
+    /// The first process of container `id`, as the host sees it.
+    pub fn pid(&self, id: &str) -> u32 {
+        let pid = self.docker(&["inspect", "--format", "{{.State.Pid}}", id]);
+        pid.parse().unwrap_or_else(|error| panic!("{error}: {pid}"))
+    }
+
+    /// Sends the daemon itself `signal`.
+    pub fn signal(&self, signal: Signal) {
+        let pid = self.daemon.as_ref().and_then(|daemon| Pid::from_raw(daemon.id().cast_signed()));
+        rustix::process::kill_process(pid.expect("it runs"), signal).expect("signal dockerd");
+    }
+
+    /// Makes image `name` of the files in `root`.
+    pub fn import(&self, root: &Path, name: &str) {
+        let tar = self.path("image.tar");
+        let packed = Command::new("tar").arg("-cf").arg(&tar).arg("-C").arg(root).arg(".").status();
+        assert!(packed.expect("run tar").success(), "pack the image {name}");
+        self.docker(&["import", tar.to_str().expect("a plain path"), name]);
+    }
+
+    /// Makes [`FUNCTION_IMAGE`].
+    pub fn import_function(&self) {
+        let root = self.path("function");
+        std::fs::create_dir(&root).expect("make a directory");
+        fnscope::functions::install(&root).expect("install the example function");
+        std::fs::copy(root.join("function"), root.join("other")).expect("copy the example function");
+        self.import(&root, FUNCTION_IMAGE);
     }
 
     fn import_nap(&self) {
@@ -157,23 +235,34 @@ impl PrivateDocker {
         compile.args(["-static", "-O1", "-o"]).arg(root.join("nap")).arg(self.path("nap.c"));
         let compiled = compile.status().expect("run cc");
         assert!(compiled.success(), "compile {NAP}");
-        let tar = self.path("nap.tar");
-        let packed = Command::new("tar")
-            .arg("-cf")
-            .arg(&tar)
-            .arg("-C")
-            .arg(&root)
-            .arg("nap")
-            .status()
-            .expect("run tar");
-        assert!(packed.success(), "pack the image");
-        self.docker(&["import", tar.to_str().expect("a plain path"), IMAGE]);
+        self.import(&root, IMAGE);
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new("docker");
+        command.arg("--host").arg(format!("unix://{}", self.socket().display()));
+        command
     }
 
     fn log(&self) -> String {
         let log = std::fs::read_to_string(self.path("log")).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         lines.get(lines.len().saturating_sub(30)..).unwrap_or_default().join("\n")
+    }
+}
+
+/// A container that `docker run` waits for.
+pub struct RunningContainer {
+    child: Child,
+    id_file: PathBuf,
+}
+
+impl RunningContainer {
+    /// Waits for its end: exit status, and its id.
+    pub fn end(mut self) -> (i32, String) {
+        let status = self.child.wait().expect("wait for docker");
+        let id = std::fs::read_to_string(&self.id_file).expect("docker has written the id");
+        (status.code().expect("no signal ended docker"), id)
     }
 }
 

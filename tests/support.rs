@@ -78,6 +78,74 @@ impl Fnscope {
     pub fn start<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Running {
         Running::start(&mut self.command(arguments))
     }
+
+    /// Starts an agent with `options` and waits until it watches.
+    pub fn agent(&self, options: &[&str]) -> Running {
+        let mut agent = self.start([&["agent"], options].concat());
+        agent.wait_for(" watching ");
+        agent
+    }
+
+    /// Starts an agent on the Docker behind `socket` and waits until that has told of all its containers. 997 Hz:
+    /// enough samples of a short life.
+    pub fn docker_agent(&self, socket: &Path, options: &[&str]) -> Running {
+        let socket = socket.to_str().expect("a plain path");
+        let mut agent = self.agent(&[&["--docker-socket", socket, "--hz", "997"], options].concat());
+        agent.wait_for("runtime answers");
+        agent
+    }
+
+    /// The rows of `fnscope QUESTION --json`; none where it finds nothing, or no store yet.
+    pub fn rows(&self, question: &[&str]) -> Vec<Value> {
+        let ended = self.run([question, &["--json"]].concat());
+        let nothing_yet = ended.code == Some(1) || ended.stderr.contains("there are none yet");
+        assert!(ended.code == Some(0) || nothing_yet, "{question:?}: {ended:?}");
+        if ended.stdout.is_empty() {
+            return Vec::new();
+        }
+        serde_json::from_str(&ended.stdout).unwrap_or_else(|error| panic!("{error} in {ended:?}"))
+    }
+
+    /// The rows of `fnscope instances`, narrowed down by `options`.
+    pub fn instances(&self, options: &[&str]) -> Vec<Value> {
+        self.rows(&[&["instances"], options].concat())
+    }
+
+    /// How many samples the store has of what `options` of `instances` choose.
+    pub fn samples(&self, options: &[&str]) -> u64 {
+        self.instances(options).iter().map(|row| row["samples"].as_u64().expect("a count")).sum()
+    }
+
+    /// The stacks of `function` as folded text, all phases.
+    pub fn folded(&self, function: &str) -> String {
+        let ended = self.run(["folded", function, "--phase", "all"]);
+        assert_eq!(ended.code, Some(0), "{function}: {ended:?}");
+        ended.stdout
+    }
+
+    /// The rows of `fnscope top` of `function`.
+    pub fn top(&self, function: &str) -> Vec<Value> {
+        self.rows(&["top", function])
+    }
+}
+
+/// Asks `question` again and again until it has an answer, which is returned; `what` says what is waited for.
+pub fn poll<T>(what: &str, mut question: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        if let Some(answer) = question() {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "{what}: not within {DEADLINE:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Four standard deviations of the share that `samples` samples show, as a part of it: samples of a clock that has no
+/// step in common with the program are as good as drawn, so they are off by their square root, and beyond four times
+/// that once in 15,000 times.
+pub fn four_sigma(samples: u64) -> f64 {
+    4.0 / (samples.max(1) as f64).sqrt()
 }
 
 /// The program under test: where cargo says it is, or beside an example that was built with it.
@@ -162,6 +230,15 @@ impl Running {
     pub fn stop(self) -> (Option<i32>, String) {
         self.signal(Signal::TERM);
         self.wait()
+    }
+}
+
+impl Running {
+    /// SIGTERM, and an end with status 0; what it said.
+    pub fn stop_in_order(self) -> String {
+        let (code, said) = self.stop();
+        assert_eq!(code, Some(0), "{said}");
+        said
     }
 }
 
@@ -384,7 +461,10 @@ impl Drop for Cgroup {
         if std::thread::panicking() {
             // No second panic: what is left behind, the first one explains.
             let _ = fs::write(self.path.join("cgroup.kill"), "1");
-            let _ = fs::remove_dir(&self.path);
+            let deadline = Instant::now() + Duration::from_secs(5);
+            while fs::remove_dir(&self.path).is_err() && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(10));
+            }
             return;
         }
         fs::write(self.path.join("cgroup.kill"), "1").expect("kill what is left in a cgroup");

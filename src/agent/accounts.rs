@@ -4,11 +4,11 @@
 //! end of a process is followed by a reading at once, and by looks at whether the cgroup is empty a few milliseconds
 //! apart.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use crate::attribution::Moment;
 use crate::cgroup::{Cgroups, CpuAccount};
-use crate::model::{CpuSource, InstanceNo};
+use crate::model::{CgroupId, CpuSource, InstanceNo};
 
 /// Looks after an end of a process: the first after a millisecond, each next one twice as late.
 const FIRST_LOOK_NS: u64 = 1_000_000;
@@ -18,11 +18,15 @@ const LAST_LOOK_NS: u64 = 64_000_000;
 #[derive(Default)]
 pub(super) struct Accounts {
     open: HashMap<InstanceNo, Account>,
+    /// When somebody is to be looked at, the next first.
+    looks: BTreeSet<(u64, InstanceNo)>,
 }
 
 struct Account {
-    cpu: CpuAccount,
+    /// None where it could not be opened: then only whether the cgroup is still there can be told.
+    cpu: Option<CpuAccount>,
     path: String,
+    id: CgroupId,
     last_exit: Option<Moment>,
     look: Option<Look>,
 }
@@ -34,6 +38,7 @@ struct Look {
 }
 
 /// What a reading found.
+#[derive(Debug, PartialEq, Eq)]
 pub(super) enum Reading {
     /// CPU time so far.
     Cpu {
@@ -42,6 +47,8 @@ pub(super) enum Reading {
         /// How it was read.
         source: CpuSource,
     },
+    /// The cgroup is there; its CPU time cannot be read.
+    Unreadable,
     /// The cgroup is gone; its last process ended then, if that was seen.
     Gone {
         /// The end of its last process.
@@ -50,16 +57,24 @@ pub(super) enum Reading {
 }
 
 impl Accounts {
-    /// Opens the account of an instance. One whose cgroup is gone already has none.
-    pub(super) fn open(&mut self, no: InstanceNo, path: &str, cgroups: &Cgroups) -> bool {
-        let Ok(cpu) = cgroups.cpu_account(path) else { return false };
-        self.open.insert(no, Account { cpu, path: path.into(), last_exit: None, look: None });
-        true
+    /// Opens the account of the instance whose cgroup is `id` at `path`. It is watched for its end even where its CPU
+    /// time cannot be read.
+    pub(super) fn open(&mut self, no: InstanceNo, id: CgroupId, path: &str, cgroups: &Cgroups) {
+        let cpu = cgroups.cpu_account(path).ok();
+        self.close(no);
+        self.open.insert(no, Account { cpu, path: path.into(), id, last_exit: None, look: None });
+    }
+
+    /// Whether the instance has an account.
+    pub(super) fn has(&self, no: InstanceNo) -> bool {
+        self.open.contains_key(&no)
     }
 
     /// Closes the account of an instance.
     pub(super) fn close(&mut self, no: InstanceNo) {
-        self.open.remove(&no);
+        if let Some(Account { look: Some(look), .. }) = self.open.remove(&no) {
+            self.looks.remove(&(look.due_ns, no));
+        }
     }
 
     /// Instances with an open account.
@@ -68,54 +83,132 @@ impl Accounts {
     }
 
     /// Reads an account while its instance runs.
-    pub(super) fn read(&self, no: InstanceNo) -> Option<Reading> {
-        let account = self.open.get(&no)?;
-        Some(account.reading(CpuSource::Running))
+    pub(super) fn read(&self, no: InstanceNo, cgroups: &Cgroups) -> Option<Reading> {
+        Some(self.open.get(&no)?.reading(CpuSource::Running, cgroups))
     }
 
-    /// A process of the instance has ended at `at`: reads the account at once, and looks again soon.
-    pub(super) fn process_ended(&mut self, no: InstanceNo, at: Moment, now_ns: u64) -> Option<Reading> {
+    /// A process of the instance has ended at `at`: reads the account at once, and looks again soon, because it may
+    /// have been the last.
+    pub(super) fn process_ended(
+        &mut self,
+        no: InstanceNo,
+        at: Moment,
+        now_ns: u64,
+        cgroups: &Cgroups,
+    ) -> Option<Reading> {
         let account = self.open.get_mut(&no)?;
         account.last_exit = Some(at);
-        account.look.get_or_insert(Look { due_ns: now_ns + FIRST_LOOK_NS, wait_ns: FIRST_LOOK_NS });
-        Some(account.reading(CpuSource::Exit))
+        let due_ns = now_ns.saturating_add(FIRST_LOOK_NS);
+        if let Some(look) = account.look {
+            self.looks.remove(&(look.due_ns, no));
+        }
+        let due_ns = account.look.map_or(due_ns, |look| look.due_ns.min(due_ns));
+        account.look = Some(Look { due_ns, wait_ns: FIRST_LOOK_NS });
+        self.looks.insert((due_ns, no));
+        Some(account.reading(CpuSource::Exit, cgroups))
     }
 
     /// When the next look is due.
     pub(super) fn next_look_ns(&self) -> Option<u64> {
-        self.open.values().filter_map(|account| account.look.map(|look| look.due_ns)).min()
+        self.looks.first().map(|(due_ns, _)| *due_ns)
     }
 
     /// Looks whose time has come: the final reading of those that are empty now.
     pub(super) fn look(&mut self, now_ns: u64, cgroups: &Cgroups) -> Vec<(InstanceNo, Reading)> {
         let mut found = Vec::new();
-        for (no, account) in &mut self.open {
-            let Some(look) = account.look.filter(|look| look.due_ns <= now_ns) else { continue };
-            account.look = match cgroups.is_populated(&account.path) {
+        let later = match now_ns.checked_add(1) {
+            Some(next) => self.looks.split_off(&(next, InstanceNo(0))),
+            None => BTreeSet::new(),
+        };
+        for (_, no) in std::mem::replace(&mut self.looks, later) {
+            let Some(account) = self.open.get_mut(&no) else { continue };
+            let Some(look) = account.look.take() else { continue };
+            match cgroups.is_populated(&account.path) {
                 Ok(true) if look.wait_ns < LAST_LOOK_NS => {
                     let wait_ns = look.wait_ns * 2;
-                    Some(Look { due_ns: now_ns.saturating_add(wait_ns), wait_ns })
+                    let due_ns = now_ns.saturating_add(wait_ns);
+                    account.look = Some(Look { due_ns, wait_ns });
+                    self.looks.insert((due_ns, no));
                 }
-                Ok(true) => None,
-                Ok(false) => {
-                    found.push((*no, account.reading(CpuSource::Final)));
-                    None
-                }
-                Err(_) => {
-                    found.push((*no, Reading::Gone { last_exit: account.last_exit }));
-                    None
-                }
-            };
+                Ok(true) => {}
+                Ok(false) => found.push((no, account.reading(CpuSource::Final, cgroups))),
+                Err(_) => found.push((no, Reading::Gone { last_exit: account.last_exit })),
+            }
         }
         found
     }
 }
 
 impl Account {
-    fn reading(&self, source: CpuSource) -> Reading {
-        match self.cpu.read_us() {
-            Ok(cpu_us) => Reading::Cpu { cpu_us, source },
-            Err(_) => Reading::Gone { last_exit: self.last_exit },
+    fn reading(&self, source: CpuSource, cgroups: &Cgroups) -> Reading {
+        match self.cpu.as_ref().map(CpuAccount::read_us) {
+            Some(Ok(cpu_us)) => Reading::Cpu { cpu_us, source },
+            None if cgroups.id(&self.path).is_ok_and(|id| id == self.id) => Reading::Unreadable,
+            Some(Err(_)) | None => Reading::Gone { last_exit: self.last_exit },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Timestamp;
+    use std::os::unix::fs::MetadataExt as _;
+
+    const NO: InstanceNo = InstanceNo(1);
+
+    /// A directory that looks like a cgroup2 hierarchy with the cgroup `/a`.
+    fn host() -> (tempfile::TempDir, Cgroups, CgroupId) {
+        let dir = tempfile::tempdir().unwrap();
+        let mountinfo = format!("1 1 0:1 / {} rw - cgroup2 none rw", dir.path().display());
+        let own = dir.path().join("a");
+        std::fs::create_dir(&own).unwrap();
+        let id = CgroupId(std::fs::metadata(&own).unwrap().ino());
+        (dir, Cgroups::from_mountinfo(&mountinfo).unwrap(), id)
+    }
+
+    fn write(dir: &tempfile::TempDir, populated: u8) {
+        std::fs::write(dir.path().join("a/cpu.stat"), "usage_usec 7\n").unwrap();
+        std::fs::write(dir.path().join("a/cgroup.events"), format!("populated {populated}\n")).unwrap();
+    }
+
+    fn at(ns: u64) -> Moment {
+        Moment { ns, wall: Timestamp(0) }
+    }
+
+    #[test]
+    fn a_cgroup_without_an_account_is_still_watched_for_its_end() {
+        let (dir, cgroups, id) = host();
+        let mut accounts = Accounts::default();
+        accounts.open(NO, id, "/a", &cgroups);
+        assert_eq!(accounts.read(NO, &cgroups), Some(Reading::Unreadable));
+        std::fs::remove_dir(dir.path().join("a")).unwrap();
+        assert_eq!(accounts.read(NO, &cgroups), Some(Reading::Gone { last_exit: None }));
+    }
+
+    #[test]
+    fn each_end_of_a_process_is_soon_followed_by_a_look() {
+        let (dir, cgroups, id) = host();
+        write(&dir, 1);
+        let mut accounts = Accounts::default();
+        accounts.open(NO, id, "/a", &cgroups);
+        assert_eq!(accounts.next_look_ns(), None);
+        accounts.process_ended(NO, at(0), 0, &cgroups);
+        for wait_ms in [1, 3, 7, 15] {
+            assert_eq!(accounts.next_look_ns(), Some(wait_ms * FIRST_LOOK_NS));
+            assert_eq!(accounts.look(wait_ms * FIRST_LOOK_NS, &cgroups), []);
+        }
+        // The last process ends while the looks are far apart.
+        accounts.process_ended(NO, at(16), 16 * FIRST_LOOK_NS, &cgroups);
+        write(&dir, 0);
+        assert_eq!(accounts.look(17 * FIRST_LOOK_NS - 1, &cgroups), []);
+        let last = (NO, Reading::Cpu { cpu_us: 7, source: CpuSource::Final });
+        assert_eq!(accounts.look(17 * FIRST_LOOK_NS, &cgroups), [last]);
+        assert_eq!(accounts.next_look_ns(), None);
+        accounts.process_ended(NO, at(18), 18 * FIRST_LOOK_NS, &cgroups);
+        assert_eq!(accounts.look(u64::MAX, &cgroups).len(), 1, "at the end all are looked at");
+        accounts.process_ended(NO, at(19), 19 * FIRST_LOOK_NS, &cgroups);
+        accounts.close(NO);
+        assert_eq!(accounts.next_look_ns(), None);
     }
 }

@@ -5,25 +5,31 @@
 //! of it and the samples, merged over CPUs by time, so that an address is looked up in what was mapped when it was
 //! sampled. Never waits for the keeper: what does not fit its queue is counted and dropped.
 
+mod containers;
+
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
 use std::time::Duration;
 
 use super::accounts::{Accounts, Reading};
 use super::control::Command;
-use super::work::{PlacedSample, Work};
+use super::work::{PlacedSample, Work, add_stats, dropped, shorten};
 use super::{AgentStats, places};
-use crate::attribution::{Attribution, Candidate, Claim, Moment};
-use crate::cgroup::{self, Cgroups};
-use crate::identity::{IdentityConfig, identify};
-use crate::model::{CgroupId, ContainerId, Entry, InstanceInfo, InstanceNo, Pid};
+use crate::attribution::{Attribution, Moment};
+use crate::cgroup::Cgroups;
+use crate::identity::IdentityConfig;
+use crate::model::{CgroupId, InstanceNo, Pid};
 use crate::perf::{Clock, Order, PerfError, RawSample, Sampler, SideBand, Stamped};
-use crate::runtime::cgroup::{self as cgroup_runtime, Found};
 use crate::stack::{Files, Mapping, Processes};
+pub(super) use containers::container_id;
 
 /// Pace of the ordered half.
 const TICK_NS: u64 = 250_000_000;
+/// Most memory of samples that wait for the keeper, in bytes.
+const MAX_QUEUED_BYTES: usize = 128 << 20;
 /// Ticks between writes: a second's worth is lost at worst, and another on its way through the keeper.
 const TICKS_PER_FLUSH: u32 = 4;
 /// Ticks between looks for containers that are no functions and have gone: half a minute.
@@ -52,6 +58,8 @@ pub(super) struct Setup {
     pub(super) commands: Receiver<Command>,
     pub(super) wake: OwnedFd,
     pub(super) keeper: SyncSender<Work>,
+    /// Memory of samples in that queue, in bytes; the keeper subtracts.
+    pub(super) queued_bytes: Arc<AtomicUsize>,
 }
 
 pub(super) struct Capture {
@@ -64,6 +72,9 @@ pub(super) struct Capture {
     lineage: HashMap<Pid, InstanceNo>,
     order: Order<Happening>,
     side_band: Vec<Stamped<SideBand>>,
+    /// Instances of which processes have ended in what is being read of the side-band, and when the last one did:
+    /// one reading for all of them.
+    ended: HashMap<InstanceNo, Moment>,
     /// What the keeper could not take yet.
     pending: Work,
     ticks: u32,
@@ -92,6 +103,7 @@ impl Capture {
             lineage: HashMap::new(),
             order: Order::default(),
             side_band: Vec::new(),
+            ended: HashMap::new(),
             pending: Work::default(),
             ticks: 0,
             rescan: false,
@@ -105,7 +117,7 @@ impl Capture {
         if let Err(error) = rustix::process::setpriority_process(None, NICE) {
             tracing::debug!("capture runs at the usual priority: {error}");
         }
-        self.scan(false);
+        self.scan();
         self.follow_demand();
         let mut next_tick = Clock::monotonic_ns() + TICK_NS;
         loop {
@@ -116,9 +128,13 @@ impl Capture {
             self.look_at_accounts(Clock::monotonic_ns());
             self.follow_demand();
             let now = Clock::monotonic_ns();
-            if now >= next_tick || ready.samples || last {
+            if now >= next_tick || last {
                 self.tick(now, last);
                 next_tick = next_tick.max(now.saturating_sub(TICK_NS)) + TICK_NS;
+            } else if ready.samples {
+                // Before it is full. What is in it waits for its tick, which also sets the pace of the store.
+                self.take_side_band();
+                self.drain_samples();
             }
             if last {
                 return self.finish();
@@ -141,9 +157,8 @@ impl Capture {
             let join = &mut self.setup.attribution;
             match command {
                 Command::Claim(claim) => {
-                    let no = join.claim(claim, now);
-                    if let Some(no) = no.filter(|no| !self.setup.attribution.is_wanted(*no)) {
-                        self.accounts.close(no);
+                    if let Some(no) = join.claim(claim, now) {
+                        self.claimed(no);
                     }
                 }
                 Command::Runtime(runtime, state) => join.runtime(runtime, state, now),
@@ -164,21 +179,6 @@ impl Capture {
         last
     }
 
-    /// A container whose cgroup was not seen being made (records were lost): found by its first process.
-    fn started(&mut self, container: &ContainerId, pid: Option<Pid>) {
-        if self.setup.attribution.has_instance(container) {
-            return;
-        }
-        let Some(Ok(path)) = pid.map(|pid| self.setup.cgroups.of_process(pid)) else { return };
-        let own =
-            cgroup::container_in(&path).filter(|(id, _)| id == container).map(|(_, own)| own.to_string());
-        let own = own.unwrap_or(path);
-        if let Ok(id) = self.setup.cgroups.id(&own) {
-            let candidate = Candidate { container: container.clone(), claim: None };
-            self.begin(id, &own, Some(candidate), self.moment(Clock::monotonic_ns()), false);
-        }
-    }
-
     /// Reads the side-band rings. True if a process of an instance has just begun.
     fn take_side_band(&mut self) -> bool {
         let mut records = std::mem::take(&mut self.side_band);
@@ -189,6 +189,11 @@ impl Capture {
             begun |= self.side_band_record(record);
         }
         self.side_band = records;
+        for (no, at) in std::mem::take(&mut self.ended) {
+            let now_ns = Clock::monotonic_ns();
+            let reading = self.accounts.process_ended(no, at, now_ns, &self.setup.cgroups);
+            self.reading(no, reading);
+        }
         begun
     }
 
@@ -200,6 +205,8 @@ impl Capture {
                 self.cgroup_seen(id, &path, moment, true);
             }
             SideBand::Fork { pid, parent, tid } if pid == tid && pid != parent => {
+                // A stranger's child may have the number of a member whose end was not told.
+                self.lineage.remove(&pid);
                 if let Some(no) = self.member(parent) {
                     self.lineage.insert(pid, no);
                     self.order.push(time_ns, Happening::Fork { pid, parent });
@@ -232,9 +239,7 @@ impl Capture {
             }
             SideBand::Exit { pid, tid } if pid == tid => {
                 if let Some(no) = self.lineage.remove(&pid) {
-                    let at = self.moment(time_ns);
-                    let reading = self.accounts.process_ended(no, at, Clock::monotonic_ns());
-                    self.reading(no, reading);
+                    self.ended.insert(no, self.moment(time_ns));
                     self.order.push(time_ns, Happening::Exit { pid });
                 }
             }
@@ -268,100 +273,6 @@ impl Capture {
         Some(no)
     }
 
-    /// A cgroup exists. `from_birth`: it was made just now.
-    fn cgroup_seen(&mut self, id: CgroupId, path: &str, at: Moment, from_birth: bool) {
-        let candidate = self.candidate(path);
-        if let Some((candidate, own)) = candidate {
-            if own == path {
-                self.begin(id, path, Some(candidate), at, from_birth);
-                return;
-            }
-            // A container's inner cgroup without its outer one: that record was lost.
-            if self.setup.attribution.instance_at(&own).is_none()
-                && let Ok(outer) = self.setup.cgroups.id(&own)
-            {
-                self.begin(outer, &own, Some(candidate), at, false);
-            }
-        }
-        self.begin(id, path, None, at, from_birth);
-    }
-
-    /// What container the cgroup at `path` is or lies in, as far as its path tells, and that container's own path.
-    fn candidate(&self, path: &str) -> Option<(Candidate, String)> {
-        if let Some(Found { mut container, path: own }) =
-            cgroup_runtime::container_at(&self.setup.parents, path)
-        {
-            container.runtime = self.setup.parents_runtime.into();
-            let answer = identify(&container, &self.setup.identity);
-            // Two parents may have children of one name: the path tells them apart.
-            let id = container_id(own);
-            let claim = Claim {
-                container: id.clone(),
-                runtime: container.runtime,
-                image: None,
-                identity: answer.identity,
-                forgotten: true,
-            };
-            return Some((Candidate { container: id, claim: Some(claim) }, own.into()));
-        }
-        let (container, own) = cgroup::container_in(path).filter(|_| self.setup.by_container_id)?;
-        Some((Candidate { container, claim: None }, own.into()))
-    }
-
-    fn begin(
-        &mut self,
-        id: CgroupId,
-        path: &str,
-        candidate: Option<Candidate>,
-        at: Moment,
-        from_birth: bool,
-    ) {
-        let at = if from_birth { at } else { self.found_running(path, at) };
-        let Some(no) = self.setup.attribution.cgroup_seen(id, path, candidate, at, from_birth) else {
-            self.adopt_processes(path, from_birth);
-            return;
-        };
-        self.stats.instances += 1;
-        self.accounts.open(no, path, &self.setup.cgroups);
-        if !from_birth {
-            let reading = self.accounts.read(no);
-            self.reading(no, reading);
-            // It execs no more for us to see: its oldest process stands for that.
-            self.setup.attribution.exec(no, "", at.wall);
-            self.adopt_processes(path, from_birth);
-        }
-    }
-
-    /// The same moment, but by the wall clock when the oldest process of the cgroup began.
-    fn found_running(&self, path: &str, at: Moment) -> Moment {
-        let processes = self.setup.cgroups.processes(path).unwrap_or_default();
-        let oldest = processes.into_iter().filter_map(|pid| places::started_at(pid, self.clock)).min();
-        Moment { wall: oldest.unwrap_or(at.wall), ..at }
-    }
-
-    /// Processes that were in the cgroup before it was known.
-    fn adopt_processes(&mut self, path: &str, from_birth: bool) {
-        if from_birth {
-            return;
-        }
-        let Some(no) = self.setup.attribution.instance_at(path) else { return };
-        for pid in self.setup.cgroups.processes(path).unwrap_or_default() {
-            self.lineage.insert(pid, no);
-        }
-    }
-
-    /// Walks the tree: at the start, and after side-band records were lost.
-    fn scan(&mut self, from_birth: bool) {
-        let mut found = Vec::new();
-        self.setup.cgroups.walk(|id, path| found.push((id, path.to_string())));
-        // Parents before their children, so that nested cgroups find the container above them.
-        found.sort_by_key(|(_, path)| path.len());
-        for (id, path) in found {
-            let at = self.moment(Clock::monotonic_ns());
-            self.cgroup_seen(id, &path, at, from_birth);
-        }
-    }
-
     fn look_at_accounts(&mut self, now_ns: u64) {
         for (no, reading) in self.accounts.look(now_ns, &self.setup.cgroups) {
             self.reading(no, Some(reading));
@@ -379,7 +290,7 @@ impl Capture {
                 self.setup.attribution.cgroup_gone(no, ended, now);
                 self.accounts.close(no);
             }
-            None => {}
+            Some(Reading::Unreadable) | None => {}
         }
     }
 
@@ -399,9 +310,7 @@ impl Capture {
         if last {
             self.look_at_accounts(u64::MAX);
         }
-        let Capture { setup, order, .. } = self;
-        let join = &setup.attribution;
-        setup.sampler.drain_samples(|id| join.wants(id), |s| order.push(s.time_ns, Happening::Sample(s)));
+        self.drain_samples();
         let horizon = if last { u64::MAX } else { now_ns.saturating_sub(SETTLE_NS) };
         let ready: Vec<_> = self.order.take_before(horizon).collect();
         for (time_ns, happening) in ready {
@@ -419,11 +328,18 @@ impl Capture {
         self.processes.expire(now_ns);
         if flush && self.rescan {
             self.rescan = false;
-            self.scan(false);
+            self.scan();
         }
         if !last {
             self.hand_over(flush);
         }
+    }
+
+    /// Takes samples out of the rings that somebody wants now.
+    fn drain_samples(&mut self) {
+        let Capture { setup, order, .. } = self;
+        let join = &setup.attribution;
+        setup.sampler.drain_samples(|id| join.wants(id), |s| order.push(s.time_ns, Happening::Sample(s)));
     }
 
     fn apply(&mut self, time_ns: u64, happening: Happening) {
@@ -473,7 +389,7 @@ impl Capture {
     /// Once a second: readings of what runs, ring statistics, clocks, CPUs.
     fn flush(&mut self, now_ns: u64) {
         for no in self.accounts.instances() {
-            let reading = self.accounts.read(no);
+            let reading = self.accounts.read(no, &self.setup.cgroups);
             self.reading(no, reading);
         }
         let Capture { setup, order, .. } = self;
@@ -487,28 +403,20 @@ impl Capture {
         }
         let stats = self.setup.sampler.take_stats();
         self.stats.lost += stats.iter().map(|cpu| cpu.lost).sum::<u64>();
-        self.pending.cpus = stats.into_iter().filter(|cpu| cpu.samples + cpu.lost > 0).collect();
+        let stats: Vec<_> = stats.into_iter().filter(|cpu| cpu.samples + cpu.lost > 0).collect();
+        add_stats(&mut self.pending.cpus, &stats);
         self.clock = Clock::read();
         self.pending.clock_offset_ns = self.clock.offset_ns;
-        if self.ticks.is_multiple_of(TICKS_PER_SWEEP) {
+        let sweep = self.ticks.is_multiple_of(TICKS_PER_SWEEP);
+        if sweep {
             self.sweep();
         }
-        // Descent from processes nobody wants any more; those of ended ones went with their exit.
+        // Descent from processes nobody wants any more. Those that ended went with their exit, but where the rings of
+        // two CPUs told the exit before the fork, or a record was lost.
         let join = &self.setup.attribution;
-        self.lineage.retain(|_, no| join.is_wanted(*no));
+        self.lineage.retain(|pid, no| join.is_wanted(*no) && !(sweep && is_gone(*pid)));
+        self.processes.keep(|pid| self.lineage.contains_key(&pid), now_ns);
         self.stats.peak_processes = self.stats.peak_processes.max(self.processes.len());
-        let _ = now_ns;
-    }
-
-    /// Forgets containers that are no functions and have gone: nobody watches those.
-    fn sweep(&mut self) {
-        let cgroups = &self.setup.cgroups;
-        let is_gone =
-            |info: &InstanceInfo| !cgroups.id(&info.cgroup_path).is_ok_and(|id| id == info.cgroup_id);
-        let gone: Vec<_> =
-            self.setup.attribution.foreign().filter(|(_, info)| is_gone(info)).map(|(no, _)| no).collect();
-        let now = self.moment(Clock::monotonic_ns());
-        gone.into_iter().for_each(|no| self.setup.attribution.cgroup_gone(no, now.wall, now));
     }
 
     fn hand_over(&mut self, flush: bool) {
@@ -519,27 +427,29 @@ impl Capture {
         if self.pending.entries.is_empty() && self.pending.samples.is_empty() && !self.pending.flush {
             return;
         }
+        let queued = &self.setup.queued_bytes;
+        self.pending.bytes = self.pending.samples.iter().map(|(_, sample)| sample.bytes()).sum();
+        if queued.load(Ordering::Relaxed).saturating_add(self.pending.bytes) > MAX_QUEUED_BYTES {
+            let work = std::mem::take(&mut self.pending);
+            return self.keep_back(work);
+        }
+        queued.fetch_add(self.pending.bytes, Ordering::Relaxed);
         match self.setup.keeper.try_send(std::mem::take(&mut self.pending)) {
             Ok(()) => {}
-            Err(TrySendError::Full(work) | TrySendError::Disconnected(work)) => self.keep_back(work),
+            Err(TrySendError::Full(work) | TrySendError::Disconnected(work)) => {
+                self.setup.queued_bytes.fetch_sub(work.bytes, Ordering::Relaxed);
+                self.keep_back(work);
+            }
         }
     }
 
     /// The keeper is behind: what happened to instances waits for it, samples are counted and dropped.
     fn keep_back(&mut self, work: Work) {
-        let mut dropped: HashMap<InstanceNo, u64> = HashMap::new();
-        for (no, _) in &work.samples {
-            *dropped.entry(*no).or_default() += 1;
-        }
         self.stats.dropped += work.samples.len() as u64;
-        let at = self.clock.wall(Clock::monotonic_ns());
-        self.pending = Work { samples: Vec::new(), ..work };
-        self.pending.entries.extend(dropped.into_iter().map(|(no, count)| Entry::Dropped {
-            no,
-            at,
-            reason: "backlog".into(),
-            count,
-        }));
+        let lost = dropped(work.samples.iter().map(|(no, sample)| (*no, sample.time)), "backlog");
+        self.pending = Work { samples: Vec::new(), bytes: 0, ..work };
+        self.pending.entries.extend(lost);
+        shorten(&mut self.pending.entries);
     }
 
     fn finish(mut self) -> AgentStats {
@@ -547,6 +457,7 @@ impl Capture {
         self.pending.entries.extend(settled.entries);
         self.pending.samples.extend(settled.samples);
         self.pending.flush = true;
+        self.pending.bytes = 0;
         // The end is the one place where waiting for the keeper is right.
         if self.setup.keeper.send(self.pending).is_err() {
             tracing::error!("the last batch could not be handed to the store");
@@ -559,9 +470,9 @@ impl Capture {
     }
 }
 
-/// The id of a container that is known by its cgroup's path alone.
-pub(super) fn container_id(path: &str) -> ContainerId {
-    ContainerId(path.trim_start_matches('/').into())
+fn is_gone(pid: Pid) -> bool {
+    let pid = i32::try_from(pid.0).ok().and_then(rustix::process::Pid::from_raw);
+    pid.is_none_or(|pid| rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH))
 }
 
 /// Opens the sampler, or says what is missing.

@@ -3,16 +3,19 @@
 //! It may be slow; the capture thread never waits for it. When the store cannot be written, samples of that batch are
 //! counted as lost and what happened to instances waits for the next one.
 
-use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::Receiver;
 
-use super::work::{PlacedSample, Work};
-use crate::model::{Batch, CpuStats, Entry, InstanceNo, Sample, Timestamp};
+use super::work::{PlacedSample, Work, add_stats, dropped, shorten};
+use crate::model::{Batch, InstanceNo, Sample, Timestamp};
+use crate::perf::Clock;
 use crate::stack::{SymbolStats, Symbolizer};
 use crate::store::JournalWriter;
 
-/// Most entries that wait for a store that cannot be written; past it the oldest go.
-const MAX_WAITING_ENTRIES: usize = 262_144;
+/// An hour, and how late samples of the last one may come, in microseconds.
+const HOUR_US: i64 = 3_600_000_000;
+const LATE_US: i64 = 10_000_000;
 
 /// How keeping went.
 #[derive(Debug, Default, Clone, Copy)]
@@ -32,20 +35,37 @@ pub(super) struct Keeper {
     pub(super) journal: JournalWriter,
     pub(super) batch: Batch,
     pub(super) stats: KeeperStats,
+    /// Memory of samples that wait in the queue, in bytes; the capture thread adds.
+    queued_bytes: Arc<AtomicUsize>,
+    /// The hour of the last write, counted from 1970.
+    written_in: Option<i64>,
     failing: bool,
 }
 
 impl Keeper {
-    pub(super) fn new(symbolizer: Symbolizer, journal: JournalWriter) -> Keeper {
-        Keeper { symbolizer, journal, batch: Batch::default(), stats: KeeperStats::default(), failing: false }
+    pub(super) fn new(
+        symbolizer: Symbolizer,
+        journal: JournalWriter,
+        queued_bytes: Arc<AtomicUsize>,
+    ) -> Keeper {
+        Keeper {
+            symbolizer,
+            journal,
+            batch: Batch::default(),
+            stats: KeeperStats::default(),
+            queued_bytes,
+            written_in: None,
+            failing: false,
+        }
     }
 
     /// Runs until the capture thread has ended, then closes the journal.
     pub(super) fn run(mut self, work: &Receiver<Work>) -> KeeperStats {
         while let Ok(work) = work.recv() {
+            self.queued_bytes.fetch_sub(work.bytes, Ordering::Relaxed);
             self.take(work);
         }
-        self.write();
+        self.write(now());
         if let Err(error) = self.journal.finish() {
             tracing::error!("close the journal: {error}");
         }
@@ -65,7 +85,7 @@ impl Keeper {
             self.batch.clock_offset_ns = work.clock_offset_ns;
         }
         if work.flush {
-            self.write();
+            self.write(now());
         }
     }
 
@@ -74,9 +94,10 @@ impl Keeper {
         Sample { time, instance, pid, tid, comm, cpu, stack: self.symbolizer.stack(&places) }
     }
 
-    fn write(&mut self) {
+    fn write(&mut self, now: Timestamp) {
         if self.batch.is_empty() {
             self.batch.cpus.clear();
+            self.close_hour(now);
             return;
         }
         // Samples that waited for a name come behind later ones.
@@ -84,6 +105,7 @@ impl Keeper {
         let batch = std::mem::take(&mut self.batch);
         match self.journal.append(&batch) {
             Ok(_) => {
+                self.written_in = Some(now.0.div_euclid(HOUR_US));
                 self.stats.batches += 1;
                 self.stats.samples += batch.samples.len() as u64;
                 if std::mem::take(&mut self.failing) {
@@ -99,34 +121,121 @@ impl Keeper {
         }
     }
 
-    fn keep_back(&mut self, batch: Batch) {
-        let mut lost: HashMap<InstanceNo, (u64, Timestamp)> = HashMap::new();
-        for sample in &batch.samples {
-            let slot = lost.entry(sample.instance).or_insert((0, sample.time));
-            slot.0 += 1;
+    /// The journal begins anew at the hour with what is appended. Where nothing is, the last hour's would stay open, and
+    /// its folded files would not be made.
+    fn close_hour(&mut self, now: Timestamp) {
+        let hour = now.plus_us(-LATE_US).0.div_euclid(HOUR_US);
+        if self.written_in.is_none_or(|written_in| written_in >= hour) {
+            return;
         }
+        match self.journal.rotate() {
+            Ok(()) => self.written_in = None,
+            Err(error) => {
+                if !std::mem::replace(&mut self.failing, true) {
+                    tracing::error!("begin a new journal: {error}; the last one stays in use");
+                }
+            }
+        }
+    }
+
+    /// The store cannot be written: samples are counted and let go, all else waits.
+    fn keep_back(&mut self, batch: Batch) {
         self.stats.lost += batch.samples.len() as u64;
-        self.batch.entries = batch.entries;
-        let dropped = lost.into_iter().map(|(no, (count, at))| Entry::Dropped {
-            no,
-            at,
-            reason: "store".into(),
-            count,
-        });
-        self.batch.entries.extend(dropped);
-        let excess = self.batch.entries.len().saturating_sub(MAX_WAITING_ENTRIES);
-        self.batch.entries.drain(..excess);
+        let lost = dropped(batch.samples.iter().map(|sample| (sample.instance, sample.time)), "store");
+        self.batch = Batch { samples: Vec::new(), ..batch };
+        self.batch.entries.extend(lost);
+        shorten(&mut self.batch.entries);
     }
 }
 
-fn add_stats(sums: &mut Vec<CpuStats>, more: &[CpuStats]) {
-    for add in more {
-        match sums.iter_mut().find(|sum| sum.cpu == add.cpu) {
-            Some(sum) => {
-                sum.samples += add.samples;
-                sum.lost += add.lost;
-            }
-            None => sums.push(*add),
-        }
+fn now() -> Timestamp {
+    Clock::read().wall(Clock::monotonic_ns())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{CgroupId, CpuStats, Entry, InstanceInfo, InstanceKey, WriterInfo};
+    use crate::stack::KernelSymbols;
+    use crate::store::Store;
+
+    const NO: InstanceNo = InstanceNo(1);
+    const NOON: Timestamp = Timestamp(1_700_000_000_000_000 / HOUR_US * HOUR_US);
+
+    fn keeper(dir: &std::path::Path) -> Keeper {
+        let info = WriterInfo {
+            node: "n".into(),
+            boot_id: "b00t1d00".into(),
+            writer: "agent".into(),
+            version: "0".into(),
+            kernel: "6".into(),
+            cpus: 1,
+            event: "cpu-clock".into(),
+            hz: 199,
+            period_ns: 5_025_125,
+            started_at: NOON,
+        };
+        let journal = Store::create(dir).unwrap().journal(info).unwrap();
+        let kernel = KernelSymbols::parse("".as_bytes());
+        Keeper::new(Symbolizer::with_kernel(None, kernel), journal, Arc::default())
+    }
+
+    fn declared() -> Entry {
+        let info = InstanceInfo {
+            key: InstanceKey::new("c", "b00t1d00", CgroupId(1)),
+            runtime: None,
+            container_id: "c".into(),
+            cgroup_path: "/c".into(),
+            cgroup_id: CgroupId(1),
+            image: None,
+            started_at: NOON,
+            from_birth: true,
+        };
+        Entry::Instance { no: NO, info }
+    }
+
+    #[test]
+    fn an_hour_is_closed_though_nothing_more_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut keeper = keeper(dir.path());
+        let path = |keeper: &Keeper| keeper.journal.path().to_path_buf();
+        let first = path(&keeper);
+        keeper.write(NOON);
+        keeper.batch.entries.push(declared());
+        keeper.write(NOON.plus_us(HOUR_US / 2));
+        keeper.write(NOON.plus_us(HOUR_US + LATE_US - 1));
+        assert_eq!(path(&keeper), first, "late samples may come");
+        keeper.write(NOON.plus_us(HOUR_US + LATE_US));
+        let second = path(&keeper);
+        assert_ne!(second, first);
+        keeper.write(NOON.plus_us(5 * HOUR_US));
+        assert_eq!(path(&keeper), second, "an empty journal is good for any hour");
+    }
+
+    #[test]
+    fn what_the_rings_lost_is_told_when_the_store_can_be_written_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut keeper = keeper(dir.path());
+        let sample = Sample {
+            time: NOON,
+            instance: NO,
+            pid: 1,
+            tid: 1,
+            comm: "c".into(),
+            cpu: 0,
+            stack: keeper.symbolizer.stack(&[]),
+        };
+        let (cpus, unattributed) = (vec![CpuStats { cpu: 0, samples: 9, lost: 4 }], 3);
+        let batch = Batch {
+            entries: vec![declared()],
+            samples: vec![sample; 2],
+            cpus: cpus.clone(),
+            unattributed,
+            clock_offset_ns: 1,
+        };
+        keeper.keep_back(batch);
+        assert_eq!((&keeper.batch.cpus, keeper.batch.unattributed), (&cpus, 3));
+        assert!(matches!(keeper.batch.entries[..], [_, Entry::Dropped { count: 2, .. }]));
+        assert_eq!(keeper.stats.lost, 2);
     }
 }

@@ -19,11 +19,14 @@ mod work;
 
 use std::os::fd::AsFd as _;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{channel, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use tokio::sync::Notify;
 
 use crate::attribution::{Attribution, Limits, Moment};
 use crate::cgroup::Cgroups;
@@ -95,6 +98,7 @@ pub struct Agent {
     capture: JoinHandle<AgentStats>,
     keeper: JoinHandle<KeeperStats>,
     runtimes: Option<(JoinHandle<()>, tokio::sync::oneshot::Sender<()>)>,
+    broken: Arc<Notify>,
     lock: Option<StoreLock>,
     cgroups: Cgroups,
     hz: u32,
@@ -130,6 +134,7 @@ impl Agent {
 
         let (control, commands, wake) = Control::new().context("make the control queue")?;
         let (to_keeper, work) = sync_channel(KEEPER_QUEUE);
+        let queued_bytes = Arc::new(AtomicUsize::new(0));
         sampler.watch(wake.as_fd())?;
         let now = Clock::read();
         let now = Moment { ns: Clock::monotonic_ns(), wall: now.wall(Clock::monotonic_ns()) };
@@ -146,11 +151,16 @@ impl Agent {
             commands,
             wake,
             keeper: to_keeper,
+            queued_bytes: queued_bytes.clone(),
         };
-        let keeper = spawn("fnscope-keeper", move || keeper::Keeper::new(symbolizer, journal).run(&work))?;
-        let capture = spawn("fnscope-capture", move || capture::Capture::new(setup).run())?;
-        let runtimes = if config.docker.enabled { Some(watch_docker(config, &control)?) } else { None };
-        Ok(Agent { control, capture, keeper, runtimes, lock, cgroups, hz })
+        let broken = Arc::new(Notify::new());
+        let keeper = spawn("fnscope-keeper", &broken, move || {
+            keeper::Keeper::new(symbolizer, journal, queued_bytes).run(&work)
+        })?;
+        let capture = spawn("fnscope-capture", &broken, move || capture::Capture::new(setup).run())?;
+        let runtimes =
+            if config.docker.enabled { Some(watch_docker(config, &control, &broken)?) } else { None };
+        Ok(Agent { control, capture, keeper, runtimes, broken, lock, cgroups, hz })
     }
 
     /// Waits until the cgroup at `path` is known and sampled, so that what is started in it now is seen from its first
@@ -189,32 +199,41 @@ impl Agent {
         self.hz
     }
 
+    /// Waits until a thread of the agent has ended that was not told to. Nothing is recorded from then on: [`Agent::stop`]
+    /// says which.
+    pub async fn broken(&self) {
+        self.broken.notified().await;
+    }
+
     /// Takes what is there, writes it, and ends.
     ///
     /// # Errors
-    /// One of its threads has panicked.
+    /// One of its threads has panicked; what the others had is written.
     pub fn stop(self) -> anyhow::Result<(AgentStats, KeeperStats)> {
         let Agent { control, capture, keeper, runtimes, lock, .. } = self;
-        if let Some((thread, stop)) = runtimes {
+        let watched = runtimes.map(|(thread, stop)| {
             let _ = stop.send(());
-            thread.join().map_err(|_| anyhow::anyhow!("the runtimes thread panicked"))?;
-        }
+            thread.join()
+        });
         control.send(Command::Finish);
-        let captured = capture.join().map_err(|_| anyhow::anyhow!("the capture thread panicked"))?;
-        let kept = keeper.join().map_err(|_| anyhow::anyhow!("the keeper thread panicked"))?;
+        // The keeper ends with the capture thread, however that ends.
+        let (captured, kept) = (capture.join(), keeper.join());
         drop(lock);
-        Ok((captured, kept))
+        let panicked = |what: &'static str| move |_| anyhow::anyhow!("the {what} thread panicked");
+        watched.transpose().map_err(panicked("runtimes"))?;
+        Ok((captured.map_err(panicked("capture"))?, kept.map_err(panicked("keeper"))?))
     }
 }
 
 fn watch_docker(
     config: &Config,
     control: &Control,
+    broken: &Arc<Notify>,
 ) -> anyhow::Result<(JoinHandle<()>, tokio::sync::oneshot::Sender<()>)> {
     let (stop, stopped) = tokio::sync::oneshot::channel();
     let options = DockerOptions::new(Some(&config.docker.socket), None)?;
     let (identity, control) = (config.identity(), control.clone());
-    let thread = spawn("fnscope-runtimes", move || {
+    let thread = spawn("fnscope-runtimes", broken, move || {
         if let Err(error) = runtimes::run(&options, identity, &control, stopped) {
             tracing::error!("watch docker: {error}");
         }
@@ -229,20 +248,33 @@ fn docker_name() -> &'static str {
 /// Journals of an agent that was killed get their folded tree now, beside the work.
 fn fold_leftovers(store: &Store, own: &Path) {
     let (store, own) = (store.clone(), own.to_path_buf());
-    let thread = spawn("fnscope-fold", move || {
+    let thread = std::thread::Builder::new().name("fnscope-fold".into()).spawn(move || {
         if let Err(error) = store.fold_leftovers(Some(&own)) {
             tracing::warn!("fold journals of an earlier agent: {error}");
         }
     });
     if let Err(error) = thread {
-        tracing::warn!("{error:#}");
+        tracing::warn!("start thread fnscope-fold: {error}");
     }
 }
 
+/// Starts a thread whose end, a panic too, is told to `broken`.
 fn spawn<T: Send + 'static>(
     name: &str,
+    broken: &Arc<Notify>,
     run: impl FnOnce() -> T + Send + 'static,
 ) -> anyhow::Result<JoinHandle<T>> {
+    struct Told(Arc<Notify>);
+    impl Drop for Told {
+        fn drop(&mut self) {
+            self.0.notify_one();
+        }
+    }
+    let told = Told(broken.clone());
+    let run = move || {
+        let _told = told;
+        run()
+    };
     std::thread::Builder::new().name(name.into()).spawn(run).with_context(|| format!("start thread {name}"))
 }
 
@@ -266,4 +298,18 @@ fn writer_info(config: &Config, role: Role, hz: u32, cpus: usize) -> anyhow::Res
 
 fn read_number(path: &str) -> Option<u32> {
     std::fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_panics_is_heard_of() {
+        let broken = Arc::new(Notify::new());
+        let thread = spawn("victim", &broken, || panic!("this panic is the test's")).unwrap();
+        let reactor = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        reactor.block_on(broken.notified());
+        assert!(thread.join().is_err());
+    }
 }

@@ -1,5 +1,6 @@
 //! What the capture thread hands to the keeper.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::model::{CpuStats, Entry, InstanceNo, Timestamp};
@@ -24,6 +25,9 @@ impl PlacedSample {
     }
 }
 
+/// Most entries that wait for a keeper or a store that is behind; past it the oldest go.
+const MAX_WAITING_ENTRIES: usize = 262_144;
+
 /// A tick's work for the keeper.
 #[derive(Debug, Default)]
 pub(super) struct Work {
@@ -32,6 +36,101 @@ pub(super) struct Work {
     pub(super) cpus: Vec<CpuStats>,
     pub(super) unattributed: u64,
     pub(super) clock_offset_ns: i64,
+    /// Memory of `samples` in bytes.
+    pub(super) bytes: usize,
     /// Whether it is time to write.
     pub(super) flush: bool,
+}
+
+/// Adds what the rings saw and lost to what is known of it.
+pub(super) fn add_stats(sums: &mut Vec<CpuStats>, more: &[CpuStats]) {
+    for add in more {
+        match sums.iter_mut().find(|sum| sum.cpu == add.cpu) {
+            Some(sum) => {
+                sum.samples += add.samples;
+                sum.lost += add.lost;
+            }
+            None => sums.push(*add),
+        }
+    }
+}
+
+/// Counts samples that have to go, an entry for each instance.
+pub(super) fn dropped(
+    samples: impl Iterator<Item = (InstanceNo, Timestamp)>,
+    reason: &'static str,
+) -> impl Iterator<Item = Entry> {
+    let mut lost: HashMap<InstanceNo, (u64, Timestamp)> = HashMap::new();
+    for (no, time) in samples {
+        lost.entry(no).or_insert((0, time)).0 += 1;
+    }
+    lost.into_iter().map(move |(no, (count, at))| Entry::Dropped { no, at, reason: reason.into(), count })
+}
+
+/// Bounds entries that have to wait: of an instance's readings the last stays, its drops become one, and what is too
+/// much even then goes, the oldest first.
+pub(super) fn shorten(entries: &mut Vec<Entry>) {
+    if entries.len() <= MAX_WAITING_ENTRIES / 4 {
+        return;
+    }
+    let mut readings: HashMap<InstanceNo, usize> = HashMap::new();
+    let mut drops: HashMap<(InstanceNo, String), u64> = HashMap::new();
+    for (at, entry) in entries.iter().enumerate() {
+        match entry {
+            Entry::Usage { no, .. } => {
+                readings.insert(*no, at);
+            }
+            Entry::Dropped { no, reason, count, .. } => {
+                *drops.entry((*no, reason.clone())).or_default() += count;
+            }
+            _ => {}
+        }
+    }
+    let mut at = 0;
+    entries.retain_mut(|entry| {
+        at += 1;
+        match entry {
+            Entry::Usage { no, .. } => readings.get(no) == Some(&(at - 1)),
+            Entry::Dropped { no, reason, count, .. } => match drops.remove(&(*no, reason.clone())) {
+                Some(sum) => {
+                    *count = sum;
+                    true
+                }
+                None => false,
+            },
+            _ => true,
+        }
+    });
+    let excess = entries.len().saturating_sub(MAX_WAITING_ENTRIES);
+    entries.drain(..excess);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::CpuSource;
+
+    #[test]
+    fn entries_that_wait_for_days_stay_few_and_keep_their_sums() {
+        let mut entries = Vec::new();
+        for n in 0..1_000_000u32 {
+            let (no, at) = (InstanceNo(n % 300), Timestamp(n.into()));
+            entries.push(match n % 1000 {
+                0 => Entry::Exec { no, at },
+                1 => Entry::Dropped { no, at, reason: "backlog".into(), count: 2 },
+                _ => Entry::Usage { no, at, cpu_us: n.into(), source: CpuSource::Running },
+            });
+            shorten(&mut entries);
+        }
+        assert!(entries.len() < MAX_WAITING_ENTRIES, "{}", entries.len());
+        let lost: u64 =
+            entries.iter().map(|e| if let Entry::Dropped { count, .. } = e { *count } else { 0 }).sum();
+        assert_eq!(lost, 2000);
+        assert_eq!(entries.iter().filter(|e| matches!(e, Entry::Exec { .. })).count(), 1000);
+        let last = |e: &Entry| matches!(e, Entry::Usage { at: Timestamp(999_999), .. });
+        assert!(entries.iter().any(last), "the last reading is kept");
+        entries.extend((0..MAX_WAITING_ENTRIES).map(|_| Entry::Exec { no: InstanceNo(1), at: Timestamp(0) }));
+        shorten(&mut entries);
+        assert_eq!(entries.len(), MAX_WAITING_ENTRIES);
+    }
 }

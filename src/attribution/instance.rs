@@ -212,13 +212,20 @@ impl<S> Instance<S> {
         }
     }
 
-    /// Tells what has changed, and settles what the exec was if no better one came.
-    pub(super) fn tick(&mut self, now: Moment, entries: &mut Vec<Entry>) {
+    /// Tells what has changed, and settles what the exec was if no better one came. Whether time alone may still change
+    /// anything.
+    pub(super) fn tick(&mut self, now: Moment, entries: &mut Vec<Entry>) -> bool {
+        let mut waits = match self.fate {
+            Fate::Undecided => true,
+            Fate::Unknown => !self.gone,
+            Fate::Function | Fate::Foreign => false,
+        };
         if self.exec_at.is_none() && self.fate.is_wanted() {
             let fallback = self.runtime_exec_at.or(self.first_sample);
             let due = |at: &Timestamp| self.gone || now.wall.since_us(*at) >= EXEC_WAIT_US;
-            if let Some(at) = fallback.filter(due) {
-                self.set_exec(at, entries);
+            match fallback.filter(due) {
+                Some(at) => self.set_exec(at, entries),
+                None => waits |= fallback.is_some(),
             }
         }
         if let Some((at, cpu_us, source)) = self.usage
@@ -228,5 +235,6 @@ impl<S> Instance<S> {
             self.usage_told = Some((cpu_us, source));
             entries.push(Entry::Usage { no: self.no, at, cpu_us, source });
         }
+        waits
     }
 }

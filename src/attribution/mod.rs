@@ -11,7 +11,7 @@
 mod claim;
 mod instance;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use claim::Runtimes;
 pub use claim::{Claim, RuntimeState};
@@ -91,6 +91,8 @@ pub struct Attribution<S> {
     /// Instances whose cgroup is gone, in that order.
     dead: std::collections::VecDeque<(u64, InstanceNo)>,
     live_wanted: usize,
+    /// Instances of which time alone may settle something, or of which there is something to tell.
+    restless: BTreeSet<InstanceNo>,
     out: Settled<S>,
 }
 
@@ -110,6 +112,7 @@ impl<S> Attribution<S> {
             buffered_bytes: 0,
             dead: std::collections::VecDeque::new(),
             live_wanted: 0,
+            restless: BTreeSet::new(),
             out: Settled { entries: Vec::new(), samples: Vec::new() },
         }
     }
@@ -179,6 +182,7 @@ impl<S> Attribution<S> {
     pub fn exec(&mut self, no: InstanceNo, comm: &str, at: Timestamp) {
         if let Some(instance) = self.instances.get_mut(&no) {
             instance.exec(comm, at, &mut self.out.entries);
+            self.restless.insert(no);
         }
     }
 
@@ -186,6 +190,7 @@ impl<S> Attribution<S> {
     pub fn usage(&mut self, no: InstanceNo, at: Timestamp, cpu_us: u64, source: CpuSource) {
         if let Some(instance) = self.instances.get_mut(&no) {
             instance.usage(at, cpu_us, source);
+            self.restless.insert(no);
         }
     }
 
@@ -196,6 +201,7 @@ impl<S> Attribution<S> {
             return;
         }
         instance.cgroup_gone(ended, &mut self.out.entries);
+        self.restless.insert(no);
         if instance.fate.is_wanted() {
             self.live_wanted = self.live_wanted.saturating_sub(1);
         }
@@ -209,7 +215,10 @@ impl<S> Attribution<S> {
     pub fn offer(&mut self, cgroup: CgroupId, at: Timestamp, bytes: usize, sample: S) -> bool {
         let Some(&no) = self.by_cgroup.get(&cgroup) else { return false };
         let Some(instance) = self.instances.get_mut(&no) else { return false };
-        instance.first_sample.get_or_insert(at);
+        if instance.first_sample.is_none() {
+            instance.first_sample = Some(at);
+            self.restless.insert(no);
+        }
         match instance.fate {
             Fate::Function | Fate::Unknown => self.out.samples.push((no, sample)),
             Fate::Undecided if self.buffered_bytes + bytes <= self.limits.buffer_bytes => {
@@ -254,6 +263,11 @@ impl<S> Attribution<S> {
         self.instances.values().filter(foreign).map(|instance| (instance.no, &instance.info))
     }
 
+    /// What the instance is, while its cgroup is there.
+    pub fn living(&self, no: InstanceNo) -> Option<&InstanceInfo> {
+        self.instances.get(&no).filter(|instance| !instance.gone).map(|instance| &instance.info)
+    }
+
     /// Whether the container has an instance that lives.
     pub fn has_instance(&self, container: &ContainerId) -> bool {
         self.by_container.get(container).and_then(|no| self.instances.get(no)).is_some_and(|i| !i.gone)
@@ -264,7 +278,7 @@ impl<S> Attribution<S> {
     pub fn tick(&mut self, now: Moment) -> Vec<InstanceNo> {
         let all_up_for = self.runtimes.all_up_for(now.ns);
         let (mut settled, mut released) = (Vec::new(), Vec::new());
-        for (no, instance) in &self.instances {
+        for instance in self.restless.iter().filter_map(|no| self.instances.get(no)) {
             let waited = now.ns.saturating_sub(instance.born_ns);
             let decided = match (instance.fate, all_up_for) {
                 (Fate::Undecided, None) => Some(Fate::Unknown),
@@ -277,7 +291,7 @@ impl<S> Attribution<S> {
                 }
                 _ => None,
             };
-            settled.extend(decided.map(|fate| (*no, fate)));
+            settled.extend(decided.map(|fate| (instance.no, fate)));
         }
         for (no, fate) in settled {
             self.decide(no, fate, None, now);
@@ -285,9 +299,8 @@ impl<S> Attribution<S> {
                 released.push(no);
             }
         }
-        for instance in self.instances.values_mut() {
-            instance.tick(now, &mut self.out.entries);
-        }
+        let Attribution { restless, instances, out, .. } = self;
+        restless.retain(|no| instances.get_mut(no).is_some_and(|i| i.tick(now, &mut out.entries)));
         while let Some((gone_ns, no)) = self.dead.front().copied() {
             let foreign = self.instances.get(&no).is_none_or(|i| i.fate == Fate::Foreign);
             let old = now.ns.saturating_sub(gone_ns) >= self.limits.dead_ns;
@@ -349,6 +362,7 @@ impl<S> Attribution<S> {
             from_birth,
         };
         self.instances.insert(no, Instance::new(no, info, at.ns));
+        self.restless.insert(no);
         self.live_wanted += 1;
         self.by_cgroup.insert(id, no);
         self.by_path.insert(path.into(), no);
@@ -371,6 +385,7 @@ impl<S> Attribution<S> {
 
     fn decide(&mut self, no: InstanceNo, fate: Fate, claim: Option<&Claim>, at: Moment) {
         let Some(instance) = self.instances.get_mut(&no) else { return };
+        self.restless.insert(no);
         let was_wanted = instance.fate.is_wanted();
         self.buffered_bytes = self.buffered_bytes.saturating_sub(instance.buffer_bytes);
         instance.decide(fate, claim, at, &mut self.out);

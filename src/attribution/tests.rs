@@ -186,6 +186,29 @@ fn a_reading_is_told_once_and_a_surer_one_again() {
 }
 
 #[test]
+fn a_tick_costs_nothing_for_instances_of_which_there_is_no_news() {
+    let mut join = join();
+    for n in 0..10 {
+        let name = format!("c{n}");
+        join.claim(claim(&name, identity("f")), at(0));
+        let no =
+            join.cgroup_seen(CgroupId(n), &format!("/docker/{name}"), candidate(&name), at(0), true).unwrap();
+        join.exec(no, "app", Timestamp(1));
+        join.usage(no, Timestamp(1), 5, CpuSource::Running);
+        if n < 5 {
+            join.cgroup_gone(no, Timestamp(2), at(2));
+        }
+    }
+    join.tick(at(3));
+    assert!(join.restless.is_empty(), "{:?}", join.restless);
+    join.cgroup_seen(CgroupId(99), "/docker/u", candidate("u"), at(4), true);
+    join.tick(at(5));
+    assert_eq!(join.restless.len(), 1, "an undecided one waits");
+    join.tick(at(20 * SECOND));
+    assert!(join.restless.is_empty());
+}
+
+#[test]
 fn the_dead_are_remembered_for_a_while_and_then_forgotten() {
     let mut join = join();
     for n in 0..100 {

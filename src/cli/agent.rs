@@ -6,8 +6,9 @@ use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::Outcome;
+use super::args::STORE_VARIABLE;
 use crate::agent::{Agent as Running, Role};
-use crate::config::{Config, DEFAULT_STORE};
+use crate::config::Config;
 use crate::identity::Functions;
 
 /// Flags of the daemon; they go over the configuration file, which goes over the defaults.
@@ -22,7 +23,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Directory to store profiles in [default: /var/lib/fnscope]
-    #[arg(long, value_name = "DIR", env = "FNSCOPE_STORE")]
+    #[arg(long, value_name = "DIR", env = STORE_VARIABLE)]
     store: Option<PathBuf>,
     /// Name of this host in the store [default: its host name]
     #[arg(long, value_name = "NAME")]
@@ -61,6 +62,8 @@ pub(super) fn run(flags: Args) -> anyhow::Result<Outcome> {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
+            // Better to end, and be started again, than to go on and record nothing.
+            () = agent.broken() => tracing::error!("a thread of the agent has ended; stopping"),
         }
         anyhow::Ok(agent)
     })?;
@@ -81,7 +84,7 @@ pub(super) fn run(flags: Args) -> anyhow::Result<Outcome> {
 fn resolve(flags: Args) -> anyhow::Result<Config> {
     let mut config = match &flags.config {
         Some(path) => Config::load(path)?,
-        None => Config { store: DEFAULT_STORE.into(), ..Config::default() },
+        None => Config::default(),
     };
     config.store = flags.store.unwrap_or(config.store);
     config.node = flags.node.or(config.node);

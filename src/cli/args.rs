@@ -9,11 +9,10 @@ use clap::{CommandFactory as _, ValueEnum};
 use clap_complete::engine::ArgValueCandidates;
 
 use super::complete;
+use crate::config::DEFAULT_STORE;
 use crate::model::{Timestamp, Window};
 use crate::query::{Phase, PhaseFilter, Selector, When};
 
-/// Where the agent keeps its profiles unless it is told otherwise.
-pub const DEFAULT_STORE: &str = "/var/lib/fnscope";
 /// The environment variable that names the store.
 pub const STORE_VARIABLE: &str = "FNSCOPE_STORE";
 

@@ -8,7 +8,8 @@ use clap::CommandFactory as _;
 use clap_complete::CompleteEnv;
 use clap_complete::engine::CompletionCandidate;
 
-use super::args::{DEFAULT_STORE, STORE_VARIABLE};
+use super::args::STORE_VARIABLE;
+use crate::config::DEFAULT_STORE;
 use crate::query;
 
 /// The environment variable by which the script of `fnscope completions` asks.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 
+use super::args::STORE_VARIABLE;
 use super::{Outcome, output};
 
 use crate::cgroup::Cgroups;
@@ -26,7 +27,7 @@ Examples:
   sudo fnscope doctor --json | jq '.[] | select(.standing != \"ok\")'")]
 pub struct Args {
     /// Directory that profiles are or will be stored in
-    #[arg(long, value_name = "DIR", env = "FNSCOPE_STORE", default_value = DEFAULT_STORE)]
+    #[arg(long, value_name = "DIR", env = STORE_VARIABLE, default_value = DEFAULT_STORE)]
     store: PathBuf,
     /// Docker's socket
     #[arg(long, value_name = "PATH", default_value = "/var/run/docker.sock")]

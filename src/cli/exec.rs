@@ -8,6 +8,7 @@ use std::process::{Child, ExitStatus};
 use anyhow::{Context as _, bail};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::args::STORE_VARIABLE;
 use super::own_cgroup::OwnCgroup;
 use super::{Outcome, enter, output, report};
 use crate::agent::{Agent, Role};
@@ -35,7 +36,7 @@ pub struct Args {
     #[arg(long, value_name = "REVISION")]
     revision: Option<String>,
     /// Directory to store profiles in; an agent may be writing to it
-    #[arg(long, value_name = "DIR", env = "FNSCOPE_STORE", default_value = DEFAULT_STORE)]
+    #[arg(long, value_name = "DIR", env = STORE_VARIABLE, default_value = DEFAULT_STORE)]
     store: PathBuf,
     /// Samples a second and busy CPU [default: 199]
     #[arg(long, value_name = "N")]

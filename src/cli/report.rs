@@ -20,6 +20,7 @@ pub(super) fn open(root: &Path, window: Window) -> anyhow::Result<View> {
 /// The hottest frames of `selection` by their own time, at most `count`.
 pub(super) fn hottest(view: &View, selection: &Selection, count: usize) -> Vec<FrameRow> {
     let mut rows = query::top(&query::stacks(view, selection, PhaseFilter::Function).profile);
+    rows.retain(|row| row.own.samples > 0);
     rows.truncate(count);
     rows
 }

@@ -9,6 +9,8 @@ mod order;
 mod record;
 mod ring;
 mod sampler;
+#[cfg(test)]
+mod sampler_tests;
 
 pub use cpus::parse_cpu_list;
 pub use event::{Clock, PerfError, period_ns};

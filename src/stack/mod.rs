@@ -11,6 +11,7 @@
 //! | [`builder`], [`names`], [`table`] | a small sorted table that outlives its file |
 //! | [`cache`], [`memo`] | tables kept in memory and on disk; bounded maps |
 //! | [`kernel`], [`vdso`] | code that is in no file |
+//! | `root` | where a thread's stack really begins |
 //! | [`demangle`] | names as they were written |
 //! | [`symbolize`] | all of it together |
 //!
@@ -34,6 +35,7 @@ pub mod names;
 pub mod open;
 pub mod plan;
 pub mod process;
+mod root;
 pub mod source;
 pub mod symbolize;
 #[cfg(test)]

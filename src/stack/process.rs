@@ -53,6 +53,8 @@ pub struct Processes {
 #[derive(Debug, Clone)]
 struct Process {
     birth: u64,
+    /// Whether it stands among the dead.
+    ended: bool,
     comm: Arc<str>,
     threads: HashMap<Pid, Arc<str>>,
     /// Sorted by start, without overlaps. Shared with the parent until one of them changes it.
@@ -125,8 +127,21 @@ impl Processes {
 
     /// A process ended; it stays known for the samples that are still to come.
     pub fn exit(&mut self, pid: Pid, now_ns: u64) {
-        if let Some(process) = self.by_pid.get(&pid) {
+        if let Some(process) = self.by_pid.get_mut(&pid)
+            && !std::mem::replace(&mut process.ended, true)
+        {
             self.dead.push_back((now_ns, pid, process.birth));
+        }
+    }
+
+    /// Counts every process as ended now that is not one of `members` any more: its end was not told, or nobody is
+    /// interested in it.
+    pub fn keep(&mut self, members: impl Fn(Pid) -> bool, now_ns: u64) {
+        for (pid, process) in &mut self.by_pid {
+            if !process.ended && !members(*pid) {
+                process.ended = true;
+                self.dead.push_back((now_ns, *pid, process.birth));
+            }
         }
     }
 
@@ -179,12 +194,13 @@ impl Processes {
         self.births += 1;
         let fresh = Process {
             birth: self.births,
+            ended: false,
             comm: "?".into(),
             threads: HashMap::new(),
             mappings: Arc::default(),
         };
         let process = self.by_pid.entry(pid).or_insert(fresh);
-        process.birth = self.births;
+        (process.birth, process.ended) = (self.births, false);
         Some(process)
     }
 }
@@ -270,6 +286,19 @@ mod tests {
         processes.exec(Pid(2), "new");
         processes.expire(DEAD_NS + 1);
         assert!(!processes.knows(Pid(1)) && processes.knows(Pid(2)));
+    }
+
+    #[test]
+    fn who_is_no_member_any_more_is_forgotten_like_the_dead() {
+        let mut processes = Processes::default();
+        (1..=3).for_each(|pid| processes.exec(Pid(pid), "a"));
+        processes.exit(Pid(3), 0);
+        processes.keep(|pid| pid == Pid(1), 1);
+        processes.keep(|pid| pid == Pid(1), 2);
+        assert_eq!(processes.dead.len(), 2, "each once");
+        processes.exec(Pid(3), "again");
+        processes.expire(DEAD_NS + 2);
+        assert!(processes.knows(Pid(1)) && !processes.knows(Pid(2)) && processes.knows(Pid(3)));
     }
 
     proptest! {

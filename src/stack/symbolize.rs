@@ -23,6 +23,7 @@ use super::kernel::KernelSymbols;
 use super::memo::Memo;
 use super::names::NameRef;
 use super::plan::Plan;
+use super::root;
 use super::source::{Key, ReadError, Source};
 use super::table::SymbolTable;
 use super::vdso;
@@ -144,7 +145,7 @@ impl Symbolizer {
             return stack;
         }
         let mut quality = Quality::default();
-        let mut frames: Vec<Arc<str>> = Vec::with_capacity(places.len());
+        let mut texts: Vec<Text> = Vec::with_capacity(places.len());
         let mut last = None;
         for (place, spot) in places.iter().zip(&spots) {
             if *spot == Spot::Truncated {
@@ -156,12 +157,16 @@ impl Symbolizer {
                 continue;
             }
             last = Some(*spot);
-            let text = self.text(place, *spot);
-            if !text.symbolized {
-                quality = quality.with(Quality::UNSYMBOLIZED);
-            }
-            frames.push(text.text);
+            texts.push(self.text(place, *spot));
         }
+        if let Some(depth) = root::depth(texts.iter().map(|text| &*text.text)) {
+            texts.truncate(depth);
+            quality = quality.with(Quality::COMPLETE);
+        }
+        if texts.iter().any(|text| !text.symbolized) {
+            quality = quality.with(Quality::UNSYMBOLIZED);
+        }
+        let mut frames: Vec<Arc<str>> = texts.into_iter().map(|text| text.text).collect();
         if quality.has(Quality::TRUNCATED) {
             frames.push(self.text(&Place::Truncated, Spot::Truncated).text);
         }

@@ -5,7 +5,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::data::{batch, only_journal, store, told, truth, writer};
-use super::disk::Mounted;
 use crate::model::Window;
 use crate::store::{Store, StoreError};
 
@@ -60,21 +59,6 @@ fn what_cannot_be_written_is_told() {
         let error = Store::create(&root).unwrap_err().to_string();
         assert!(error.contains(&root.display().to_string()), "{error}");
     }
-    let mounted = Mounted::tmpfs("size=256k");
-    let root = mounted.path().join("profiles");
-    let store = Store::create(&root).unwrap();
-    store.journal(writer("node-1")).unwrap().append(&batch(0)).unwrap();
-    mounted.make_read_only();
-    for error in [
-        Store::create(&root).unwrap_err(),
-        store.lock().unwrap_err(),
-        store.journal(writer("b")).unwrap_err(),
-    ] {
-        assert!(matches!(error, StoreError::Unwritable { .. }), "{error:?}");
-        assert!(error.to_string().contains("Read-only file system"), "{error}");
-    }
-    let reader = Store::open(&root).unwrap();
-    assert_eq!(told(&only_journal(&reader).load(Window::ALL).unwrap()), truth(&[batch(0)]));
 }
 
 #[test]

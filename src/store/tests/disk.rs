@@ -1,4 +1,4 @@
-//! A disk that is full. Needs root, for a small file system of its own.
+//! A disk that is full or read-only. Needs root, for a small file system of its own.
 
 use std::fs;
 use std::path::Path;
@@ -6,13 +6,13 @@ use std::process::Command;
 
 use super::data::{batch, only_journal, told, truth, writer};
 use crate::model::{Batch, Window};
-use crate::store::{JournalWriter, Store};
+use crate::store::{JournalWriter, Store, StoreError};
 
 /// A file system that is gone when this is dropped.
-pub struct Mounted(tempfile::TempDir);
+struct Mounted(tempfile::TempDir);
 
 impl Mounted {
-    pub fn tmpfs(options: &str) -> Mounted {
+    fn tmpfs(options: &str) -> Mounted {
         let folder = tempfile::tempdir().unwrap();
         run(Command::new("mount").args(["-t", "tmpfs", "-o", options, "fnscope-test"]).arg(folder.path()));
         Mounted(folder)
@@ -101,4 +101,23 @@ fn a_new_journal_that_does_not_fit_leaves_the_old_one_in_use() {
     (0..count).for_each(|number| fs::remove_file(ballast(number)).unwrap());
     journal.rotate().unwrap();
     assert_eq!(store.journals().unwrap().len(), 2);
+}
+
+#[test]
+fn a_read_only_disk_can_be_read_and_is_told() {
+    let mounted = Mounted::tmpfs("size=256k");
+    let root = mounted.path().join("profiles");
+    let store = Store::create(&root).unwrap();
+    store.journal(writer("node-1")).unwrap().append(&batch(0)).unwrap();
+    mounted.make_read_only();
+    for error in [
+        Store::create(&root).unwrap_err(),
+        store.lock().unwrap_err(),
+        store.journal(writer("b")).unwrap_err(),
+    ] {
+        assert!(matches!(error, StoreError::Unwritable { .. }), "{error:?}");
+        assert!(error.to_string().contains("Read-only file system"), "{error}");
+    }
+    let reader = Store::open(&root).unwrap();
+    assert_eq!(told(&only_journal(&reader).load(Window::ALL).unwrap()), truth(&[batch(0)]));
 }

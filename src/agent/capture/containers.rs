@@ -1,0 +1,161 @@
+//! Which containers there are: cgroups to instances, and the processes that were in them before us.
+//!
+//! The half of the capture thread that looks at cgroups; the rings and the samples are in the file above.
+
+use super::Capture;
+use crate::agent::places;
+use crate::attribution::{Candidate, Claim, Moment};
+use crate::cgroup;
+use crate::identity::identify;
+use crate::model::{CgroupId, ContainerId, InstanceInfo, InstanceNo, Pid};
+use crate::perf::Clock;
+use crate::runtime::cgroup::{self as cgroup_runtime, Found};
+
+impl Capture {
+    /// A container whose cgroup was not seen being made (records were lost): found by its first process.
+    pub(super) fn started(&mut self, container: &ContainerId, pid: Option<Pid>) {
+        if self.setup.attribution.has_instance(container) {
+            return;
+        }
+        let Some(Ok(path)) = pid.map(|pid| self.setup.cgroups.of_process(pid)) else { return };
+        let own =
+            cgroup::container_in(&path).filter(|(id, _)| id == container).map(|(_, own)| own.to_string());
+        let own = own.unwrap_or(path);
+        if let Ok(id) = self.setup.cgroups.id(&own) {
+            let candidate = Candidate { container: container.clone(), claim: None };
+            self.begin(id, &own, Some(candidate), self.moment(Clock::monotonic_ns()), false);
+        }
+    }
+
+    /// A cgroup exists. `from_birth`: it was made just now.
+    pub(super) fn cgroup_seen(&mut self, id: CgroupId, path: &str, at: Moment, from_birth: bool) {
+        let candidate = self.candidate(path);
+        if let Some((candidate, own)) = candidate {
+            if own == path {
+                self.begin(id, path, Some(candidate), at, from_birth);
+                return;
+            }
+            // A container's inner cgroup without its outer one: that record was lost.
+            if self.setup.attribution.instance_at(&own).is_none()
+                && let Ok(outer) = self.setup.cgroups.id(&own)
+            {
+                self.begin(outer, &own, Some(candidate), at, false);
+            }
+        }
+        self.begin(id, path, None, at, from_birth);
+    }
+
+    /// What container the cgroup at `path` is or lies in, as far as its path tells, and that container's own path.
+    fn candidate(&self, path: &str) -> Option<(Candidate, String)> {
+        if let Some(Found { mut container, path: own }) =
+            cgroup_runtime::container_at(&self.setup.parents, path)
+        {
+            container.runtime = self.setup.parents_runtime.into();
+            let answer = identify(&container, &self.setup.identity);
+            // Two parents may have children of one name: the path tells them apart.
+            let id = container_id(own);
+            let claim = Claim {
+                container: id.clone(),
+                runtime: container.runtime,
+                image: None,
+                identity: answer.identity,
+                forgotten: true,
+            };
+            return Some((Candidate { container: id, claim: Some(claim) }, own.into()));
+        }
+        let (container, own) = cgroup::container_in(path).filter(|_| self.setup.by_container_id)?;
+        Some((Candidate { container, claim: None }, own.into()))
+    }
+
+    fn begin(
+        &mut self,
+        id: CgroupId,
+        path: &str,
+        candidate: Option<Candidate>,
+        at: Moment,
+        from_birth: bool,
+    ) {
+        let at = if from_birth { at } else { self.found_running(path, at) };
+        let Some(no) = self.setup.attribution.cgroup_seen(id, path, candidate, at, from_birth) else {
+            self.adopt_processes(path, from_birth);
+            return;
+        };
+        self.stats.instances += 1;
+        if !self.setup.attribution.is_wanted(no) {
+            return;
+        }
+        self.accounts.open(no, id, path, &self.setup.cgroups);
+        // Its beginning; or that it has already ended.
+        let reading = self.accounts.read(no, &self.setup.cgroups);
+        self.reading(no, reading);
+        if !from_birth {
+            // It execs no more for us to see: its oldest process stands for that.
+            self.setup.attribution.exec(no, "", at.wall);
+            self.adopt_processes(path, from_birth);
+        }
+    }
+
+    /// A runtime has said what an instance is: what is wanted is watched, what is not is not.
+    pub(super) fn claimed(&mut self, no: InstanceNo) {
+        let join = &self.setup.attribution;
+        if !join.is_wanted(no) {
+            self.accounts.close(no);
+            return;
+        }
+        let Some(info) = join.living(no).filter(|_| !self.accounts.has(no)) else { return };
+        // It was taken for none until now, and its processes have been forgotten.
+        let path = info.cgroup_path.clone();
+        self.accounts.open(no, info.cgroup_id, &path, &self.setup.cgroups);
+        self.adopt_processes(&path, false);
+        let reading = self.accounts.read(no, &self.setup.cgroups);
+        self.reading(no, reading);
+    }
+
+    /// The same moment, but by the wall clock when the oldest process of the cgroup began.
+    fn found_running(&self, path: &str, at: Moment) -> Moment {
+        let processes = self.setup.cgroups.processes(path).unwrap_or_default();
+        let oldest = processes.into_iter().filter_map(|pid| places::started_at(pid, self.clock)).min();
+        Moment { wall: oldest.unwrap_or(at.wall), ..at }
+    }
+
+    /// Processes that were in the cgroup before it was known.
+    fn adopt_processes(&mut self, path: &str, from_birth: bool) {
+        if from_birth {
+            return;
+        }
+        let Some(no) = self.setup.attribution.instance_at(path) else { return };
+        for pid in self.setup.cgroups.processes(path).unwrap_or_default() {
+            self.lineage.insert(pid, no);
+        }
+    }
+
+    /// Walks the tree: at the start, and after side-band records were lost.
+    pub(super) fn scan(&mut self) {
+        let mut found = Vec::new();
+        self.setup.cgroups.walk(|id, path| found.push((id, path.to_string())));
+        // Those that were made since the rings are open are told there too, as just born.
+        self.take_side_band();
+        // Parents before their children, so that nested cgroups find the container above them.
+        found.sort_by_key(|(_, path)| path.len());
+        for (id, path) in found {
+            let at = self.moment(Clock::monotonic_ns());
+            self.cgroup_seen(id, &path, at, false);
+        }
+    }
+
+    /// Forgets containers that are no functions and have gone: nobody watches those.
+    pub(super) fn sweep(&mut self) {
+        let cgroups = &self.setup.cgroups;
+        let is_gone =
+            |info: &InstanceInfo| !cgroups.id(&info.cgroup_path).is_ok_and(|id| id == info.cgroup_id);
+        let gone: Vec<_> =
+            self.setup.attribution.foreign().filter(|(_, info)| is_gone(info)).map(|(no, _)| no).collect();
+        let now = self.moment(Clock::monotonic_ns());
+        gone.into_iter().for_each(|no| self.setup.attribution.cgroup_gone(no, now.wall, now));
+    }
+}
+
+/// The id of a container that is known by its cgroup's path alone.
+pub(in crate::agent) fn container_id(path: &str) -> ContainerId {
+    ContainerId(path.trim_start_matches('/').into())
+}

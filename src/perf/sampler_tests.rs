@@ -1,0 +1,168 @@
+//! The sampler on this host's own perf events. Needs root, and says so by failing.
+
+/// Real events: these run alone.
+mod real {
+    use std::collections::BTreeSet;
+    use std::fs;
+    use std::os::unix::fs::MetadataExt as _;
+    use std::path::PathBuf;
+    use std::time::{Duration, Instant};
+
+    use super::super::{Clock, RawSample, RingOptions, Sampler, SideBand, Stamped};
+    use crate::model::CgroupId;
+
+    const OPTIONS: RingOptions = RingOptions { hz: 997, sample_bytes: 256 << 10, side_band_bytes: 256 << 10 };
+    const DEADLINE: Duration = Duration::from_secs(20);
+
+    /// Where cgroup2 is mounted, whose ids samples carry on every host without a v1 `perf_event` hierarchy.
+    fn cgroup2() -> PathBuf {
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+        let mount = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2"));
+        mount.and_then(|line| line.split(' ').nth(1)).expect("cgroup2 is mounted").into()
+    }
+
+    fn own_cgroup() -> CgroupId {
+        let text = fs::read_to_string("/proc/self/cgroup").unwrap();
+        let path = text.lines().find_map(|line| line.strip_prefix("0::/")).expect("we are in a cgroup");
+        CgroupId(fs::metadata(cgroup2().join(path)).unwrap().ino())
+    }
+
+    /// Burns CPU time and drains until `enough`.
+    fn drain_until(sampler: &mut Sampler, wanted: CgroupId, mut enough: impl FnMut(&[RawSample]) -> bool) {
+        let begin = Instant::now();
+        let mut samples = Vec::new();
+        while !enough(&samples) {
+            assert!(begin.elapsed() < DEADLINE, "only {} samples in {DEADLINE:?}", samples.len());
+            (0..100_000u64).fold(1u64, |a, b| std::hint::black_box(a.wrapping_mul(31).wrapping_add(b)));
+            sampler.drain_samples(|id| id == wanted, |sample| samples.push(sample));
+        }
+    }
+
+    #[test]
+    fn we_are_sampled_where_we_are_while_it_is_armed() {
+        let mut sampler = Sampler::open(OPTIONS).unwrap();
+        let (own, before) = (own_cgroup(), Clock::monotonic_ns());
+        sampler.arm(true).unwrap();
+        drain_until(&mut sampler, own, |samples| {
+            let ours: Vec<_> = samples.iter().filter(|s| s.pid.0 == std::process::id()).collect();
+            assert!(samples.iter().all(|s| s.cgroup == own && s.period_ns == 1_000_000_000 / 997));
+            assert!(ours.iter().all(|s| s.time_ns > before && s.time_ns <= Clock::monotonic_ns()));
+            ours.len() >= 20 && ours.iter().any(|s| s.chain.len() > 2)
+        });
+        assert!(sampler.take_stats().iter().map(|cpu| cpu.samples).sum::<u64>() >= 20);
+
+        sampler.arm(false).unwrap();
+        sampler.drain_samples(|_| true, |_| {});
+        let mut later = 0;
+        (0..20_000_000u64).fold(1u64, |a, b| std::hint::black_box(a.wrapping_mul(31).wrapping_add(b)));
+        sampler.drain_samples(|_| true, |_| later += 1);
+        assert_eq!(later, 0, "nothing is sampled while it is not armed");
+    }
+
+    #[test]
+    fn samples_of_other_cgroups_are_counted_and_not_handed_out() {
+        let mut sampler = Sampler::open(OPTIONS).unwrap();
+        sampler.arm(true).unwrap();
+        let (mut seen, begin) = (0, Instant::now());
+        while seen < 20 {
+            assert!(begin.elapsed() < DEADLINE, "only {seen} samples");
+            (0..100_000u64).fold(1u64, |a, b| std::hint::black_box(a.wrapping_mul(31).wrapping_add(b)));
+            sampler.drain_samples(|_| false, |sample| panic!("{sample:?} is nobody's"));
+            seen += sampler.take_stats().iter().map(|cpu| cpu.samples).sum::<u64>();
+        }
+    }
+
+    #[test]
+    fn the_side_band_wakes_and_tells_of_cgroups_and_processes() {
+        let mut sampler = Sampler::open(OPTIONS).unwrap();
+        let path = format!("/fnscope-test-{}", std::process::id());
+        let dir = cgroup2().join(&path[1..]);
+        fs::create_dir(&dir).unwrap();
+        let id = CgroupId(fs::metadata(&dir).unwrap().ino());
+        let ended = std::process::Command::new("/bin/true").status();
+        fs::remove_dir(&dir).unwrap();
+        assert!(ended.unwrap().success());
+        assert!(sampler.wait(10_000_000_000).side_band, "a record wakes the reader");
+        let mut records: Vec<Stamped<SideBand>> = Vec::new();
+        sampler.drain_side_band(&mut records);
+        let told = |wanted: &dyn Fn(&SideBand) -> bool| records.iter().any(|record| wanted(&record.value));
+        assert!(told(&|r| *r == SideBand::Cgroup { id, path: path.clone() }), "{path}");
+        assert!(told(&|r| matches!(r, SideBand::Comm { exec: true, comm, .. } if comm == "true")));
+        assert!(told(
+            &|r| matches!(r, SideBand::Mmap { path, len, .. } if path.ends_with("/true") && *len > 0)
+        ));
+        assert!(told(&|r| matches!(r, SideBand::Exit { pid, tid } if pid == tid)));
+    }
+
+    #[test]
+    fn a_ring_that_overflows_says_how_much_was_lost() {
+        let small = RingOptions { hz: 4_999, sample_bytes: 4096, ..OPTIONS };
+        let mut sampler = Sampler::open(small).unwrap();
+        sampler.arm(true).unwrap();
+        let begin = Instant::now();
+        // Nobody drains; a page holds some ten samples.
+        let mut lost = 0;
+        while lost == 0 {
+            assert!(begin.elapsed() < DEADLINE, "nothing was lost");
+            (0..10_000_000u64).fold(1u64, |a, b| std::hint::black_box(a.wrapping_mul(31).wrapping_add(b)));
+            lost = sampler.take_stats().iter().map(|cpu| cpu.lost).sum::<u64>();
+        }
+    }
+
+    /// Puts CPU 1 back whatever happens.
+    struct Offline;
+
+    impl Offline {
+        const FILE: &str = "/sys/devices/system/cpu/cpu1/online";
+
+        fn new() -> Offline {
+            fs::write(Self::FILE, "0").expect("take cpu 1 away: needs root and a second cpu that may go");
+            Offline
+        }
+    }
+
+    impl Drop for Offline {
+        fn drop(&mut self) {
+            let _ = fs::write(Self::FILE, "1");
+        }
+    }
+
+    #[test]
+    fn cpus_that_come_and_go_are_followed() {
+        let mut sampler = Sampler::open(OPTIONS).unwrap();
+        let all = sampler.cpu_count();
+        sampler.arm(true).unwrap();
+        let own = own_cgroup();
+        let offline = Offline::new();
+        assert!(sampler.follow_cpus(|_| true, |_| {}).unwrap());
+        assert_eq!(sampler.cpu_count(), all - 1);
+        assert!(!sampler.follow_cpus(|_| true, |_| {}).unwrap(), "nothing has changed since");
+        drain_until(&mut sampler, own, |samples| samples.len() > 5);
+        drop(offline);
+        assert!(sampler.follow_cpus(|_| true, |_| {}).unwrap());
+        assert_eq!(sampler.cpu_count(), all);
+        // The new CPU is armed as the others are: with a thread on each, all of them are seen.
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..all {
+                scope.spawn(|| {
+                    while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                        std::hint::spin_loop();
+                    }
+                });
+            }
+            let mut seen = BTreeSet::new();
+            let begin = Instant::now();
+            while seen.len() < all && begin.elapsed() < DEADLINE {
+                sampler.drain_samples(
+                    |id| id == own,
+                    |sample| {
+                        seen.insert(sample.cpu);
+                    },
+                );
+            }
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert_eq!(seen.len(), all, "{seen:?}");
+        });
+    }
+}
