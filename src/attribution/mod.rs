@@ -59,7 +59,7 @@ impl Default for Limits {
             undecided_ns: 10_000_000_000,
             buffer_bytes: 16 << 20,
             dead_ns: 120_000_000_000,
-            dead_count: 8_192,
+            dead_count: 2_048,
         }
     }
 }
