@@ -74,4 +74,11 @@ mod tests {
         let now = Clock::read().wall(Clock::monotonic_ns());
         assert!(own < now, "{own} < {now}");
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_has_a_start_or_none(text in ".{0,80}|[0-9]{1,5} \\(.{0,9}\\)( -?[0-9]{1,21}){0,30}") {
+            let _ = start_ticks(&text);
+        }
+    }
 }
