@@ -88,6 +88,8 @@ pub fn findings() -> Vec<Finding> {
     let mut findings = vec![user(&status)];
     findings.extend(capabilities(&status));
     findings.push(pid_namespace(&status));
+    let cgroup_namespace = std::fs::read_link("/proc/self/ns/cgroup").unwrap_or_default();
+    findings.push(own_cgroup_namespace(&cgroup_namespace.to_string_lossy()));
     findings.push(seccomp(&status));
     findings.push(paranoid(&read("/proc/sys/kernel/perf_event_paranoid"), &status));
     findings.push(kernel(&read("/proc/sys/kernel/osrelease")));
@@ -145,6 +147,21 @@ fn pid_namespace(status: &str) -> Finding {
         "not the host's: every process id in a sample would be 0",
         mend,
     )
+}
+
+/// The first cgroup namespace has a number of its own (`PROC_CGROUP_INIT_INO`); in another one paths in
+/// `/proc/PID/cgroup` are not those that perf tells.
+fn own_cgroup_namespace(link: &str) -> Finding {
+    const FIRST: &str = "cgroup:[4026531835]";
+    match link {
+        FIRST | "" => Finding::ok("cgroup namespace", "the host's"),
+        _ => Finding::bad(
+            "cgroup namespace",
+            Standing::Warn,
+            "not the host's: containers that are there already, and processes moved into one, are found late",
+            "--cgroupns host (docker)",
+        ),
+    }
 }
 
 fn seccomp(status: &str) -> Finding {
@@ -230,6 +247,8 @@ mod tests {
     #[test]
     fn settings_of_the_kernel_are_judged() {
         for (finding, expected) in [
+            (own_cgroup_namespace("cgroup:[4026531835]"), Standing::Ok),
+            (own_cgroup_namespace("cgroup:[4026532733]"), Standing::Warn),
             (paranoid("2", NOBODY), Standing::Fail),
             (paranoid("2", ROOT), Standing::Ok),
             (paranoid("", ROOT), Standing::Fail),
