@@ -126,8 +126,13 @@ impl Cgroups {
     }
 
     /// Tells of every cgroup there is, parents first. What vanishes meanwhile is left out.
-    pub fn walk(&self, mut each: impl FnMut(CgroupId, &str)) {
-        let mut open = vec![(String::new(), 0)];
+    pub fn walk(&self, each: impl FnMut(CgroupId, &str)) {
+        self.walk_below("", each);
+    }
+
+    /// The same for those below the cgroup at `path`.
+    pub fn walk_below(&self, path: &str, mut each: impl FnMut(CgroupId, &str)) {
+        let mut open = vec![(path.to_string(), 0)];
         while let Some((path, depth)) = open.pop() {
             let Ok(children) = std::fs::read_dir(self.dir(&path)) else { continue };
             for child in children.flatten() {

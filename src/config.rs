@@ -158,4 +158,17 @@ mod tests {
             assert_eq!(config.clamped_hz(kernel), expected, "{hz}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_a_configuration_or_an_error(
+            text in "(.|\n){0,80}|((hz|max_hz|ring_budget_bytes|store|functions|node) = (-?[0-9]{0,12}|\".{0,9}\"|.{0,9})\n){0,4}",
+            kernel: Option<u32>,
+        ) {
+            if let Ok(config) = toml::from_str::<Config>(&text) {
+                let _ = config.faults();
+                proptest::prop_assert!((1..=MAX_HZ).contains(&config.clamped_hz(kernel)));
+            }
+        }
+    }
 }

@@ -243,4 +243,18 @@ mod tests {
             assert_eq!(finding.standing, expected, "{finding:?}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_of_the_kernel_is_judged(
+            text in "(.|\n){0,80}|[0-9]{0,12}(\\.[0-9]{0,12}){0,3}",
+            status in "((Uid|NSpid|CapEff|Seccomp):?[\t ]?[0-9a-fx ]{0,20}\n){0,5}",
+        ) {
+            for finding in [user(&status), seccomp(&status), pid_namespace(&status), paranoid(&text, &status),
+                kernel(&text), sample_rate(&text)].into_iter().chain(capabilities(&status))
+            {
+                proptest::prop_assert_eq!(finding.mend.is_some(), finding.standing != Standing::Ok);
+            }
+        }
+    }
 }

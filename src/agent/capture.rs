@@ -38,6 +38,8 @@ const TICKS_PER_SWEEP: u32 = 120;
 /// shorter one while a function's process has just begun and is mapping its files.
 const REST: Duration = Duration::from_micros(1_500);
 const SHORT_REST: Duration = Duration::from_micros(300);
+/// Mappings of an instance that are looked at in a second: one that maps in a loop would have this thread for itself.
+const MAX_MAPPED: u32 = 8_000;
 /// Priority of this thread: ahead of what it watches.
 const NICE: i32 = -15;
 /// How much earlier than the drain a record must be to have no earlier one still on its way into another ring.
@@ -75,10 +77,14 @@ pub(super) struct Capture {
     /// Instances of which processes have ended in what is being read of the side-band, and when the last one did:
     /// one reading for all of them.
     ended: HashMap<InstanceNo, Moment>,
+    /// Mappings of instances since the last flush.
+    mapped: HashMap<InstanceNo, u32>,
     /// What the keeper could not take yet.
     pending: Work,
     ticks: u32,
     rescan: bool,
+    /// Why a CPU is not sampled.
+    cpu_trouble: Option<String>,
     stats: AgentStats,
 }
 
@@ -89,6 +95,7 @@ enum Happening {
     Name { pid: Pid, tid: Pid, comm: String },
     Mmap { pid: Pid, mapping: Mapping },
     Exit { pid: Pid },
+    ThreadExit { pid: Pid, tid: Pid },
     Sample(RawSample),
 }
 
@@ -104,9 +111,11 @@ impl Capture {
             order: Order::default(),
             side_band: Vec::new(),
             ended: HashMap::new(),
+            mapped: HashMap::new(),
             pending: Work::default(),
             ticks: 0,
             rescan: false,
+            cpu_trouble: None,
             stats: AgentStats::default(),
         }
     }
@@ -228,9 +237,15 @@ impl Capture {
                 }
             }
             SideBand::Mmap { pid, start, len, file_offset, build_id, path, .. } => {
-                if self.member(pid).is_some() {
+                if let Some(no) = self.member(pid) {
                     let end = start.saturating_add(len);
-                    let what = self.files.mapped(pid, start, end, &path, build_id);
+                    let mapped = self.mapped.entry(no).or_default();
+                    *mapped += 1;
+                    let what = if *mapped <= MAX_MAPPED || !path.starts_with('/') {
+                        self.files.mapped(pid, start, end, &path, build_id)
+                    } else {
+                        self.files.unopened(&path, build_id)
+                    };
                     self.order.push(
                         time_ns,
                         Happening::Mmap { pid, mapping: Mapping { start, end, file_offset, what } },
@@ -243,7 +258,12 @@ impl Capture {
                     self.order.push(time_ns, Happening::Exit { pid });
                 }
             }
-            SideBand::Fork { .. } | SideBand::Exit { .. } => {}
+            SideBand::Exit { pid, tid } => {
+                if self.member(pid).is_some() {
+                    self.order.push(time_ns, Happening::ThreadExit { pid, tid });
+                }
+            }
+            SideBand::Fork { .. } => {}
             SideBand::Lost { count } => {
                 self.stats.side_band_lost += count;
                 self.rescan = true;
@@ -325,9 +345,15 @@ impl Capture {
         for no in self.setup.attribution.tick(now) {
             self.accounts.close(no);
         }
+        if last {
+            self.setup.attribution.give_up(now);
+        }
         self.processes.expire(now_ns);
         if flush && self.rescan {
             self.rescan = false;
+            // Members may have ended, forked and become other programs meanwhile.
+            self.lineage.clear();
+            self.processes.doubt();
             self.scan();
         }
         if !last {
@@ -349,6 +375,7 @@ impl Capture {
             Happening::Name { pid, tid, comm } => self.processes.name(pid, tid, &comm),
             Happening::Mmap { pid, mapping } => self.processes.mmap(pid, mapping),
             Happening::Exit { pid } => self.processes.exit(pid, time_ns),
+            Happening::ThreadExit { pid, tid } => self.processes.thread_exit(pid, tid),
             Happening::Sample(sample) => self.sample(&sample),
         }
     }
@@ -375,14 +402,17 @@ impl Capture {
 
     /// A process that was there before us, or was moved into the cgroup: its mappings as they are now.
     fn find_process(&mut self, pid: Pid, cgroup: CgroupId, now_ns: u64) {
-        let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_else(|_| "?".into());
-        let mappings = self.files.mappings_of(pid);
-        let gone = mappings.is_err();
-        self.processes.found(pid, comm.trim_end(), mappings.unwrap_or_default());
-        if gone {
-            self.processes.exit(pid, now_ns);
-        } else if let Some(no) = self.setup.attribution.instance_of(cgroup) {
-            self.lineage.insert(pid, no);
+        match self.files.mappings_of(pid) {
+            // An empty list is that of a process on its way out.
+            Ok(mappings) if !mappings.is_empty() => {
+                let comm =
+                    std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_else(|_| "?".into());
+                self.processes.found(pid, comm.trim_end(), mappings);
+                if let Some(no) = self.setup.attribution.instance_of(cgroup) {
+                    self.lineage.insert(pid, no);
+                }
+            }
+            Ok(_) | Err(_) => self.processes.missed(pid, now_ns),
         }
     }
 
@@ -396,15 +426,19 @@ impl Capture {
         let join = &setup.attribution;
         let followed =
             setup.sampler.follow_cpus(|id| join.wants(id), |s| order.push(s.time_ns, Happening::Sample(s)));
-        match followed {
-            Ok(false) => {}
-            Ok(true) => tracing::info!(cpus = self.setup.sampler.cpu_count(), "cpus came or went"),
-            Err(error) => tracing::warn!("{error}"),
+        let trouble = followed.as_ref().err().map(ToString::to_string);
+        match (followed, &trouble) {
+            (Ok(true), _) => tracing::info!(cpus = self.setup.sampler.cpu_count(), "cpus came or went"),
+            // It is tried again each second, and told once.
+            (Err(error), trouble) if *trouble != self.cpu_trouble => tracing::warn!("{error}"),
+            (Ok(false) | Err(_), _) => {}
         }
+        self.cpu_trouble = trouble;
         let stats = self.setup.sampler.take_stats();
         self.stats.lost += stats.iter().map(|cpu| cpu.lost).sum::<u64>();
         let stats: Vec<_> = stats.into_iter().filter(|cpu| cpu.samples + cpu.lost > 0).collect();
         add_stats(&mut self.pending.cpus, &stats);
+        self.mapped.clear();
         self.clock = Clock::read();
         self.pending.clock_offset_ns = self.clock.offset_ns;
         let sweep = self.ticks.is_multiple_of(TICKS_PER_SWEEP);

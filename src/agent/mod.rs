@@ -32,7 +32,7 @@ use crate::attribution::{Attribution, Limits, Moment};
 use crate::cgroup::Cgroups;
 use crate::config::Config;
 use crate::model::WriterInfo;
-use crate::perf::{Clock, RingOptions, period_ns};
+use crate::perf::{Clock, RingOptions, online_cpus, period_ns};
 use crate::runtime::docker::DockerOptions;
 use crate::stack::{OpenStats, Symbolizer};
 use crate::store::{Store, StoreLock};
@@ -119,9 +119,11 @@ impl Agent {
         if hz != config.hz {
             tracing::warn!(asked = config.hz, hz, "rate clamped");
         }
-        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
         // Before the store: who lacks rights should not leave a directory behind.
-        let sampler = capture::open(RingOptions::within(config.ring_budget_bytes, cpus, hz))?;
+        let sampler = capture::open(RingOptions::within(config.ring_budget_bytes, online_cpus(), hz))?;
+        if role == Role::Daemon {
+            raise_file_limit();
+        }
         let store = Store::create(&config.store)?;
         let lock = if role == Role::Daemon { Some(store.lock()?) } else { None };
         let info = writer_info(config, role, hz, sampler.cpu_count())?;
@@ -294,6 +296,16 @@ fn writer_info(config: &Config, role: Role, hz: u32, cpus: usize) -> anyhow::Res
         period_ns: period_ns(hz),
         started_at: now.wall(Clock::monotonic_ns()),
     })
+}
+
+/// An open file for each instance and for hundreds of mapped files: more than the 1024 that services get unasked.
+fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::debug!("raise the limit on open files: {error}");
+    }
 }
 
 fn read_number(path: &str) -> Option<u32> {

@@ -32,7 +32,8 @@ pub(super) fn started_at(pid: Pid, clock: Clock) -> Option<Timestamp> {
     let boot_ns =
         u64::try_from(boot.tv_sec).ok()?.checked_mul(1_000_000_000)? + u64::try_from(boot.tv_nsec).ok()?;
     let ago_ns = boot_ns.saturating_sub(since_boot_ns);
-    Some(clock.wall(Clock::monotonic_ns().saturating_sub(ago_ns)))
+    let ago_us = i64::try_from(ago_ns / 1000).ok()?;
+    Some(clock.wall(Clock::monotonic_ns()).plus_us(-ago_us))
 }
 
 /// Field 22 of `/proc/PID/stat`, behind a name that may itself hold blanks and parentheses.
@@ -72,5 +73,12 @@ mod tests {
         let own = started_at(Pid(std::process::id()), Clock::read()).unwrap();
         let now = Clock::read().wall(Clock::monotonic_ns());
         assert!(own < now, "{own} < {now}");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_has_a_start_or_none(text in ".{0,80}|[0-9]{1,5} \\(.{0,9}\\)( -?[0-9]{1,21}){0,30}") {
+            let _ = start_ticks(&text);
+        }
     }
 }

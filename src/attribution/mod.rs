@@ -11,7 +11,7 @@
 mod claim;
 mod instance;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use claim::Runtimes;
 pub use claim::{Claim, RuntimeState};
@@ -59,7 +59,7 @@ impl Default for Limits {
             undecided_ns: 10_000_000_000,
             buffer_bytes: 16 << 20,
             dead_ns: 120_000_000_000,
-            dead_count: 8_192,
+            dead_count: 2_048,
         }
     }
 }
@@ -120,7 +120,7 @@ impl<S> Attribution<S> {
     /// A cgroup exists: made just now (`from_birth`), or found there. Returns the instance it begins, if it begins one.
     ///
     /// A cgroup below an instance's own belongs to that instance, unless it is itself a container that a runtime has
-    /// claimed.
+    /// claimed and that lives nowhere else: a tenant may name its inner cgroups as it likes.
     pub fn cgroup_seen(
         &mut self,
         id: CgroupId,
@@ -133,8 +133,9 @@ impl<S> Attribution<S> {
             return None;
         }
         let ancestor = self.ancestor(path);
-        let claimed =
-            candidate.as_ref().is_some_and(|c| c.claim.is_some() || self.claims.contains_key(&c.container));
+        let claimed = candidate.as_ref().is_some_and(|c| {
+            c.claim.is_some() || (self.claims.contains_key(&c.container) && !self.has_instance(&c.container))
+        });
         match (candidate, ancestor) {
             (candidate, Some(no)) if candidate.is_none() || !claimed => {
                 self.by_cgroup.insert(id, no);
@@ -164,9 +165,20 @@ impl<S> Attribution<S> {
 
     /// A container's first process ended, as its runtime tells.
     pub fn exited(&mut self, container: &ContainerId, exit_code: Option<i32>, oom: bool, at: Timestamp) {
-        if let Some(instance) = self.by_container.get(container).and_then(|no| self.instances.get_mut(no)) {
+        let ended = self.life_at(container, at);
+        if let Some(instance) = ended.and_then(|no| self.instances.get_mut(&no)) {
             instance.exited(exit_code, oom, at, &mut self.out.entries);
         }
+    }
+
+    /// Nobody will say any more what is undecided: its samples go on unnamed. Whoever comes next may name it.
+    pub fn give_up(&mut self, at: Moment) {
+        let undecided = |instance: &&Instance<S>| {
+            instance.fate == Fate::Undecided && (instance.dropped > 0 || !instance.buffer.is_empty())
+        };
+        let undecided: Vec<_> =
+            self.instances.values().filter(undecided).map(|instance| instance.no).collect();
+        undecided.into_iter().for_each(|no| self.decide(no, Fate::Unknown, None, at));
     }
 
     /// The runtime has forgotten the container: its claim goes with its last instance.
@@ -268,6 +280,22 @@ impl<S> Attribution<S> {
         self.instances.get(&no).filter(|instance| !instance.gone).map(|instance| &instance.info)
     }
 
+    /// Instances with more than `count` cgroups below their own, which nobody tells us the end of.
+    pub fn overgrown(&self, count: usize) -> impl Iterator<Item = (InstanceNo, &InstanceInfo)> {
+        let many = move |instance: &&Instance<S>| instance.nested.len() > count && !instance.gone;
+        self.instances.values().filter(many).map(|instance| (instance.no, &instance.info))
+    }
+
+    /// Forgets the cgroups below the instance's own that are not among `there`.
+    pub fn keep_nested(&mut self, no: InstanceNo, there: &HashSet<CgroupId>) {
+        let Some(instance) = self.instances.get_mut(&no) else { return };
+        let gone = |id: &mut CgroupId| !there.contains(id);
+        instance.nested.extract_if(.., gone).for_each(|id| {
+            self.by_cgroup.remove(&id);
+        });
+        instance.nested.shrink_to_fit();
+    }
+
     /// Whether the container has an instance that lives.
     pub fn has_instance(&self, container: &ContainerId) -> bool {
         self.by_container.get(container).and_then(|no| self.instances.get(no)).is_some_and(|i| !i.gone)
@@ -327,6 +355,16 @@ impl<S> Attribution<S> {
     /// Whether none is known.
     pub fn is_empty(&self) -> bool {
         self.instances.is_empty()
+    }
+
+    /// The instance that the container was at `at`: of a restarted one the end may be told when it lives again.
+    fn life_at(&self, container: &ContainerId, at: Timestamp) -> Option<InstanceNo> {
+        let latest = self.instances.get(self.by_container.get(container)?)?;
+        if latest.gone || latest.info.started_at <= at {
+            return Some(latest.no);
+        }
+        let before = |i: &&Instance<S>| *i.info.container_id == *container.0 && i.info.started_at <= at;
+        self.instances.values().filter(before).max_by_key(|i| i.info.started_at).map(|i| i.no)
     }
 
     fn ancestor(&self, path: &str) -> Option<InstanceNo> {

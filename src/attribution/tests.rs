@@ -131,6 +131,20 @@ fn nested_cgroups_belong_to_the_container_above_them() {
 }
 
 #[test]
+fn inner_cgroups_that_are_gone_are_forgotten() {
+    let mut join = join();
+    join.cgroup_seen(CgroupId(1), "/docker/a", candidate("a"), at(1), true);
+    (2..1000).for_each(|id| {
+        join.cgroup_seen(CgroupId(id), &format!("/docker/a/{id}"), None, at(2), true);
+    });
+    let (no, path) = join.overgrown(500).map(|(no, info)| (no, info.cgroup_path.clone())).next().unwrap();
+    assert_eq!(path, "/docker/a");
+    join.keep_nested(no, &HashSet::from([CgroupId(7)]));
+    assert_eq!((join.by_cgroup.len(), join.instance_of(CgroupId(7))), (2, Some(no)));
+    assert_eq!(join.overgrown(500).count(), 0);
+}
+
+#[test]
 fn the_buffer_is_bounded_and_says_what_it_dropped() {
     let limits = Limits { buffer_bytes: 250, ..Limits::default() };
     let mut join = Attribution::new("b", &["docker"], limits, at(0));
@@ -242,6 +256,53 @@ fn a_restarted_container_is_a_new_instance() {
     let second = join.cgroup_seen(CgroupId(2), "/docker/a", candidate("a"), at(3), true).unwrap();
     assert_ne!(first, second);
     assert_eq!(join.instance_at("/docker/a"), Some(second));
+}
+
+#[test]
+fn an_end_that_is_told_late_is_that_of_the_life_it_ended() {
+    let ended = |entries: &[Entry]| {
+        let no = |e: &Entry| if let Entry::Ended { no, .. } = e { Some(*no) } else { None };
+        entries.iter().filter_map(no).collect::<Vec<_>>()
+    };
+    let at = |ns| Timestamp(ns);
+    let mut join =
+        Attribution::<u32>::new("b", &["docker"], Limits::default(), Moment { ns: 0, wall: at(0) });
+    join.claim(claim("a", identity("f")), Moment { ns: 0, wall: at(0) });
+    let begin = |join: &mut Attribution<u32>, id, us| {
+        join.cgroup_seen(CgroupId(id), "/docker/a", candidate("a"), Moment { ns: 0, wall: at(us) }, true)
+            .unwrap()
+    };
+    let first = begin(&mut join, 1, 10);
+    join.cgroup_gone(first, at(20), Moment { ns: 0, wall: at(20) });
+    let second = begin(&mut join, 2, 30);
+    join.take();
+    join.exited(&ContainerId("a".into()), Some(1), false, at(19));
+    assert_eq!(ended(&join.take().entries), [first], "told late, when it lives again");
+    join.exited(&ContainerId("a".into()), Some(0), false, at(40));
+    assert_eq!(ended(&join.take().entries), [second]);
+}
+
+#[test]
+fn a_tenant_cannot_take_anothers_name_for_an_inner_cgroup() {
+    let mut join = join();
+    join.claim(claim("victim", identity("v")), at(0));
+    let victim = join.cgroup_seen(CgroupId(1), "/docker/victim", candidate("victim"), at(1), true);
+    let tenant = join.cgroup_seen(CgroupId(2), "/docker/t", candidate("t"), at(1), true);
+    assert_eq!(join.cgroup_seen(CgroupId(3), "/docker/t/victim", candidate("victim"), at(2), true), None);
+    assert_eq!(join.instance_of(CgroupId(3)), tenant);
+    assert_eq!(join.instance_of(CgroupId(1)), victim);
+}
+
+#[test]
+fn what_is_undecided_at_the_end_goes_on_unnamed() {
+    let mut join = join();
+    let no = join.cgroup_seen(CgroupId(1), "/docker/a", candidate("a"), at(1), true).unwrap();
+    join.cgroup_seen(CgroupId(2), "/docker/b", candidate("b"), at(1), true);
+    join.offer(CgroupId(1), Timestamp(5), 100, 7);
+    join.give_up(at(2));
+    let out = join.take();
+    assert_eq!(out.samples, [(no, 7)]);
+    assert!(matches!(out.entries[..], [Entry::Instance { .. }]), "{:?}", out.entries);
 }
 
 proptest! {

@@ -10,7 +10,7 @@ use super::{Outcome, output};
 
 use crate::cgroup::Cgroups;
 use crate::config::DEFAULT_STORE;
-use crate::perf::{RingOptions, Sampler};
+use crate::perf::{RingOptions, Sampler, online_cpus};
 use crate::privilege::{self, Finding, Standing};
 use crate::render::escape;
 use crate::runtime::docker::{self, DockerOptions};
@@ -73,8 +73,7 @@ fn text(findings: &[Finding]) -> String {
 /// Opens what the agent opens, and closes it.
 fn perf_events() -> Finding {
     let what = "perf events";
-    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    match Sampler::open(RingOptions::within(16 << 20, cpus, crate::config::DEFAULT_HZ)) {
+    match Sampler::open(RingOptions::within(16 << 20, online_cpus(), crate::config::DEFAULT_HZ)) {
         Ok(sampler) => Finding::ok(what, format!("open on {} cpus", sampler.cpu_count())),
         Err(error) => Finding::bad(
             what,

@@ -16,6 +16,11 @@ pub(super) fn online() -> io::Result<BTreeSet<u32>> {
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("no cpu list: {text:?}")))
 }
 
+/// How many CPUs are online, whatever this process itself may run on; 1 where that cannot be read.
+pub fn online_cpus() -> usize {
+    online().map_or(1, |cpus| cpus.len().max(1))
+}
+
 /// Reads the kernel's list format (`0-3,8`); none if it is not one or names a CPU above the kernel's limit.
 pub fn parse_cpu_list(text: &str) -> Option<BTreeSet<u32>> {
     let mut cpus = BTreeSet::new();

@@ -12,7 +12,7 @@ mod sampler;
 #[cfg(test)]
 mod sampler_tests;
 
-pub use cpus::parse_cpu_list;
+pub use cpus::{online_cpus, parse_cpu_list};
 pub use event::{Clock, PerfError, period_ns};
 pub use order::Order;
 pub use record::{Context, RawSample, Record, SideBand, Stamped, context, parse_sample, parse_side_band};

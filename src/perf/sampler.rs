@@ -54,9 +54,13 @@ pub struct Sampler {
     cpus: BTreeMap<u32, CpuRings>,
     /// Statistics of CPUs that went away before they were asked for.
     gone: Vec<CpuStats>,
+    /// What their side-band rings still held.
+    left: Vec<Stamped<SideBand>>,
     epoll: OwnedFd,
     options: RingOptions,
     armed: bool,
+    /// Whether samples were taken at any time since the statistics were asked for.
+    was_armed: bool,
 }
 
 struct CpuRings {
@@ -80,7 +84,15 @@ impl Sampler {
             cpu: 0,
             source: e.into(),
         })?;
-        let mut sampler = Sampler { cpus: BTreeMap::new(), gone: Vec::new(), epoll, options, armed: false };
+        let mut sampler = Sampler {
+            cpus: BTreeMap::new(),
+            gone: Vec::new(),
+            left: Vec::new(),
+            epoll,
+            options,
+            armed: false,
+            was_armed: false,
+        };
         for cpu in cpus::online().map_err(PerfError::Cpus)? {
             sampler.open_cpu(cpu)?;
         }
@@ -109,6 +121,7 @@ impl Sampler {
     /// The kernel's, for the first CPU that refused; the others are switched all the same.
     pub fn arm(&mut self, on: bool) -> Result<(), PerfError> {
         self.armed = on;
+        self.was_armed |= on;
         let mut result = Ok(());
         for (cpu, rings) in &self.cpus {
             if let Err(source) = rings.samples.enable(on) {
@@ -152,6 +165,7 @@ impl Sampler {
 
     /// Everything the side-band rings hold, added to `out` unordered.
     pub fn drain_side_band(&mut self, out: &mut Vec<Stamped<SideBand>>) {
+        out.append(&mut self.left);
         for rings in self.cpus.values_mut() {
             rings.side_band.drain(|bytes| out.extend(parse_side_band(bytes)));
         }
@@ -167,9 +181,9 @@ impl Sampler {
     /// Samples seen and lost on each CPU since the last call.
     pub fn take_stats(&mut self) -> Vec<CpuStats> {
         let mut stats = std::mem::take(&mut self.gone);
-        // Asking for the kernel's count interrupts the CPU: only where samples are taken at all.
-        let armed = self.armed;
-        stats.extend(self.cpus.iter_mut().map(|(cpu, rings)| rings.take_stats(*cpu, armed)));
+        // Asking for the kernel's count interrupts the CPU: only where samples were taken at all.
+        let ask = std::mem::replace(&mut self.was_armed, self.armed);
+        stats.extend(self.cpus.iter_mut().map(|(cpu, rings)| rings.take_stats(*cpu, ask)));
         stats
     }
 
@@ -190,15 +204,19 @@ impl Sampler {
         for cpu in gone {
             if let Some(mut rings) = self.cpus.remove(&cpu) {
                 rings.drain_samples(&wanted, &mut each);
+                rings.side_band.drain(|bytes| self.left.extend(parse_side_band(bytes)));
                 self.gone.push(rings.take_stats(cpu, true));
             }
         }
+        let mut result = Ok(true);
         for cpu in online {
-            if !self.cpus.contains_key(&cpu) {
-                self.open_cpu(cpu)?;
+            if !self.cpus.contains_key(&cpu)
+                && let Err(error) = self.open_cpu(cpu)
+            {
+                result = Err(error);
             }
         }
-        Ok(true)
+        result
     }
 
     fn open_cpu(&mut self, cpu: u32) -> Result<(), PerfError> {

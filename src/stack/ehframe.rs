@@ -36,12 +36,18 @@ pub fn add_starts(
     let Some(count) = Fields(&head).u32(8).filter(|_| usual) else { return Ok(()) };
     let begin = range.start + HEAD_BYTES;
     let end = begin.saturating_add(u64::from(count) * ENTRY_BYTES).min(range.end);
-    let code: Vec<Range<u64>> =
+    let mut code: Vec<Range<u64>> =
         elf.sections.iter().filter(|section| section.is_executable()).map(|s| s.addresses.clone()).collect();
+    // A hostile file has as many sections as starts; searching one for the other must not be their product.
+    code.sort_unstable_by_key(|range| (range.start, range.end));
+    let section_of = |start: u64| {
+        let after = code.partition_point(|range| range.start <= start);
+        code.get(after.checked_sub(1)?).filter(|range| range.contains(&start))
+    };
     reader.for_each_piece(&(begin..end), ENTRY_BYTES, |piece| {
         let starts = piece.chunks_exact(8).filter_map(|entry| {
             let start = base.checked_add_signed(i64::from(Fields(entry).u32(0)?.cast_signed()))?;
-            Some((start, code.iter().find(|range| range.contains(&start))?.end))
+            Some((start, section_of(start)?.end))
         });
         builder.add_unnamed(starts)
     })

@@ -126,13 +126,6 @@ impl Elf {
         self.sections.iter().find(|section| section.name == name.as_bytes())
     }
 
-    /// Virtual address to offset in the file, for addresses of sections with bytes there.
-    pub fn offset_of(&self, address: u64) -> Option<u64> {
-        let section =
-            self.sections.iter().find(|s| s.kind != Section::NOBITS && s.addresses.contains(&address))?;
-        section.range.start.checked_add(address - section.addresses.start)
-    }
-
     /// The symbols of kind `kind` and their names, in the file, checked against its size and the limits.
     pub fn symbol_sections(&self, reader: &Pinned<'_>, kind: u32) -> Result<Option<Symbols>, ReadError> {
         let Some(symbols) = self.sections.iter().find(|section| section.kind == kind) else {
@@ -262,7 +255,10 @@ impl Elf {
         if let Some(strings) = strings
             && reader.check(&strings, MAX_STRINGS_BYTES, "the section names").is_ok()
         {
-            for (name, section) in &mut parsed {
+            // In the order of their names each page is read once, whatever the headers say.
+            let mut by_name: Vec<&mut (u64, Section)> = parsed.iter_mut().collect();
+            by_name.sort_unstable_by_key(|(name, _)| *name);
+            for (name, section) in by_name {
                 reader.read_name(strings.start.saturating_add(*name), strings.end, 64, &mut section.name)?;
             }
         }

@@ -25,6 +25,11 @@ impl MappedFile {
         MappedFile { id, name, build_id, fd: Mutex::new(fd) }
     }
 
+    /// Whether the open file is still here.
+    pub fn is_open(&self) -> bool {
+        self.fd.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
     /// Takes the open file out, once.
     pub fn take_fd(&self) -> Option<OwnedFd> {
         self.fd.lock().unwrap_or_else(PoisonError::into_inner).take()

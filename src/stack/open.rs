@@ -92,6 +92,19 @@ impl Files {
         Mapped::File(file)
     }
 
+    /// The same for a process that maps more than anybody looks at: a file known by its name alone.
+    pub fn unopened(&mut self, path: &str, build_id: Option<BuildId>) -> Mapped {
+        self.stats.failed += 1;
+        Mapped::File(self.make(path, build_id, None))
+    }
+
+    /// Closes files that nobody has mapped any more and whose symbols nobody needed: an open one keeps the disk of a
+    /// removed container.
+    pub fn release(&mut self) {
+        self.known.retain(|_, file| Arc::strong_count(file) > 1 || !file.is_open());
+        self.order.retain(|key| self.known.contains_key(key));
+    }
+
     /// The executable mappings of a process that was not watched from its start.
     ///
     /// # Errors
@@ -214,6 +227,19 @@ mod tests {
         assert_eq!(first.id, second.id);
         assert!(first.take_fd().is_some());
         assert_eq!(files.stats().failed, 0);
+    }
+
+    #[test]
+    fn files_nobody_has_mapped_any_more_are_closed() {
+        let mut files = Files::default();
+        let mappings = files.mappings_of(Pid(std::process::id())).unwrap();
+        let open = files.known.len();
+        assert!(open > 0);
+        files.release();
+        assert_eq!(files.known.len(), open);
+        drop(mappings);
+        files.release();
+        assert_eq!((files.known.len(), files.order.len()), (0, 0));
     }
 
     #[test]

@@ -9,8 +9,10 @@ use std::sync::Arc;
 use super::file::{MappedFile, Place};
 use crate::model::Pid;
 
-/// Most executable mappings kept of a process, and of all together (a shared table counts once a process).
+/// Most executable mappings kept of a process, and of all together (a table that processes share counts once), some
+/// 64 bytes each.
 const MAX_MAPPINGS: usize = 4_096;
+const MAX_ALL_MAPPINGS: usize = 1 << 20;
 const MAX_PROCESSES: usize = 65_536;
 /// Most named threads kept of a process.
 const MAX_THREADS: usize = 512;
@@ -48,6 +50,8 @@ pub struct Processes {
     /// Ended processes, and the birth count of the one that ended: a reused id is not it.
     dead: VecDeque<(u64, Pid, u64)>,
     births: u64,
+    /// Mappings in all tables.
+    mappings: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -55,6 +59,8 @@ struct Process {
     birth: u64,
     /// Whether it stands among the dead.
     ended: bool,
+    /// Whether something may have happened to it that was not told.
+    doubtful: bool,
     comm: Arc<str>,
     threads: HashMap<Pid, Arc<str>>,
     /// Sorted by start, without overlaps. Shared with the parent until one of them changes it.
@@ -62,9 +68,9 @@ struct Process {
 }
 
 impl Processes {
-    /// Whether the process is known.
+    /// Whether the process is known, beyond doubt.
     pub fn knows(&self, pid: Pid) -> bool {
-        self.by_pid.contains_key(&pid)
+        self.by_pid.get(&pid).is_some_and(|process| !process.doubtful)
     }
 
     /// How many are known.
@@ -79,9 +85,9 @@ impl Processes {
 
     /// A process as it was found running.
     pub fn found(&mut self, pid: Pid, comm: &str, mappings: Vec<Mapping>) {
+        self.unmap(pid);
         if let Some(process) = self.enter(pid) {
             (process.comm, process.threads) = (comm.into(), HashMap::new());
-            process.mappings = Arc::default();
         }
         mappings.into_iter().for_each(|mapping| self.mmap(pid, mapping));
     }
@@ -89,11 +95,26 @@ impl Processes {
     /// A process began as a copy of its parent.
     pub fn fork(&mut self, pid: Pid, parent: Pid) {
         let Some(process) = self.by_pid.get(&parent) else { return };
-        let (comm, mappings) = (process.comm.clone(), process.mappings.clone());
+        let (comm, mappings, doubtful) = (process.comm.clone(), process.mappings.clone(), process.doubtful);
+        self.unmap(pid);
         if let Some(process) = self.enter(pid) {
-            (process.comm, process.mappings) = (comm, mappings);
+            (process.comm, process.mappings, process.doubtful) = (comm, mappings, doubtful);
             process.threads.clear();
         }
+    }
+
+    /// Records were lost: what is known of any process may be of a program it no longer is.
+    pub fn doubt(&mut self) {
+        self.by_pid.values_mut().for_each(|process| process.doubtful = true);
+    }
+
+    /// A process was looked for and is not there any more: what is known of it, if anything, must do.
+    pub fn missed(&mut self, pid: Pid, now_ns: u64) {
+        match self.by_pid.get_mut(&pid) {
+            Some(process) => process.doubtful = false,
+            None => self.found(pid, "?", Vec::new()),
+        }
+        self.exit(pid, now_ns);
     }
 
     /// A process became another program: nothing mapped before is there any more.
@@ -117,11 +138,25 @@ impl Processes {
         if mapping.start >= mapping.end {
             return;
         }
+        let own = if Arc::strong_count(&process.mappings) == 1 { process.mappings.len() } else { 0 };
+        // A mapping may split another one, and a table that is shared is copied first.
+        if self.mappings - own + process.mappings.len() + 2 > MAX_ALL_MAPPINGS {
+            self.unmap(pid);
+            return;
+        }
         let mappings = Arc::make_mut(&mut process.mappings);
         cut(mappings, mapping.start, mapping.end);
         if mappings.len() < MAX_MAPPINGS {
             let at = mappings.partition_point(|m| m.start < mapping.start);
             mappings.insert(at, mapping);
+        }
+        self.mappings = self.mappings - own + mappings.len();
+    }
+
+    /// A thread ended; its number may come again.
+    pub fn thread_exit(&mut self, pid: Pid, tid: Pid) {
+        if let Some(process) = self.by_pid.get_mut(&pid) {
+            process.threads.remove(&tid);
         }
     }
 
@@ -153,13 +188,14 @@ impl Processes {
             }
             self.dead.pop_front();
             if self.by_pid.get(&pid).is_some_and(|process| process.birth == birth) {
-                self.by_pid.remove(&pid);
+                self.forget(pid);
             }
         }
     }
 
     /// Forgets a process at once.
     pub fn forget(&mut self, pid: Pid) {
+        self.unmap(pid);
         self.by_pid.remove(&pid);
     }
 
@@ -186,6 +222,13 @@ impl Processes {
         }
     }
 
+    /// Takes all mappings of a process away.
+    fn unmap(&mut self, pid: Pid) {
+        let table = self.by_pid.get_mut(&pid).map(|process| std::mem::take(&mut process.mappings));
+        // Where it was shared, it is still somebody's.
+        self.mappings -= table.and_then(Arc::into_inner).map_or(0, |table| table.len());
+    }
+
     /// The entry of a process that begins now; none when there are too many.
     fn enter(&mut self, pid: Pid) -> Option<&mut Process> {
         if self.by_pid.len() >= MAX_PROCESSES && !self.by_pid.contains_key(&pid) {
@@ -195,12 +238,13 @@ impl Processes {
         let fresh = Process {
             birth: self.births,
             ended: false,
+            doubtful: false,
             comm: "?".into(),
             threads: HashMap::new(),
             mappings: Arc::default(),
         };
         let process = self.by_pid.entry(pid).or_insert(fresh);
-        (process.birth, process.ended) = (self.births, false);
+        (process.birth, process.ended, process.doubtful) = (self.births, false, false);
         Some(process)
     }
 }
@@ -286,6 +330,53 @@ mod tests {
         processes.exec(Pid(2), "new");
         processes.expire(DEAD_NS + 1);
         assert!(!processes.knows(Pid(1)) && processes.knows(Pid(2)));
+    }
+
+    #[test]
+    fn after_a_loss_the_living_are_looked_at_again_and_the_dead_keep_their_names() {
+        let mut processes = Processes::default();
+        processes.exec(Pid(1), "a");
+        processes.mmap(Pid(1), mapping(0, 10, 0, 1));
+        processes.doubt();
+        processes.fork(Pid(2), Pid(1));
+        assert!(!processes.knows(Pid(1)) && !processes.knows(Pid(2)));
+        processes.missed(Pid(1), 0);
+        assert!(processes.knows(Pid(1)));
+        assert_eq!(offset(&processes.place(Pid(1), 5)), Some((1, 5)));
+        processes.found(Pid(2), "b", vec![mapping(0, 10, 0, 2)]);
+        assert_eq!(offset(&processes.place(Pid(2), 5)), Some((2, 5)));
+        assert!(processes.knows(Pid(2)));
+    }
+
+    #[test]
+    fn children_that_copy_large_tables_stay_within_bounds_and_leave_nothing() {
+        let mut processes = Processes::default();
+        processes.exec(Pid(1), "a");
+        let page = 0x1000;
+        (0..MAX_MAPPINGS as u64)
+            .for_each(|n| processes.mmap(Pid(1), mapping(n * page, (n + 1) * page, 0, n)));
+        for pid in 2..400 {
+            processes.fork(Pid(pid), Pid(1));
+            processes.mmap(Pid(pid), mapping(0, page, 0, 77));
+            let place = offset(&processes.place(Pid(pid), 5));
+            assert!(place.is_none_or(|place| place == (77, 5)), "unknown, not wrong");
+        }
+        let tables: usize = processes.by_pid.values().map(|p| p.mappings.len()).sum();
+        assert!(processes.mappings == tables && tables <= MAX_ALL_MAPPINGS, "{tables}");
+        (1..400).for_each(|pid| processes.forget(Pid(pid)));
+        assert_eq!(processes.mappings, 0);
+    }
+
+    #[test]
+    fn names_of_threads_go_with_them() {
+        let mut processes = Processes::default();
+        processes.exec(Pid(1), "a");
+        for tid in 2..2000 {
+            processes.name(Pid(1), Pid(tid), "worker");
+            assert_eq!(&*processes.comm(Pid(1), Pid(tid)), "worker", "{tid}");
+            processes.thread_exit(Pid(1), Pid(tid));
+        }
+        assert_eq!(&*processes.comm(Pid(1), Pid(2)), "a");
     }
 
     #[test]

@@ -42,4 +42,11 @@ mod tests {
         assert_eq!(range("00400000-00401000 r-xp 00000000 00:00 0 /bin/true\n"), None);
         assert_eq!(range("zz-1 r-xp [vdso]"), None);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_has_a_vdso_or_none(text in "(.|\n){0,80}|([0-9a-fx-]{0,40} .{0,9}\\[vdso\\]\n){0,3}") {
+            let _ = range(&text);
+        }
+    }
 }

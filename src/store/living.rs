@@ -10,8 +10,8 @@ use crate::model::{Entry, Identity, InstanceInfo, InstanceNo, Timestamp};
 
 /// How long the ended are remembered.
 const KEEP_ENDED: Duration = Duration::from_secs(600);
-/// How many of the ended are remembered.
-const MAX_ENDED: usize = 20_000;
+/// How many of the ended are remembered: some seconds of the worst storm of starts, minutes of a usual one.
+const MAX_ENDED: usize = 2_048;
 /// How many changes of identity are told again, the latest.
 const MAX_IDENTITIES: usize = 8;
 
@@ -146,7 +146,7 @@ mod tests {
         assert_eq!(living.declaration(InstanceNo(1)).len(), 3, "a late word keeps it");
         living.learn(&[], late + KEEP_ENDED);
         assert!(living.declaration(InstanceNo(1)).is_empty());
-        for no in 10..400_000 {
+        for no in 10..40_000 {
             living.learn(&[instance(no), ended(no, 5)], late + KEEP_ENDED + Duration::from_micros(no.into()));
         }
         assert!(living.len() <= MAX_ENDED + 2 && living.ended.len() <= MAX_ENDED + 2, "{}", living.len());

@@ -187,29 +187,84 @@ fn push<T>(list: &mut Vec<T>, value: T) -> u32 {
     (list.len() - 1) as u32
 }
 
-/// What ids stand for; lost ones stand for nothing.
+/// What ids stand for. Those that were lost stand for nothing and take no memory, however many a frame claims.
 #[derive(Debug)]
-struct Ids<T>(Vec<Option<T>>);
+struct Ids<T> {
+    /// Runs of ids without a hole, each with its first one, ascending.
+    runs: Vec<(u32, Vec<T>)>,
+    /// The first id that cannot have been given yet.
+    next: usize,
+}
 
 impl<T> Default for Ids<T> {
     fn default() -> Ids<T> {
-        Ids(Vec::new())
+        Ids { runs: Vec::new(), next: 0 }
     }
 }
 
 impl<T: Clone> Ids<T> {
     fn define(&mut self, base: u32, values: impl Iterator<Item = T>) -> Result<(), Malformed> {
-        let hole =
-            (base as usize).checked_sub(self.0.len()).ok_or(Malformed("ids that were given before"))?;
+        let hole = (base as usize).checked_sub(self.next).ok_or(Malformed("ids that were given before"))?;
         if hole > MAX_HOLE {
             return Err(Malformed("ids that cannot have been given"));
         }
-        self.0.resize(base as usize, None);
-        self.0.extend(values.map(Some));
+        let before = self.runs.last_mut().filter(|_| hole == 0);
+        let given = match before {
+            Some((_, run)) => {
+                let length = run.len();
+                run.extend(values);
+                run.len() - length
+            }
+            None => {
+                let run: Vec<T> = values.collect();
+                let length = run.len();
+                self.runs.push((base, run));
+                length
+            }
+        };
+        self.next = (base as usize).saturating_add(given);
         Ok(())
     }
 
     fn get(&self, id: u32) -> Option<T> {
-        self.0.get(id as usize).cloned().flatten()
+        let run = self.runs.partition_point(|(first, _)| *first <= id).checked_sub(1)?;
+        let (first, values) = self.runs.get(run)?;
+        values.get((id - first) as usize).cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn claimed_ids_take_no_memory() {
+        let mut ids = Ids::default();
+        for n in 1..4_000u32 {
+            ids.define(n * (MAX_HOLE as u32), std::iter::once(n)).unwrap();
+        }
+        assert!(ids.runs.iter().map(|(_, run)| run.capacity()).sum::<usize>() < 100_000);
+        assert_eq!((ids.get(7 * MAX_HOLE as u32), ids.get(7 * MAX_HOLE as u32 + 1)), (Some(7), None));
+        assert!(ids.define(u32::MAX, std::iter::once(0)).is_err(), "more than a hole can be");
+    }
+
+    proptest! {
+        /// Against a list with a place for every id.
+        #[test]
+        fn ids_are_found_where_they_were_defined(steps in proptest::collection::vec((0u32..5, 0u32..4), 0..30)) {
+            let (mut ids, mut model) = (Ids::default(), Vec::new());
+            for (hole, count) in steps {
+                let base = model.len() as u32 + hole;
+                model.resize(base as usize, None);
+                ids.define(base, base..base + count).unwrap();
+                model.extend((base..base + count).map(Some));
+                prop_assert!(base == 0 || ids.define(base - 1, 0..1).is_err());
+            }
+            for id in 0..model.len() as u32 + 5 {
+                prop_assert_eq!(ids.get(id), model.get(id as usize).copied().flatten());
+            }
+        }
     }
 }

@@ -69,6 +69,8 @@ fn bound(bound: Bound) -> String {
 
 /// Three digits behind the point for what is small, none for what is large.
 fn number(value: f64) -> String {
+    // Nothing added up is -0.
+    let value = value + 0.0;
     if value.abs() >= 1000.0 { format!("{value:.0}") } else { format!("{value:.3}") }
 }
 

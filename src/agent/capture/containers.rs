@@ -2,6 +2,8 @@
 //!
 //! The half of the capture thread that looks at cgroups; the rings and the samples are in the file above.
 
+use std::collections::HashSet;
+
 use super::Capture;
 use crate::agent::places;
 use crate::attribution::{Candidate, Claim, Moment};
@@ -11,6 +13,9 @@ use crate::model::{CgroupId, ContainerId, InstanceInfo, InstanceNo, Pid};
 use crate::perf::Clock;
 use crate::runtime::cgroup::{self as cgroup_runtime, Found};
 
+/// Cgroups below a container's own that are worth a look at which of them are still there.
+const MANY_NESTED: usize = 256;
+
 impl Capture {
     /// A container whose cgroup was not seen being made (records were lost): found by its first process.
     pub(super) fn started(&mut self, container: &ContainerId, pid: Option<Pid>) {
@@ -18,12 +23,12 @@ impl Capture {
             return;
         }
         let Some(Ok(path)) = pid.map(|pid| self.setup.cgroups.of_process(pid)) else { return };
-        let own =
-            cgroup::container_in(&path).filter(|(id, _)| id == container).map(|(_, own)| own.to_string());
-        let own = own.unwrap_or(path);
-        if let Ok(id) = self.setup.cgroups.id(&own) {
+        // A cgroup that does not carry its id is not its own: whoever else is in it is not this function.
+        let own = cgroup::container_in(&path).filter(|(id, _)| id == container).map(|(_, own)| own);
+        let Some(own) = own else { return };
+        if let Ok(id) = self.setup.cgroups.id(own) {
             let candidate = Candidate { container: container.clone(), claim: None };
-            self.begin(id, &own, Some(candidate), self.moment(Clock::monotonic_ns()), false);
+            self.begin(id, own, Some(candidate), self.moment(Clock::monotonic_ns()), false);
         }
     }
 
@@ -75,7 +80,8 @@ impl Capture {
         at: Moment,
         from_birth: bool,
     ) {
-        let at = if from_birth { at } else { self.found_running(path, at) };
+        let begins = candidate.is_some() && self.setup.attribution.instance_of(id).is_none();
+        let at = if from_birth || !begins { at } else { self.found_running(path, at) };
         let Some(no) = self.setup.attribution.cgroup_seen(id, path, candidate, at, from_birth) else {
             self.adopt_processes(path, from_birth);
             return;
@@ -133,18 +139,29 @@ impl Capture {
     pub(super) fn scan(&mut self) {
         let mut found = Vec::new();
         self.setup.cgroups.walk(|id, path| found.push((id, path.to_string())));
-        // Those that were made since the rings are open are told there too, as just born.
-        self.take_side_band();
         // Parents before their children, so that nested cgroups find the container above them.
         found.sort_by_key(|(_, path)| path.len());
+        // What was made since the rings were opened is told there too, and that it was just born.
+        self.take_side_band();
         for (id, path) in found {
             let at = self.moment(Clock::monotonic_ns());
             self.cgroup_seen(id, &path, at, false);
         }
     }
 
-    /// Forgets containers that are no functions and have gone: nobody watches those.
+    /// Forgets what nobody tells the end of: containers that are no functions, cgroups below containers, files that are
+    /// mapped no more.
     pub(super) fn sweep(&mut self) {
+        self.files.release();
+        let overgrown = self.setup.attribution.overgrown(MANY_NESTED);
+        let overgrown: Vec<_> = overgrown.map(|(no, info)| (no, info.cgroup_path.clone())).collect();
+        for (no, path) in overgrown {
+            let mut there = HashSet::new();
+            self.setup.cgroups.walk_below(&path, |id, _| {
+                there.insert(id);
+            });
+            self.setup.attribution.keep_nested(no, &there);
+        }
         let cgroups = &self.setup.cgroups;
         let is_gone =
             |info: &InstanceInfo| !cgroups.id(&info.cgroup_path).is_ok_and(|id| id == info.cgroup_id);

@@ -233,3 +233,75 @@ fn time(text: Option<&str>) -> Option<Timestamp> {
     let time: jiff::Timestamp = text?.parse().ok()?;
     Some(Timestamp(time.as_microsecond())).filter(|time| time.0 > 0)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Map, Value, json};
+
+    use super::*;
+
+    /// A value that may stand where another kind was expected.
+    fn value() -> impl Strategy<Value = Value> {
+        let text = || prop_oneof![".{0,300}", "2026-11-23T08:0[0-9]:00(\\.[0-9]{0,12})?Z?", "-?[0-9]{0,20}"];
+        prop_oneof![
+            text().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<bool>().prop_map(Value::from),
+            proptest::collection::vec(text(), 0..4).prop_map(Value::from),
+            proptest::collection::vec(("exitCode|name|image|fnscope.function|.{0,9}", text()), 0..4)
+                .prop_map(|labels| labels.into_iter().map(|(key, text)| (key, Value::from(text))).collect()),
+            Just(Value::Null),
+        ]
+    }
+
+    /// An object with any values under `keys`.
+    fn object(keys: &'static [&'static str]) -> impl Strategy<Value = Map<String, Value>> {
+        let fields = proptest::collection::vec((proptest::sample::select(keys), value()), 0..keys.len() + 2);
+        fields.prop_map(|fields| fields.into_iter().map(|(key, value)| (key.into(), value)).collect())
+    }
+
+    fn bounded(container: &Container) -> bool {
+        let texts = container.labels.iter().map(|(_, value)| value).chain(&container.name);
+        texts.chain([&container.id]).all(|text| text.len() <= Identity::MAX_NAME)
+    }
+
+    proptest! {
+        #[test]
+        fn any_answer_is_a_bounded_container_or_none(
+            about in object(&["Id", "Name", "Image"]),
+            config in object(&["Env", "Cmd", "Entrypoint", "Image", "Labels"]),
+            state in object(&["Running", "Pid", "StartedAt", "FinishedAt", "ExitCode", "OOMKilled"]),
+            listed_as in object(&["Id", "Names", "Image", "Labels", "State"]),
+            id: String, state_text in "running|exited|dead|created|.{0,9}",
+        ) {
+            let mut answer = about.clone();
+            answer.extend([("Config".to_string(), config.into()), ("State".to_string(), state.into())]);
+            answer.entry("Id").or_insert(id.into());
+            if let Some(found) = serde_json::from_value(answer.into()).ok().and_then(inspected) {
+                prop_assert!(bounded(&found.container) && found.container.cmd.len() <= 1);
+                prop_assert!(found.running || found.pid.is_none());
+            }
+            let mut answer = listed_as.clone();
+            answer.entry("State").or_insert(state_text.into());
+            if let Some(found) = serde_json::from_value(answer.into()).ok().and_then(listed) {
+                prop_assert!(bounded(&found.container));
+            }
+        }
+
+        #[test]
+        fn any_event_is_one_of_ours_or_none(
+            actor in object(&["ID", "Attributes"]), action in "create|start|die|oom|destroy|.{0,9}",
+            id: String, attributes in value(), seconds: Option<i64>, nanoseconds: Option<i64>,
+        ) {
+            let mut actor = actor.clone();
+            actor.entry("ID").or_insert(id.into());
+            actor.entry("Attributes").or_insert(attributes);
+            let message = json!({"Action": action, "Actor": actor, "time": seconds, "timeNano": nanoseconds});
+            if let Some(found) = serde_json::from_value(message).ok().and_then(event) {
+                prop_assert!(bounded(&found.described));
+                prop_assert_eq!(found.at.0, found.time_ns.div_euclid(1000));
+            }
+        }
+    }
+}

@@ -52,6 +52,20 @@ fn what_is_no_store_or_a_newer_one_is_left_alone() {
     }
 }
 
+proptest::proptest! {
+    #[test]
+    fn any_bytes_for_a_format_are_a_store_or_an_error(bytes: Vec<u8>, text in "(fnscope profiles )?[0-9+ ]{0,12}\n?") {
+        let folder = tempfile::tempdir().unwrap();
+        for content in [&bytes[..], text.as_bytes()] {
+            fs::write(folder.path().join("FORMAT"), content).unwrap();
+            if let Ok(store) = Store::open(folder.path()) {
+                assert!(content.starts_with(b"fnscope profiles "));
+                assert_eq!(store.journals().unwrap(), []);
+            }
+        }
+    }
+}
+
 #[test]
 fn what_cannot_be_written_is_told() {
     let file = tempfile::NamedTempFile::new().unwrap();
