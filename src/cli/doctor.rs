@@ -15,7 +15,7 @@ use crate::privilege::{self, Finding, Standing};
 use crate::render::escape;
 use crate::runtime::docker::{self, DockerOptions};
 use crate::stack::KernelSymbols;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// Looks at this host.
 #[derive(Debug, clap::Args)]
@@ -127,10 +127,10 @@ fn docker_engine(args: &Args) -> anyhow::Result<Finding> {
 fn store(args: &Args) -> Finding {
     let what = "store";
     let shown = args.store.display();
-    if !args.store.exists() {
-        return Finding::ok(what, format!("{shown} is made when the agent first starts"));
-    }
     match Store::open(&args.store).and_then(|store| store.journals()) {
+        Err(StoreError::Missing { .. }) => {
+            Finding::ok(what, format!("{shown} is made when the agent first starts"))
+        }
         Ok(journals) => Finding::ok(what, format!("{shown}, {} journals", journals.len())),
         Err(error) => Finding::bad(
             what,
