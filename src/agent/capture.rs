@@ -8,6 +8,7 @@
 mod containers;
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,9 +22,9 @@ use super::{AgentStats, places};
 use crate::attribution::{Attribution, Moment};
 use crate::cgroup::Cgroups;
 use crate::identity::IdentityConfig;
-use crate::model::{CgroupId, InstanceNo, Pid};
+use crate::model::{BuildId, CgroupId, InstanceNo, Pid};
 use crate::perf::{Clock, Order, PerfError, RawSample, Sampler, SideBand, Stamped};
-use crate::stack::{Files, Mapping, Processes};
+use crate::stack::{Files, Mapped, Mapping, Processes};
 pub(super) use containers::container_id;
 
 /// Pace of the ordered half.
@@ -38,8 +39,8 @@ const TICKS_PER_SWEEP: u32 = 120;
 /// shorter one while a function's process has just begun and is mapping its files.
 const REST: Duration = Duration::from_micros(1_500);
 const SHORT_REST: Duration = Duration::from_micros(300);
-/// Mappings of an instance that are looked at in a second: one that maps in a loop would have this thread for itself.
-const MAX_MAPPED: u32 = 8_000;
+/// Files of an instance that are opened in a second: one that maps in a loop would have this thread for itself.
+const MAX_OPENED: u32 = 8_000;
 /// Priority of this thread: ahead of what it watches.
 const NICE: i32 = -15;
 /// How much earlier than the drain a record must be to have no earlier one still on its way into another ring.
@@ -77,8 +78,8 @@ pub(super) struct Capture {
     /// Instances of which processes have ended in what is being read of the side-band, and when the last one did:
     /// one reading for all of them.
     ended: HashMap<InstanceNo, Moment>,
-    /// Mappings of instances since the last flush.
-    mapped: HashMap<InstanceNo, u32>,
+    /// Files opened of instances since the last flush.
+    opened: HashMap<InstanceNo, u32>,
     /// What the keeper could not take yet.
     pending: Work,
     ticks: u32,
@@ -111,7 +112,7 @@ impl Capture {
             order: Order::default(),
             side_band: Vec::new(),
             ended: HashMap::new(),
-            mapped: HashMap::new(),
+            opened: HashMap::new(),
             pending: Work::default(),
             ticks: 0,
             rescan: false,
@@ -239,13 +240,7 @@ impl Capture {
             SideBand::Mmap { pid, start, len, file_offset, build_id, path, .. } => {
                 if let Some(no) = self.member(pid) {
                     let end = start.saturating_add(len);
-                    let mapped = self.mapped.entry(no).or_default();
-                    *mapped += 1;
-                    let what = if *mapped <= MAX_MAPPED || !path.starts_with('/') {
-                        self.files.mapped(pid, start, end, &path, build_id)
-                    } else {
-                        self.files.unopened(&path, build_id)
-                    };
+                    let what = self.what_is_mapped(no, pid, start..end, &path, build_id);
                     self.order.push(
                         time_ns,
                         Happening::Mmap { pid, mapping: Mapping { start, end, file_offset, what } },
@@ -270,6 +265,28 @@ impl Capture {
             }
         }
         false
+    }
+
+    /// What a process of an instance has mapped.
+    fn what_is_mapped(
+        &mut self,
+        no: InstanceNo,
+        pid: Pid,
+        range: Range<u64>,
+        path: &str,
+        build_id: Option<BuildId>,
+    ) -> Mapped {
+        if let Some(known) = self.files.owned(no, path, build_id) {
+            return known;
+        }
+        let opened = self.opened.entry(no).or_default();
+        *opened += 1;
+        if *opened > MAX_OPENED && path.starts_with('/') {
+            return self.files.unopened(path, build_id);
+        }
+        let mapped = self.files.mapped(pid, range.start, range.end, path, build_id);
+        self.files.own(no, path, build_id, &mapped);
+        mapped
     }
 
     /// The instance a process belongs to, if that is or may be a function.
@@ -438,7 +455,7 @@ impl Capture {
         self.stats.lost += stats.iter().map(|cpu| cpu.lost).sum::<u64>();
         let stats: Vec<_> = stats.into_iter().filter(|cpu| cpu.samples + cpu.lost > 0).collect();
         add_stats(&mut self.pending.cpus, &stats);
-        self.mapped.clear();
+        self.opened.clear();
         self.clock = Clock::read();
         self.pending.clock_offset_ns = self.clock.offset_ns;
         let sweep = self.ticks.is_multiple_of(TICKS_PER_SWEEP);

@@ -17,17 +17,23 @@ pub struct MappedFile {
     /// Its build id, as the kernel read it: chosen by the tenant.
     pub build_id: Option<BuildId>,
     fd: Mutex<Option<OwnedFd>>,
+    never_open: bool,
 }
 
 impl MappedFile {
     /// A file with its open descriptor, or without one where it was gone before it could be opened.
     pub fn new(id: u64, name: String, build_id: Option<BuildId>, fd: Option<OwnedFd>) -> MappedFile {
-        MappedFile { id, name, build_id, fd: Mutex::new(fd) }
+        MappedFile { id, name, build_id, never_open: fd.is_none(), fd: Mutex::new(fd) }
     }
 
     /// Whether the open file is still here.
     pub fn is_open(&self) -> bool {
         self.fd.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    /// Whether it was gone before it could be opened.
+    pub fn was_never_open(&self) -> bool {
+        self.never_open
     }
 
     /// Takes the open file out, once.

@@ -4,20 +4,23 @@
 //! same file is opened once for all processes. Open files are bounded; one that has to go before its symbols were
 //! needed is counted and stays without names.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, Stat};
 
 use super::file::MappedFile;
 use super::process::{Mapped, Mapping};
-use crate::model::{BuildId, Pid};
+use crate::model::{BuildId, InstanceNo, Pid};
 
 /// Most files that are kept, open or already read.
 const MAX_FILES: usize = 512;
+/// Most files that are remembered by their owners, and the longest path of one, in bytes.
+const MAX_OWNED: usize = 8_192;
+const MAX_OWNED_PATH: usize = 256;
 /// Most bytes of a `/proc/PID/maps` that are read, a matter of tens of thousands of mappings.
 const MAX_MAPS_BYTES: u64 = 4 << 20;
 
@@ -27,6 +30,11 @@ pub struct Files {
     known: HashMap<FileKey, Arc<MappedFile>>,
     /// In order of first sight: what goes first when there are too many.
     order: VecDeque<FileKey>,
+    /// Files by build id and path within one owner, who can mislead nobody but himself: for processes that are gone
+    /// before their files can be opened, and to open less.
+    owned: HashMap<(InstanceNo, BuildId, Box<str>), Weak<MappedFile>>,
+    /// Files let go of before their symbols were read: to be opened again if they come again.
+    evicted: HashSet<u64>,
     next_id: u64,
     stats: OpenStats,
 }
@@ -92,7 +100,30 @@ impl Files {
         Mapped::File(file)
     }
 
-    /// The same for a process that maps more than anybody looks at: a file known by its name alone.
+    /// What a process of `owner` has mapped from `path`, if one of its processes mapped the same before.
+    pub fn owned(&mut self, owner: InstanceNo, path: &str, build_id: Option<BuildId>) -> Option<Mapped> {
+        let file = self.owned.get(&(owner, build_id?, path.into()))?.upgrade()?;
+        if self.evicted.contains(&file.id) {
+            return None;
+        }
+        self.stats.known += 1;
+        Some(Mapped::File(file))
+    }
+
+    /// Remembers that `mapped` is what processes of `owner` map from `path`.
+    pub fn own(&mut self, owner: InstanceNo, path: &str, build_id: Option<BuildId>, mapped: &Mapped) {
+        let (Some(id), Mapped::File(file)) = (build_id, mapped) else { return };
+        if path.len() > MAX_OWNED_PATH || file.was_never_open() {
+            return;
+        }
+        if self.owned.len() >= MAX_OWNED {
+            self.owned.clear();
+            self.evicted.clear();
+        }
+        self.owned.insert((owner, id, path.into()), Arc::downgrade(file));
+    }
+
+    /// What a process has mapped that maps more than anybody looks at: a file known by its name alone.
     pub fn unopened(&mut self, path: &str, build_id: Option<BuildId>) -> Mapped {
         self.stats.failed += 1;
         Mapped::File(self.make(path, build_id, None))
@@ -103,6 +134,10 @@ impl Files {
     pub fn release(&mut self) {
         self.known.retain(|_, file| Arc::strong_count(file) > 1 || !file.is_open());
         self.order.retain(|key| self.known.contains_key(key));
+        self.owned.retain(|_, file| file.strong_count() > 0);
+        if self.owned.is_empty() {
+            self.evicted.clear();
+        }
     }
 
     /// The executable mappings of a process that was not watched from its start.
@@ -138,6 +173,11 @@ impl Files {
         if let Some(file) = self.order.pop_front().and_then(|key| self.known.remove(&key))
             && file.take_fd().is_some()
         {
+            if self.evicted.len() >= MAX_OWNED {
+                self.owned.clear();
+                self.evicted.clear();
+            }
+            self.evicted.insert(file.id);
             self.stats.evicted += 1;
         }
     }
@@ -227,6 +267,27 @@ mod tests {
         assert_eq!(first.id, second.id);
         assert!(first.take_fd().is_some());
         assert_eq!(files.stats().failed, 0);
+    }
+
+    #[test]
+    fn a_file_of_the_same_owner_is_known_when_its_process_is_gone() {
+        let mut files = Files::default();
+        let build_id = BuildId::new(&[7; 20]);
+        let (owner, other, gone) = (InstanceNo(1), InstanceNo(2), Pid(u32::MAX));
+        let path = std::env::current_exe().unwrap().to_str().unwrap().to_string();
+        let own = files.mappings_of(Pid(std::process::id())).unwrap();
+        let own = own.into_iter().map(|m| m.what).find(|what| matches!(what, Mapped::File(_))).unwrap();
+        files.own(owner, &path, build_id, &own);
+        let id =
+            |mapped: Option<Mapped>| if let Some(Mapped::File(file)) = mapped { Some(file.id) } else { None };
+        assert_eq!(id(files.owned(owner, &path, build_id)), id(Some(own)));
+        assert!(files.owned(other, &path, build_id).is_none(), "a build id proves nothing to others");
+        assert!(files.owned(owner, &path, None).is_none());
+        let failed = files.mapped(gone, 0, 4096, &path, build_id);
+        files.own(other, &path, build_id, &failed);
+        assert!(files.owned(other, &path, build_id).is_none(), "without content it is worth another try");
+        (0..MAX_FILES).for_each(|_| files.let_go());
+        assert!(files.owned(owner, &path, build_id).is_none(), "let go of unread");
     }
 
     #[test]
