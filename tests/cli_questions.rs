@@ -167,7 +167,9 @@ fn stores_that_are_none_are_told_apart() {
     let make = |name: &str, format: Option<&str>| {
         let path = folder.path().join(name);
         fs::create_dir(&path).expect("make a folder");
-        format.map(|text| fs::write(path.join("FORMAT"), text).expect("write FORMAT"));
+        if let Some(text) = format {
+            fs::write(path.join("FORMAT"), text).expect("write FORMAT");
+        }
         path
     };
     fs::write(folder.path().join("file"), "x").expect("write a file");
