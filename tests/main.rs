@@ -13,6 +13,8 @@ mod cli_usage;
 mod docker_runtime;
 mod exec_command;
 mod function_program;
+mod hostile_files;
+mod hostile_labels;
 mod made_store;
 mod private_docker;
 #[allow(dead_code, reason = "each test module uses its part of it")]
