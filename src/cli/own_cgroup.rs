@@ -2,10 +2,13 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 
 use crate::cgroup::Cgroups;
 use crate::model::Pid;
+
+/// How many cgroups of killed commands are stepped over.
+const LEFTOVERS: u32 = 16;
 
 /// A cgroup below the hierarchy's root with children, one for each instance. Removed when it is dropped.
 pub(super) struct OwnCgroup {
@@ -15,7 +18,7 @@ pub(super) struct OwnCgroup {
 }
 
 impl OwnCgroup {
-    /// Makes `/fnscope-<what>-<pid>`.
+    /// Makes `/fnscope-<what>-<pid>`, or one with a number behind it.
     pub(super) fn new(cgroups: &Cgroups, what: &str) -> anyhow::Result<OwnCgroup> {
         let path = format!("/fnscope-{what}-{}", std::process::id());
         let dir = cgroups.dir(&path);
