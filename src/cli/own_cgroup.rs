@@ -20,12 +20,22 @@ pub(super) struct OwnCgroup {
 impl OwnCgroup {
     /// Makes `/fnscope-<what>-<pid>`, or one with a number behind it.
     pub(super) fn new(cgroups: &Cgroups, what: &str) -> anyhow::Result<OwnCgroup> {
-        let path = format!("/fnscope-{what}-{}", std::process::id());
-        let dir = cgroups.dir(&path);
-        std::fs::create_dir(&dir).with_context(|| {
-            format!("make cgroup {}; needs root and a writable cgroup mount", dir.display())
-        })?;
-        Ok(OwnCgroup { cgroups: cgroups.clone(), path, children: Vec::new() })
+        let name = format!("/fnscope-{what}-{}", std::process::id());
+        // A process of our id that was killed may have left one behind.
+        for n in 0..LEFTOVERS {
+            let path = if n == 0 { name.clone() } else { format!("{name}-{n}") };
+            let dir = cgroups.dir(&path);
+            match std::fs::create_dir(&dir) {
+                Ok(()) => return Ok(OwnCgroup { cgroups: cgroups.clone(), path, children: Vec::new() }),
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(error) => {
+                    let shown = dir.display();
+                    let what = format!("make cgroup {shown}; needs root and a writable cgroup mount");
+                    return Err(error).context(what);
+                }
+            }
+        }
+        bail!("cgroups {name}… of killed commands are in the way; remove them");
     }
 
     /// Its path below the hierarchy's root.
