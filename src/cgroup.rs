@@ -106,7 +106,7 @@ impl Cgroups {
     /// # Errors
     /// The process is gone, or its file names no cgroup of our hierarchy.
     pub fn of_process(&self, pid: Pid) -> io::Result<String> {
-        let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
+        let text = read_bounded(Path::new(&format!("/proc/{pid}/cgroup")), MAX_PROCS_BYTES)?;
         let v1 = matches!(self.version, Version::V1 { .. });
         path_in(&text, v1).map(str::to_string).ok_or_else(|| {
             io::Error::new(
@@ -241,7 +241,8 @@ fn path_in(text: &str, v1: bool) -> Option<&str> {
 
 fn read_bounded(path: &Path, limit: usize) -> io::Result<String> {
     use std::io::Read;
-    let mut text = String::new();
+    // What is usual fits at once: this is read at every exec of the host.
+    let mut text = String::with_capacity(4096);
     File::open(path)?.take(limit as u64).read_to_string(&mut text)?;
     Ok(text)
 }

@@ -13,10 +13,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
-use std::time::Duration;
 
 use super::accounts::{Accounts, Reading};
 use super::control::Command;
+use super::pace::{News, Pace};
 use super::work::{PlacedSample, Work, add_stats, dropped, shorten};
 use super::{AgentStats, places};
 use crate::attribution::{Attribution, Moment};
@@ -35,10 +35,6 @@ const MAX_QUEUED_BYTES: usize = 128 << 20;
 const TICKS_PER_FLUSH: u32 = 4;
 /// Ticks between looks for containers that are no functions and have gone: half a minute.
 const TICKS_PER_SWEEP: u32 = 120;
-/// Rest after a wake-up of the side-band, so that a host that execs a thousand times a second costs a percent, and the
-/// shorter one while a function's process has just begun and is mapping its files.
-const REST: Duration = Duration::from_micros(1_500);
-const SHORT_REST: Duration = Duration::from_micros(300);
 /// Files of an instance that are opened in a second: one that maps in a loop would have this thread for itself.
 const MAX_OPENED: u32 = 8_000;
 /// Priority of this thread: ahead of what it watches.
@@ -68,6 +64,7 @@ pub(super) struct Setup {
 pub(super) struct Capture {
     setup: Setup,
     clock: Clock,
+    pace: Pace,
     accounts: Accounts,
     files: Files,
     processes: Processes,
@@ -105,6 +102,7 @@ impl Capture {
         Capture {
             setup,
             clock: Clock::read(),
+            pace: Pace::default(),
             accounts: Accounts::default(),
             files: Files::default(),
             processes: Processes::default(),
@@ -133,7 +131,10 @@ impl Capture {
         loop {
             let next = self.accounts.next_look_ns().map_or(next_tick, |look| look.min(next_tick));
             let ready = self.setup.sampler.wait(next.saturating_sub(Clock::monotonic_ns()));
-            let last = self.commands();
+            let last = ready.watched && self.commands();
+            let armed = self.setup.sampler.is_armed();
+            let before = self.pace.before(armed, Clock::monotonic_ns()).filter(|_| ready.side_band && !last);
+            before.inspect(|rest| std::thread::sleep(*rest));
             let news = ready.side_band.then(|| self.take_side_band());
             self.look_at_accounts(Clock::monotonic_ns());
             self.follow_demand();
@@ -149,10 +150,8 @@ impl Capture {
             if last {
                 return self.finish();
             }
-            match news {
-                Some(true) => std::thread::sleep(SHORT_REST),
-                Some(false) => std::thread::sleep(REST),
-                None => {}
+            if let Some(rest) = news.and_then(|news| self.pace.after(news, before)) {
+                std::thread::sleep(rest);
             }
         }
     }
@@ -189,14 +188,20 @@ impl Capture {
         last
     }
 
-    /// Reads the side-band rings. True if a process of an instance has just begun.
-    fn take_side_band(&mut self) -> bool {
+    /// Reads the side-band rings.
+    fn take_side_band(&mut self) -> News {
         let mut records = std::mem::take(&mut self.side_band);
         self.setup.sampler.drain_side_band(&mut records);
         records.sort_by_key(|record| record.time_ns);
-        let mut begun = false;
+        let mut news = News::Strangers;
         for record in records.drain(..) {
-            begun |= self.side_band_record(record);
+            let made = matches!(record.value, SideBand::Cgroup { .. });
+            let waiting = self.order.len();
+            let begun = self.side_band_record(record);
+            // What concerns a function waits for its turn.
+            let ours = made || self.order.len() > waiting;
+            let heard = if ours { News::Ours } else { News::Strangers };
+            news = news.max(if begun { News::Begun } else { heard });
         }
         self.side_band = records;
         for (no, at) in std::mem::take(&mut self.ended) {
@@ -204,9 +209,11 @@ impl Capture {
             let reading = self.accounts.process_ended(no, at, now_ns, &self.setup.cgroups);
             self.reading(no, reading);
         }
-        begun
+        self.pace.heard(news, Clock::monotonic_ns());
+        news
     }
 
+    /// Takes in one record. True if a process of an instance has just begun.
     fn side_band_record(&mut self, record: Stamped<SideBand>) -> bool {
         let time_ns = record.time_ns;
         match record.value {

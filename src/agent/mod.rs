@@ -13,6 +13,7 @@ mod accounts;
 mod capture;
 mod control;
 mod keeper;
+mod pace;
 mod places;
 mod runtimes;
 mod work;

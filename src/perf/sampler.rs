@@ -44,6 +44,8 @@ pub struct Ready {
     pub side_band: bool,
     /// Whether a sample ring is half full.
     pub samples: bool,
+    /// Whether the descriptor of [`Sampler::watch`] is readable.
+    pub watched: bool,
 }
 
 /// Marks the descriptor that is not a ring's.
@@ -145,7 +147,7 @@ impl Sampler {
         if epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), Some(&timeout)).is_ok() {
             for event in &events {
                 match event.data.u64() {
-                    WATCHED => {}
+                    WATCHED => ready.watched = true,
                     data if data & 1 == 0 => ready.side_band = true,
                     _ => ready.samples = true,
                 }

@@ -4,7 +4,7 @@
 //! Not here: time that the kernel spends on taking a sample, which is the same for both and nobody's account.
 
 use std::fs::File;
-use std::io::{self, BufReader, Write};
+use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -121,9 +121,10 @@ fn perf(hz: &str) -> anyhow::Result<Cost> {
     Folder::from(Options::default()).collapse(BufReader::new(File::open(&script)?), &mut out)?;
     out.flush()?;
     let collapse_us = thread_cpu_us() - before_us;
-    let text = std::fs::read_to_string(&folded)?;
-    let count = |line: &str| line.rsplit_once(' ').and_then(|(_, count)| count.parse::<f64>().ok());
-    let samples = text.lines().filter_map(count).sum();
+    // A sample is a line with its frames indented below.
+    let lines = BufReader::new(File::open(&script)?).split(b'\n');
+    let is_sample = |line: &Vec<u8>| line.first().is_some_and(|first| !first.is_ascii_whitespace());
+    let samples = lines.map_while(Result::ok).filter(is_sample).count() as f64;
     Ok(Cost { cpu_us: cgroup.cpu_us() as f64 + collapse_us, seconds, samples })
 }
 
