@@ -206,8 +206,9 @@ impl SymbolTable {
     /// Whether addresses can be computed without overflow and are in order.
     fn is_consistent(&self) -> bool {
         let last = self.starts.last().copied().unwrap_or(0);
+        let reach = u64::from(last) + u64::from(self.sizes.last().copied().unwrap_or(0));
         let ordered = self.starts.iter().zip(&self.sizes).zip(self.starts.iter().skip(1).chain([&u32::MAX]));
-        self.base.checked_add(last.into()).is_some()
+        self.base.checked_add(reach).is_some()
             && ordered.clone().all(|((start, size), next)| {
                 let end = u64::from(*start) + u64::from(*size);
                 *size > 0 && (start == &last || end <= u64::from(*next))
@@ -243,6 +244,18 @@ mod tests {
 
     fn functions() -> impl Strategy<Value = Vec<(u64, u64, bool, String)>> {
         prop::collection::vec((0u64..0x2000, 1u64..0x400, any::<bool>(), "[a-z_]{1,12}"), 0..60)
+    }
+
+    #[test]
+    fn a_table_that_reaches_beyond_all_addresses_is_refused() {
+        let sound = table(&[(0, 16, true, "a".into()), (32, 16, true, "b".into())]).to_bytes();
+        for (base, refused) in [(u64::MAX - 48, false), (u64::MAX - 47, true), (u64::MAX, true)] {
+            let mut bytes = sound.clone();
+            bytes.truncate(bytes.len() - 4);
+            bytes[12..20].copy_from_slice(&base.to_le_bytes());
+            bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
+            assert_eq!(SymbolTable::from_bytes(&bytes).is_err(), refused, "{base:x}");
+        }
     }
 
     proptest! {

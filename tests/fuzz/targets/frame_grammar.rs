@@ -17,7 +17,8 @@ fuzz_target!(|input: (&str, &str, u64, u8)| {
         4 => FrameKind::Guessed,
         _ => FrameKind::Native,
     };
-    for name in [FrameName::Symbol(text.into()), FrameName::FunctionStart(number), FrameName::Offset(number)] {
+    for name in [FrameName::Symbol(text.into()), FrameName::FunctionStart(number), FrameName::Offset(number)]
+    {
         let frame = Frame { name, module: module.into(), kind };
         let line = frame.format();
         assert!(!line.contains([';', '\n']), "{line:?} would be two frames");

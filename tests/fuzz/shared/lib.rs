@@ -1,0 +1,6 @@
+//! What several targets share: a journal's file that a target writes as it likes, and what must hold of anything that
+//! is read from one.
+
+pub mod answers;
+pub mod journal;
+pub mod symbols;
