@@ -59,6 +59,17 @@ pub struct InstanceInfo {
     pub from_birth: bool,
 }
 
+impl InstanceInfo {
+    /// Characters of a container's id that stand for a function nobody has named, as `docker ps` shortens it.
+    const SHORT_ID: usize = 12;
+
+    /// What stands for the function while nobody has named it: the same in every answer and in the folded tree.
+    pub fn unnamed_function(&self) -> String {
+        let id = if self.container_id.is_empty() { &*self.key.0 } else { self.container_id.as_str() };
+        id.chars().take(Self::SHORT_ID).collect()
+    }
+}
+
 /// Where a reading of a cgroup's CPU time comes from, the surest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

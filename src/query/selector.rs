@@ -78,9 +78,6 @@ pub struct FunctionId {
 }
 
 impl FunctionId {
-    /// Length in characters of the container id that stands for an unknown function.
-    const SHORT_ID: usize = 12;
-
     /// What `identity` names; none for a container that is no function.
     pub fn of(identity: &Identity) -> Option<FunctionId> {
         let function = match identity.function.as_deref() {
@@ -97,11 +94,10 @@ impl FunctionId {
 
     /// What stands for an instance that nobody has named: the begin of its container's id.
     pub fn unknown(info: &InstanceInfo) -> FunctionId {
-        let short: String = info.container_id.chars().take(Self::SHORT_ID).collect();
         FunctionId {
             platform: Part::Name(Identity::UNKNOWN_PLATFORM.into()),
             namespace: Part::Null,
-            function: Part::of(Some(&short)),
+            function: Part::of(Some(&info.unnamed_function())),
             revision: Part::Null,
         }
     }

@@ -137,9 +137,8 @@ impl Places<'_> {
         let mut folder =
             |parts: [Option<&str>; 4]| folders.position(parts.map(encode_optional).iter().collect());
         let folders = if record.identities.is_empty() {
-            let id =
-                Some(&*record.info.container_id).filter(|id| !id.is_empty()).unwrap_or(&record.info.key.0);
-            vec![Some(folder([Some(Identity::UNKNOWN_PLATFORM), None, Some(id), None]))]
+            let stand_in = record.info.unnamed_function();
+            vec![Some(folder([Some(Identity::UNKNOWN_PLATFORM), None, Some(&stand_in), None]))]
         } else {
             let names = |of: &Identity| {
                 let parts = [&of.platform, &of.namespace, &of.function, &of.revision];

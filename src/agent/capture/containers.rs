@@ -5,6 +5,7 @@
 use std::collections::HashSet;
 
 use super::Capture;
+use crate::agent::accounts::Reading;
 use crate::agent::places;
 use crate::attribution::{Candidate, Claim, Moment};
 use crate::cgroup;
@@ -91,9 +92,11 @@ impl Capture {
             return;
         }
         self.accounts.open(no, id, path, &self.setup.cgroups);
-        // Its beginning; or that it has already ended.
         let reading = self.accounts.read(no, &self.setup.cgroups);
-        self.reading(no, reading);
+        // A newborn's account begins at nothing, which says nothing of what it will use; unless it has already ended.
+        if !from_birth || matches!(reading, Some(Reading::Gone { .. })) {
+            self.reading(no, reading);
+        }
         if !from_birth {
             // It execs no more for us to see: its oldest process stands for that.
             self.setup.attribution.exec(no, "", at.wall);

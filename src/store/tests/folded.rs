@@ -86,7 +86,7 @@ fn each_function_and_hour_has_its_file() {
             "[unwound short] 1\nmain [pi] 1\n",
         ),
         (
-            format!("unknown/-/{}/-/2026-11-23T08-{name}.folded.gz", info(4).container_id),
+            format!("unknown/-/{}/-/2026-11-23T08-{name}.folded.gz", info(4).unnamed_function()),
             "forged\\x3bframe\\x0a [x] 1\n",
         ),
     ];
