@@ -17,6 +17,8 @@ use crate::store::JournalWriter;
 const HOUR_US: i64 = 3_600_000_000;
 const LATE_US: i64 = 10_000_000;
 
+/// Priority of this thread: behind what is watched.
+const NICE: i32 = 10;
 /// How keeping went.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct KeeperStats {
@@ -61,6 +63,10 @@ impl Keeper {
 
     /// Runs until the capture thread has ended, then closes the journal.
     pub(super) fn run(mut self, work: &Receiver<Work>) -> KeeperStats {
+        // It has eight seconds for what it does; a function that begins now should not wait for it.
+        if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+            tracing::debug!("the keeper runs at the usual priority: {error}");
+        }
         while let Ok(work) = work.recv() {
             self.queued_bytes.fetch_sub(work.bytes, Ordering::Relaxed);
             self.take(work);
