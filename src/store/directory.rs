@@ -1,11 +1,13 @@
 //! The directory itself: made, recognized, locked, listed. Not here: what its files hold.
 //!
-//!     profiles/
-//!       FORMAT      the version, in readable text
-//!       LOCK        flock: who may tidy up and drop; readers never take it
-//!       journal/    <node>-<boot8>-<seq8>.jnl, one writer each
-//!       folded/     folded stacks for people and flame graph tools
-//!       cache/      what can be made again (symbol tables); the store never looks inside
+//! ```text
+//! profiles/
+//!   FORMAT      the version, in readable text
+//!   LOCK        flock: who may tidy up and drop; readers never take it
+//!   journal/    <node>-<boot8>-<seq8>.jnl, one writer each
+//!   folded/     folded stacks for people and flame graph tools
+//!   cache/      what can be made again (symbol tables); the store never looks inside
+//! ```
 //!
 //! The directory is made for its owner alone (0700); what is inside may also be read by its group, so that one
 //! `chmod g+rx` on the directory shares it.

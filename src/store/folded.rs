@@ -1,6 +1,8 @@
 //! The folded tree: what each function did in an hour, for people and for flame graph tools.
 //!
-//!     folded/<platform>/<namespace or ->/<function or ->/<revision or ->/<hour>-<journal>.folded.gz
+//! ```text
+//! folded/<platform>/<namespace or ->/<function or ->/<revision or ->/<hour>-<journal>.folded.gz
+//! ```
 //!
 //! One file for each function, UTC hour and journal; lines `frame;frame;frame COUNT`, root first, sorted, where the
 //! count is of samples. Left out: samples from before the function's own exec (the runtime making the container),
