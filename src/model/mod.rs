@@ -15,6 +15,8 @@ pub use container::{Container, ContainerEvent};
 pub use frame::{Frame, FrameKind};
 pub use identity::{Confidence, Identity};
 pub use ids::{BuildId, CgroupId, ContainerId, InstanceKey, Pid};
-pub use record::{Batch, CpuSource, CpuStats, Entry, InstanceInfo, InstanceNo, Sample, WriterInfo};
+pub use record::{
+    Batch, CpuSource, CpuStats, Entry, Fact, FactKind, InstanceInfo, InstanceNo, Sample, WriterInfo,
+};
 pub use stack::{Quality, Stack};
 pub use time::{Timestamp, Window};

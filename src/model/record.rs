@@ -141,6 +141,68 @@ pub enum Entry {
         /// How many.
         count: u64,
     },
+    /// Something else that became true of it.
+    Fact {
+        /// The instance.
+        no: InstanceNo,
+        /// When it became true or was read.
+        at: Timestamp,
+        /// What.
+        fact: Fact,
+    },
+}
+
+/// What is told of an instance beside its name, its life and its CPU time. Counters are those of its cgroup since that
+/// was made. Kinds are added at the end: a journal's bytes hold their order.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fact {
+    /// Its platform says that it answers.
+    Ready,
+    /// It is paused (`true`) or runs on (`false`): the freezer of its cgroup.
+    Frozen(bool),
+    /// Stopped by its CPU quota.
+    Throttled {
+        /// Periods in which it was stopped.
+        count: u64,
+        /// Time it stood, in microseconds.
+        us: u64,
+    },
+    /// Time in which some task of it waited for a CPU, in microseconds (`cpu.pressure`, `some`).
+    Pressure {
+        /// In microseconds.
+        us: u64,
+    },
+    /// What runs it below its runtime (`runc`, `kata`, …).
+    RuntimeHandler(String),
+    /// Labels that the configuration asked to keep.
+    Labels(Vec<(String, String)>),
+}
+
+impl Fact {
+    /// Which fact it is: a later one of the same kind takes its place.
+    pub fn kind(&self) -> FactKind {
+        match self {
+            Fact::Ready => FactKind::Ready,
+            Fact::Frozen(_) => FactKind::Frozen,
+            Fact::Throttled { .. } => FactKind::Throttled,
+            Fact::Pressure { .. } => FactKind::Pressure,
+            Fact::RuntimeHandler(_) => FactKind::RuntimeHandler,
+            Fact::Labels(_) => FactKind::Labels,
+        }
+    }
+}
+
+/// Kinds of [`Fact`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(missing_docs)]
+pub enum FactKind {
+    Ready,
+    Frozen,
+    Throttled,
+    Pressure,
+    RuntimeHandler,
+    Labels,
 }
 
 /// One sample of a function.

@@ -94,14 +94,7 @@ impl Journal {
             started_at: at_s(seconds),
             from_birth,
         };
-        self.contents.instances.push(InstanceRecord {
-            info,
-            identities: Vec::new(),
-            exec_at: None,
-            ended: None,
-            usage: Vec::new(),
-            dropped: Vec::new(),
-        });
+        self.contents.instances.push(InstanceRecord::new(info));
         u32::try_from(self.contents.instances.len() - 1).unwrap()
     }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::loss;
 use crate::fold::StackTable;
-use crate::model::{Identity, InstanceInfo, InstanceKey, Stack, Timestamp, Window};
+use crate::model::{Fact, Identity, InstanceInfo, InstanceKey, Stack, Timestamp, Window};
 use crate::store::{Damage, Ended, InstanceRecord, JournalContents, Usage};
 
 /// Everything the journals tell about a window.
@@ -46,6 +46,8 @@ pub struct Instance {
     pub usage: Vec<Usage>,
     /// Samples that could not be kept: when and how many.
     pub dropped: Vec<(Timestamp, String, u64)>,
+    /// What else became true of it, and when; in order of time.
+    pub facts: Vec<(Timestamp, Fact)>,
 }
 
 /// The samples of one journal.
@@ -174,6 +176,7 @@ impl Merger {
             ended: record.ended,
             usage: record.usage.clone(),
             dropped: record.dropped.clone(),
+            facts: record.facts.clone(),
         });
         at
     }
@@ -203,6 +206,7 @@ impl Instance {
         };
         self.usage.extend(record.usage.iter().copied());
         self.dropped.extend(record.dropped.iter().cloned());
+        self.facts.extend(record.facts.iter().cloned());
     }
 
     /// Brings what came from several journals into order, each thing once.
@@ -213,6 +217,8 @@ impl Instance {
         self.usage.dedup();
         self.dropped.sort();
         self.dropped.dedup();
+        self.facts.sort();
+        self.facts.dedup();
     }
 
     /// The last time there was a sign of life of it outside of its samples.

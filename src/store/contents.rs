@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::model::{CpuSource, CpuStats, Identity, InstanceInfo, Stack, Timestamp, WriterInfo};
+use crate::model::{CpuSource, CpuStats, Fact, Identity, InstanceInfo, Stack, Timestamp, WriterInfo};
 
 /// A journal, read for a window of time.
 #[derive(Debug)]
@@ -39,9 +39,24 @@ pub struct InstanceRecord {
     pub usage: Vec<Usage>,
     /// Samples that could not be kept: when, why, how many.
     pub dropped: Vec<(Timestamp, String, u64)>,
+    /// What else became true of it, and when; in order of time.
+    pub facts: Vec<(Timestamp, Fact)>,
 }
 
 impl InstanceRecord {
+    /// Of which nothing else is known.
+    pub fn new(info: InstanceInfo) -> InstanceRecord {
+        InstanceRecord {
+            info,
+            identities: Vec::new(),
+            exec_at: None,
+            ended: None,
+            usage: Vec::new(),
+            dropped: Vec::new(),
+            facts: Vec::new(),
+        }
+    }
+
     /// Which function it was at `time`: the last identity from before, else the first there is.
     pub fn identity_at(&self, time: Timestamp) -> Option<&Identity> {
         let before = self.identities.iter().rev().find(|(from, _)| *from <= time);

@@ -187,7 +187,8 @@ fn moment(entry: &Entry) -> Option<Timestamp> {
         Entry::Exec { at, .. }
         | Entry::Ended { at, .. }
         | Entry::Usage { at, .. }
-        | Entry::Dropped { at, .. } => Some(*at),
+        | Entry::Dropped { at, .. }
+        | Entry::Fact { at, .. } => Some(*at),
         Entry::Instance { .. } | Entry::Identity { .. } => None,
     }
 }

@@ -3,10 +3,10 @@
 //! Promises: bounded memory. Whoever ended is forgotten [`KEEP_ENDED`] after the last word about it (a late name or
 //! exit status is such a word), or earlier when more than [`MAX_ENDED`] are kept.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use crate::model::{Entry, Identity, InstanceInfo, InstanceNo, Timestamp};
+use crate::model::{Entry, FactKind, Identity, InstanceInfo, InstanceNo, Timestamp};
 
 /// How long the ended are remembered.
 const KEEP_ENDED: Duration = Duration::from_secs(600);
@@ -21,9 +21,25 @@ struct Known {
     identities: Vec<(Timestamp, Identity)>,
     exec: Option<Entry>,
     usage: Option<(Timestamp, Entry)>,
+    /// The last of each kind.
+    facts: BTreeMap<FactKind, (Timestamp, Entry)>,
     ended: Option<Entry>,
     /// The last word about it once it had ended.
     heard: Option<Instant>,
+}
+
+impl Known {
+    fn new(info: InstanceInfo) -> Known {
+        Known {
+            info,
+            identities: Vec::new(),
+            exec: None,
+            usage: None,
+            facts: BTreeMap::new(),
+            ended: None,
+            heard: None,
+        }
+    }
 }
 
 /// Instances a writer knows.
@@ -63,6 +79,7 @@ impl Living {
         }));
         entries.extend(known.exec.clone());
         entries.extend(known.usage.clone().map(|(_, usage)| usage));
+        entries.extend(known.facts.values().map(|(_, fact)| fact.clone()));
         entries.extend(known.ended.clone());
         entries
     }
@@ -88,9 +105,7 @@ impl Living {
                 Some(known) => known.info = info.clone(),
                 None => {
                     let info = info.clone();
-                    let known =
-                        Known { info, identities: vec![], exec: None, usage: None, ended: None, heard: None };
-                    self.known.insert(no, known);
+                    self.known.insert(no, Known::new(info));
                 }
             }
         }
@@ -109,6 +124,12 @@ impl Living {
             Entry::Usage { at, .. } if known.usage.as_ref().is_none_or(|(before, _)| before <= at) => {
                 known.usage = Some((*at, entry.clone()));
             }
+            Entry::Fact { at, fact, .. } => {
+                let newest = known.facts.entry(fact.kind()).or_insert_with(|| (*at, entry.clone()));
+                if newest.0 <= *at {
+                    *newest = (*at, entry.clone());
+                }
+            }
             Entry::Instance { .. } | Entry::Usage { .. } | Entry::Dropped { .. } => {}
         }
         if known.ended.is_some() && known.heard != Some(now) {
@@ -126,7 +147,8 @@ pub(super) fn number(entry: &Entry) -> InstanceNo {
         | Entry::Exec { no, .. }
         | Entry::Ended { no, .. }
         | Entry::Usage { no, .. }
-        | Entry::Dropped { no, .. } => *no,
+        | Entry::Dropped { no, .. }
+        | Entry::Fact { no, .. } => *no,
     }
 }
 

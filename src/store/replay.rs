@@ -135,7 +135,8 @@ impl Replay {
             | Entry::Exec { at, .. }
             | Entry::Ended { at, .. }
             | Entry::Usage { at, .. }
-            | Entry::Dropped { at, .. } => *at,
+            | Entry::Dropped { at, .. }
+            | Entry::Fact { at, .. } => *at,
         };
         let position = self.position(number(&entry), seen_at);
         let Some(record) = self.instances.get_mut(position as usize) else { return };
@@ -157,6 +158,10 @@ impl Replay {
                 record.usage.insert(place, Usage { at, cpu_us, source });
             }
             Entry::Dropped { at, reason, count, .. } => record.dropped.push((at, reason, count)),
+            Entry::Fact { at, fact, .. } => {
+                let place = record.facts.partition_point(|(before, _)| *before <= at);
+                record.facts.insert(place, (at, fact));
+            }
         }
     }
 
@@ -173,11 +178,7 @@ impl Replay {
                 started_at: seen_at,
                 from_birth: false,
             };
-            let (identities, usage, dropped) = (Vec::new(), Vec::new(), Vec::new());
-            push(
-                &mut self.instances,
-                InstanceRecord { info, identities, exec_at: None, ended: None, usage, dropped },
-            )
+            push(&mut self.instances, InstanceRecord::new(info))
         })
     }
 }

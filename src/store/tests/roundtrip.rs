@@ -7,7 +7,8 @@ use proptest::prelude::*;
 
 use super::data::{EIGHT, batch, identity, info, instance, only_journal, store, told, truth, usage, writer};
 use crate::model::{
-    Batch, CpuSource, CpuStats, Entry, InstanceNo, Quality, Sample, Stack, Timestamp, Window, WriterInfo,
+    Batch, CpuSource, CpuStats, Entry, Fact, InstanceNo, Quality, Sample, Stack, Timestamp, Window,
+    WriterInfo,
 };
 use crate::store::contents::{Ended, Usage};
 use crate::store::{JournalContents, wire};
@@ -34,7 +35,7 @@ fn any_sample(time: impl Strategy<Value = i64>) -> impl Strategy<Value = Sample>
 }
 
 fn any_entry() -> impl Strategy<Value = Entry> {
-    (0..INSTANCES, EIGHT..EIGHT + 3_000_000_000, 0u8..6, any::<u32>()).prop_map(|(no, time, kind, value)| {
+    (0..INSTANCES, EIGHT..EIGHT + 3_000_000_000, 0u8..7, any::<u32>()).prop_map(|(no, time, kind, value)| {
         let (at, number) = (Timestamp(time), InstanceNo(no));
         match kind {
             0 => instance(no),
@@ -47,9 +48,21 @@ fn any_entry() -> impl Strategy<Value = Entry> {
                 oom: value % 2 == 0,
             },
             4 => Entry::Usage { no: number, at, cpu_us: value.into(), source: CpuSource::Final },
+            5 => Entry::Fact { no: number, at, fact: any_fact(value) },
             _ => Entry::Dropped { no: number, at, reason: format!("r{}", value % 3), count: value.into() },
         }
     })
+}
+
+fn any_fact(value: u32) -> Fact {
+    match value % 6 {
+        0 => Fact::Ready,
+        1 => Fact::Frozen(value % 4 == 1),
+        2 => Fact::Throttled { count: value.into(), us: u64::from(value) << 7 },
+        3 => Fact::Pressure { us: value.into() },
+        4 => Fact::RuntimeHandler(format!("r{value}")),
+        _ => Fact::Labels(vec![("team".into(), format!("t{value}"))]),
+    }
 }
 
 fn any_batches(time: impl Strategy<Value = i64> + Clone) -> impl Strategy<Value = Vec<Batch>> {
@@ -70,7 +83,7 @@ fn check_entries(contents: &JournalContents, batches: &[Batch]) -> Result<(), Te
         let record = contents.instances.iter().find(|record| record.info == info(no));
         let record = record.ok_or_else(|| TestCaseError::fail("an instance is missing"))?;
         let (mut identities, mut usage, mut dropped) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut exec_at, mut ended) = (None, None::<Ended>);
+        let (mut exec_at, mut ended, mut facts) = (None, None::<Ended>, Vec::new());
         for entry in batches.iter().flat_map(|batch| &batch.entries) {
             match entry.clone() {
                 Entry::Identity { no: of, from, identity } if of.0 == no => identities.push((from, identity)),
@@ -80,6 +93,7 @@ fn check_entries(contents: &JournalContents, batches: &[Batch]) -> Result<(), Te
                 Entry::Dropped { no: of, at, reason, count } if of.0 == no => {
                     dropped.push((at, reason, count))
                 }
+                Entry::Fact { no: of, at, fact } if of.0 == no => facts.push((at, fact)),
                 Entry::Exec { no: of, at } if of.0 == no => exec_at = exec_at.or(Some(at)),
                 Entry::Ended { no: of, at, exit_code, oom } if of.0 == no => {
                     let exit_code = exit_code.or(ended.and_then(|ended| ended.exit_code));
@@ -91,7 +105,9 @@ fn check_entries(contents: &JournalContents, batches: &[Batch]) -> Result<(), Te
         identities.sort_by_key(|(from, _)| *from);
         usage.sort_by_key(|usage| usage.at);
         prop_assert_eq!(&record.identities, &identities);
+        facts.sort_by_key(|(at, _)| *at);
         prop_assert_eq!(&record.usage, &usage);
+        prop_assert_eq!(&record.facts, &facts);
         prop_assert_eq!(&record.dropped, &dropped);
         prop_assert_eq!(record.exec_at, exec_at);
         prop_assert_eq!(record.ended, ended);

@@ -137,6 +137,7 @@ fn record(life: &Life) -> InstanceRecord {
         ended: life.ended.map(|(at, exit_code)| Ended { at: at.into(), exit_code, oom: false }),
         usage: readings,
         dropped: life.dropped.iter().map(|(at, count)| ((*at).into(), "buffer".into(), *count)).collect(),
+        facts: Vec::new(),
     }
 }
 
