@@ -10,6 +10,11 @@ use crate::attribution::Moment;
 use crate::cgroup::{Cgroups, CpuAccount};
 use crate::model::{CgroupId, CpuSource, InstanceNo};
 
+/// Readings while an instance runs: a second apart while it does something, up to eight while it waits.
+const SHORT_WAIT_NS: u64 = 1_000_000_000;
+const LONG_WAIT_NS: u64 = 8_000_000_000;
+/// How much earlier a reading may come that is due.
+const EARLY_NS: u64 = 100_000_000;
 /// Looks after an end of a process: the first after a millisecond, each next one twice as late.
 const FIRST_LOOK_NS: u64 = 1_000_000;
 const LAST_LOOK_NS: u64 = 64_000_000;
@@ -29,6 +34,10 @@ struct Account {
     id: CgroupId,
     last_exit: Option<Moment>,
     look: Option<Look>,
+    /// When it is read next while it runs, how long it waited for that, and what was read last.
+    next_read_ns: u64,
+    wait_ns: u64,
+    read_us: Option<u64>,
 }
 
 #[derive(Clone, Copy)]
@@ -62,7 +71,17 @@ impl Accounts {
     pub(super) fn open(&mut self, no: InstanceNo, id: CgroupId, path: &str, cgroups: &Cgroups) {
         let cpu = cgroups.cpu_account(path).ok();
         self.close(no);
-        self.open.insert(no, Account { cpu, path: path.into(), id, last_exit: None, look: None });
+        let account = Account {
+            cpu,
+            path: path.into(),
+            id,
+            last_exit: None,
+            look: None,
+            next_read_ns: 0,
+            wait_ns: SHORT_WAIT_NS,
+            read_us: None,
+        };
+        self.open.insert(no, account);
     }
 
     /// Whether the instance has an account.
@@ -77,14 +96,34 @@ impl Accounts {
         }
     }
 
-    /// Instances with an open account.
-    pub(super) fn instances(&self) -> Vec<InstanceNo> {
-        self.open.keys().copied().collect()
+    /// The instance does something: its account is read at the next occasion.
+    pub(super) fn stir(&mut self, no: InstanceNo) {
+        if let Some(account) = self.open.get_mut(&no) {
+            account.next_read_ns = 0;
+        }
     }
 
     /// Reads an account while its instance runs.
     pub(super) fn read(&self, no: InstanceNo, cgroups: &Cgroups) -> Option<Reading> {
         Some(self.open.get(&no)?.reading(CpuSource::Running, cgroups))
+    }
+
+    /// Reads the accounts whose turn it is while their instances run.
+    pub(super) fn read_due(&mut self, now_ns: u64, cgroups: &Cgroups) -> Vec<(InstanceNo, Reading)> {
+        let mut found = Vec::new();
+        for (no, account) in &mut self.open {
+            if account.next_read_ns > now_ns.saturating_add(EARLY_NS) {
+                continue;
+            }
+            let reading = account.reading(CpuSource::Running, cgroups);
+            let read_us = if let Reading::Cpu { cpu_us, .. } = reading { Some(cpu_us) } else { None };
+            let waits = read_us.is_none() || read_us == account.read_us;
+            account.wait_ns = if waits { (account.wait_ns * 2).min(LONG_WAIT_NS) } else { SHORT_WAIT_NS };
+            account.next_read_ns = now_ns.saturating_add(account.wait_ns);
+            account.read_us = read_us;
+            found.push((*no, reading));
+        }
+        found
     }
 
     /// A process of the instance has ended at `at`: reads the account at once, and looks again soon, because it may
@@ -184,6 +223,24 @@ mod tests {
         assert_eq!(accounts.read(NO, &cgroups), Some(Reading::Unreadable));
         std::fs::remove_dir(dir.path().join("a")).unwrap();
         assert_eq!(accounts.read(NO, &cgroups), Some(Reading::Gone { last_exit: None }));
+    }
+
+    #[test]
+    fn those_that_wait_are_read_less_and_less_until_they_stir() {
+        let (dir, cgroups, id) = host();
+        write(&dir, 1);
+        let mut accounts = Accounts::default();
+        accounts.open(NO, id, "/a", &cgroups);
+        let mut turns = Vec::new();
+        for second in 0..32 {
+            if second == 30 {
+                accounts.stir(NO);
+            }
+            if !accounts.read_due(second * SHORT_WAIT_NS, &cgroups).is_empty() {
+                turns.push(second);
+            }
+        }
+        assert_eq!(turns, [0, 1, 3, 7, 15, 23, 30]);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The capture thread: drains the rings, opens files while their processes live, and joins samples with instances.
 //!
 //! Two paces. *At once*, at every wake-up of the side-band: which process belongs to which instance (by descent, and by
-//! `/proc/PID/cgroup` at an exec), files of theirs are opened, CPU accounts read. *In order*, every quarter second: all
-//! of it and the samples, merged over CPUs by time, so that an address is looked up in what was mapped when it was
+//! `/proc/PID/cgroup` at an exec), files of theirs are opened, CPU accounts read. *In order*, at each tick (see `pace`):
+//! all of it and the samples, merged over CPUs by time, so that an address is looked up in what was mapped when it was
 //! sampled. Never waits for the keeper: what does not fit its queue is counted and dropped.
 
 mod containers;
@@ -27,14 +27,14 @@ use crate::perf::{Clock, Order, PerfError, RawSample, Sampler, SideBand, Stamped
 use crate::stack::{Files, Mapped, Mapping, Processes};
 pub(super) use containers::container_id;
 
-/// Pace of the ordered half.
-const TICK_NS: u64 = 250_000_000;
 /// Most memory of samples that wait for the keeper, in bytes.
 const MAX_QUEUED_BYTES: usize = 128 << 20;
-/// Ticks between writes: a second's worth is lost at worst, and another on its way through the keeper.
-const TICKS_PER_FLUSH: u32 = 4;
-/// Ticks between looks for containers that are no functions and have gone: half a minute.
-const TICKS_PER_SWEEP: u32 = 120;
+/// Between writes: a second's worth is lost at worst, and another on its way through the keeper.
+const FLUSH_NS: u64 = 1_000_000_000;
+/// Between looks for containers that are no functions and have gone: half a minute.
+const SWEEP_NS: u64 = 30_000_000_000;
+/// How much earlier than planned a tick may do what is due: ticks are as late as the scheduler is.
+const EARLY_NS: u64 = 100_000_000;
 /// Files of an instance that are opened in a second: one that maps in a loop would have this thread for itself.
 const MAX_OPENED: u32 = 8_000;
 /// Priority of this thread: ahead of what it watches.
@@ -79,7 +79,10 @@ pub(super) struct Capture {
     opened: HashMap<InstanceNo, u32>,
     /// What the keeper could not take yet.
     pending: Work,
-    ticks: u32,
+    /// Whether something was handed over since the keeper was last asked to write.
+    unwritten: bool,
+    next_flush_ns: u64,
+    next_sweep_ns: u64,
     rescan: bool,
     /// Why a CPU is not sampled.
     cpu_trouble: Option<String>,
@@ -112,7 +115,9 @@ impl Capture {
             ended: HashMap::new(),
             opened: HashMap::new(),
             pending: Work::default(),
-            ticks: 0,
+            unwritten: false,
+            next_flush_ns: 0,
+            next_sweep_ns: 0,
             rescan: false,
             cpu_trouble: None,
             stats: AgentStats::default(),
@@ -127,21 +132,19 @@ impl Capture {
         }
         self.scan();
         self.follow_demand();
-        let mut next_tick = Clock::monotonic_ns() + TICK_NS;
+        let mut next_tick = Clock::monotonic_ns();
         loop {
             let next = self.accounts.next_look_ns().map_or(next_tick, |look| look.min(next_tick));
             let ready = self.setup.sampler.wait(next.saturating_sub(Clock::monotonic_ns()));
             let last = ready.watched && self.commands();
-            let armed = self.setup.sampler.is_armed();
-            let before = self.pace.before(armed, Clock::monotonic_ns()).filter(|_| ready.side_band && !last);
-            before.inspect(|rest| std::thread::sleep(*rest));
-            let news = ready.side_band.then(|| self.take_side_band());
+            let news = ready.side_band.then(|| self.take_side_band().0);
             self.look_at_accounts(Clock::monotonic_ns());
             self.follow_demand();
             let now = Clock::monotonic_ns();
+            next_tick = self.pace.tick_by(next_tick, now);
             if now >= next_tick || last {
-                self.tick(now, last);
-                next_tick = next_tick.max(now.saturating_sub(TICK_NS)) + TICK_NS;
+                let full = self.tick(now, last);
+                next_tick = now + self.pace.tick_ns(full, now);
             } else if ready.samples {
                 // Before it is full. What is in it waits for its tick, which also sets the pace of the store.
                 self.take_side_band();
@@ -150,8 +153,8 @@ impl Capture {
             if last {
                 return self.finish();
             }
-            if let Some(rest) = news.and_then(|news| self.pace.after(news, before)) {
-                std::thread::sleep(rest);
+            if let Some(news) = news {
+                std::thread::sleep(self.pace.rest(news, now));
             }
         }
     }
@@ -188,10 +191,10 @@ impl Capture {
         last
     }
 
-    /// Reads the side-band rings.
-    fn take_side_band(&mut self) -> News {
+    /// Reads the side-band rings: what was in them, and how full the fullest was in percent.
+    fn take_side_band(&mut self) -> (News, u64) {
         let mut records = std::mem::take(&mut self.side_band);
-        self.setup.sampler.drain_side_band(&mut records);
+        let full = self.setup.sampler.drain_side_band(&mut records);
         records.sort_by_key(|record| record.time_ns);
         let mut news = News::Strangers;
         for record in records.drain(..) {
@@ -210,7 +213,7 @@ impl Capture {
             self.reading(no, reading);
         }
         self.pace.heard(news, Clock::monotonic_ns());
-        news
+        (news, full)
     }
 
     /// Takes in one record. True if a process of an instance has just begun.
@@ -348,9 +351,10 @@ impl Capture {
         }
     }
 
-    fn tick(&mut self, now_ns: u64, last: bool) {
+    /// Does what is in order. Returns how full the fullest side-band ring was, in percent.
+    fn tick(&mut self, now_ns: u64, last: bool) -> u64 {
         // What happened to processes before the samples, or a sample could meet a process nobody has heard of.
-        self.take_side_band();
+        let (_, full) = self.take_side_band();
         if last {
             self.look_at_accounts(u64::MAX);
         }
@@ -360,9 +364,9 @@ impl Capture {
         for (time_ns, happening) in ready {
             self.apply(time_ns, happening);
         }
-        self.ticks += 1;
-        let flush = last || self.ticks.is_multiple_of(TICKS_PER_FLUSH);
+        let flush = last || now_ns.saturating_add(EARLY_NS) >= self.next_flush_ns;
         if flush {
+            self.next_flush_ns = now_ns.saturating_add(FLUSH_NS);
             self.flush(now_ns);
         }
         let now = self.moment(now_ns);
@@ -383,6 +387,7 @@ impl Capture {
         if !last {
             self.hand_over(flush);
         }
+        full
     }
 
     /// Takes samples out of the rings that somebody wants now.
@@ -418,6 +423,11 @@ impl Capture {
             places: places::places(&self.processes, sample, self.setup.max_stack),
         };
         self.stats.samples += 1;
+        // A warm function works without a word of the side-band.
+        self.pace.heard(News::Ours, sample.time_ns);
+        if let Some(no) = self.setup.attribution.instance_of(sample.cgroup) {
+            self.accounts.stir(no);
+        }
         let bytes = placed.bytes();
         if !self.setup.attribution.offer(sample.cgroup, time, bytes, placed) {
             self.pending.unattributed += 1;
@@ -442,9 +452,8 @@ impl Capture {
 
     /// Once a second: readings of what runs, ring statistics, clocks, CPUs.
     fn flush(&mut self, now_ns: u64) {
-        for no in self.accounts.instances() {
-            let reading = self.accounts.read(no, &self.setup.cgroups);
-            self.reading(no, reading);
+        for (no, reading) in self.accounts.read_due(now_ns, &self.setup.cgroups) {
+            self.reading(no, Some(reading));
         }
         let Capture { setup, order, .. } = self;
         let join = &setup.attribution;
@@ -465,8 +474,9 @@ impl Capture {
         self.opened.clear();
         self.clock = Clock::read();
         self.pending.clock_offset_ns = self.clock.offset_ns;
-        let sweep = self.ticks.is_multiple_of(TICKS_PER_SWEEP);
+        let sweep = now_ns >= self.next_sweep_ns;
         if sweep {
+            self.next_sweep_ns = now_ns.saturating_add(SWEEP_NS);
             self.sweep();
         }
         // Descent from processes nobody wants any more. Those that ended went with their exit, but where the rings of
@@ -481,10 +491,13 @@ impl Capture {
         let settled = self.setup.attribution.take();
         self.pending.entries.extend(settled.entries);
         self.pending.samples.extend(settled.samples);
-        self.pending.flush |= flush;
-        if self.pending.entries.is_empty() && self.pending.samples.is_empty() && !self.pending.flush {
+        let something = self.pending.has_something();
+        // Nobody is woken to write nothing; what the rings saw of strangers waits for the next batch.
+        self.pending.flush |= flush && (something || self.unwritten);
+        if !something && !self.pending.flush {
             return;
         }
+        self.unwritten = !self.pending.flush;
         let queued = &self.setup.queued_bytes;
         self.pending.bytes = self.pending.samples.iter().map(|(_, sample)| sample.bytes()).sum();
         if queued.load(Ordering::Relaxed).saturating_add(self.pending.bytes) > MAX_QUEUED_BYTES {

@@ -5,7 +5,8 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
 
 use super::work::{PlacedSample, Work, add_stats, dropped, shorten};
 use crate::model::{Batch, InstanceNo, Sample, Timestamp};
@@ -17,6 +18,8 @@ use crate::store::JournalWriter;
 const HOUR_US: i64 = 3_600_000_000;
 const LATE_US: i64 = 10_000_000;
 
+/// How long nobody has anything to store before the last hour's journal is closed without being asked.
+const LULL: Duration = Duration::from_secs(30);
 /// Priority of this thread: behind what is watched.
 const NICE: i32 = 10;
 /// How keeping went.
@@ -67,9 +70,15 @@ impl Keeper {
         if let Err(error) = rustix::process::setpriority_process(None, NICE) {
             tracing::debug!("the keeper runs at the usual priority: {error}");
         }
-        while let Ok(work) = work.recv() {
-            self.queued_bytes.fetch_sub(work.bytes, Ordering::Relaxed);
-            self.take(work);
+        loop {
+            match work.recv_timeout(LULL) {
+                Ok(work) => {
+                    self.queued_bytes.fetch_sub(work.bytes, Ordering::Relaxed);
+                    self.take(work);
+                }
+                Err(RecvTimeoutError::Timeout) => self.write(now()),
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
         }
         self.write(now());
         if let Err(error) = self.journal.finish() {

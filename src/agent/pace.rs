@@ -1,23 +1,33 @@
-//! When the capture thread rests, so that a host that execs a thousand times a second costs a percent.
+//! When the capture thread rests, so that it costs a host without functions nothing, and one that execs a thousand
+//! times a second a percent.
 //!
-//! Each record of the side-band wakes it; what wakes it a moment later is read together. While something happens to
-//! functions it reads at once and rests behind that: files of a short process must be opened, and the account of a
-//! cgroup read, before they are gone. While functions only wait it rests first, so that a stranger's fork, exec and end
-//! are one reading; and where no function lives it reads at once, because the first one must arm the sampler.
+//! What wakes it is read at once, because files of a short process must be opened, and the account of a cgroup read,
+//! before they are gone; then it rests, and what comes meanwhile is read together. Samples, and where nothing lives the
+//! side-band too, wait for the tick: every quarter second while something happens to functions, every second while
+//! they wait or there are none, and sooner where strangers fill the rings.
 //!
 //! Pure: the caller sleeps.
 
 use std::time::Duration;
 
-/// The rest before a reading: a short process of a stranger has come and gone by then, one of a container that a
-/// runtime has just made has not begun.
-const FIRST_REST: Duration = Duration::from_micros(3_000);
-/// The usual rest behind a reading.
-const REST: Duration = Duration::from_micros(1_500);
 /// The rest while a function's process has just begun and is mapping its files.
 const SHORT_REST: Duration = Duration::from_micros(300);
+/// The rest while something happens to functions.
+const REST: Duration = Duration::from_micros(1_500);
+/// The rest between readings that found strangers alone. A container's cgroup is read without one when it is the first
+/// thing that happens; behind a stranger it waits this long, half of what a runtime needs from there to the exec.
+const STRANGERS_REST: Duration = Duration::from_millis(5);
 /// How long something may happen again after something has happened to a function.
 const ALERT_NS: u64 = 1_000_000_000;
+/// Ticks while something happens to functions.
+const TICK_NS: u64 = 250_000_000;
+/// Ticks while nothing does.
+const LONG_TICK_NS: u64 = 1_000_000_000;
+/// The shortest tick, where strangers would fill the rings.
+const SHORT_TICK_NS: u64 = 10_000_000;
+/// How full, in percent, a ring may become between two ticks before they come sooner, and before they come later again.
+const FULL: u64 = 25;
+const EMPTY: u64 = 6;
 
 /// What a reading of the side-band has found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,31 +41,50 @@ pub(super) enum News {
 }
 
 /// The pace.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Pace {
     alert_until_ns: u64,
+    /// The last tick where nothing happened.
+    tick_ns: u64,
+}
+
+impl Default for Pace {
+    fn default() -> Pace {
+        Pace { alert_until_ns: 0, tick_ns: LONG_TICK_NS }
+    }
 }
 
 impl Pace {
-    /// The rest before what has just woken the thread is read.
-    pub(super) fn before(&self, armed: bool, now_ns: u64) -> Option<Duration> {
-        (armed && now_ns >= self.alert_until_ns).then_some(FIRST_REST)
-    }
-
-    /// What a reading has found.
+    /// Something has happened to a function, if `news` says so.
     pub(super) fn heard(&mut self, news: News, now_ns: u64) {
         if news > News::Strangers {
             self.alert_until_ns = now_ns.saturating_add(ALERT_NS);
         }
     }
 
-    /// The rest after a reading that began with the rest `before` and has found `news`.
-    pub(super) fn after(&self, news: News, before: Option<Duration>) -> Option<Duration> {
-        match (news, before) {
-            (News::Begun, _) => Some(SHORT_REST),
-            (News::Ours | News::Strangers, None) => Some(REST),
-            (News::Ours | News::Strangers, Some(_)) => None,
+    /// The rest after a reading that has found `news`.
+    pub(super) fn rest(&self, news: News, now_ns: u64) -> Duration {
+        match news {
+            News::Begun => SHORT_REST,
+            News::Ours => REST,
+            News::Strangers if now_ns < self.alert_until_ns => REST,
+            News::Strangers => STRANGERS_REST,
         }
+    }
+
+    /// From one tick, at which the fullest side-band ring was `full` percent full, to the next, in nanoseconds.
+    pub(super) fn tick_ns(&mut self, full: u64, now_ns: u64) -> u64 {
+        if full >= FULL {
+            self.tick_ns = (self.tick_ns / 4).max(SHORT_TICK_NS);
+        } else if full <= EMPTY {
+            self.tick_ns = (self.tick_ns * 2).min(LONG_TICK_NS);
+        }
+        if now_ns < self.alert_until_ns { self.tick_ns.min(TICK_NS) } else { self.tick_ns }
+    }
+
+    /// The latest time of a tick that was planned for `planned_ns`, now that something may have been heard.
+    pub(super) fn tick_by(&self, planned_ns: u64, now_ns: u64) -> u64 {
+        if now_ns < self.alert_until_ns { planned_ns.min(now_ns.saturating_add(TICK_NS)) } else { planned_ns }
     }
 }
 
@@ -64,34 +93,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_rests_first_while_functions_wait_and_behind_while_they_do_not() {
+    fn it_rests_less_while_something_happens_to_functions() {
         let mut pace = Pace::default();
-        assert_eq!(pace.before(false, 0), None, "the first container must arm the sampler");
-        assert_eq!(pace.before(true, 0), Some(FIRST_REST));
-        for (news, now_ns, alert) in [
-            (News::Strangers, 5, false),
-            (News::Begun, 5, true),
-            (News::Strangers, 4 + ALERT_NS, true),
-            (News::Strangers, 5 + ALERT_NS, false),
-            (News::Ours, 6 + ALERT_NS, true),
+        for (news, now_ns, rest) in [
+            (News::Strangers, 0, STRANGERS_REST),
+            (News::Begun, 5, SHORT_REST),
+            (News::Strangers, 4 + ALERT_NS, REST),
+            (News::Strangers, 5 + ALERT_NS, STRANGERS_REST),
+            (News::Ours, 6 + ALERT_NS, REST),
         ] {
             pace.heard(news, now_ns);
-            let expected = if alert { None } else { Some(FIRST_REST) };
-            assert_eq!(pace.before(true, now_ns), expected, "{news:?} at {now_ns}");
+            assert_eq!(pace.rest(news, now_ns), rest, "{news:?} at {now_ns}");
         }
     }
 
     #[test]
-    fn it_rests_once_and_less_while_a_process_begins() {
-        for (news, before, after) in [
-            (News::Strangers, None, Some(REST)),
-            (News::Strangers, Some(FIRST_REST), None),
-            (News::Ours, Some(FIRST_REST), None),
-            (News::Ours, None, Some(REST)),
-            (News::Begun, None, Some(SHORT_REST)),
-            (News::Begun, Some(FIRST_REST), Some(SHORT_REST)),
-        ] {
-            assert_eq!(Pace::default().after(news, before), after, "{news:?} {before:?}");
-        }
+    fn ticks_follow_what_happens_and_how_much() {
+        let mut pace = Pace::default();
+        assert_eq!(pace.tick_ns(0, 0), LONG_TICK_NS);
+        assert_eq!(pace.tick_by(LONG_TICK_NS, 5), LONG_TICK_NS);
+        pace.heard(News::Ours, 10);
+        assert_eq!(pace.tick_by(LONG_TICK_NS, 10), 10 + TICK_NS, "what was planned in peace comes sooner");
+        assert_eq!(pace.tick_by(20, 10), 20);
+        assert_eq!(pace.tick_ns(0, 20), TICK_NS);
+        let later = 10 + ALERT_NS;
+        assert_eq!(pace.tick_ns(0, later), LONG_TICK_NS);
+        let ticks: Vec<u64> = [30, 30, 10, 90, 90, 90, 0, 0].map(|full| pace.tick_ns(full, later)).into();
+        let ms: Vec<u64> = ticks.iter().map(|ns| ns / 1_000_000).collect();
+        assert_eq!(ms, [250, 62, 62, 15, 10, 10, 20, 40]);
     }
 }

@@ -42,6 +42,16 @@ pub(super) struct Work {
     pub(super) flush: bool,
 }
 
+impl Work {
+    /// Whether there is more to store than what the rings saw of strangers.
+    pub(super) fn has_something(&self) -> bool {
+        !self.entries.is_empty()
+            || !self.samples.is_empty()
+            || self.unattributed > 0
+            || self.cpus.iter().any(|cpu| cpu.lost > 0)
+    }
+}
+
 /// Adds what the rings saw and lost to what is known of it.
 pub(super) fn add_stats(sums: &mut Vec<CpuStats>, more: &[CpuStats]) {
     for add in more {

@@ -81,23 +81,29 @@ pub fn period_ns(hz: u32) -> u64 {
     1_000_000_000 / u64::from(hz.max(1))
 }
 
-/// Opens the side-band event of `cpu`: a dummy that reports what happens to every process and cgroup.
+/// Opens the event of `cpu` that reports every cgroup that is made, waking its reader for each.
+///
+/// Apart from what happens to processes, so that a host without functions is woken by containers alone.
+pub(super) fn open_cgroups(cpu: u32) -> Result<OwnedFd, PerfError> {
+    let mut attr = side_band();
+    attr.set_cgroup(1);
+    // The kernel tells side-band records to events that ask for one of an older kind, and has forgotten cgroups in that
+    // list (is_sb_event). This one tells nothing by itself without `comm`.
+    attr.set_comm_exec(1);
+    sys::perf_event_open(&attr, cpu).map_err(|error| explain(cpu, error))
+}
+
+/// Opens the side-band event of `cpu`: a dummy that reports what happens to every process.
 ///
 /// It wakes its reader at every record, because files must be opened while the process that mapped them lives.
 pub(super) fn open_side_band(cpu: u32) -> Result<OwnedFd, PerfError> {
-    let mut attr = software(abi::PERF_COUNT_SW_DUMMY.into());
-    attr.sample_type = SIDE_BAND_TYPE;
+    let mut attr = side_band();
     attr.set_mmap(1);
     attr.set_mmap2(1);
     attr.set_comm(1);
     attr.set_comm_exec(1);
     attr.set_task(1);
-    attr.set_cgroup(1);
-    attr.set_sample_id_all(1);
     attr.set_build_id(1);
-    // wakeup_events counts samples, and a dummy has none; one byte of anything is the way to be woken by it.
-    attr.set_watermark(1);
-    attr.__bindgen_anon_2.wakeup_watermark = 1;
     sys::perf_event_open(&attr, cpu)
         .or_else(|error| {
             if error.raw_os_error() != Some(Errno::INVAL.raw_os_error()) {
@@ -130,6 +136,17 @@ pub(super) fn open_sampling(cpu: u32, hz: u32, wakeup_bytes: u32) -> Result<(Own
         }
         Err(error) => Err(explain(cpu, error)),
     }
+}
+
+/// A dummy whose records carry time and thread, and wake its reader one by one.
+fn side_band() -> abi::perf_event_attr {
+    let mut attr = software(abi::PERF_COUNT_SW_DUMMY.into());
+    attr.sample_type = SIDE_BAND_TYPE;
+    attr.set_sample_id_all(1);
+    // wakeup_events counts samples, and a dummy has none; one byte of anything is the way to be woken by it.
+    attr.set_watermark(1);
+    attr.__bindgen_anon_2.wakeup_watermark = 1;
+    attr
 }
 
 fn software(config: u64) -> abi::perf_event_attr {

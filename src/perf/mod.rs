@@ -1,4 +1,4 @@
-//! perf events to records: two rings a CPU, one for what happens to processes and cgroups, one for samples.
+//! perf events to records: three rings a CPU, for new cgroups, for what happens to processes, and for samples.
 //!
 //! Not here: containers, functions, files. A sample carries a cgroup id, and whose that is others know.
 //! Promise: a sample is handed out, or counted as lost.

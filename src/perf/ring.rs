@@ -40,9 +40,9 @@ impl Ring {
         Some(u64::from_ne_bytes(lost.try_into().ok()?))
     }
 
-    /// Hands out every record that is in the ring now.
-    pub(super) fn drain(&mut self, mut each: impl FnMut(&[u8])) {
-        self.walk(|_, _, _| true, &mut each);
+    /// Hands out every record that is in the ring now. Returns their bytes.
+    pub(super) fn drain(&mut self, mut each: impl FnMut(&[u8])) -> u64 {
+        self.walk(|_, _, _| true, &mut each)
     }
 
     /// Hands out every record that is in the ring now but the samples of cgroups nobody wants, which are not even
@@ -74,9 +74,10 @@ impl Ring {
         &mut self,
         mut wanted: impl FnMut(&RingMemory, u64, (u32, usize)) -> bool,
         each: &mut impl FnMut(&[u8]),
-    ) {
+    ) -> u64 {
         let end = self.memory.head();
-        let mut position = self.memory.tail();
+        let begin = self.memory.tail();
+        let mut position = begin;
         while position < end {
             let mut head = [0; HEADER_BYTES];
             if !self.memory.read(position, &mut head) {
@@ -96,5 +97,6 @@ impl Ring {
             position += size as u64;
         }
         self.memory.release(end);
+        end.saturating_sub(begin)
     }
 }

@@ -1,7 +1,9 @@
-//! The sampler: two rings on every online CPU, armed and disarmed as a whole.
+//! The sampler: three rings on every online CPU, armed and disarmed as a whole.
 //!
-//! The side-band ring always runs: what happens to processes and cgroups. The sample ring runs while it is armed, and
-//! hands out only samples of cgroups somebody wants. CPUs that come are opened, CPUs that go are drained and closed.
+//! The ring of new cgroups always runs and always wakes. The side-band ring, what happens to processes, always runs,
+//! and wakes while the sampler is armed: what went on before the first container is there to be read when it comes,
+//! and costs a host without containers nothing. The sample ring runs while it is armed, and hands out only samples of
+//! cgroups somebody wants. CPUs that come are opened, CPUs that go are drained and closed.
 
 use std::collections::BTreeMap;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -10,7 +12,7 @@ use rustix::event::epoll;
 use rustix::time::Timespec;
 
 use super::cpus;
-use super::event::{PerfError, open_sampling, open_side_band};
+use super::event::{PerfError, open_cgroups, open_sampling, open_side_band};
 use super::record::{RawSample, Record, SideBand, Stamped, parse_sample, parse_side_band};
 use super::ring::Ring;
 use crate::model::{CgroupId, CpuStats};
@@ -24,23 +26,26 @@ pub struct RingOptions {
     pub sample_bytes: usize,
     /// Data of a side-band ring in bytes.
     pub side_band_bytes: usize,
+    /// Data of a ring of new cgroups in bytes. A record is some 150.
+    pub cgroup_bytes: usize,
 }
 
 impl RingOptions {
-    /// Sizes within `budget_bytes` for all rings of `cpus` CPUs together, at most 512 KiB and 256 KiB each.
+    /// Sizes within `budget_bytes` for all rings of `cpus` CPUs together, at most 512, 256 and 32 KiB each.
     pub fn within(budget_bytes: usize, cpus: usize, hz: u32) -> RingOptions {
         const SAMPLE_MAX: usize = 512 << 10;
-        // The largest power of two that fits a third of a CPU's share; samples get two thirds.
-        let third = (budget_bytes / cpus.max(1) / 3).max(4096);
-        let side_band_bytes = (1usize << third.ilog2()).min(SAMPLE_MAX / 2);
-        RingOptions { hz, sample_bytes: side_band_bytes * 2, side_band_bytes }
+        // Of 25 parts of a CPU's share, samples get 16, the side-band 8 and cgroups 1, each a power of two of pages.
+        let share = (budget_bytes / cpus.max(1) / 25 * 8).max(4096);
+        let side_band_bytes = (1usize << share.ilog2()).min(SAMPLE_MAX / 2);
+        let cgroup_bytes = (side_band_bytes / 8).max(4096);
+        RingOptions { hz, sample_bytes: side_band_bytes * 2, side_band_bytes, cgroup_bytes }
     }
 }
 
 /// What a wait found.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Ready {
-    /// Whether the side-band has something.
+    /// Whether the side-band has something: a new cgroup or, while it is armed, anything of a process.
     pub side_band: bool,
     /// Whether a sample ring is half full.
     pub samples: bool,
@@ -49,7 +54,10 @@ pub struct Ready {
 }
 
 /// Marks the descriptor that is not a ring's.
-const WATCHED: u64 = u64::MAX;
+const WATCHED: u64 = 0;
+/// Mark a ring's kind.
+const SIDE_BAND: u64 = 1;
+const SAMPLES: u64 = 2;
 
 /// The open events of this host.
 pub struct Sampler {
@@ -66,6 +74,7 @@ pub struct Sampler {
 }
 
 struct CpuRings {
+    cgroups: Ring,
     side_band: Ring,
     samples: Ring,
     counts_lost: bool,
@@ -108,8 +117,9 @@ impl Sampler {
 
     /// Bytes of locked memory that the rings take.
     pub fn ring_bytes(&self) -> usize {
-        let pages = 2 * rustix::param::page_size();
-        self.cpus.len() * (self.options.sample_bytes + self.options.side_band_bytes + pages)
+        let RingOptions { sample_bytes, side_band_bytes, cgroup_bytes, .. } = self.options;
+        let pages = 3 * rustix::param::page_size();
+        self.cpus.len() * (sample_bytes + side_band_bytes + cgroup_bytes + pages)
     }
 
     /// Whether samples are taken.
@@ -117,17 +127,17 @@ impl Sampler {
         self.armed
     }
 
-    /// Starts or stops sampling on all CPUs; 2-38 us a CPU.
+    /// Starts or stops sampling, and being woken by the side-band, on all CPUs; 2-38 us a CPU.
     ///
     /// # Errors
     /// The kernel's, for the first CPU that refused; the others are switched all the same.
     pub fn arm(&mut self, on: bool) -> Result<(), PerfError> {
-        self.armed = on;
+        let was_on = std::mem::replace(&mut self.armed, on);
         self.was_armed |= on;
         let mut result = Ok(());
         for (cpu, rings) in &self.cpus {
-            if let Err(source) = rings.samples.enable(on) {
-                result = Err(PerfError::Other { what: "switch the sampling event", cpu: *cpu, source });
+            if let Err(error) = switch(&self.epoll, *cpu, rings, on, on != was_on) {
+                result = Err(error);
             }
         }
         result
@@ -137,7 +147,7 @@ impl Sampler {
     ///
     /// The kernel tells of a ring once: polling this sampler's descriptor from another poll would swallow that.
     pub fn wait(&self, timeout_ns: u64) -> Ready {
-        let mut events = Vec::with_capacity(2 * self.cpus.len() + 2);
+        let mut events = Vec::with_capacity(3 * self.cpus.len() + 2);
         let mut ready = Ready::default();
         let timeout = Timespec {
             tv_sec: i64::try_from(timeout_ns / 1_000_000_000).unwrap_or(0),
@@ -148,7 +158,7 @@ impl Sampler {
             for event in &events {
                 match event.data.u64() {
                     WATCHED => ready.watched = true,
-                    data if data & 1 == 0 => ready.side_band = true,
+                    SIDE_BAND => ready.side_band = true,
                     _ => ready.samples = true,
                 }
             }
@@ -165,12 +175,16 @@ impl Sampler {
             .map_err(|e| PerfError::Other { what: "watch a descriptor", cpu: 0, source: e.into() })
     }
 
-    /// Everything the side-band rings hold, added to `out` unordered.
-    pub fn drain_side_band(&mut self, out: &mut Vec<Stamped<SideBand>>) {
+    /// Everything the rings of the side-band and of new cgroups hold, added to `out` unordered. Returns how full the
+    /// fullest side-band ring was, in percent.
+    pub fn drain_side_band(&mut self, out: &mut Vec<Stamped<SideBand>>) -> u64 {
         out.append(&mut self.left);
+        let fullest = self.cpus.values_mut().map(|rings| rings.drain_processes(out)).max().unwrap_or(0);
+        // Behind the processes: whatever one of them did in a cgroup, that was made before.
         for rings in self.cpus.values_mut() {
-            rings.side_band.drain(|bytes| out.extend(parse_side_band(bytes)));
+            rings.cgroups.drain(|bytes| out.extend(parse_side_band(bytes)));
         }
+        fullest * 100 / self.options.side_band_bytes.max(1) as u64
     }
 
     /// Every sample of a cgroup that `wanted` wants, unordered.
@@ -206,7 +220,8 @@ impl Sampler {
         for cpu in gone {
             if let Some(mut rings) = self.cpus.remove(&cpu) {
                 rings.drain_samples(&wanted, &mut each);
-                rings.side_band.drain(|bytes| self.left.extend(parse_side_band(bytes)));
+                rings.drain_processes(&mut self.left);
+                rings.cgroups.drain(|bytes| self.left.extend(parse_side_band(bytes)));
                 self.gone.push(rings.take_stats(cpu, true));
             }
         }
@@ -222,32 +237,51 @@ impl Sampler {
     }
 
     fn open_cpu(&mut self, cpu: u32) -> Result<(), PerfError> {
-        let RingOptions { hz, sample_bytes, side_band_bytes } = self.options;
+        let RingOptions { hz, sample_bytes, side_band_bytes, cgroup_bytes } = self.options;
         let map =
             |event, bytes| Ring::new(event, bytes).map_err(|source| PerfError::Map { cpu, bytes, source });
+        let cgroups = map(open_cgroups(cpu)?, cgroup_bytes)?;
         let side_band = map(open_side_band(cpu)?, side_band_bytes)?;
         let half = u32::try_from(sample_bytes / 2).unwrap_or(u32::MAX);
         let (event, counts_lost) = open_sampling(cpu, hz, half)?;
         let samples = map(event, sample_bytes)?;
-        for (ring, is_samples) in [(&side_band, 0), (&samples, 1)] {
-            let data = epoll::EventData::new_u64(u64::from(cpu) << 1 | is_samples);
-            epoll::add(&self.epoll, ring.fd(), data, epoll::EventFlags::IN)
-                .map_err(|e| PerfError::Other { what: "watch a ring", cpu, source: e.into() })?;
-        }
+        hear(&self.epoll, cpu, &cgroups, SIDE_BAND)?;
+        hear(&self.epoll, cpu, &samples, SAMPLES)?;
+        let rings =
+            CpuRings { cgroups, side_band, samples, counts_lost, lost_told: 0, lost_reported: 0, seen: 0 };
         if self.armed {
-            samples.enable(true).map_err(|source| PerfError::Other {
-                what: "switch the sampling event",
-                cpu,
-                source,
-            })?;
+            switch(&self.epoll, cpu, &rings, true, true)?;
         }
-        let rings = CpuRings { side_band, samples, counts_lost, lost_told: 0, lost_reported: 0, seen: 0 };
         self.cpus.insert(cpu, rings);
         Ok(())
     }
 }
 
+fn hear(epoll: &OwnedFd, cpu: u32, ring: &Ring, kind: u64) -> Result<(), PerfError> {
+    epoll::add(epoll, ring.fd(), epoll::EventData::new_u64(kind), epoll::EventFlags::IN)
+        .map_err(|e| PerfError::Other { what: "watch a ring", cpu, source: e.into() })
+}
+
+/// Starts or stops sampling on one CPU; `changes` where the side-band has to be heard, or not, from now on.
+fn switch(epoll: &OwnedFd, cpu: u32, rings: &CpuRings, on: bool, changes: bool) -> Result<(), PerfError> {
+    let heard = match (changes, on) {
+        (true, true) => hear(epoll, cpu, &rings.side_band, SIDE_BAND),
+        (true, false) => epoll::delete(epoll, rings.side_band.fd()).map_err(|e| PerfError::Other {
+            what: "leave a ring",
+            cpu,
+            source: e.into(),
+        }),
+        (false, _) => Ok(()),
+    };
+    let what = "switch the sampling event";
+    rings.samples.enable(on).map_err(|source| PerfError::Other { what, cpu, source }).and(heard)
+}
+
 impl CpuRings {
+    fn drain_processes(&mut self, out: &mut Vec<Stamped<SideBand>>) -> u64 {
+        self.side_band.drain(|bytes| out.extend(parse_side_band(bytes)))
+    }
+
     fn drain_samples(&mut self, wanted: &impl Fn(CgroupId) -> bool, each: &mut impl FnMut(RawSample)) {
         let told = &mut self.lost_told;
         self.seen += self.samples.drain_samples(wanted, |bytes| match parse_sample(bytes) {
@@ -274,12 +308,13 @@ mod tests {
     #[test]
     fn rings_stay_within_their_budget() {
         for (budget, cpus, expected) in [
-            (64 << 20, 2, (512 << 10, 256 << 10)),
-            (64 << 20, 128, (256 << 10, 128 << 10)),
-            (1 << 20, 1024, (8192, 4096)),
+            (64 << 20, 2, (512 << 10, 256 << 10, 32 << 10)),
+            (64 << 20, 128, (256 << 10, 128 << 10, 16 << 10)),
+            (1 << 20, 1024, (8192, 4096, 4096)),
         ] {
-            let options = RingOptions::within(budget, cpus, 199);
-            assert_eq!((options.sample_bytes, options.side_band_bytes), expected, "{cpus} cpus");
+            let RingOptions { sample_bytes, side_band_bytes, cgroup_bytes, .. } =
+                RingOptions::within(budget, cpus, 199);
+            assert_eq!((sample_bytes, side_band_bytes, cgroup_bytes), expected, "{cpus} cpus");
         }
     }
 }

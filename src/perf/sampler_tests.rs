@@ -11,7 +11,8 @@ mod real {
     use super::super::{Clock, RawSample, RingOptions, Sampler, SideBand, Stamped};
     use crate::model::CgroupId;
 
-    const OPTIONS: RingOptions = RingOptions { hz: 997, sample_bytes: 256 << 10, side_band_bytes: 256 << 10 };
+    const OPTIONS: RingOptions =
+        RingOptions { hz: 997, sample_bytes: 256 << 10, side_band_bytes: 256 << 10, cgroup_bytes: 32 << 10 };
     const DEADLINE: Duration = Duration::from_secs(20);
 
     /// Where cgroup2 is mounted, whose ids samples carry on every host without a v1 `perf_event` hierarchy.
@@ -92,6 +93,41 @@ mod real {
             &|r| matches!(r, SideBand::Mmap { path, len, .. } if path.ends_with("/true") && *len > 0)
         ));
         assert!(told(&|r| matches!(r, SideBand::Exit { pid, tid } if pid == tid)));
+    }
+
+    #[test]
+    fn processes_wake_it_only_while_it_is_armed_and_are_told_all_the_same() {
+        let mut sampler = Sampler::open(OPTIONS).unwrap();
+        let run = || assert!(std::process::Command::new("/bin/true").status().unwrap().success());
+        let drained = |sampler: &mut Sampler| {
+            let mut records: Vec<Stamped<SideBand>> = Vec::new();
+            sampler.drain_side_band(&mut records);
+            records
+        };
+        let tells_of_it = |records: &[Stamped<SideBand>]| {
+            records
+                .iter()
+                .any(|r| matches!(&r.value, SideBand::Comm { exec: true, comm, .. } if comm == "true"))
+        };
+        // Where somebody else makes a cgroup meanwhile, that has woken us: once more.
+        while {
+            run();
+            let woken = sampler.wait(200_000_000).side_band;
+            let records = drained(&mut sampler);
+            assert!(tells_of_it(&records), "it is told all the same");
+            let by_cgroup = records.iter().any(|r| matches!(r.value, SideBand::Cgroup { .. }));
+            assert!(!woken || by_cgroup, "woken by a process");
+            by_cgroup
+        } {}
+        run();
+        sampler.arm(true).unwrap();
+        assert!(sampler.wait(10_000_000_000).side_band, "what was there before wakes it now");
+        assert!(tells_of_it(&drained(&mut sampler)));
+        for on in [false, true, true] {
+            sampler.arm(on).unwrap();
+        }
+        run();
+        assert!(sampler.wait(10_000_000_000).side_band);
     }
 
     #[test]
