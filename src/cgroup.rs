@@ -3,10 +3,14 @@
 //! Paths here are those of the hierarchy whose ids perf samples carry: the v1 `perf_event` hierarchy where one is
 //! mounted, else cgroup2. CPU time is the kernel's own account: `cpu.stat` on cgroup2, `cpuacct.usage` on v1.
 
+mod facts;
+
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+
+pub use facts::FactFiles;
 
 use crate::model::{CgroupId, ContainerId, Pid};
 
@@ -17,6 +21,7 @@ pub struct Cgroups {
     root: PathBuf,
     /// `cgroup2`, or v1 with its `cpuacct` mount.
     version: Version,
+    mounts: facts::Mounts,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +52,7 @@ impl Cgroups {
     /// The same from the text of `/proc/self/mountinfo`.
     pub fn from_mountinfo(text: &str) -> Option<Cgroups> {
         let (mut v2, mut perf_event, mut cpuacct, mut any_v1) = (None, None, None, false);
+        let mut mounts = facts::Mounts::default();
         for line in text.lines() {
             let Some((fields, tail)) = line.split_once(" - ") else { continue };
             let Some(mount) = fields.split(' ').nth(4).map(unescape_octal) else { continue };
@@ -60,6 +66,12 @@ impl Cgroups {
                     if has("perf_event") {
                         perf_event = perf_event.or(Some(mount.clone()));
                     }
+                    if has("cpu") {
+                        mounts.cpu = mounts.cpu.or_else(|| Some(mount.clone()));
+                    }
+                    if has("freezer") {
+                        mounts.freezer = mounts.freezer.or_else(|| Some(mount.clone()));
+                    }
                     if has("cpuacct") {
                         cpuacct = cpuacct.or(Some(mount));
                     }
@@ -68,8 +80,8 @@ impl Cgroups {
             }
         }
         match (perf_event, v2) {
-            (Some(root), _) => Some(Cgroups { root, version: Version::V1 { cpuacct } }),
-            (None, Some(root)) => Some(Cgroups { root, version: Version::V2 { hybrid: any_v1 } }),
+            (Some(root), _) => Some(Cgroups { root, version: Version::V1 { cpuacct }, mounts }),
+            (None, Some(root)) => Some(Cgroups { root, version: Version::V2 { hybrid: any_v1 }, mounts }),
             (None, None) => None,
         }
     }

@@ -1,4 +1,5 @@
-//! The CPU accounts of instances: read while they run, at every end of a process, and once the last one has left.
+//! The CPU accounts of instances, and what else their cgroups tell: read while they run, at every end of a process, and
+//! once the last one has left.
 //!
 //! The last reading is hard to get, because whoever made the cgroup removes it soon after its last process: so each
 //! end of a process is followed by a reading at once, and by looks at whether the cgroup is empty a few milliseconds
@@ -7,12 +8,14 @@
 use std::collections::{BTreeSet, HashMap};
 
 use crate::attribution::Moment;
-use crate::cgroup::{Cgroups, CpuAccount};
-use crate::model::{CgroupId, CpuSource, InstanceNo};
+use crate::cgroup::{Cgroups, CpuAccount, FactFiles};
+use crate::model::{CgroupId, CpuSource, Fact, InstanceNo};
 
 /// Readings while an instance runs: a second apart while it does something, up to eight while it waits.
 const SHORT_WAIT_NS: u64 = 1_000_000_000;
 const LONG_WAIT_NS: u64 = 8_000_000_000;
+/// Between readings of throttling and pressure at ends of processes: a shell script ends hundreds a second.
+const FACTS_WAIT_NS: u64 = 100_000_000;
 /// How much earlier a reading may come that is due.
 const EARLY_NS: u64 = 100_000_000;
 /// Looks after an end of a process: the first after a millisecond, each next one twice as late.
@@ -30,6 +33,9 @@ pub(super) struct Accounts {
 struct Account {
     /// None where it could not be opened: then only whether the cgroup is still there can be told.
     cpu: Option<CpuAccount>,
+    facts: FactFiles,
+    /// When counters were read last.
+    facts_read_ns: u64,
     path: String,
     id: CgroupId,
     last_exit: Option<Moment>,
@@ -73,6 +79,8 @@ impl Accounts {
         self.close(no);
         let account = Account {
             cpu,
+            facts: FactFiles::open(cgroups, path),
+            facts_read_ns: 0,
             path: path.into(),
             id,
             last_exit: None,
@@ -124,6 +132,32 @@ impl Accounts {
             found.push((*no, reading));
         }
         found
+    }
+
+    /// What the cgroups of instances tell beside their CPU time: whether they are frozen, all of them; their counters,
+    /// where `counters` holds the instance.
+    pub(super) fn facts(&mut self, counters: &[InstanceNo], now_ns: u64) -> Vec<(InstanceNo, Fact)> {
+        let mut found = Vec::new();
+        for (no, account) in &self.open {
+            found.extend(account.facts.frozen().map(|fact| (*no, fact)));
+        }
+        for no in counters {
+            found.extend(self.counters(*no, now_ns).into_iter().map(|fact| (*no, fact)));
+        }
+        found
+    }
+
+    /// The counters of an instance of which a process has ended, unless they were just read.
+    pub(super) fn counters_at_end(&mut self, no: InstanceNo, now_ns: u64) -> Vec<Fact> {
+        let due = |account: &Account| now_ns >= account.facts_read_ns.saturating_add(FACTS_WAIT_NS);
+        if self.open.get(&no).is_some_and(due) { self.counters(no, now_ns) } else { Vec::new() }
+    }
+
+    /// The counters of an instance.
+    pub(super) fn counters(&mut self, no: InstanceNo, now_ns: u64) -> Vec<Fact> {
+        let Some(account) = self.open.get_mut(&no) else { return Vec::new() };
+        account.facts_read_ns = now_ns;
+        account.facts.counters().collect()
     }
 
     /// A process of the instance has ended at `at`: reads the account at once, and looks again soon, because it may

@@ -22,7 +22,7 @@ use super::{AgentStats, places};
 use crate::attribution::{Attribution, Moment};
 use crate::cgroup::Cgroups;
 use crate::identity::IdentityConfig;
-use crate::model::{BuildId, CgroupId, InstanceNo, Pid};
+use crate::model::{BuildId, CgroupId, Fact, InstanceNo, Pid};
 use crate::perf::{Clock, Order, PerfError, RawSample, Sampler, SideBand, Stamped};
 use crate::stack::{Files, Mapped, Mapping, Processes};
 pub(super) use containers::container_id;
@@ -211,6 +211,8 @@ impl Capture {
             let now_ns = Clock::monotonic_ns();
             let reading = self.accounts.process_ended(no, at, now_ns, &self.setup.cgroups);
             self.reading(no, reading);
+            let facts = self.accounts.counters_at_end(no, now_ns);
+            self.facts(facts.into_iter().map(|fact| (no, fact)));
         }
         self.pace.heard(news, Clock::monotonic_ns());
         (news, full)
@@ -323,6 +325,8 @@ impl Capture {
     fn look_at_accounts(&mut self, now_ns: u64) {
         for (no, reading) in self.accounts.look(now_ns, &self.setup.cgroups) {
             self.reading(no, Some(reading));
+            let facts = self.accounts.counters(no, now_ns);
+            self.facts(facts.into_iter().map(|fact| (no, fact)));
         }
     }
 
@@ -338,6 +342,13 @@ impl Capture {
                 self.accounts.close(no);
             }
             Some(Reading::Unreadable) | None => {}
+        }
+    }
+
+    fn facts(&mut self, facts: impl Iterator<Item = (InstanceNo, Fact)>) {
+        let now = self.moment(Clock::monotonic_ns());
+        for (no, fact) in facts {
+            self.setup.attribution.fact(no, now.wall, fact);
         }
     }
 
@@ -452,9 +463,13 @@ impl Capture {
 
     /// Once a second: readings of what runs, ring statistics, clocks, CPUs.
     fn flush(&mut self, now_ns: u64) {
-        for (no, reading) in self.accounts.read_due(now_ns, &self.setup.cgroups) {
+        let readings = self.accounts.read_due(now_ns, &self.setup.cgroups);
+        let read: Vec<InstanceNo> = readings.iter().map(|(no, _)| *no).collect();
+        for (no, reading) in readings {
             self.reading(no, Some(reading));
         }
+        let facts = self.accounts.facts(&read, now_ns);
+        self.facts(facts.into_iter());
         let Capture { setup, order, .. } = self;
         let join = &setup.attribution;
         let followed =

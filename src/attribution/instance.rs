@@ -1,8 +1,12 @@
 //! One life of one container: what is known of it, and what of that has been told.
 
+use std::collections::BTreeMap;
+
 use super::claim::Claim;
 use super::{Moment, Settled};
-use crate::model::{CgroupId, CpuSource, Entry, Identity, InstanceInfo, InstanceNo, Timestamp};
+use crate::model::{
+    CgroupId, CpuSource, Entry, Fact, FactKind, Identity, InstanceInfo, InstanceNo, Timestamp,
+};
 
 /// Whether it is a function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +45,8 @@ pub(super) struct Instance<S> {
     runtime_exec_at: Option<Timestamp>,
     usage: Option<(Timestamp, u64, CpuSource)>,
     usage_told: Option<(u64, CpuSource)>,
+    /// The last of each kind, and whether the store was told.
+    facts: BTreeMap<FactKind, (Timestamp, Fact, bool)>,
     /// The kernel's word on its end, which is nearer than the runtime's.
     ended_at: Option<Timestamp>,
     exit: Option<(Option<i32>, bool)>,
@@ -96,6 +102,7 @@ impl<S> Instance<S> {
             runtime_exec_at: None,
             usage: None,
             usage_told: None,
+            facts: BTreeMap::new(),
             ended_at: None,
             exit: None,
             gone: false,
@@ -189,6 +196,22 @@ impl<S> Instance<S> {
         }
     }
 
+    /// Remembers a fact. What was so all along (a counter at nothing, a container that runs) is none. True if it is new.
+    pub(super) fn fact(&mut self, at: Timestamp, fact: Fact) -> bool {
+        let kind = fact.kind();
+        let news = match self.facts.get(&kind) {
+            Some((_, known, _)) => *known != fact,
+            None => !matches!(
+                fact,
+                Fact::Frozen(false) | Fact::Throttled { count: 0, .. } | Fact::Pressure { us: 0 }
+            ),
+        };
+        if news {
+            self.facts.insert(kind, (at, fact, false));
+        }
+        news
+    }
+
     pub(super) fn exited(&mut self, code: Option<i32>, oom: bool, at: Timestamp, entries: &mut Vec<Entry>) {
         self.ended_at.get_or_insert(at);
         self.exit = Some((code, oom));
@@ -234,6 +257,12 @@ impl<S> Instance<S> {
         {
             self.usage_told = Some((cpu_us, source));
             entries.push(Entry::Usage { no: self.no, at, cpu_us, source });
+        }
+        if self.declared {
+            for (at, fact, told) in self.facts.values_mut().filter(|(.., told)| !told) {
+                *told = true;
+                entries.push(Entry::Fact { no: self.no, at: *at, fact: fact.clone() });
+            }
         }
         waits
     }

@@ -19,7 +19,7 @@ pub use instance::is_runtime_command;
 use instance::{Fate, Instance};
 
 use crate::model::{
-    CgroupId, ContainerId, CpuSource, Entry, InstanceInfo, InstanceKey, InstanceNo, Timestamp,
+    CgroupId, ContainerId, CpuSource, Entry, Fact, InstanceInfo, InstanceKey, InstanceNo, Timestamp,
 };
 
 /// A moment on both clocks.
@@ -202,6 +202,15 @@ impl<S> Attribution<S> {
     pub fn usage(&mut self, no: InstanceNo, at: Timestamp, cpu_us: u64, source: CpuSource) {
         if let Some(instance) = self.instances.get_mut(&no) {
             instance.usage(at, cpu_us, source);
+            self.restless.insert(no);
+        }
+    }
+
+    /// Something was read of the instance at `at`.
+    pub fn fact(&mut self, no: InstanceNo, at: Timestamp, fact: Fact) {
+        if let Some(instance) = self.instances.get_mut(&no)
+            && instance.fact(at, fact)
+        {
             self.restless.insert(no);
         }
     }

@@ -1,0 +1,153 @@
+//! What a cgroup tells beside its CPU time: how often its quota stopped it, how long it waited for a CPU, whether it is
+//! frozen.
+//!
+//! On cgroup2 all of it lies in the cgroup's own directory; on v1 and hybrid hosts the `cpu` and `freezer` hierarchies
+//! have a directory of the same path. What is not there is not told: a cgroup without a quota's controller, a kernel
+//! without PSI.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use super::{Cgroups, read_bounded};
+use crate::model::Fact;
+
+/// Longest text read of one of these files, in bytes; they hold some hundred.
+const MAX_BYTES: usize = 4096;
+
+/// Mounts of v1 hierarchies that hold facts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Mounts {
+    pub(super) cpu: Option<PathBuf>,
+    pub(super) freezer: Option<PathBuf>,
+}
+
+/// Where the facts of one cgroup are read.
+#[derive(Debug)]
+pub struct FactFiles {
+    throttling: PathBuf,
+    pressure: PathBuf,
+    /// Held open: it is read every second.
+    freezer: Option<File>,
+}
+
+impl FactFiles {
+    /// Those of the cgroup at `path`.
+    pub fn open(cgroups: &Cgroups, path: &str) -> FactFiles {
+        let own = cgroups.dir(path);
+        let below = |mount: &Path| mount.join(path.trim_start_matches('/'));
+        let cpu = cgroups.mounts.cpu.as_deref().map_or_else(|| own.clone(), below);
+        let freezer = match &cgroups.mounts.freezer {
+            Some(mount) => below(mount).join("freezer.state"),
+            None => own.join("cgroup.events"),
+        };
+        FactFiles {
+            throttling: cpu.join("cpu.stat"),
+            pressure: own.join("cpu.pressure"),
+            freezer: File::open(freezer).ok(),
+        }
+    }
+
+    /// Whether it is frozen now; none where that cannot be read, or it is on its way.
+    pub fn frozen(&self) -> Option<Fact> {
+        let mut bytes = [0; 256];
+        let read = self.freezer.as_ref()?.read_at(&mut bytes, 0).ok()?;
+        frozen(std::str::from_utf8(bytes.get(..read)?).ok()?).map(Fact::Frozen)
+    }
+
+    /// Its counters, those that are kept for it.
+    pub fn counters(&self) -> impl Iterator<Item = Fact> {
+        let text = |path: &Path| read_bounded(path, MAX_BYTES).ok();
+        let throttled = text(&self.throttling).and_then(|text| throttled(&text));
+        let pressure = text(&self.pressure).and_then(|text| pressure(&text));
+        throttled.into_iter().chain(pressure)
+    }
+}
+
+/// From `cpu.stat`: microseconds on cgroup2, nanoseconds on v1.
+fn throttled(text: &str) -> Option<Fact> {
+    let number = |key: &str| {
+        let value = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))?;
+        value.trim().parse::<u64>().ok()
+    };
+    let us = number("throttled_usec").or_else(|| Some(number("throttled_time")? / 1000))?;
+    Some(Fact::Throttled { count: number("nr_throttled")?, us })
+}
+
+/// From `cpu.pressure`: the line `some avg10=0.00 … total=123`.
+fn pressure(text: &str) -> Option<Fact> {
+    let some = text.lines().find_map(|line| line.strip_prefix("some "))?;
+    let total = some.split(' ').find_map(|field| field.strip_prefix("total="))?;
+    Some(Fact::Pressure { us: total.trim().parse().ok()? })
+}
+
+/// From `cgroup.events` or v1's `freezer.state`.
+fn frozen(text: &str) -> Option<bool> {
+    match text.trim_end() {
+        "FROZEN" => Some(true),
+        "THAWED" => Some(false),
+        _ => text.lines().find_map(|line| match line.strip_prefix("frozen ")? {
+            "1" => Some(true),
+            "0" => Some(false),
+            _ => None,
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_files_of_both_versions_are_read() {
+        for (text, expected) in [
+            (
+                "usage_usec 9\nnr_periods 5\nnr_throttled 3\nthrottled_usec 250\n",
+                Some(Fact::Throttled { count: 3, us: 250 }),
+            ),
+            (
+                "nr_periods 5\nnr_throttled 3\nthrottled_time 250999\n",
+                Some(Fact::Throttled { count: 3, us: 250 }),
+            ),
+            ("usage_usec 9\nuser_usec 9\n", None),
+            ("nr_throttled -1\nthrottled_usec 1\n", None),
+        ] {
+            assert_eq!(throttled(text), expected, "{text}");
+        }
+        let psi = "some avg10=1.00 avg60=0.10 avg300=0.00 total=4711\nfull avg10=0.00 total=1\n";
+        assert_eq!(pressure(psi), Some(Fact::Pressure { us: 4711 }));
+        for (text, expected) in [
+            ("FROZEN\n", Some(true)),
+            ("FREEZING\n", None),
+            ("THAWED\n", Some(false)),
+            ("populated 1\nfrozen 1\n", Some(true)),
+            ("populated 1\nfrozen 0\n", Some(false)),
+            ("populated 1\n", None),
+        ] {
+            assert_eq!(frozen(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_is_not_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let mountinfo = format!("1 1 0:1 / {} rw - cgroup2 none rw", dir.path().display());
+        let cgroups = Cgroups::from_mountinfo(&mountinfo).unwrap();
+        std::fs::create_dir(dir.path().join("a")).unwrap();
+        let files = FactFiles::open(&cgroups, "/a");
+        assert_eq!((files.frozen(), files.counters().count()), (None, 0));
+        std::fs::write(dir.path().join("a/cpu.stat"), "nr_throttled 1\nthrottled_usec 2\n").unwrap();
+        std::fs::write(dir.path().join("a/cgroup.events"), "populated 1\nfrozen 1\n").unwrap();
+        let files = FactFiles::open(&cgroups, "/a");
+        assert_eq!(files.frozen(), Some(Fact::Frozen(true)));
+        assert_eq!(files.counters().collect::<Vec<_>>(), [Fact::Throttled { count: 1, us: 2 }]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_survived(text in "(nr_throttled |throttled_usec |some |total=|frozen |[0-9]|.|\n){0,60}") {
+            let _ = (throttled(&text), pressure(&text), frozen(&text));
+        }
+    }
+}
