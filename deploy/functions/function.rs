@@ -29,6 +29,9 @@ usage: function COMMAND [--OPTION VALUE]...
   threads  --count 2 --cpu-ms 300       as many threads, each with that much CPU time
   spawn    --count 100 --rate 0 --child-cpu-ms 1
                                         runs itself again and again, at most `rate` times a second (0: no limit)
+  action-loop --stem-ms 500 --child-cpu-ms 300
+                                        as OpenWhisk's prewarmed containers do: computes for nobody that long, then is
+                                        given its action, and runs itself with that in its environment
   idle                                  says `ready` and waits for SIGTERM or SIGINT
 ";
 
@@ -106,6 +109,10 @@ fn run(command: &str, rest: &[String], exec_cpu: u64) -> Result<Truth, Failure> 
             let defaults = [("--count", 100), ("--rate", 0), ("--child-cpu-ms", 1)];
             let [count, rate, child_cpu_ms] = options(rest, defaults)?;
             spawn(count, rate, child_cpu_ms)
+        }
+        "action-loop" => {
+            let [stem_ms, child_cpu_ms] = options(rest, [("--stem-ms", 500), ("--child-cpu-ms", 300)])?;
+            action_loop(stem_ms, child_cpu_ms)
         }
         "idle" => {
             let [] = options(rest, [])?;
@@ -453,6 +460,38 @@ fn spawn(count: u64, rate: u64, child_cpu_ms: u64) -> Result<Truth, Failure> {
     let seconds = begin.elapsed().as_secs_f64();
     let children = millis(children_cpu_ns());
     Ok(format!("\"count\":{count},\"seconds\":{seconds:.3},\"children_cpu_ms\":{children},"))
+}
+
+// ---- action loop
+
+fn action_loop(stem_ms: u64, child_cpu_ms: u64) -> Result<Truth, Failure> {
+    black_box(stem_cell(Instant::now() + Duration::from_millis(stem_ms)));
+    let program = std::env::current_exe().map_err(|error| Failure::Work(format!("find this program: {error}")))?;
+    let failed = |error: std::io::Error| Failure::Work(format!("run {}: {error}", program.display()));
+    let mut child = Command::new(&program);
+    child.args(["burn", "--cpu-ms", &child_cpu_ms.to_string()]);
+    child.env("__OW_ACTION_NAME", "/guest/hello").env("__OW_ACTION_VERSION", "0.0.1");
+    child.env("__OW_NAMESPACE", "guest").stdin(Stdio::null()).stdout(Stdio::null());
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let init_at_us = now.map_or(0, |since| since.as_micros());
+    let status = child.status().map_err(failed)?;
+    if !status.success() {
+        return Err(Failure::Work(format!("the action: {status}")));
+    }
+    let children = millis(children_cpu_ns());
+    Ok(format!("\"init_at_us\":{init_at_us},\"children_cpu_ms\":{children},"))
+}
+
+/// What a container computes before it is anybody's.
+#[inline(never)]
+fn stem_cell(until: Instant) -> u64 {
+    let mut value = 0x2545_f491_4f6c_dd1d_u64;
+    while Instant::now() < until {
+        for _ in 0..4096 {
+            value = (value ^ (value >> 31)).wrapping_mul(0x2545_f491_4f6c_dd1d);
+        }
+    }
+    value
 }
 
 // ---- idle
