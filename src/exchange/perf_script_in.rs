@@ -233,8 +233,8 @@ fn behind_thread<'a>(line: &'a str, words: &[(usize, &'a str)]) -> Option<Head<'
     let time = words.next_if(|(_, word)| time(word).is_some()).and_then(|(_, word)| time(word));
     let number = |word: &str| word.parse::<u64>().ok();
     let period = words.next_if(|(_, word)| number(word).is_some()).and_then(|(_, word)| number(word));
-    let is_event =
-        |word: &str| word.len() > 1 && word.ends_with(':') && number(word.trim_end_matches(':')).is_none();
+    let letter = |word: &str| word.bytes().any(|b| b.is_ascii_alphabetic());
+    let is_event = |word: &str| word.ends_with(':') && letter(word);
     let event = words.next_if(|(_, word)| is_event(word));
     if event.is_none() && time.is_none() {
         return None;
