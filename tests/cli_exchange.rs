@@ -1,7 +1,6 @@
 //! Export and import as a person and a pipe use them: formats, hostile input, what is told. Needs no rights.
 
 use std::fs;
-use std::io::Write as _;
 use std::path::Path;
 use std::process::Stdio;
 
