@@ -27,7 +27,7 @@ pub fn read<R: BufRead>(
     each: &mut dyn FnMut(Event, u64) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     loop {
-        let (event, reason) = match lines.next()? {
+        let (event, reason) = match lines.next_line()? {
             None => return Ok(()),
             Some(Line::TooLong) => (None, Some(Reason::LongLine)),
             Some(Line::Text(text)) if text.trim().is_empty() => (None, None),

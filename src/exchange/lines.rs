@@ -36,7 +36,7 @@ impl<R: BufRead> Lines<R> {
     ///
     /// # Errors
     /// If `input` cannot be read.
-    pub fn next(&mut self) -> io::Result<Option<Line<'_>>> {
+    pub fn next_line(&mut self) -> io::Result<Option<Line<'_>>> {
         self.line.clear();
         let (mut too_long, mut any) = (false, false);
         loop {
@@ -97,7 +97,7 @@ mod tests {
             [b"a\r\n\xff b\n".to_vec(), long.into_bytes(), b"\n".to_vec(), fits.clone().into()].concat();
         let mut lines = Lines::new(BufReader::with_capacity(1000, &input[..]));
         let mut next = || {
-            lines.next().unwrap().map(|line| match line {
+            lines.next_line().unwrap().map(|line| match line {
                 Line::Text(text) => Some(text.into_owned()),
                 Line::TooLong => None,
             })
@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn a_line_without_end_takes_no_memory() {
         let mut lines = Lines::new(BufReader::new(io::repeat(b'x').take(200 << 20)));
-        assert_eq!(lines.next().unwrap(), Some(Line::TooLong));
+        assert_eq!(lines.next_line().unwrap(), Some(Line::TooLong));
         assert!(lines.line.capacity() <= 2 * MAX_LINE_BYTES);
     }
 }

@@ -80,8 +80,7 @@ pub fn read<R: BufRead>(
         skipped,
         each,
     };
-    loop {
-        let Some(line) = lines.next()? else { break };
+    while let Some(line) = lines.next_line()? {
         let text = match line {
             Line::Text(text) => Some(text.into_owned()),
             Line::TooLong => None,
