@@ -14,7 +14,7 @@
 //! What tools make more of than a name is escaped as `\xNN` in the symbol: `->` (inlined, to all of them), `+0x` (an
 //! offset), a leading `(` or `[`; in a module also blanks and parentheses.
 //!
-//! Promises: what [`line`] writes of a frame, [`parse`] reads as the same frame; a symbol never makes a kernel frame,
+//! Promises: what [`line()`] writes of a frame, [`parse()`] reads as the same frame; a symbol never makes a kernel frame,
 //! an address in the kernel's half does.
 
 use std::fmt::Write as _;
