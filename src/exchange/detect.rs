@@ -53,15 +53,22 @@ pub fn detect(begin: &[u8]) -> Result<Format, &'static str> {
         return Ok(Format::Pprof);
     }
     let text = String::from_utf8_lossy(begin);
-    if text.trim_start().starts_with(['{', '[']) && text.contains('"') {
-        return Err("it is JSON; perf-script, folded text and pprof can be read");
-    }
-    let lines = || text.lines().filter(|line| !line.starts_with('#') && !line.starts_with('\t'));
-    if lines().any(|line| perf_script_in::head(line).is_some()) {
+    let lines = || text.lines().filter(|line| !line.trim().is_empty());
+    let told = || lines().filter(|line| !line.starts_with(['#', '\t']));
+    if told().filter_map(perf_script_in::head).any(|head| head.time.is_some()) {
         return Ok(Format::PerfScript);
     }
-    if lines().any(|line| folded_in::split(line).is_some()) {
+    // A frame may begin like JSON; a line of JSON may end like a count.
+    let is_folded = |line: &str| folded_in::split(line).is_some_and(|(stack, _)| !stack.trim().is_empty());
+    let begins_folded = lines().next().is_some_and(is_folded);
+    if !begins_folded && text.trim_start().starts_with(['{', '[']) && text.contains('"') {
+        return Err("it is JSON; perf-script, folded text and pprof can be read");
+    }
+    if lines().any(is_folded) {
         return Ok(Format::Folded);
+    }
+    if told().any(|line| perf_script_in::head(line).is_some()) {
+        return Ok(Format::PerfScript);
     }
     Err(
         "no event of perf-script, no stack of folded text and no field of pprof is at its begin; name it with --format",
@@ -78,6 +85,9 @@ mod tests {
         for (begin, found) in [
             (&b"# captured on\n#\npi 7 [000] 1.5: cycles: \n\t7f x (y)\n"[..], Ok(Format::PerfScript)),
             (b"a;b 3\nc 4\n", Ok(Format::Folded)),
+            (b"[libc.so.6]+0x1f;\"x\" 3\n", Ok(Format::Folded)),
+            (b"a 1 b: 3\n", Ok(Format::Folded)),
+            (b"a 1 cycles:\n\t7f x (y)\n", Ok(Format::PerfScript)),
             (b"main [pi];x_[k] 4", Ok(Format::Folded)),
             (b"\x0a\x04\x08\x01\x10\x02\x0a\x04\x08\x03\x10\x04", Ok(Format::Pprof)),
         ] {

@@ -36,7 +36,9 @@ const MARKERS: [&str; 4] = [frame::TRUNCATED, frame::UNWOUND_SHORT, frame::KERNE
 /// The line of `frame` without what leads it in and without its end.
 pub fn line(frame: &str) -> String {
     let frame = text::frame(frame);
-    let nice = nice(&Frame::parse(&frame));
+    // As perf says it; else it would be a name with a bracket in front.
+    let nice =
+        if frame == UNKNOWN { format!("0 {UNKNOWN} ({UNKNOWN})") } else { nice(&Frame::parse(&frame)) };
     match parse(&nice) {
         Some(back) if back == frame => nice,
         _ => format!("0 {} ({RAW})", symbol(&frame.replace('\\', "\\x5c"))),
@@ -231,6 +233,7 @@ mod tests {
             ("[truncated]", "0 [truncated] ([marker])"),
             ("[kernel]", "0 [kernel] ([marker])"),
             ("main", "0 main ([unknown])"),
+            ("[unknown]", "0 [unknown] ([unknown])"),
             ("operator() (int) [a]", "0 operator() (int) (a)"),
             ("<F as Fn(A) -> B>::call [a]", "0 <F as Fn(A) -\\x3e B>::call (a)"),
             ("(anonymous namespace)::f [a]", "0 \\x28anonymous namespace)::f (a)"),
