@@ -18,6 +18,7 @@
 //! | [`fold`] | samples of a window to a profile |
 //! | [`query`] | questions over the store |
 //! | [`render`] | answers to tables, folded text, flame graphs |
+//! | [`exchange`] | other tools' formats, in and out |
 //! | [`config`] | what the agent is told |
 //! | [`agent`] | the only wiring place: threads, start and stop order |
 //! | [`functions`] | the example function that demonstrations and tests run |
@@ -28,6 +29,7 @@ pub mod attribution;
 pub mod cgroup;
 pub mod cli;
 pub mod config;
+pub mod exchange;
 pub mod fold;
 pub mod functions;
 pub mod identity;

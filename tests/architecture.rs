@@ -26,7 +26,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("fold", &["model", "store"]),
     ("query", &["model", "store", "fold"]),
     ("render", &["model", "store", "fold", "query"]),
-    ("export", &["model", "store", "fold", "query"]),
+    ("exchange", &["model", "store", "fold", "query", "render"]),
     ("config", &["model", "identity"]),
     // The only wiring place below the command line.
     (
@@ -47,7 +47,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "config",
         ],
     ),
-    ("http", &["model", "metrics", "store", "fold", "query", "render", "export", "config"]),
+    ("http", &["model", "metrics", "store", "fold", "query", "render", "exchange", "config"]),
     ("functions", &[]),
     // Every room above it.
     ("cli", &[EVERY]),
@@ -61,8 +61,10 @@ const CRATES: &[(&str, &[&str])] = &[
     ("clap", &["src/cli/", "src/main.rs"]),
     ("clap_complete", &["src/cli/", "src/main.rs"]),
     ("clap_mangen", &["src/cli/", "src/main.rs"]),
+    ("fxprof_processed_profile", &["src/exchange/firefox_out.rs"]),
     ("inferno", &["src/render/flame.rs"]),
     ("perf_event_open_sys", &["src/sys.rs", "src/sys/"]),
+    ("prost", &["src/exchange/pprof_wire.rs", "src/exchange/pprof_out.rs", "src/exchange/pprof_in.rs"]),
 ];
 
 /// Where unsafe code is.

@@ -10,7 +10,7 @@ use crate::answers::{keys, text};
 use crate::made_store::made;
 use crate::support::Fnscope;
 
-const COMMANDS: [&str; 11] = [
+const COMMANDS: [&str; 13] = [
     "agent",
     "exec",
     "demo",
@@ -19,6 +19,8 @@ const COMMANDS: [&str; 11] = [
     "top",
     "folded",
     "flame",
+    "export",
+    "import",
     "identify",
     "doctor",
     "completions",

@@ -8,6 +8,7 @@ mod agent_docker;
 mod agent_without_docker;
 mod answers;
 mod bad_rights;
+mod cli_exchange;
 mod cli_questions;
 mod cli_usage;
 mod docker_runtime;

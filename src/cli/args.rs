@@ -94,7 +94,8 @@ impl ValueEnum for PhaseFilter {
     }
 }
 
-fn now() -> Timestamp {
+/// The wall clock.
+pub fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }

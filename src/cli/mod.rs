@@ -10,9 +10,11 @@ mod demo;
 mod doctor;
 mod enter;
 mod exec;
+mod export;
 mod flame;
 mod folded;
 mod identify;
+mod import;
 mod instances;
 mod ls;
 mod open;
@@ -77,6 +79,10 @@ pub enum Command {
     Folded(folded::Args),
     /// Draw a flame graph.
     Flame(flame::Args),
+    /// Write a function's samples for another tool: perf-script, pprof, speedscope, Firefox.
+    Export(export::Args),
+    /// Store what another tool sampled: perf-script, folded text, pprof.
+    Import(import::Args),
     /// Say which function a container is, by which rule, and what was looked at.
     Identify(identify::Args),
     /// Say what this host allows, what is missing, and the line that mends it.
@@ -102,6 +108,8 @@ pub fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Top(args) => top::run(&args),
         Command::Folded(args) => folded::run(&args),
         Command::Flame(args) => flame::run(&args),
+        Command::Export(args) => export::run(&args),
+        Command::Import(args) => import::run(&args),
         Command::Identify(args) => identify::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Enter(args) => enter::run(&args),

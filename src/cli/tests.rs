@@ -23,6 +23,8 @@ fn lines_that_are_understood() {
         "fnscope top openfaas/demo/pi@2 -n 5 --phase all",
         "fnscope folded pi --phase runtime-init --since 2026-11-23T08:00:00Z",
         "fnscope flame pi -o x.svg --reverse --inverted --min-width 1",
+        "fnscope export pi --format perf-script --since 10m -o x",
+        "fnscope import - --name pi --hz 99 --namespace a --at 10m",
         "fnscope completions zsh",
         "fnscope man",
     ] {
@@ -38,6 +40,9 @@ fn lines_that_are_not() {
         ("fnscope top a//b", "a part of the name is empty"),
         ("fnscope top pi --since yesterday", "`10m`"),
         ("fnscope top pi --phase hot", "runtime-init"),
+        ("fnscope export pi", "--format"),
+        ("fnscope import x", "--name"),
+        ("fnscope import x --name a --hz 9 --period 9", "cannot be used with"),
         ("fnscope completions tcsh", "bash"),
         ("fnscope lss", "ls"),
     ] {

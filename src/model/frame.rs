@@ -203,7 +203,8 @@ fn is_format_control(c: char) -> bool {
     matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
-fn unescape(text: &str) -> String {
+/// Undoes the `\xNN` of the grammar above; what is no UTF-8 then is replaced.
+pub fn unescape(text: &str) -> String {
     if !text.contains('\\') {
         return text.into();
     }

@@ -14,6 +14,7 @@ mod loss;
 pub mod merge;
 mod open;
 mod phases;
+mod samples;
 mod selector;
 mod stacks;
 #[cfg(test)]
@@ -27,6 +28,7 @@ pub use instances::{InstanceRow, PhaseRow, instances};
 pub use merge::Merger;
 pub use open::{names, open};
 pub use phases::{COLD_US, Phase, PhaseFilter};
+pub use samples::{SampleRow, each_sample};
 pub use selector::{FunctionId, Part, Selector, SelectorError};
 pub use stacks::{FrameRow, Stacks, stacks, top};
 pub use view::{Selection, View};

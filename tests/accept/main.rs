@@ -5,9 +5,13 @@
 //! Exit status: 0 every bar holds, 1 one does not or a measurement failed, 64 wrong usage.
 
 mod cost;
+mod exchange;
 mod host;
 mod idle;
 mod kill;
+#[path = "../made_store.rs"]
+#[allow(dead_code, reason = "measurements use their part of it")]
+mod made_store;
 mod measure;
 mod report;
 mod shares;
@@ -34,6 +38,7 @@ const MEASUREMENTS: &[Measurement] = &[
     storm::DOCKER,
     idle::IDLE,
     kill::KILL,
+    exchange::EXCHANGE,
     host::QUIET,
     cost::COST,
 ];

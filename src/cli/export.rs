@@ -1,0 +1,113 @@
+//! `fnscope export`: a function's samples in the format of another tool.
+
+use std::fs::File;
+use std::io::{self, BufWriter, IsTerminal as _, Write};
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail};
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, ValueEnum, ValueHint};
+use serde_json::json;
+
+use super::args::{FilterArgs, FunctionArg, PhaseArg};
+use super::{Outcome, flame, open, output};
+use crate::exchange::{self, Source};
+use crate::model::Window;
+use crate::render::{folded, time};
+
+/// Arguments of `export`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+perf-script has an event for each sample and no period, so that tools count samples; pprof has both, with labels for
+function, revision, instance, phase and host. firefox is held in memory before it is written; the others stream, or
+take memory for distinct stacks alone.
+
+Examples:
+  fnscope export pi --format pprof -o pi.pb.gz && go tool pprof -http : pi.pb.gz
+  fnscope export pi --format perf-script --since 10m | inferno-collapse-perf | inferno-flamegraph > pi.svg
+  fnscope export pi --format speedscope -o pi.speedscope.json        drop it on https://www.speedscope.app
+  fnscope export pi --format firefox --phase cold -o pi.json         load it at https://profiler.firefox.com")]
+pub struct Args {
+    #[command(flatten)]
+    function: FunctionArg,
+    /// The format
+    #[arg(short, long, value_name = "FORMAT")]
+    format: Format,
+    /// Write to this file; without it to stdout
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    output: Option<PathBuf>,
+    #[command(flatten)]
+    phase: PhaseArg,
+    #[command(flatten)]
+    filter: FilterArgs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// `root;…;leaf count`, as `fnscope folded` prints it
+    Folded,
+    /// Text of `perf script`: FlameScope, every stackcollapse-perf
+    PerfScript,
+    /// A gzipped profile for `go tool pprof` and what reads such
+    Pprof,
+    /// JSON for speedscope
+    Speedscope,
+    /// JSON for the Firefox profiler
+    Firefox,
+}
+
+/// Writes the export.
+pub fn run(args: &Args) -> anyhow::Result<Outcome> {
+    if args.filter.json && args.output.is_none() {
+        let message = "--json prints a summary; name a file for the export with -o FILE";
+        return Err(super::Cli::command().error(ErrorKind::MissingRequiredArgument, message).into());
+    }
+    if args.format == Format::Pprof && args.output.is_none() && io::stdout().is_terminal() {
+        bail!("a pprof file is not for a terminal; name one with -o FILE.pb.gz, or redirect stdout");
+    }
+    let view = open::view(&args.filter)?;
+    let found = open::stacks(&view, &args.filter, &args.function.function, args.phase.phase)?;
+    let Some((selection, stacks)) = found else { return Ok(Outcome::Nothing) };
+    let title = flame::title(&view, &args.function.function);
+    let source = Source {
+        store: &args.filter.store,
+        view: &view,
+        selection: &selection,
+        phases: args.phase.phase,
+        title: &title,
+        seen: stacks.seen.map(|(from, to)| Window { from, to: to.plus_us(1) }),
+    };
+    let write = |out: &mut dyn Write| -> anyhow::Result<u64> {
+        match args.format {
+            Format::Folded => {
+                folded::write(&stacks.profile, out)?;
+                Ok(stacks.profile.total().samples)
+            }
+            Format::PerfScript => exchange::perf_script_out::write(&source, out),
+            Format::Pprof => exchange::pprof_out::write(&source, out),
+            Format::Speedscope => exchange::speedscope_out::write(&source, out),
+            Format::Firefox => exchange::firefox_out::write(&source, out),
+        }
+    };
+    let Some(path) = &args.output else {
+        let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
+        write(&mut out).and_then(|_| Ok(out.flush()?)).context("write to stdout")?;
+        return Ok(Outcome::Done);
+    };
+    let mut out = BufWriter::with_capacity(
+        1 << 16,
+        File::create(path).with_context(|| format!("write {}", path.display()))?,
+    );
+    let samples = write(&mut out).and_then(|samples| {
+        out.flush()?;
+        Ok(samples)
+    });
+    let samples = samples.with_context(|| format!("write {}", path.display()))?;
+    if args.filter.json {
+        let format = args.format.to_possible_value().map(|value| value.get_name().to_owned());
+        output::print_json(&json!({"file": path, "format": format, "samples": samples}))?;
+    } else {
+        output::tell(&format!("fnscope: {} samples in {}", time::count(samples), path.display()));
+    }
+    Ok(Outcome::Done)
+}
