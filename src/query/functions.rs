@@ -114,6 +114,19 @@ pub fn functions(view: &View, selection: &Selection) -> Vec<FunctionRow> {
     rows
 }
 
+/// The same, a row for each host that ran it, hosts in order of label.
+pub fn functions_by_host(view: &View, selection: &Selection) -> Vec<(String, FunctionRow)> {
+    let mut all = Vec::new();
+    for (at, host) in view.hosts().iter().enumerate() {
+        let mut on_host = selection.clone();
+        for (chosen, instance) in on_host.instances.iter_mut().zip(&view.merged.instances) {
+            *chosen &= instance.host as usize == at;
+        }
+        all.extend(functions(view, &on_host).into_iter().map(|row| (host.label.clone(), row)));
+    }
+    all
+}
+
 fn sort(rows: &mut [FunctionRow]) {
     let mut totals = std::collections::HashMap::new();
     for row in rows.iter() {

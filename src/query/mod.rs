@@ -9,23 +9,27 @@ mod error;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod functions;
+mod hosts;
 mod instances;
 mod loss;
 pub mod merge;
 mod open;
+pub mod origin;
 mod phases;
 mod selector;
 mod stacks;
+pub mod tasks;
 #[cfg(test)]
 mod tests;
 mod view;
 mod when;
 
 pub use error::{QueryError, shortest};
-pub use functions::{FunctionRow, coverage, functions};
+pub use functions::{FunctionRow, coverage, functions, functions_by_host};
+pub use hosts::{HostRow, hosts};
 pub use instances::{InstanceRow, PhaseRow, instances};
 pub use merge::Merger;
-pub use open::{names, open};
+pub use open::{glance, names, open, open_all};
 pub use phases::{COLD_US, Phase, PhaseFilter};
 pub use selector::{FunctionId, Part, Selector, SelectorError};
 pub use stacks::{FrameRow, Stacks, stacks, top};

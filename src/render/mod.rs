@@ -11,5 +11,5 @@ pub mod json;
 mod table;
 pub mod time;
 
-pub use answers::{frames, functions, instance, instances};
+pub use answers::{frames, functions, functions_by_host, instance, instances};
 pub use table::{Column, table};
