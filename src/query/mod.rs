@@ -4,11 +4,14 @@
 //! question is a function of both that returns plain rows. All of it is pure but [`open`]. How answers look is
 //! [`crate::render`]'s.
 
+mod cold;
 mod coverage;
+mod diff;
 mod error;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod functions;
+mod groups;
 mod hosts;
 mod instances;
 mod loss;
@@ -17,6 +20,7 @@ mod open;
 pub mod origin;
 mod phases;
 mod selector;
+pub mod significance;
 mod stacks;
 pub mod tasks;
 #[cfg(test)]
@@ -24,8 +28,11 @@ mod tests;
 mod view;
 mod when;
 
+pub use cold::{ColdStart, ColdSummary, Spread, cold_starts, summary};
+pub use diff::{DiffRow, FrameKey, Side, diff, side};
 pub use error::{QueryError, shortest};
 pub use functions::{FunctionRow, coverage, functions, functions_by_host};
+pub use groups::{ModuleRow, PhaseSum, ThreadRow, by_module, by_phase, by_thread};
 pub use hosts::{HostRow, hosts};
 pub use instances::{InstanceRow, PhaseRow, instances};
 pub use merge::Merger;

@@ -7,6 +7,7 @@ mod answers;
 pub mod escape;
 pub mod flame;
 pub mod folded;
+pub mod groups;
 pub mod json;
 mod table;
 pub mod time;
