@@ -5,6 +5,7 @@
 //! [`crate::render`]'s.
 
 mod cold;
+mod condition;
 mod coverage;
 mod diff;
 mod error;
@@ -25,10 +26,12 @@ mod stacks;
 pub mod tasks;
 #[cfg(test)]
 mod tests;
+mod verdict;
 mod view;
 mod when;
 
 pub use cold::{ColdStart, ColdSummary, Spread, cold_starts, summary};
+pub use condition::{Condition, ConditionError, Cpu, Frames, Pattern, Quantity};
 pub use diff::{DiffRow, FrameKey, Side, diff, side};
 pub use error::{QueryError, shortest};
 pub use functions::{FunctionRow, coverage, functions, functions_by_host};
@@ -40,5 +43,6 @@ pub use open::{glance, names, open, open_all};
 pub use phases::{COLD_US, Phase, PhaseFilter};
 pub use selector::{FunctionId, Part, Selector, SelectorError};
 pub use stacks::{FrameRow, Stacks, stacks, top};
+pub use verdict::{Outcome, Verdict, judge};
 pub use view::{Selection, View};
 pub use when::{When, WhenError};
