@@ -4,9 +4,11 @@
 
 mod agent;
 mod args;
+mod cold;
 mod complete;
 mod completions;
 mod demo;
+mod diff;
 mod doctor;
 mod enter;
 mod exec;
@@ -73,6 +75,10 @@ pub enum Command {
     Instances(instances::Args),
     /// Show the frames that took the most time.
     Top(top::Args),
+    /// Show a function's cold starts: how long, how much, and what for.
+    Cold(cold::Args),
+    /// Compare two revisions, windows or hosts of a function; fail a build.
+    Diff(diff::Args),
     /// Print a function's stacks as folded text.
     Folded(folded::Args),
     /// Draw a flame graph.
@@ -100,6 +106,8 @@ pub fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Ls(args) => ls::run(&args),
         Command::Instances(args) => instances::run(&args),
         Command::Top(args) => top::run(&args),
+        Command::Cold(args) => cold::run(&args),
+        Command::Diff(args) => diff::run(&args),
         Command::Folded(args) => folded::run(&args),
         Command::Flame(args) => flame::run(&args),
         Command::Identify(args) => identify::run(&args),

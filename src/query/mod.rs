@@ -43,6 +43,6 @@ pub use open::{glance, names, open, open_all};
 pub use phases::{COLD_US, Phase, PhaseFilter};
 pub use selector::{FunctionId, Part, Selector, SelectorError};
 pub use stacks::{FrameRow, Stacks, stacks, top};
-pub use verdict::{Outcome, Verdict, judge};
+pub use verdict::{Outcome as VerdictOutcome, Verdict, judge};
 pub use view::{Selection, View};
 pub use when::{When, WhenError};

@@ -151,7 +151,7 @@ fn coverage(row: &InstanceRow) -> String {
     }
 }
 
-pub(super) fn kind(kind: FrameKind) -> &'static str {
+fn kind(kind: FrameKind) -> &'static str {
     match kind {
         FrameKind::Native => "native",
         FrameKind::Kernel => "kernel",

@@ -4,6 +4,8 @@
 //! in a browser.
 
 mod answers;
+pub mod cold;
+pub mod diff;
 pub mod escape;
 pub mod flame;
 pub mod folded;
