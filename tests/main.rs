@@ -8,6 +8,8 @@ mod agent_docker;
 mod agent_without_docker;
 mod answers;
 mod bad_rights;
+mod cli_comparisons;
+mod cli_hosts;
 mod cli_questions;
 mod cli_usage;
 mod docker_runtime;

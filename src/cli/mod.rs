@@ -7,6 +7,7 @@ mod args;
 mod cold;
 mod complete;
 mod completions;
+mod cost;
 mod demo;
 mod diff;
 mod doctor;
@@ -14,6 +15,7 @@ mod enter;
 mod exec;
 mod flame;
 mod folded;
+mod hosts;
 mod identify;
 mod instances;
 mod ls;
@@ -21,6 +23,7 @@ mod open;
 mod output;
 mod own_cgroup;
 mod report;
+mod throttled;
 mod top;
 
 use std::process::ExitCode;
@@ -78,11 +81,17 @@ pub enum Command {
     /// Show a function's cold starts: how long, how much, and what for.
     Cold(cold::Args),
     /// Compare two revisions, windows or hosts of a function; fail a build.
-    Diff(diff::Args),
+    Diff(Box<diff::Args>),
     /// Print a function's stacks as folded text.
     Folded(folded::Args),
     /// Draw a flame graph.
     Flame(flame::Args),
+    /// List hosts: how each was sampled, and what was lost on it.
+    Hosts(hosts::Args),
+    /// List functions that were held back: by a quota, by others, by a freezer.
+    Throttled(throttled::Args),
+    /// Show the CPU seconds of functions, and what they cost.
+    Cost(cost::Args),
     /// Say which function a container is, by which rule, and what was looked at.
     Identify(identify::Args),
     /// Say what this host allows, what is missing, and the line that mends it.
@@ -110,6 +119,9 @@ pub fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Diff(args) => diff::run(&args),
         Command::Folded(args) => folded::run(&args),
         Command::Flame(args) => flame::run(&args),
+        Command::Hosts(args) => hosts::run(&args),
+        Command::Throttled(args) => throttled::run(&args),
+        Command::Cost(args) => cost::run(&args),
         Command::Identify(args) => identify::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Enter(args) => enter::run(&args),

@@ -265,6 +265,7 @@ impl Instance {
         }
         let signs = [Some(self.info.started_at), self.exec_at, self.usage.last().map(|usage| usage.at)];
         let named = self.identities.last().map(|(from, _)| *from);
-        signs.into_iter().chain([named]).flatten().max().unwrap_or(self.info.started_at)
+        let told = self.facts.last().map(|(at, _)| *at);
+        signs.into_iter().chain([named, told]).flatten().max().unwrap_or(self.info.started_at)
     }
 }

@@ -6,6 +6,7 @@
 
 mod cold;
 mod condition;
+mod cost;
 mod coverage;
 mod diff;
 mod error;
@@ -26,12 +27,14 @@ mod stacks;
 pub mod tasks;
 #[cfg(test)]
 mod tests;
+mod throttled;
 mod verdict;
 mod view;
 mod when;
 
 pub use cold::{ColdStart, ColdSummary, Spread, cold_starts, summary};
 pub use condition::{Condition, ConditionError, Cpu, Frames, Pattern, Quantity};
+pub use cost::{CostBy, CostRow, cost};
 pub use diff::{DiffRow, FrameKey, Side, diff, side};
 pub use error::{QueryError, shortest};
 pub use functions::{FunctionRow, coverage, functions, functions_by_host};
@@ -43,6 +46,7 @@ pub use open::{glance, names, open, open_all};
 pub use phases::{COLD_US, Phase, PhaseFilter};
 pub use selector::{FunctionId, Part, Selector, SelectorError};
 pub use stacks::{FrameRow, Stacks, stacks, top};
+pub use throttled::{ThrottledRow, throttled};
 pub use verdict::{Outcome as VerdictOutcome, Verdict, judge};
 pub use view::{Selection, View};
 pub use when::{When, WhenError};
