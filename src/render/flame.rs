@@ -207,6 +207,24 @@ mod tests {
     }
 
     #[test]
+    fn a_difference_is_drawn_whole_and_its_names_are_only_text() {
+        let hostile = "</text></svg><script>alert(1)</script>\u{202e} [m]";
+        let before =
+            profile(&[(&["main [pi]", "old [pi]"], 10), (&["main [pi]", "f::h0123456789abcdef [pi]"], 10)]);
+        let after =
+            profile(&[(&["main [pi]", hostile], 5), (&["main [pi]", "f::hfedcba9876543210 [pi]"], 35)]);
+        let mut out = Vec::new();
+        write_difference(&before, &after, &Style::default(), &mut out).unwrap();
+        let svg = String::from_utf8(out).unwrap();
+        assert!(svg.contains("total_samples=\"40\""), "widths are those of the second");
+        // Half of 20 before is 20 of 40; 35 after: 37.5 % more of all.
+        assert!(svg.contains("f [pi] (35 samples, 87.50%; +37.50%)"), "{svg}");
+        assert!(!svg.contains("<script>alert") && !svg.contains('\u{202e}'));
+        let nothing = write_difference(&before, &Profile::default(), &Style::default(), &mut Vec::new());
+        assert_eq!(nothing.map_err(|e| e.kind()), Err(io::ErrorKind::InvalidData));
+    }
+
+    #[test]
     fn kinds_have_their_colours_and_nothing_is_an_error() {
         let svg = svg(&profile(&[(&["main [libc.so.6]", "read [kernel]_[k]"], 2)]), &Style::default());
         let red = |frame: &str| {
