@@ -37,6 +37,8 @@ pub struct Config {
     pub docker: Docker,
     /// The `cgroup` runtime.
     pub cgroup: Cgroup,
+    /// What CPU time costs; no part of the agent's work.
+    pub cost: Cost,
 }
 
 /// Where Docker is.
@@ -57,6 +59,40 @@ pub struct Cgroup {
     pub parents: Vec<String>,
 }
 
+/// What CPU time costs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Cost {
+    /// One CPU for an hour.
+    pub per_cpu_hour: Option<Amount>,
+    /// In this currency.
+    pub currency: Option<String>,
+}
+
+/// An amount of money, kept in billionths so that it can be compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "f64")]
+pub struct Amount(u64);
+
+impl Amount {
+    /// The amount.
+    pub fn value(self) -> f64 {
+        self.0 as f64 / 1e9
+    }
+}
+
+impl TryFrom<f64> for Amount {
+    type Error = &'static str;
+
+    fn try_from(value: f64) -> Result<Amount, &'static str> {
+        if (0.0..1e9).contains(&value) {
+            Ok(Amount((value * 1e9).round() as u64))
+        } else {
+            Err("a price is 0 or more, such as 0.04")
+        }
+    }
+}
+
 impl Default for Config {
     fn default() -> Config {
         Config {
@@ -68,6 +104,7 @@ impl Default for Config {
             functions: Functions::default(),
             docker: Docker::default(),
             cgroup: Cgroup::default(),
+            cost: Cost::default(),
         }
     }
 }
@@ -134,6 +171,14 @@ mod tests {
     fn a_file_goes_over_the_defaults_and_unknown_keys_are_refused() {
         let config: Config = toml::from_str("hz = 99\n[cgroup]\nparents = [\"/fn\"]\n").unwrap();
         assert_eq!((config.hz, config.cgroup.parents.len(), config.docker.enabled), (99, 1, true));
+        let priced: Config = toml::from_str("[cost]\nper_cpu_hour = 0.04\ncurrency = \"EUR\"\n").unwrap();
+        assert_eq!(priced.cost.per_cpu_hour.map(Amount::value), Some(0.04));
+        for wrong in ["-1.0", "nan", "inf", "\"x\""] {
+            assert!(
+                toml::from_str::<Config>(&format!("[cost]\nper_cpu_hour = {wrong}\n")).is_err(),
+                "{wrong}"
+            );
+        }
         let error = toml::from_str::<Config>("herz = 99").unwrap_err().to_string();
         assert!(error.contains("herz"), "{error}");
     }

@@ -7,10 +7,10 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use crate::answers::{keys, text};
-use crate::made_store::made;
+use crate::made_store::{Life, made, writer};
 use crate::support::Fnscope;
 
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 18] = [
     "agent",
     "exec",
     "demo",
@@ -18,6 +18,11 @@ const COMMANDS: [&str; 13] = [
     "instances",
     "top",
     "folded",
+    "cold",
+    "diff",
+    "hosts",
+    "throttled",
+    "cost",
     "flame",
     "export",
     "import",
@@ -60,6 +65,15 @@ fn wrong_usage_is_64_and_said_on_stderr() {
         (&["top", "pi", "--since", "yesterday"], "`10m`"),
         (&["top", "pi", "--phase", "hot"], "runtime-init"),
         (&["ls", "--since", "2026-11-24", "--until", "2026-11-23"], "is not later than"),
+        (&["ls", "--since", "2026-11-24", "--until", "2026-11-23"], "but before it: swap them"),
+        (&["ls", "--since", "2026-11-24", "--until", "2026-11-24"], "is not later than"),
+        (&["diff", "pi"], "A and B are the same"),
+        (&["diff", "a", "b", "--a-since", "2026-11-24", "--a-until", "2026-11-23"], "A: --since"),
+        (&["diff", "a", "b", "--fail-if", "share(f) < 3%"], "QUANTITY > BAR"),
+        (&["diff", "a", "b", "--fail-if", "delta(share(f)) > 3%"], "measured in `pt`"),
+        (&["cost", "--by", "week"], "day"),
+        (&["cost", "--per-cpu-hour=-1"], "--per-cpu-hour"),
+        (&["top", "pi", "--by", "cpu"], "thread"),
         (&["agent", "--functions", "some"], "labelled"),
         (&["agent", "--hz", "many"], "--hz"),
         (&["exec", "--name", "x"], "COMMAND"),
@@ -102,6 +116,12 @@ fn an_agent_checks_all_it_is_told_before_it_opens_anything() {
 fn shells_complete_commands_and_functions() {
     let scope = Fnscope::new();
     made(scope.store());
+    let folder = tempfile::tempdir().expect("make a folder");
+    let mut other = writer(folder.path(), "node-7");
+    let life = Life { no: 9, name: ["demo", "typed", "1"], from_ms: 0, samples: 10, leaf: "x" };
+    other.append(&life.batch()).expect("append");
+    other.finish().expect("close the journal");
+    let typed = folder.path().to_str().expect("a plain path");
     for shell in ["zsh", "fish"] {
         let ended = scope.run(["completions", shell]);
         assert!(ended.code == Some(0) && ended.stdout.contains("FNSCOPE_COMPLETE"), "{ended:?}");
@@ -122,6 +142,11 @@ fn shells_complete_commands_and_functions() {
         (&["fnscope", "top", ""], "fib"),
         (&["fnscope", "top", "demo/"], "demo/pi"),
         (&["fnscope", "top", "pi", "--phase", "col"], "cold"),
+        // The store on the line goes before that of the environment.
+        (&["fnscope", "top", "--store", typed, ""], "typed"),
+        (&["fnscope", "ls", "--store", typed, "--host", ""], "node-7"),
+        (&["fnscope", "instances", "--store", typed, "--instance", ""], "typed.9"),
+        (&["fnscope", "instances", "--instance", ""], "fib.3"),
     ] {
         let mut bash = Command::new("bash");
         bash.args(["--norc", "-c", script, "bash"])

@@ -1,11 +1,12 @@
 //! Arguments that every question has: which store, which window, which instances.
 
+use std::cmp::Ordering;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::builder::PossibleValue;
 use clap::error::ErrorKind;
-use clap::{CommandFactory as _, ValueEnum};
+use clap::{CommandFactory as _, ValueEnum, ValueHint};
 use clap_complete::engine::ArgValueCandidates;
 
 use super::complete;
@@ -20,9 +21,9 @@ pub const STORE_VARIABLE: &str = "FNSCOPE_STORE";
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Filters")]
 pub struct FilterArgs {
-    /// The store's directory
-    #[arg(long, value_name = "DIR", env = STORE_VARIABLE, default_value = DEFAULT_STORE)]
-    pub store: PathBuf,
+    /// The store's directory; several are answered as one
+    #[arg(long, value_name = "DIR", env = STORE_VARIABLE, default_value = DEFAULT_STORE, value_hint = ValueHint::DirPath)]
+    pub store: Vec<PathBuf>,
     /// Only what happened at this time or later: `2026-11-23T08:00:00Z`, `08:15` (today, UTC), `10m`, `2h`, `1d` (ago)
     #[arg(long, value_name = "TIME")]
     pub since: Option<When>,
@@ -30,8 +31,11 @@ pub struct FilterArgs {
     #[arg(long, value_name = "TIME")]
     pub until: Option<When>,
     /// Only this instance: its key, the begin of it or of the container's id, or its name; may be repeated
-    #[arg(long, value_name = "KEY")]
+    #[arg(long, value_name = "KEY", add = ArgValueCandidates::new(complete::instances))]
     pub instance: Vec<String>,
+    /// Only what ran on this host: its name as `fnscope hosts` tells it; may be repeated
+    #[arg(long, value_name = "NODE", add = ArgValueCandidates::new(complete::hosts))]
+    pub host: Vec<String>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -40,17 +44,29 @@ pub struct FilterArgs {
 impl FilterArgs {
     /// The window asked for; an empty one is wrong usage.
     pub fn window(&self) -> Result<Window, clap::Error> {
-        let now = now();
-        let window = Window {
-            from: self.since.map_or(Timestamp::MIN, |when| when.at(now)),
-            to: self.until.map_or(Timestamp::MAX, |when| when.at(now)),
-        };
-        if window.from < window.to {
-            return Ok(window);
-        }
-        let message = format!("--until {} is not later than --since {}", window.to, window.from);
-        Err(super::Cli::command().error(ErrorKind::ValueValidation, message))
+        window(("--since", self.since), ("--until", self.until))
     }
+}
+
+/// The window between two options, each with its name; an empty one is wrong usage.
+pub fn window(since: (&str, Option<When>), until: (&str, Option<When>)) -> Result<Window, clap::Error> {
+    let now = now();
+    let window = Window {
+        from: since.1.map_or(Timestamp::MIN, |when| when.at(now)),
+        to: until.1.map_or(Timestamp::MAX, |when| when.at(now)),
+    };
+    let (from, to) = (format!("{} {}", since.0, window.from), format!("{} {}", until.0, window.to));
+    let message = match window.from.cmp(&window.to) {
+        Ordering::Less => return Ok(window),
+        Ordering::Equal => format!("{to} is not later than {from}: nothing lies between"),
+        Ordering::Greater => format!("{to} is not later than {from} but before it: swap them"),
+    };
+    Err(wrong_usage(message))
+}
+
+/// Wrong usage that clap cannot see by itself.
+pub fn wrong_usage(message: String) -> clap::Error {
+    super::Cli::command().error(ErrorKind::ValueValidation, message)
 }
 
 /// Which function, as an argument.
@@ -87,7 +103,9 @@ impl ValueEnum for PhaseFilter {
             PhaseFilter::Only(Phase::RuntimeInit) => {
                 ("runtime-init", "the container runtime's, before the function's own exec")
             }
-            PhaseFilter::Only(Phase::Cold) => ("cold", "the first second from the exec on"),
+            PhaseFilter::Only(Phase::Cold) => {
+                ("cold", "from the exec until the platform says that it is ready, else for a second")
+            }
             PhaseFilter::Only(Phase::Warm) => ("warm", "after that"),
         };
         Some(PossibleValue::new(name).help(help))

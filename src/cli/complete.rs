@@ -1,6 +1,8 @@
-//! What a shell is told while a person types: commands, options, and the functions of the store.
+//! What a shell is told while a person types: commands, options, and what the store on the line knows:
+//! functions, instances, hosts.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,7 +12,7 @@ use clap_complete::engine::CompletionCandidate;
 
 use super::args::STORE_VARIABLE;
 use crate::config::DEFAULT_STORE;
-use crate::query;
+use crate::query::{self, View};
 
 /// The environment variable by which the script of `fnscope completions` asks.
 pub const VARIABLE: &str = "FNSCOPE_COMPLETE";
@@ -23,12 +25,100 @@ pub fn answered() -> bool {
     env.try_complete(std::env::args_os(), directory.as_deref()).unwrap_or(true)
 }
 
-/// The functions of the store that `FNSCOPE_STORE` names, as short as they can be told.
+/// The functions of the stores that are asked about, as short as they can be told.
 pub fn functions() -> Vec<CompletionCandidate> {
+    let view = glance();
+    let known = view.functions();
+    let names: BTreeSet<String> = known.iter().map(|id| query::shortest(id, known)).collect();
+    names.into_iter().map(CompletionCandidate::new).collect()
+}
+
+/// Their instances, the newest alone where there are many: keys, and the platform's names of them.
+pub fn instances() -> Vec<CompletionCandidate> {
+    /// More than this nobody reads.
+    const MOST: usize = 1_000;
+    let view = glance();
+    let known: Vec<(&str, Vec<&str>)> = view.instance_names().collect();
+    let newest = known.iter().rev().take(MOST);
+    let names: BTreeSet<&str> = newest.flat_map(|(key, names)| names.iter().chain([key])).copied().collect();
+    // A name with a blank or a quote in it would not survive the shell.
+    let plain = names.into_iter().filter(|name| name.chars().all(|c| c.is_ascii_graphic() && c != '\''));
+    plain.map(CompletionCandidate::new).collect()
+}
+
+/// Their hosts.
+pub fn hosts() -> Vec<CompletionCandidate> {
+    let view = glance();
+    view.hosts().iter().map(|host| CompletionCandidate::new(&host.label)).collect()
+}
+
+fn glance() -> View {
     /// Longer than this nobody waits for a key.
     const PATIENCE: Duration = Duration::from_millis(300);
-    let store = std::env::var_os(STORE_VARIABLE).map_or_else(|| PathBuf::from(DEFAULT_STORE), PathBuf::from);
-    let known = query::names(&store, PATIENCE);
-    let names: BTreeSet<String> = known.iter().map(|id| query::shortest(id, &known)).collect();
-    names.into_iter().map(CompletionCandidate::new).collect()
+    query::glance(&stores(std::env::args_os()), PATIENCE)
+}
+
+/// The stores that the line being typed names; without one that of the environment, or the default.
+fn stores(asked: impl Iterator<Item = OsString>) -> Vec<PathBuf> {
+    // The shell's script asks `fnscope -- WORDS`.
+    let words: Vec<String> =
+        asked.skip_while(|word| word != "--").skip(1).filter_map(|word| word.into_string().ok()).collect();
+    let mut stores = Vec::new();
+    for (at, word) in words.iter().enumerate() {
+        // Bash takes `--store=DIR` for three words.
+        let next = words.get(at + 1).filter(|next| *next != "=").or_else(|| words.get(at + 2));
+        match word.strip_prefix("--") {
+            Some(option) if STORE_OPTIONS.contains(&option) => stores.extend(next.map(|word| unquoted(word))),
+            Some(option) => {
+                let given = option.split_once('=').filter(|(name, _)| STORE_OPTIONS.contains(name));
+                stores.extend(given.map(|(_, value)| unquoted(value)));
+            }
+            None => {}
+        }
+    }
+    stores.retain(|store| !store.as_os_str().is_empty());
+    if stores.is_empty() {
+        stores.push(std::env::var_os(STORE_VARIABLE).map_or_else(|| DEFAULT_STORE.into(), PathBuf::from));
+    }
+    stores
+}
+
+/// Options that name a store.
+const STORE_OPTIONS: [&str; 3] = ["store", "a-store", "b-store"];
+
+/// A word as the shell will hand it over: it is completed before its quotes and its `~` are taken away.
+fn unquoted(word: &str) -> PathBuf {
+    if let Some((rest, home)) = word.strip_prefix("~/").zip(std::env::var_os("HOME")) {
+        return PathBuf::from(home).join(rest);
+    }
+    let bare = |quote: char| word.strip_prefix(quote).map(|rest| rest.strip_suffix(quote).unwrap_or(rest));
+    match bare('"').or_else(|| bare('\'')) {
+        Some(inner) => inner.into(),
+        None => word.replace('\\', "").into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_typed_store_is_the_one_asked() {
+        for (line, expected) in [
+            ("fnscope -- fnscope top --store /a/b ", &["/a/b"][..]),
+            ("fnscope -- fnscope top --store=/a/b pi", &["/a/b"]),
+            ("fnscope -- fnscope top --store = /a/b pi", &["/a/b"]),
+            ("fnscope -- fnscope diff --a-store \"/a\" --b-store '/b pi", &["/a", "/b"]),
+            ("fnscope -- fnscope top --store /a --store /x\\y", &["/a", "/xy"]),
+        ] {
+            let words = line.split(' ').map(OsString::from);
+            let expected: Vec<PathBuf> = expected.iter().map(PathBuf::from).collect();
+            assert_eq!(stores(words), expected, "{line}");
+        }
+        // Nothing typed yet: some store is asked all the same.
+        assert_eq!(
+            stores(["fnscope", "--", "fnscope", "top", "--store"].map(OsString::from).into_iter()).len(),
+            1
+        );
+    }
 }

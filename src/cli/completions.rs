@@ -11,7 +11,8 @@ use super::{Cli, Outcome, complete, output};
 /// Arguments of `completions`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Names of functions are completed too, out of the store that FNSCOPE_STORE names.
+Names of functions, instances and hosts are completed too, out of the store that --store on the line names, else
+FNSCOPE_STORE.
 
 Examples:
   source <(fnscope completions bash)             for this shell

@@ -70,7 +70,6 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let Some((selection, stacks)) = found else { return Ok(Outcome::Nothing) };
     let title = flame::title(&view, &args.function.function);
     let source = Source {
-        store: &args.filter.store,
         view: &view,
         selection: &selection,
         phases: args.phase.phase,

@@ -9,6 +9,7 @@ use clap::ValueHint;
 
 use super::args::{FilterArgs, FunctionArg, PhaseArg};
 use super::{Outcome, open, output};
+use crate::fold::Profile;
 use crate::model::Window;
 use crate::query::{self, PhaseFilter, Selection, Selector, Stacks, View};
 use crate::render::flame::{self, Style};
@@ -73,6 +74,27 @@ pub(super) fn write_file(path: &Path, stacks: &Stacks, style: &Style) -> anyhow:
     let write = || -> io::Result<()> {
         let mut out = BufWriter::new(File::create(path)?);
         flame::write(&stacks.profile, style, &mut out)?;
+        out.flush()
+    };
+    write().with_context(|| format!("write {}", path.display()))
+}
+
+/// Draws a differential flame graph into a file: what `after` is against `before`.
+pub(super) fn write_difference(
+    path: &Path,
+    title: &str,
+    before: &Profile,
+    after: &Profile,
+) -> anyhow::Result<()> {
+    let style = Style {
+        title: title.into(),
+        subtitle: "widths are those of B; red grew, blue shrank, by shares".into(),
+        min_width_percent: 0.05,
+        ..Style::default()
+    };
+    let write = || -> io::Result<()> {
+        let mut out = BufWriter::new(File::create(path)?);
+        flame::write_difference(before, after, &style, &mut out)?;
         out.flush()
     };
     write().with_context(|| format!("write {}", path.display()))

@@ -28,7 +28,7 @@ pub struct Args {
 /// Lists instances.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let view = open::view(&args.filter)?;
-    let selection = view.select(args.function.as_ref(), &args.filter.instance)?;
+    let selection = open::select(&view, &args.filter, args.function.as_ref())?;
     let rows = query::instances(&view, &selection);
     if args.filter.json {
         output::print_json(&render::json::instances(&rows))?;

@@ -1,5 +1,7 @@
 //! `fnscope ls`: which functions are there, and what did each use.
 
+use clap::ValueEnum;
+
 use super::args::FilterArgs;
 use super::{Outcome, open, output};
 use crate::query;
@@ -13,28 +15,52 @@ CPU is the cgroups' own account; COVERAGE is how much of it the samples saw; LOS
 Examples:
   fnscope ls                                     everything that is stored
   fnscope ls --since 1h                          the last hour
+  fnscope ls --store a --store b --by host       two stores, a row for each function on each host
   fnscope ls --json | jq '.[] | select(.coverage < 0.9) | .function'")]
 pub struct Args {
+    /// What a row is
+    #[arg(long, value_name = "WHAT", default_value = "function")]
+    by: By,
     #[command(flatten)]
     filter: FilterArgs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum By {
+    /// A function's revision
+    Function,
+    /// A function's revision on a host
+    Host,
 }
 
 /// Lists functions.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let view = open::view(&args.filter)?;
-    let selection = view.select(None, &args.filter.instance)?;
-    let rows = query::functions(&view, &selection);
+    let selection = open::select(&view, &args.filter, None)?;
+    let width = output::terminal_width();
+    let (json, table, found) = match args.by {
+        By::Function => {
+            let rows = query::functions(&view, &selection);
+            (render::json::functions(&rows), render::functions(&rows, width), !rows.is_empty())
+        }
+        By::Host => {
+            let rows = query::functions_by_host(&view, &selection);
+            (
+                render::json::functions_by_host(&rows),
+                render::functions_by_host(&rows, width),
+                !rows.is_empty(),
+            )
+        }
+    };
     if args.filter.json {
-        output::print_json(&render::json::functions(&rows))?;
-    } else if !rows.is_empty() {
-        output::print(&render::functions(&rows, output::terminal_width()))?;
+        output::print_json(&json)?;
+    } else if found {
+        output::print(&table)?;
     }
-    if rows.is_empty() {
-        output::tell(&format!(
-            "fnscope: no functions in {} ({})",
-            args.filter.store.display(),
-            time::window(view.window())
-        ));
+    if !found {
+        let stores: Vec<String> = args.filter.store.iter().map(|store| store.display().to_string()).collect();
+        let window = time::window(view.window());
+        output::tell(&format!("fnscope: no functions in {} ({window})", stores.join(", ")));
         return Ok(Outcome::Nothing);
     }
     Ok(Outcome::Done)

@@ -4,15 +4,19 @@
 
 mod agent;
 mod args;
+mod cold;
 mod complete;
 mod completions;
+mod cost;
 mod demo;
+mod diff;
 mod doctor;
 mod enter;
 mod exec;
 mod export;
 mod flame;
 mod folded;
+mod hosts;
 mod identify;
 mod import;
 mod instances;
@@ -21,6 +25,7 @@ mod open;
 mod output;
 mod own_cgroup;
 mod report;
+mod throttled;
 mod top;
 
 use std::process::ExitCode;
@@ -75,6 +80,10 @@ pub enum Command {
     Instances(instances::Args),
     /// Show the frames that took the most time.
     Top(top::Args),
+    /// Show a function's cold starts: how long, how much, and what for.
+    Cold(cold::Args),
+    /// Compare two revisions, windows or hosts of a function; fail a build.
+    Diff(Box<diff::Args>),
     /// Print a function's stacks as folded text.
     Folded(folded::Args),
     /// Draw a flame graph.
@@ -83,6 +92,12 @@ pub enum Command {
     Export(export::Args),
     /// Store what another tool sampled: perf-script, folded text, pprof.
     Import(import::Args),
+    /// List hosts: how each was sampled, and what was lost on it.
+    Hosts(hosts::Args),
+    /// List functions that were held back: by a quota, by others, by a freezer.
+    Throttled(throttled::Args),
+    /// Show the CPU seconds of functions, and what they cost.
+    Cost(cost::Args),
     /// Say which function a container is, by which rule, and what was looked at.
     Identify(identify::Args),
     /// Say what this host allows, what is missing, and the line that mends it.
@@ -106,10 +121,15 @@ pub fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Ls(args) => ls::run(&args),
         Command::Instances(args) => instances::run(&args),
         Command::Top(args) => top::run(&args),
+        Command::Cold(args) => cold::run(&args),
+        Command::Diff(args) => diff::run(&args),
         Command::Folded(args) => folded::run(&args),
         Command::Flame(args) => flame::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Import(args) => import::run(&args),
+        Command::Hosts(args) => hosts::run(&args),
+        Command::Throttled(args) => throttled::run(&args),
+        Command::Cost(args) => cost::run(&args),
         Command::Identify(args) => identify::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Enter(args) => enter::run(&args),

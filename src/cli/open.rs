@@ -1,12 +1,15 @@
 //! Opens the store for a question: a bar while a person waits, a warning for what could not be read.
 
 use std::io::IsTerminal as _;
+use std::path::PathBuf;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::args::FilterArgs;
 use super::output::tell;
+use crate::model::Window;
 use crate::query::{self, Phase, PhaseFilter, QueryError, Selection, Selector, Stacks, View};
 use crate::render::{escape, time};
 
@@ -15,11 +18,15 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The view that `args` ask for.
 pub fn view(args: &FilterArgs) -> anyhow::Result<View> {
-    let window = args.window()?;
+    view_of(&args.store, args.window()?)
+}
+
+/// The view of `stores` for `window`.
+pub fn view_of(stores: &[PathBuf], window: Window) -> anyhow::Result<View> {
     let begin = Instant::now();
     let mut bar: Option<ProgressBar> = None;
     let on_terminal = std::io::stderr().is_terminal();
-    let view = query::open(&args.store, window, |done, all| {
+    let view = query::open_all(stores, window, |done, all| {
         if on_terminal && bar.is_none() && begin.elapsed() > PATIENCE {
             bar = Some(new_bar(all));
         }
@@ -33,6 +40,33 @@ pub fn view(args: &FilterArgs) -> anyhow::Result<View> {
     let view = view?;
     warn(&view);
     Ok(view)
+}
+
+/// What `function` (none for every function) and the filters of `args` mean in `view`.
+pub fn select(view: &View, args: &FilterArgs, function: Option<&Selector>) -> Result<Selection, QueryError> {
+    view.select(function, &args.instance)?.on_hosts(view, &args.host)
+}
+
+/// Does `work`; says on a terminal that it is at `what` once a person has waited for a second.
+pub fn patiently<T>(what: &'static str, work: impl FnOnce() -> T) -> T {
+    if !std::io::stderr().is_terminal() {
+        return work();
+    }
+    let (done, waited) = mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            if waited.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+                let spinner = ProgressBar::new_spinner().with_message(what);
+                spinner.enable_steady_tick(Duration::from_millis(100));
+                // Ends with its sender.
+                let _ = waited.recv();
+                spinner.finish_and_clear();
+            }
+        });
+        let result = work();
+        drop(done);
+        result
+    })
 }
 
 fn new_bar(all: usize) -> ProgressBar {
@@ -68,8 +102,8 @@ pub fn stacks(
     function: &Selector,
     phases: PhaseFilter,
 ) -> Result<Option<(Selection, Stacks)>, QueryError> {
-    let selection = view.select(Some(function), &args.instance)?;
-    let stacks = query::stacks(view, &selection, phases);
+    let selection = select(view, args, Some(function))?;
+    let stacks = patiently("adding up stacks", || query::stacks(view, &selection, phases));
     let left_out: u64 = stacks.left_out.iter().map(|(_, count)| count).sum();
     if stacks.profile.stacks().is_empty() {
         let where_else = match left_out {

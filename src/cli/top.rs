@@ -1,9 +1,12 @@
-//! `fnscope top`: the frames that took the most time.
+//! `fnscope top`: the frames that took the most time, or the modules, threads or phases.
+
+use clap::ValueEnum;
+use serde_json::Value;
 
 use super::args::{FilterArgs, FunctionArg, PhaseArg};
 use super::{Outcome, open, output};
-use crate::query;
-use crate::render::{self, time};
+use crate::query::{self, PhaseFilter};
+use crate::render::{self, groups, time};
 
 /// Arguments of `top`.
 #[derive(Debug, clap::Args)]
@@ -13,37 +16,96 @@ SELF is a frame's own share, TOTAL with all it called.
 Examples:
   fnscope top pi                                 where all of its time went
   fnscope top demo/pi@2 --since 08:15 --until 08:20
-  fnscope top pi --phase cold                    its cold starts alone")]
+  fnscope top pi --phase cold                    its cold starts alone
+  fnscope top pi --by thread                     which of its threads ran")]
 pub struct Args {
     #[command(flatten)]
     function: FunctionArg,
     #[command(flatten)]
     phase: PhaseArg,
-    /// Show at most this many frames (default: 40 as a table, all as JSON)
+    /// What a row is
+    #[arg(long, value_name = "WHAT", default_value = "frame")]
+    by: By,
+    /// Show at most this many rows (default: 40 as a table, all as JSON)
     #[arg(short = 'n', long, value_name = "COUNT")]
     limit: Option<usize>,
     #[command(flatten)]
     filter: FilterArgs,
 }
 
-const DEFAULT_LIMIT: usize = 40;
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum By {
+    /// A frame
+    Frame,
+    /// The file that frames are in
+    Module,
+    /// A thread: its name, its id as the host sees it
+    Thread,
+    /// A phase of instances' lives; all of them, whatever --phase says
+    Phase,
+}
 
-/// Shows frames.
-pub fn run(args: &Args) -> anyhow::Result<Outcome> {
-    let view = open::view(&args.filter)?;
-    let found = open::stacks(&view, &args.filter, &args.function.function, args.phase.phase)?;
-    let mut rows = found.as_ref().map(|(_, stacks)| query::top(&stacks.profile)).unwrap_or_default();
-    let all = rows.len();
-    if args.filter.json {
-        rows.truncate(args.limit.unwrap_or(usize::MAX));
-        output::print_json(&render::json::frames(&rows))?;
-    } else if !rows.is_empty() {
-        rows.truncate(args.limit.unwrap_or(DEFAULT_LIMIT));
-        output::print(&render::frames(&rows, output::terminal_width()))?;
-        if rows.len() < all {
-            let hidden = time::count((all - rows.len()) as u64);
-            output::tell(&format!("fnscope: {hidden} more frames, --limit {all} shows them"));
+impl By {
+    fn plural(self) -> &'static str {
+        match self {
+            By::Frame => "frames",
+            By::Module => "modules",
+            By::Thread => "threads",
+            By::Phase => "phases",
         }
     }
-    Ok(if found.is_some() { Outcome::Done } else { Outcome::Nothing })
+}
+
+const DEFAULT_LIMIT: usize = 40;
+
+/// Shows rows.
+pub fn run(args: &Args) -> anyhow::Result<Outcome> {
+    let view = open::view(&args.filter)?;
+    let phases = if args.by == By::Phase { PhaseFilter::All } else { args.phase.phase };
+    let found = open::stacks(&view, &args.filter, &args.function.function, phases)?;
+    let Some((selection, stacks)) = found else {
+        if args.filter.json {
+            output::print_json(&Value::Array(Vec::new()))?;
+        }
+        return Ok(Outcome::Nothing);
+    };
+    match args.by {
+        By::Frame => {
+            let rows = open::patiently("adding up frames", || query::top(&stacks.profile));
+            answer(args, &rows, render::json::frames, render::frames)?;
+        }
+        By::Module => {
+            let rows = open::patiently("adding up modules", || query::by_module(&stacks.profile));
+            answer(args, &rows, groups::modules_json, groups::modules)?;
+        }
+        By::Thread => {
+            let rows = open::patiently("adding up threads", || query::by_thread(&view, &selection, phases));
+            answer(args, &rows, groups::threads_json, groups::threads)?;
+        }
+        By::Phase => {
+            let rows = query::by_phase(&view, &selection);
+            answer(args, &rows, groups::phases_json, groups::phases)?;
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+fn answer<R>(
+    args: &Args,
+    rows: &[R],
+    json: impl Fn(&[R]) -> Value,
+    table: impl Fn(&[R], Option<u16>) -> String,
+) -> anyhow::Result<()> {
+    let default = if args.filter.json { usize::MAX } else { DEFAULT_LIMIT };
+    let shown = rows.get(..args.limit.unwrap_or(default)).unwrap_or(rows);
+    if args.filter.json {
+        return output::print_json(&json(shown));
+    }
+    output::print(&table(shown, output::terminal_width()))?;
+    if shown.len() < rows.len() {
+        let (all, hidden) = (rows.len(), time::count((rows.len() - shown.len()) as u64));
+        let what = args.by.plural();
+        output::tell(&format!("fnscope: {hidden} more {what}, --limit {all} shows them"));
+    }
+    Ok(())
 }

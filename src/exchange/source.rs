@@ -2,16 +2,12 @@
 //!
 //! Not here: any format.
 
-use std::path::Path;
-
 use crate::model::Window;
 use crate::query::{self, PhaseFilter, SampleRow, Selection, View};
 
 /// The samples of a selection in some phases.
 #[derive(Debug, Clone, Copy)]
 pub struct Source<'a> {
-    /// The store that `view` was opened from.
-    pub store: &'a Path,
     /// What the window shows.
     pub view: &'a View,
     /// Of which functions and instances.
@@ -28,8 +24,8 @@ impl Source<'_> {
     /// Tells `each` every sample, in order of time; an error of it ends the walk.
     ///
     /// # Errors
-    /// Of `each`, or if the store cannot be read.
+    /// Of `each`.
     pub fn each(&self, each: impl FnMut(SampleRow<'_>) -> anyhow::Result<()>) -> anyhow::Result<()> {
-        query::each_sample(self.store, self.view, self.selection, self.phases, each)
+        query::each_sample(self.view, self.selection, self.phases, each)
     }
 }

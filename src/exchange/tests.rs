@@ -120,7 +120,6 @@ fn exports(root: &Path) -> [(&'static str, Vec<u8>, u64); 5] {
     let (view, stacks) = opened(root);
     let selection = view.select(None, &[]).unwrap();
     let source = Source {
-        store: root,
         view: &view,
         selection: &selection,
         phases: PhaseFilter::All,

@@ -90,6 +90,11 @@ impl CpuCurve {
         at(part.to.min(window.to)).saturating_sub(at(part.from.max(window.from)))
     }
 
+    /// When it was read, in order of time; its birth first, where that was seen.
+    pub fn times(&self) -> impl Iterator<Item = Timestamp> {
+        self.birth.into_iter().chain(self.readings.iter().map(|reading| reading.at))
+    }
+
     /// Whether the account goes beyond `time`.
     pub fn known_after(&self, time: Timestamp) -> bool {
         self.readings.last().is_some_and(|reading| reading.at > time)

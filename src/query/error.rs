@@ -43,6 +43,14 @@ pub enum QueryError {
         /// What was asked for.
         wanted: String,
     },
+    /// No such host.
+    #[error("no host `{wanted}` in that window; there are {}", listed(.known))]
+    NoHost {
+        /// What was asked for.
+        wanted: String,
+        /// Hosts there are.
+        known: Vec<String>,
+    },
 }
 
 /// Most names that a message lists.
@@ -117,6 +125,7 @@ pub fn shortest(id: &FunctionId, functions: &[FunctionId]) -> String {
 fn listed(names: &[String]) -> String {
     let shown: Vec<String> = names.iter().take(MAX_LISTED).map(|name| format!("`{name}`")).collect();
     match names.len().saturating_sub(MAX_LISTED) {
+        _ if names.is_empty() => "none".into(),
         0 => shown.join(", "),
         more => format!("{} and {more} more", shown.join(", ")),
     }

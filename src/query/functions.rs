@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::cold::is_cold_start;
 use super::selector::FunctionId;
 use super::view::{Selection, View};
 use crate::model::Timestamp;
@@ -83,12 +84,7 @@ pub fn functions(view: &View, selection: &Selection) -> Vec<FunctionRow> {
         sums.lost += stay.tally.lost;
         sums.truncated += stay.tally.truncated;
         sums.unsymbolized += stay.tally.unsymbolized;
-        // Where no exec was seen the first sample tells of the start, if the window reaches back to it.
-        let window = view.window();
-        let first = stay.tally.first.filter(|_| window.contains(instance.info.started_at));
-        let start = instance.exec_at.or(first).filter(|time| window.contains(*time));
-        let started = instance.info.from_birth && start.is_some_and(|time| stay.window.contains(time));
-        sums.cold_starts += u64::from(started);
+        sums.cold_starts += u64::from(is_cold_start(view.window(), instance, stay));
         let (first, last) = stay.seen(instance);
         sums.seen = Some(sums.seen.map_or((first, last), |(a, b)| (a.min(first), b.max(last))));
     }
@@ -112,6 +108,19 @@ pub fn functions(view: &View, selection: &Selection) -> Vec<FunctionRow> {
     let mut rows: Vec<FunctionRow> = view.functions.iter().zip(sums).filter_map(row).collect();
     sort(&mut rows);
     rows
+}
+
+/// The same, a row for each host that ran it, hosts in order of label.
+pub fn functions_by_host(view: &View, selection: &Selection) -> Vec<(String, FunctionRow)> {
+    let mut all = Vec::new();
+    for (at, host) in view.hosts().iter().enumerate() {
+        let mut on_host = selection.clone();
+        for (chosen, instance) in on_host.instances.iter_mut().zip(&view.merged.instances) {
+            *chosen &= instance.host as usize == at;
+        }
+        all.extend(functions(view, &on_host).into_iter().map(|row| (host.label.clone(), row)));
+    }
+    all
 }
 
 fn sort(rows: &mut [FunctionRow]) {

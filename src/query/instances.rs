@@ -68,12 +68,11 @@ pub fn instances(view: &View, selection: &Selection) -> Vec<InstanceRow> {
 }
 
 fn row(window: Window, id: FunctionId, instance: &Instance, life: &Life, stay: &Stay) -> InstanceRow {
-    let named = instance.identities.iter().rev().filter(|(from, _)| *from < stay.window.to);
     let exec_shown = instance.exec_at.filter(|exec| window.contains(*exec) && stay.window.contains(*exec));
     let first_after = exec_shown.and_then(|exec| Some(stay.tally.first_after_exec?.since_us(exec)));
     InstanceRow {
         key: instance.info.key.to_string(),
-        instance_name: named.filter_map(|(_, identity)| identity.instance_name.clone()).next(),
+        instance_name: name_of(instance, stay),
         id,
         node: instance.node.clone(),
         image: instance.info.image.clone(),
@@ -91,7 +90,13 @@ fn row(window: Window, id: FunctionId, instance: &Instance, life: &Life, stay: &
     }
 }
 
-fn phases(window: Window, instance: &Instance, life: &Life, stay: &Stay) -> Vec<PhaseRow> {
+/// The platform's own name of `instance` during `stay`.
+pub(super) fn name_of(instance: &Instance, stay: &Stay) -> Option<String> {
+    let named = instance.identities.iter().rev().filter(|(from, _)| *from < stay.window.to);
+    named.filter_map(|(_, identity)| identity.instance_name.clone()).next()
+}
+
+pub(super) fn phases(window: Window, instance: &Instance, life: &Life, stay: &Stay) -> Vec<PhaseRow> {
     let spans = life.spans.get(stay.spans.clone()).unwrap_or_default();
     let end = instance.ended.map_or(Timestamp::MAX, |ended| ended.at);
     let rows = spans.iter().zip(&stay.by_span).filter_map(|(span, &samples)| {

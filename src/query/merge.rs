@@ -1,6 +1,6 @@
 //! Journals to one body of facts: an instance that several journals know becomes one, and so do equal stacks.
 //!
-//! Not here: any question. Promises: one journal in memory at a time, and 16 bytes for each of its samples after it;
+//! Not here: any question. Promises: one journal in memory at a time, and 22 bytes for each of its samples after it;
 //! the order of the journals does not change an answer.
 
 use std::collections::HashMap;
@@ -8,8 +8,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::loss;
+use super::origin::{Host, HostTable};
+use super::tasks::{Task, TaskTable};
 use crate::fold::StackTable;
-use crate::model::{Fact, Identity, InstanceInfo, InstanceKey, Stack, Timestamp, Window};
+use crate::model::{Fact, Identity, InstanceInfo, InstanceKey, Stack, Timestamp, Window, frame};
 use crate::store::{Damage, Ended, InstanceRecord, JournalContents, Usage};
 
 /// Everything the journals tell about a window.
@@ -21,6 +23,10 @@ pub struct Merged {
     pub instances: Vec<Instance>,
     /// Distinct stacks.
     pub stacks: Vec<Arc<Stack>>,
+    /// Threads that samples ran as.
+    pub tasks: Vec<Task>,
+    /// Hosts, in order of label.
+    pub hosts: Vec<Host>,
     /// Samples, a part for each journal.
     pub parts: Vec<Part>,
     /// What could not be read.
@@ -34,7 +40,9 @@ pub struct Merged {
 pub struct Instance {
     /// What does not change.
     pub info: InstanceInfo,
-    /// The host it ran on.
+    /// The host it ran on: position in [`Merged::hosts`].
+    pub host: u32,
+    /// That host's label.
     pub node: String,
     /// Which function it is, from when on; in order of time.
     pub identities: Vec<(Timestamp, Identity)>,
@@ -57,6 +65,10 @@ pub struct Part {
     pub period_ns: u64,
     /// Its samples.
     pub samples: Vec<Sample>,
+    /// For each of them the thread it ran as: position in [`Merged::tasks`].
+    pub tasks: Vec<u32>,
+    /// And the CPU it ran on; the last there is for those beyond it.
+    pub cpus: Vec<u16>,
     /// Samples the ring lost for one that it kept: position in `samples`, how many. Only where there were any.
     pub lost: Vec<(u32, f64)>,
 }
@@ -77,8 +89,11 @@ pub struct Sample {
 pub struct Merger {
     window: Window,
     instances: Vec<Instance>,
-    by_key: HashMap<InstanceKey, u32>,
+    /// By key and whole boot id: a key holds no more than the begin of that.
+    by_key: HashMap<(InstanceKey, Arc<str>), u32>,
     stacks: StackTable,
+    tasks: TaskTable,
+    hosts: HostTable,
     parts: Vec<Part>,
     damage: Vec<Damage>,
     orphans: u64,
@@ -92,21 +107,33 @@ impl Merger {
             instances: Vec::new(),
             by_key: HashMap::new(),
             stacks: StackTable::default(),
+            tasks: TaskTable::default(),
+            hosts: HostTable::default(),
             parts: Vec::new(),
             damage: Vec::new(),
             orphans: 0,
         }
     }
 
+    /// What is added from here on lies in another store.
+    pub fn next_store(&mut self) {
+        self.hosts.next_store();
+    }
+
     /// Adds a journal.
     pub fn add(&mut self, journal: JournalContents) {
+        let source = self.hosts.add(&journal);
+        let boot: Arc<str> = journal.writer.boot_id.as_str().into();
         let instances: Vec<u32> =
-            journal.instances.iter().map(|record| self.instance(record, &journal.writer.node)).collect();
+            journal.instances.iter().map(|record| self.instance(record, &boot, source)).collect();
         let stacks: Vec<u32> = journal.stacks.iter().map(|stack| self.stacks.number(stack)).collect();
         let rates = loss::rates(&journal.batches);
+        let nameless: Arc<str> = frame::LOST.into();
         let mut part = Part {
             period_ns: journal.writer.period_ns,
             samples: Vec::with_capacity(journal.samples.len()),
+            tasks: Vec::with_capacity(journal.samples.len()),
+            cpus: Vec::with_capacity(journal.samples.len()),
             lost: Vec::new(),
         };
         for stored in journal.samples.iter().filter(|stored| self.window.contains(stored.time)) {
@@ -119,6 +146,10 @@ impl Merger {
                 part.lost.push((at, lost));
             }
             part.samples.push(Sample { time: stored.time, instance, stack });
+            let comm = journal.comms.get(stored.comm as usize).unwrap_or(&nameless);
+            let task = Task { pid: stored.pid, tid: stored.tid, comm: Arc::clone(comm) };
+            part.tasks.push(self.tasks.number(task));
+            part.cpus.push(u16::try_from(stored.cpu).unwrap_or(u16::MAX));
         }
         self.parts.push(part);
         self.damage.extend(journal.damage);
@@ -134,6 +165,12 @@ impl Merger {
     pub fn finish(self) -> Merged {
         let mut instances = self.instances;
         instances.iter_mut().for_each(Instance::settle);
+        let (hosts, host_of) = self.hosts.finish();
+        for instance in &mut instances {
+            instance.host = host_of.get(instance.host as usize).copied().unwrap_or(0);
+            let host = hosts.get(instance.host as usize);
+            instance.node = host.map(|host| host.label.clone()).unwrap_or_default();
+        }
         let mut order: Vec<usize> = (0..instances.len()).collect();
         order.sort_by_cached_key(|&at| {
             let info = &instances[at].info;
@@ -153,24 +190,28 @@ impl Merger {
             window: self.window,
             instances: sorted.into_iter().map(|(_, instance)| instance).collect(),
             stacks: self.stacks.into_stacks(),
+            tasks: self.tasks.into_tasks(),
+            hosts,
             parts,
             damage: self.damage,
             orphans: self.orphans,
         }
     }
 
-    fn instance(&mut self, record: &InstanceRecord, node: &str) -> u32 {
-        if let Some(&at) = self.by_key.get(&record.info.key) {
+    fn instance(&mut self, record: &InstanceRecord, boot: &Arc<str>, source: u32) -> u32 {
+        let key = (record.info.key.clone(), Arc::clone(boot));
+        if let Some(&at) = self.by_key.get(&key) {
             if let Some(known) = self.instances.get_mut(at as usize) {
                 known.learn(record);
             }
             return at;
         }
         let at = u32::try_from(self.instances.len()).expect("memory ends long before 2^32 instances");
-        self.by_key.insert(record.info.key.clone(), at);
+        self.by_key.insert(key, at);
         self.instances.push(Instance {
             info: record.info.clone(),
-            node: node.into(),
+            host: source,
+            node: String::new(),
             identities: record.identities.clone(),
             exec_at: record.exec_at,
             ended: record.ended,
@@ -228,6 +269,7 @@ impl Instance {
         }
         let signs = [Some(self.info.started_at), self.exec_at, self.usage.last().map(|usage| usage.at)];
         let named = self.identities.last().map(|(from, _)| *from);
-        signs.into_iter().chain([named]).flatten().max().unwrap_or(self.info.started_at)
+        let told = self.facts.last().map(|(at, _)| *at);
+        signs.into_iter().chain([named, told]).flatten().max().unwrap_or(self.info.started_at)
     }
 }

@@ -4,32 +4,51 @@
 //! question is a function of both that returns plain rows. All of it is pure but [`open`]. How answers look is
 //! [`crate::render`]'s.
 
+mod cold;
+mod condition;
+mod cost;
 mod coverage;
+mod diff;
 mod error;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod functions;
+mod groups;
+mod hosts;
 mod instances;
 mod loss;
 pub mod merge;
 mod open;
+pub mod origin;
 mod phases;
 mod samples;
 mod selector;
+pub mod significance;
 mod stacks;
+pub mod tasks;
 #[cfg(test)]
 mod tests;
+mod throttled;
+mod verdict;
 mod view;
 mod when;
 
+pub use cold::{ColdStart, ColdSummary, Spread, cold_starts, summary};
+pub use condition::{Condition, ConditionError, Cpu, Frames, Pattern, Quantity};
+pub use cost::{CostBy, CostRow, cost};
+pub use diff::{DiffRow, FrameKey, Side, diff, side};
 pub use error::{QueryError, shortest};
-pub use functions::{FunctionRow, coverage, functions};
+pub use functions::{FunctionRow, coverage, functions, functions_by_host};
+pub use groups::{ModuleRow, PhaseSum, ThreadRow, by_module, by_phase, by_thread};
+pub use hosts::{HostRow, hosts};
 pub use instances::{InstanceRow, PhaseRow, instances};
 pub use merge::Merger;
-pub use open::{names, open};
+pub use open::{glance, names, open, open_all};
 pub use phases::{COLD_US, Phase, PhaseFilter};
 pub use samples::{SampleRow, each_sample};
 pub use selector::{FunctionId, Part, Selector, SelectorError};
 pub use stacks::{FrameRow, Stacks, stacks, top};
+pub use throttled::{ThrottledRow, throttled};
+pub use verdict::{Outcome as VerdictOutcome, Verdict, judge};
 pub use view::{Selection, View};
 pub use when::{When, WhenError};

@@ -1,6 +1,7 @@
 //! The one place where questions meet the disk: journals are read one by one and merged.
 
-use std::path::Path;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -8,59 +9,113 @@ use anyhow::Context as _;
 use super::merge::Merger;
 use super::selector::FunctionId;
 use super::view::View;
-use crate::model::{Timestamp, Window};
-use crate::store::{Store, StoreError};
+use crate::model::{Timestamp, Window, WriterInfo};
+use crate::store::{JournalFile, Store, StoreError};
 
 /// A name may be told so long after the samples it belongs to, in microseconds.
 const LATE_NAME_US: i64 = 3_600_000_000;
 
-/// The view of the store at `root` for `window`. `progress` is told how many journals were read, and of how many.
-/// Journals that closed before the window begin are not read: whoever still lived then is told of again in the next.
+/// The view of the store at `root` for `window`; see [`open_all`].
+///
+/// # Errors
+/// If there is no store, or the system refuses to read a journal of it.
+pub fn open(root: &Path, window: Window, progress: impl FnMut(usize, usize)) -> anyhow::Result<View> {
+    open_all(&[root], window, progress)
+}
+
+/// The view of the stores at `roots` together, for `window`. `progress` is told how many journals were read, and of
+/// how many. Journals that closed before the window begin are not read: whoever still lived then is told of again in
+/// the next. A journal that lies in two of them (a copy) counts once.
 ///
 /// A journal whose head is damaged is told as damage.
 ///
 /// # Errors
-/// If there is no store, or the system refuses to read a journal of it.
-pub fn open(root: &Path, window: Window, mut progress: impl FnMut(usize, usize)) -> anyhow::Result<View> {
-    let advice = || format!("open the store {}; name another with --store", root.display());
-    let store = Store::open(root).with_context(advice)?;
-    let journals = store.journals()?;
-    let reach = Window { from: window.from, to: window.to.plus_us(LATE_NAME_US) };
-    let mut merger = Merger::new(window);
-    for (at, journal) in journals.iter().enumerate() {
-        progress(at, journals.len());
-        let read = match journal.may_overlap(reach) {
-            Ok(false) => continue,
-            Ok(true) => journal.load(window),
-            Err(error) => Err(error),
-        };
-        match read {
-            Ok(contents) => merger.add(contents),
-            // Deleted since it was listed: its time has passed.
-            Err(error) if error.is_gone() => {}
-            // Nothing of it can be used; that is no reason to hide the others.
-            Err(StoreError::NoHead { path }) => merger.unusable(path),
-            Err(error) => return Err(error.into()),
+/// If one of them is no store, or the system refuses to read a journal of it.
+pub fn open_all<P: AsRef<Path>>(
+    roots: &[P],
+    window: Window,
+    mut progress: impl FnMut(usize, usize),
+) -> anyhow::Result<View> {
+    let mut stores: Vec<(PathBuf, Vec<JournalFile>)> = Vec::new();
+    for root in roots.iter().map(AsRef::as_ref) {
+        let advice = || format!("open the store {}; name another with --store", root.display());
+        let store = Store::open(root).with_context(advice)?;
+        let real = root.canonicalize().with_context(advice)?;
+        if stores.iter().all(|(known, _)| *known != real) {
+            stores.push((real, store.journals()?));
         }
     }
-    progress(journals.len(), journals.len());
+    let all = stores.iter().map(|(_, journals)| journals.len()).sum();
+    let mut merger = Merger::new(window);
+    let mut copies = Copies::default();
+    let mut done = 0;
+    for (_, journals) in &stores {
+        for journal in journals {
+            progress(done, all);
+            done += 1;
+            add(&mut merger, journal, window, &mut copies)?;
+        }
+        merger.next_store();
+    }
+    progress(all, all);
     Ok(View::new(merger.finish()))
 }
 
-/// The functions in the store at `root` that can be found within `limit`, newest first, for a shell that completes
-/// a name. Whatever cannot be read is left out.
-pub fn names(root: &Path, limit: Duration) -> Vec<FunctionId> {
+/// Journals that were read, by name: a name alone is unique in its store, not beyond.
+type Copies = HashMap<String, Vec<WriterInfo>>;
+
+/// Adds `journal` if something of it may lie in `window`.
+fn add(
+    merger: &mut Merger,
+    journal: &JournalFile,
+    window: Window,
+    copies: &mut Copies,
+) -> anyhow::Result<()> {
+    let reach = Window { from: window.from, to: window.to.plus_us(LATE_NAME_US) };
+    let read = match journal.may_overlap(reach) {
+        Ok(false) => return Ok(()),
+        Ok(true) => journal.load(window),
+        Err(error) => Err(error),
+    };
+    match read {
+        Ok(contents) => {
+            let known = copies.entry(journal.name().to_owned()).or_default();
+            if !known.contains(&contents.writer) {
+                known.push(contents.writer.clone());
+                merger.add(contents);
+            }
+        }
+        // Deleted since it was listed: its time has passed.
+        Err(error) if error.is_gone() => {}
+        // Nothing of it can be used; that is no reason to hide the others.
+        Err(StoreError::NoHead { path }) => merger.unusable(path),
+        Err(error) => return Err(error.into()),
+    }
+    Ok(())
+}
+
+/// What the stores at `roots` know without their samples, as far as it is found within `limit`, newest first: for a
+/// shell that completes a name. Whatever cannot be read is left out.
+pub fn glance<P: AsRef<Path>>(roots: &[P], limit: Duration) -> View {
     let begin = Instant::now();
     let no_samples = Window { from: Timestamp::MAX, to: Timestamp::MAX };
     let mut merger = Merger::new(no_samples);
-    let journals = Store::open(root).and_then(|store| store.journals()).unwrap_or_default();
-    for journal in journals.iter().rev().take_while(|_| begin.elapsed() < limit) {
-        let read: Result<_, StoreError> = journal.load(no_samples);
-        if let Ok(contents) = read {
-            merger.add(contents);
+    for root in roots {
+        let journals = Store::open(root.as_ref()).and_then(|store| store.journals()).unwrap_or_default();
+        for journal in journals.iter().rev().take_while(|_| begin.elapsed() < limit) {
+            let read: Result<_, StoreError> = journal.load(no_samples);
+            if let Ok(contents) = read {
+                merger.add(contents);
+            }
         }
+        merger.next_store();
     }
-    View::new(merger.finish()).functions().to_vec()
+    View::new(merger.finish())
+}
+
+/// The functions in the store at `root` that can be found within `limit`; see [`glance`].
+pub fn names(root: &Path, limit: Duration) -> Vec<FunctionId> {
+    glance(&[root], limit).functions().to_vec()
 }
 
 #[cfg(test)]

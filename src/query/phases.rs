@@ -1,14 +1,14 @@
 //! An instance's life in spans: which function it is, and in which phase.
 //!
-//! `runtime-init` is before the function's own exec, `cold` one second from it, `warm` the rest. What was running
-//! when it was first seen is warm. Promises: an instance's spans cover all of time and do not overlap.
+//! `runtime-init` is before the function's own exec, `cold` from there until its platform says that it is ready (one
+//! second where none says so), `warm` the rest. What was running when it was first seen is warm. Promises: an instance's spans cover all of time and do not overlap.
 
 use std::collections::HashMap;
 use std::fmt;
 
 use super::merge::Instance;
 use super::selector::FunctionId;
-use crate::model::{Timestamp, Window};
+use crate::model::{Fact, Timestamp, Window};
 
 /// How long a start stays cold where no platform tells when it was ready, in microseconds.
 pub const COLD_US: i64 = 1_000_000;
@@ -18,7 +18,7 @@ pub const COLD_US: i64 = 1_000_000;
 pub enum Phase {
     /// Before the function's own exec: the runtime sets the container up.
     RuntimeInit,
-    /// From the exec on, for [`COLD_US`].
+    /// From the exec until it is ready, for [`COLD_US`] where no platform tells.
     Cold,
     /// After that.
     Warm,
@@ -153,7 +153,14 @@ fn phases(instance: &Instance) -> Vec<(Timestamp, Phase)> {
         Some(exec) => vec![
             (Timestamp::MIN, Phase::RuntimeInit),
             (exec, Phase::Cold),
-            (exec.plus_us(COLD_US), Phase::Warm),
+            (ready_at(instance).unwrap_or(exec.plus_us(COLD_US)), Phase::Warm),
         ],
     }
+}
+
+/// When its platform first said that it answers; none before its exec, which would be another one's word.
+pub fn ready_at(instance: &Instance) -> Option<Timestamp> {
+    let exec = instance.exec_at?;
+    let mut said = instance.facts.iter().filter(|(_, fact)| *fact == Fact::Ready);
+    said.find(|(at, _)| *at > exec).map(|(at, _)| *at)
 }

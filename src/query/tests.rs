@@ -311,6 +311,16 @@ proptest! {
         prop_assert_eq!(folded_sum(&view), expected);
         let rows = functions(&view, &view.select(None, &[]).unwrap());
         prop_assert_eq!(rows.iter().map(|row| row.samples).sum::<u64>(), expected);
+        let all = view.select(None, &[]).unwrap();
+        let told = [
+            hosts(&view, &all).iter().map(|row| row.samples).sum::<u64>(),
+            functions_by_host(&view, &all).iter().map(|(_, row)| row.samples).sum(),
+            by_thread(&view, &all, PhaseFilter::All).iter().map(|row| row.weight.samples).sum(),
+            by_phase(&view, &all).iter().map(|row| row.weight.samples).sum(),
+            side(&view, &all, PhaseFilter::All).samples,
+            cost(&view, &all, &[CostBy::Day, CostBy::Host]).iter().map(|row| row.sampled_ns).sum::<u64>() / super::fixture::PERIOD_NS,
+        ];
+        prop_assert_eq!(told, [expected; 6]);
         let rows = super::instances(&view, &view.select(None, &[]).unwrap());
         let phases = rows.iter().flat_map(|row| &row.phases).map(|phase| phase.samples);
         prop_assert_eq!(phases.sum::<u64>(), expected);

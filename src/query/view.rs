@@ -61,6 +61,8 @@ pub(super) struct Tally {
 pub struct Selection {
     pub(super) functions: Vec<bool>,
     pub(super) instances: Vec<bool>,
+    /// Labels of the hosts, where it was narrowed down to some.
+    pub(super) hosts: Option<Vec<String>>,
 }
 
 impl Selection {
@@ -110,6 +112,7 @@ impl View {
         let mut selection = Selection {
             functions: self.functions.iter().map(chosen).collect(),
             instances: vec![instances.is_empty(); self.merged.instances.len()],
+            hosts: None,
         };
         for wanted in instances {
             let mut found = false;

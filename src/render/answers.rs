@@ -11,35 +11,44 @@ const UNKNOWN: &str = "-";
 
 /// The table of `ls`.
 pub fn functions(rows: &[FunctionRow], width: Option<u16>) -> String {
-    let columns = [
-        Column::text("FUNCTION", 16),
-        Column::text("REVISION", 8),
-        Column::text("NAMESPACE", 6),
-        Column::text("PLATFORM", 6).drops(4),
-        Column::number("INSTANCES").drops(6),
-        Column::number("COLD").drops(5),
-        Column::number("CPU"),
-        Column::number("SAMPLES"),
-        Column::number("COVERAGE"),
-        Column::number("LOST").drops(2),
-        Column::fixed("LAST SEEN").drops(3),
-    ];
-    let row = |row: &FunctionRow| {
-        vec![
-            or_unknown(row.id.function.text()),
-            or_unknown(row.id.revision.text()),
-            or_unknown(row.id.namespace.text()),
-            or_unknown(row.id.platform.text()),
-            time::count(row.instances),
-            time::count(row.cold_starts),
-            cpu(row.cpu_us),
-            time::count(row.samples),
-            or_unknown(row.coverage.map(time::share)),
-            time::count(row.lost),
-            time::second(row.last_seen),
-        ]
-    };
+    table(&FUNCTION_COLUMNS, &rows.iter().map(function).collect::<Vec<_>>(), width)
+}
+
+/// The table of `ls --by host`.
+pub fn functions_by_host(rows: &[(String, FunctionRow)], width: Option<u16>) -> String {
+    let columns: Vec<Column> = [Column::text("HOST", 8)].into_iter().chain(FUNCTION_COLUMNS).collect();
+    let row = |(host, row): &(String, FunctionRow)| [host.clone()].into_iter().chain(function(row)).collect();
     table(&columns, &rows.iter().map(row).collect::<Vec<_>>(), width)
+}
+
+const FUNCTION_COLUMNS: [Column; 11] = [
+    Column::text("FUNCTION", 16),
+    Column::text("REVISION", 8),
+    Column::text("NAMESPACE", 6),
+    Column::text("PLATFORM", 6).drops(4),
+    Column::number("INSTANCES").drops(6),
+    Column::number("COLD").drops(5),
+    Column::number("CPU"),
+    Column::number("SAMPLES"),
+    Column::number("COVERAGE"),
+    Column::number("LOST").drops(2),
+    Column::fixed("LAST SEEN").drops(3),
+];
+
+fn function(row: &FunctionRow) -> Vec<String> {
+    vec![
+        or_unknown(row.id.function.text()),
+        or_unknown(row.id.revision.text()),
+        or_unknown(row.id.namespace.text()),
+        or_unknown(row.id.platform.text()),
+        time::count(row.instances),
+        time::count(row.cold_starts),
+        cpu(row.cpu_us),
+        time::count(row.samples),
+        or_unknown(row.coverage.map(time::share)),
+        time::count(row.lost),
+        time::second(row.last_seen),
+    ]
 }
 
 /// The table of `instances`.
@@ -127,11 +136,11 @@ pub fn frames(rows: &[FrameRow], width: Option<u16>) -> String {
     table(&columns, &rows.iter().map(row).collect::<Vec<_>>(), width)
 }
 
-fn or_unknown(text: Option<String>) -> String {
+pub(super) fn or_unknown(text: Option<String>) -> String {
     text.unwrap_or_else(|| UNKNOWN.into())
 }
 
-fn cpu(us: Option<u64>) -> String {
+pub(super) fn cpu(us: Option<u64>) -> String {
     or_unknown(us.map(|us| time::length(i64::try_from(us).unwrap_or(i64::MAX))))
 }
 

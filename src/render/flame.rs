@@ -3,7 +3,7 @@
 //! Frames are coloured by kind (kernel, native, inlined, JIT, interpreted; grey: guessed, unnamed, a marker), a
 //! shade for each name, the same in every graph. Promises: a frame's text is only ever text in the SVG.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::io::{self, Write};
 
 use inferno::flamegraph::color::{BackgroundColor, Color, PaletteMap};
@@ -12,6 +12,7 @@ use inferno::flamegraph::{self, Direction, Options, TextTruncateDirection};
 use super::escape;
 use crate::fold::Profile;
 use crate::model::{Frame, FrameKind};
+use crate::query::FrameKey;
 
 /// What stands around the graph, and how it is drawn.
 #[derive(Debug, Clone, Default)]
@@ -47,17 +48,58 @@ pub fn write(profile: &Profile, style: &Style, out: &mut dyn Write) -> io::Resul
         }
         lines.push(format!("{} {}", frames.join(";"), weight.samples));
     }
+    let mut options = options(style);
+    options.palette_map = Some(&mut colours);
+    flamegraph::from_lines(&mut options, lines.iter().map(String::as_str), out)
+}
+
+/// Writes what `after` is against `before` as a differential flame graph: widths are those of `after`, a frame is red
+/// where its own share grew and blue where it shrank. `before` is scaled to as many samples, so that shares are what
+/// is compared. Frames are matched as [`FrameKey`] does. An empty `after` is an error of kind `InvalidData`.
+pub fn write_difference(
+    before: &Profile,
+    after: &Profile,
+    style: &Style,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let (total_before, total_after) = (before.total().samples, after.total().samples);
+    let scale = total_after as f64 / total_before.max(1) as f64;
+    let mut stacks: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+    let matched = |stack: &str| -> String {
+        let frame = |text: &str| {
+            let (key, _) = FrameKey::of(text);
+            let module = key.module.map(|module| format!(" [{module}]")).unwrap_or_default();
+            shown(&(key.frame + &module).replace(';', ":"))
+        };
+        stack.split(';').map(frame).collect::<Vec<_>>().join(";")
+    };
+    for (stack, weight) in before.folded() {
+        stacks.entry(matched(&stack)).or_default().0 += weight.samples;
+    }
+    for (stack, weight) in after.folded() {
+        stacks.entry(matched(&stack)).or_default().1 += weight.samples;
+    }
+    let scaled = |samples: u64| (samples as f64 * scale).round() as u64;
+    let lines: Vec<String> = stacks
+        .iter()
+        .map(|(stack, (before, after))| format!("{stack} {} {after}", scaled(*before)))
+        .collect();
+    let mut options = options(style);
+    flamegraph::from_lines(&mut options, lines.iter().map(String::as_str), out)
+}
+
+/// What both kinds of graph have in common.
+fn options(style: &Style) -> Options<'static> {
     let mut options = Options::default();
     options.title = escape::line(escape::cut(&style.title, MAX_FRAME).as_ref()).into_owned();
     options.subtitle = Some(escape::line(&style.subtitle).into_owned()).filter(|text| !text.is_empty());
-    options.palette_map = Some(&mut colours);
     options.bgcolors = Some(BackgroundColor::Flat(Color::new(252, 252, 252)));
     options.min_width = style.min_width_percent;
     options.direction = if style.inverted { Direction::Inverted } else { Direction::Straight };
     options.reverse_stack_order = style.reverse;
     options.text_truncate_direction = TextTruncateDirection::Right;
     options.name_type = "Frame:".into();
-    flamegraph::from_lines(&mut options, lines.iter().map(String::as_str), out)
+    options
 }
 
 /// A frame as it stands in the graph. Folded text has no escapes of its own, so what inferno would take for a
@@ -162,6 +204,24 @@ mod tests {
             let svg = svg(&profile(stacks), &Style { reverse, ..Style::default() });
             assert!(svg.contains("total_samples=\"33\""), "reverse {reverse}");
         }
+    }
+
+    #[test]
+    fn a_difference_is_drawn_whole_and_its_names_are_only_text() {
+        let hostile = "</text></svg><script>alert(1)</script>\u{202e} [m]";
+        let before =
+            profile(&[(&["main [pi]", "old [pi]"], 10), (&["main [pi]", "f::h0123456789abcdef [pi]"], 10)]);
+        let after =
+            profile(&[(&["main [pi]", hostile], 5), (&["main [pi]", "f::hfedcba9876543210 [pi]"], 35)]);
+        let mut out = Vec::new();
+        write_difference(&before, &after, &Style::default(), &mut out).unwrap();
+        let svg = String::from_utf8(out).unwrap();
+        assert!(svg.contains("total_samples=\"40\""), "widths are those of the second");
+        // Half of 20 before is 20 of 40; 35 after: 37.5 % more of all.
+        assert!(svg.contains("f [pi] (35 samples, 87.50%; +37.50%)"), "{svg}");
+        assert!(!svg.contains("<script>alert") && !svg.contains('\u{202e}'));
+        let nothing = write_difference(&before, &Profile::default(), &Style::default(), &mut Vec::new());
+        assert_eq!(nothing.map_err(|e| e.kind()), Err(io::ErrorKind::InvalidData));
     }
 
     #[test]

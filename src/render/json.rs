@@ -1,34 +1,48 @@
 //! Answers as JSON for programs: every field is always there, null where it is not known, times in RFC 3339 UTC.
 //!
-//! The names of the fields are an interface; they are written here and nowhere else.
+//! The names of the fields are an interface. Here are those of `ls`, `instances` and `top`; those of a question with a file
+//! of its own stand beside its table.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::model::{CpuSource, Timestamp};
 use crate::query::{FrameRow, FunctionRow, InstanceRow, PhaseRow};
 
 /// The answer of `ls`.
 pub fn functions(rows: &[FunctionRow]) -> Value {
-    let row = |row: &FunctionRow| {
-        json!({
-            "platform": row.id.platform.text(),
-            "namespace": row.id.namespace.text(),
-            "function": row.id.function.text(),
-            "revision": row.id.revision.text(),
-            "instances": row.instances,
-            "samples": row.samples,
-            "cpu_seconds": row.cpu_us.map(seconds),
-            "sampled_seconds": seconds_of_ns(row.sampled_ns),
-            "coverage": row.coverage,
-            "lost": row.lost,
-            "truncated": row.truncated,
-            "unsymbolized": row.unsymbolized,
-            "cold_starts": row.cold_starts,
-            "first_seen": time(row.first_seen),
-            "last_seen": time(row.last_seen),
-        })
+    rows.iter().map(function).collect()
+}
+
+/// The answer of `ls --by host`: the same fields, and `host` before them.
+pub fn functions_by_host(rows: &[(String, FunctionRow)]) -> Value {
+    let row = |(host, row): &(String, FunctionRow)| {
+        let mut fields = Map::from_iter([("host".into(), Value::from(host.as_str()))]);
+        if let Value::Object(of_function) = function(row) {
+            fields.extend(of_function);
+        }
+        Value::Object(fields)
     };
     rows.iter().map(row).collect()
+}
+
+fn function(row: &FunctionRow) -> Value {
+    json!({
+        "platform": row.id.platform.text(),
+        "namespace": row.id.namespace.text(),
+        "function": row.id.function.text(),
+        "revision": row.id.revision.text(),
+        "instances": row.instances,
+        "samples": row.samples,
+        "cpu_seconds": row.cpu_us.map(seconds),
+        "sampled_seconds": seconds_of_ns(row.sampled_ns),
+        "coverage": row.coverage,
+        "lost": row.lost,
+        "truncated": row.truncated,
+        "unsymbolized": row.unsymbolized,
+        "cold_starts": row.cold_starts,
+        "first_seen": time(row.first_seen),
+        "last_seen": time(row.last_seen),
+    })
 }
 
 /// The answer of `instances`.
@@ -77,7 +91,7 @@ pub fn frames(rows: &[FrameRow]) -> Value {
     rows.iter().map(row).collect()
 }
 
-fn phase(row: &PhaseRow) -> Value {
+pub(super) fn phase(row: &PhaseRow) -> Value {
     json!({
         "phase": row.phase.name(),
         "from": time(row.from),
@@ -96,14 +110,14 @@ pub fn source(source: CpuSource) -> &'static str {
     }
 }
 
-fn time(time: Timestamp) -> String {
+pub(super) fn time(time: Timestamp) -> String {
     time.to_string()
 }
 
-fn seconds(us: u64) -> f64 {
+pub(super) fn seconds(us: u64) -> f64 {
     us as f64 / 1e6
 }
 
-fn seconds_of_ns(ns: u64) -> f64 {
+pub(super) fn seconds_of_ns(ns: u64) -> f64 {
     ns as f64 / 1e9
 }

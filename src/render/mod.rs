@@ -4,12 +4,18 @@
 //! in a browser.
 
 mod answers;
+pub mod cold;
+pub mod cost;
+pub mod diff;
 pub mod escape;
 pub mod flame;
 pub mod folded;
+pub mod groups;
+pub mod hosts;
 pub mod json;
 mod table;
+pub mod throttled;
 pub mod time;
 
-pub use answers::{frames, functions, instance, instances};
+pub use answers::{frames, functions, functions_by_host, instance, instances};
 pub use table::{Column, table};

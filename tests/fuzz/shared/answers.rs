@@ -3,7 +3,9 @@
 use fnscope::fold::Profile;
 use fnscope::model::{Timestamp, Window};
 use fnscope::query::{
-    Merger, Phase, PhaseFilter, View, coverage, functions, instances, shortest, stacks, top,
+    CostBy, CostRow, Merger, Phase, PhaseFilter, Selection, View, by_module, by_phase, by_thread,
+    cold_starts, cost, coverage, diff, functions, functions_by_host, hosts, instances, judge, shortest, side,
+    stacks, summary, throttled, top,
 };
 use fnscope::render::{self, flame, folded, json};
 use fnscope::store::JournalContents;
@@ -50,6 +52,9 @@ pub fn ask(journals: impl IntoIterator<Item = JournalContents>, window: Window) 
     }
     assert_eq!(by_phase, samples, "phases share out all samples");
 
+    compared(&view, &all);
+    accounted(&view, &all, samples);
+
     for id in view.functions() {
         let name = shortest(id, view.functions());
         let selector = name.parse().expect("a name that is shown can be typed");
@@ -57,6 +62,57 @@ pub fn ask(journals: impl IntoIterator<Item = JournalContents>, window: Window) 
         let _ = functions(&view, &chosen);
     }
     let _ = view.select(None, &["c".into()]);
+}
+
+/// Cold starts, and everything against everything else.
+fn compared(view: &View, all: &Selection) {
+    let starts = cold_starts(view, all);
+    let counted: u64 = functions(view, all).iter().map(|row| row.cold_starts).sum();
+    assert_eq!(starts.len() as u64, counted, "as many as `ls` says");
+    one_line_each(&render::cold::starts(&starts, Some(80)), starts.len());
+    let _ = render::cold::json(&starts, &summary(&starts), None).to_string();
+
+    let [whole, warm] =
+        [PhaseFilter::All, PhaseFilter::Only(Phase::Warm)].map(|phases| side(view, all, phases));
+    for (a, b) in [(&whole, &warm), (&warm, &whole), (&whole, &whole)] {
+        let rows = diff(a, b);
+        one_line_each(&render::diff::table_of(&rows, render::diff::Words::COLD, Some(80)), rows.len());
+        let _ = render::diff::rows_json(&rows).to_string();
+        for text in
+            ["delta(share(*)) > 1pt", "self(a*) > 1%", "delta(total) > 1%", "delta(cpu_per_start) > 1%"]
+        {
+            let verdict = judge(&text.parse().expect("a condition"), a, b);
+            assert!(!std::ptr::eq(a, b) || text.starts_with("self") || !verdict.held(), "{verdict:?}");
+            let _ = render::diff::verdict_line(&verdict);
+        }
+    }
+}
+
+/// Hosts, groups, throttling and cost: what is told in several ways is the same.
+fn accounted(view: &View, all: &Selection, samples: u64) {
+    let rows = hosts(view, all);
+    assert_eq!(rows.iter().map(|row| row.samples).sum::<u64>(), samples, "by host as in all");
+    one_line_each(&render::hosts::hosts(&rows, Some(80)), rows.len());
+    let _ = render::hosts::json(&rows).to_string();
+    let by_host = functions_by_host(view, all);
+    assert_eq!(by_host.iter().map(|(_, row)| row.samples).sum::<u64>(), samples);
+
+    let threads = by_thread(view, all, PhaseFilter::All);
+    assert_eq!(threads.iter().map(|row| row.weight.samples).sum::<u64>(), samples, "by thread as in all");
+    assert_eq!(by_phase(view, all).iter().map(|row| row.weight.samples).sum::<u64>(), samples);
+    let modules = by_module(&stacks(view, all, PhaseFilter::All).profile);
+    one_line_each(&render::groups::modules(&modules, None), modules.len());
+    one_line_each(&render::groups::threads(&threads, Some(60)), threads.len());
+
+    let held = throttled(view, all);
+    one_line_each(&render::throttled::throttled(&held, Some(80)), held.len());
+    let sum = |by: &[CostBy]| {
+        let rows = cost(view, all, by);
+        one_line_each(&render::cost::cost(&rows, by, None, Some(80)), rows.len());
+        rows.iter().map(|row: &CostRow| row.cpu_us).fold(0, u64::saturating_add)
+    };
+    assert_eq!(sum(&[CostBy::Function]), sum(&[CostBy::Revision, CostBy::Host]));
+    let _ = sum(&[CostBy::Day]);
 }
 
 /// Writes `profile` as text and as its frames.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use fnscope::model::{
-    CgroupId, Confidence, CpuSource, CpuStats, Identity, InstanceInfo, InstanceKey, Quality, Stack,
+    CgroupId, Confidence, CpuSource, CpuStats, Fact, Identity, InstanceInfo, InstanceKey, Quality, Stack,
     Timestamp, Window, WriterInfo,
 };
 use fnscope::store::{BatchRecord, Ended, InstanceRecord, JournalContents, StoredSample, Usage};
@@ -42,6 +42,7 @@ struct Life {
     names: Vec<(Time, Option<String>, u8)>,
     usage: Vec<(Time, u64, u8)>,
     dropped: Vec<(Time, u64)>,
+    facts: Vec<(Time, u64, u8)>,
 }
 
 #[derive(Debug, Arbitrary)]
@@ -137,8 +138,23 @@ fn record(life: &Life) -> InstanceRecord {
         ended: life.ended.map(|(at, exit_code)| Ended { at: at.into(), exit_code, oom: false }),
         usage: readings,
         dropped: life.dropped.iter().map(|(at, count)| ((*at).into(), "buffer".into(), *count)).collect(),
-        facts: Vec::new(),
+        facts: facts(&life.facts),
     }
+}
+
+fn facts(told: &[(Time, u64, u8)]) -> Vec<(Timestamp, Fact)> {
+    let fact = |(at, value, kind): &(Time, u64, u8)| {
+        let fact = match kind % 4 {
+            0 => Fact::Ready,
+            1 => Fact::Frozen(value % 2 == 0),
+            2 => Fact::Throttled { count: *value, us: value.rotate_left(8) },
+            _ => Fact::Pressure { us: *value },
+        };
+        ((*at).into(), fact)
+    };
+    let mut facts: Vec<(Timestamp, Fact)> = told.iter().map(fact).collect();
+    facts.sort();
+    facts
 }
 
 fn identity(name: Option<String>, kind: u8) -> Identity {

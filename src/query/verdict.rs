@@ -1,0 +1,201 @@
+//! Whether a comparison meets a condition: only what chance does not explain counts.
+//!
+//! A condition holds where the lower end of the 95 % interval lies above its bar (see [`super::significance`]): a
+//! measured value above it is not enough, so two runs of the same code do not fail a build. Several frames that one
+//! glob means are one: the samples with any of them.
+
+use super::condition::{Condition, Cpu, Quantity};
+use super::diff::{FrameKey, Side};
+use super::significance::{Estimate, difference, growth};
+
+/// What a comparison says of a condition.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Verdict {
+    /// The condition.
+    pub condition: Condition,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// What was measured on A and on B, where it is a delta of two.
+    pub sides: Option<[f64; 2]>,
+}
+
+/// What became of a condition.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// It holds: all of the interval lies above the bar.
+    Held(Estimate),
+    /// The value lies above the bar, but not for certain.
+    Uncertain(Estimate),
+    /// The value does not lie above the bar.
+    NotHeld(Estimate),
+    /// There is nothing to measure; why.
+    Unknown(&'static str),
+}
+
+impl Verdict {
+    /// Whether it holds.
+    pub fn held(&self) -> bool {
+        matches!(self.outcome, Outcome::Held(_))
+    }
+}
+
+/// What `a` and `b` say of `condition`.
+pub fn judge(condition: &Condition, a: &Side, b: &Side) -> Verdict {
+    let (outcome, sides) = match &condition.quantity {
+        Quantity::Share(frames) | Quantity::ShareDelta(frames) => {
+            let wanted = |key: &FrameKey| frames.pattern.means(key);
+            let of = |side: &Side| {
+                let (own, total) = side.share_of(wanted);
+                if frames.own { own } else { total }
+            };
+            let (share_a, share_b) = (of(a), of(b));
+            let delta = matches!(condition.quantity, Quantity::ShareDelta(_));
+            let estimate = if delta { difference(&share_a, &share_b).delta } else { share_b.estimate() };
+            let known = a.has_frame(wanted) || b.has_frame(wanted);
+            let outcome =
+                if known { weigh(estimate, condition.bar) } else { Outcome::Unknown("no such frame") };
+            (outcome, delta.then(|| [share_a.value(), share_b.value()]))
+        }
+        Quantity::CpuDelta(cpu) => {
+            let (of_a, of_b, missing) = match cpu {
+                Cpu::PerStart => (&a.starts, &b.starts, "no cold start with CPU time on one side"),
+                Cpu::Total | Cpu::PerInstance => (&a.cpu, &b.cpu, "no CPU time on one side"),
+            };
+            let total = *cpu == Cpu::Total;
+            let outcome = match growth(of_a, of_b, total) {
+                Some(estimate) => weigh(estimate, condition.bar),
+                None => Outcome::Unknown(missing),
+            };
+            let seconds = |times: &super::significance::CpuTimes| {
+                let us = if total { Some(times.total_us()) } else { times.mean_us() };
+                us.map(|us| us / 1e6)
+            };
+            (outcome, seconds(of_a).zip(seconds(of_b)).map(|(a, b)| [a, b]))
+        }
+    };
+    Verdict { condition: condition.clone(), outcome, sides }
+}
+
+fn weigh(estimate: Estimate, bar: f64) -> Outcome {
+    if estimate.low > bar {
+        Outcome::Held(estimate)
+    } else if estimate.value > bar {
+        Outcome::Uncertain(estimate)
+    } else {
+        Outcome::NotHeld(estimate)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Window;
+    use crate::query::fixture::{Journal, at_ms, at_s, identity};
+    use crate::query::{Merger, PhaseFilter, View, diff, side};
+
+    /// Numbers that are the same in every run (a linear congruence of 64 bits).
+    struct Dice(u64);
+
+    impl Dice {
+        fn throw(&mut self) -> f64 {
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (self.0 >> 40) as f64 / (1u64 << 24) as f64
+        }
+    }
+
+    /// A run of `instances` with `samples` each, of which a part `hash`, give or take `spread` in each instance.
+    fn run(dice: &mut Dice, instances: u32, samples: u32, hash: f64, spread: f64) -> Side {
+        let mut journal = Journal::new();
+        for number in 0..instances {
+            let at = journal.instance(&format!("c{number}"), true, 10);
+            let record = journal.record(at);
+            record.identities = vec![(at_s(10), identity("demo", "pi", "1"))];
+            record.exec_at = Some(at_ms(10_100));
+            let own = hash + spread * (2.0 * dice.throw() - 1.0);
+            let hits = (0..samples).filter(|_| dice.throw() < own).count() as u32;
+            journal.samples(at, 11_000, hits, "main [pi];hash [pi]");
+            journal.samples(at, 11_000, samples - hits, "main [pi];work [pi];rest [pi]");
+        }
+        let mut merger = Merger::new(Window::ALL);
+        merger.add(journal.contents);
+        let view = View::new(merger.finish());
+        side(&view, &view.select(None, &[]).unwrap(), PhaseFilter::Function)
+    }
+
+    fn verdict(text: &str, a: &Side, b: &Side) -> Verdict {
+        judge(&text.parse().unwrap(), a, b)
+    }
+
+    #[test]
+    fn a_frame_that_grew_fails_and_the_same_code_does_not() {
+        let mut dice = Dice(42);
+        for (instances, samples, spread) in [(1, 20_000, 0.0), (4, 5_000, 0.005), (20, 1_000, 0.02)] {
+            let before = run(&mut dice, instances, samples, 0.20, spread);
+            let after = run(&mut dice, instances, samples, 0.25, spread);
+            for text in [
+                "delta(share(hash)) > 2.5pt",
+                "delta(self(hash)) > 2.5pt",
+                "delta(share(h*h)) > 2.5pt",
+                "share(hash) > 20%",
+            ] {
+                assert!(verdict(text, &before, &after).held(), "{text}, {instances} instances");
+            }
+            for text in ["delta(share(hash)) > 6pt", "delta(share(work)) > 0pt", "delta(share(main)) > 0pt"] {
+                assert!(!verdict(text, &before, &after).held(), "{text}");
+            }
+            let back = verdict("delta(share(hash)) > 2.5pt", &after, &before);
+            assert!(matches!(back.outcome, Outcome::NotHeld(_)), "{back:?}");
+            // Twenty pairs of the same code, at a bar of 2.5 points and at much lower ones.
+            for pair in 0..20 {
+                let before = run(&mut dice, instances, samples, 0.20, spread);
+                let after = run(&mut dice, instances, samples, 0.20, spread);
+                for text in [
+                    "delta(share(hash)) > 2.5pt",
+                    "delta(share(rest)) > 1pt",
+                    "delta(total) > 5%",
+                    "delta(cpu_per_start) > 5%",
+                ] {
+                    let found = verdict(text, &before, &after);
+                    assert!(!found.held(), "pair {pair}: {found:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_told_is_not_held() {
+        let mut dice = Dice(7);
+        let (few, more) = (run(&mut dice, 1, 40, 0.2, 0.0), run(&mut dice, 1, 40, 0.3, 0.0));
+        let found = verdict("delta(share(hash)) > 1pt", &few, &more);
+        assert!(!found.held(), "{found:?}");
+        let found = verdict("share(hsah) > 10%", &few, &more);
+        assert_eq!(found.outcome, Outcome::Unknown("no such frame"));
+        let nothing = Side::default();
+        assert!(matches!(verdict("delta(total) > 1%", &nothing, &few).outcome, Outcome::Unknown(_)));
+        assert!(!verdict("delta(share(hash)) > 1pt", &nothing, &few).held());
+        // CPU time doubles.
+        let (one, two) = (run(&mut dice, 8, 500, 0.2, 0.0), run(&mut dice, 8, 1_000, 0.2, 0.0));
+        for text in ["delta(total) > 50%", "delta(cpu_per_start) > 50%", "delta(cpu_per_instance) > 50%"] {
+            assert!(verdict(text, &one, &two).held(), "{text}");
+        }
+    }
+
+    #[test]
+    fn rows_of_a_diff_turn_their_signs_with_its_sides() {
+        let mut dice = Dice(3);
+        let (a, b) = (run(&mut dice, 3, 400, 0.2, 0.05), run(&mut dice, 2, 300, 0.6, 0.05));
+        let (there, back, same) = (diff(&a, &b), diff(&b, &a), diff(&a, &a));
+        assert_eq!(there.len(), 4);
+        let first: Vec<&str> = there.iter().take(1).map(|row| row.key.frame.as_str()).collect();
+        assert!(["hash", "rest", "work"].contains(&first[0]) && there[0].is_significant(), "{first:?}");
+        for row in &there {
+            let other = back.iter().find(|other| other.key == row.key).unwrap();
+            assert_eq!(row.total_difference.delta.value, -other.total_difference.delta.value);
+            assert_eq!(row.own[0], other.own[1]);
+            // The row's shares are those that a condition on that frame judges.
+            assert_eq!((row.own[0], row.total[0]), a.share_of(|key| *key == row.key));
+        }
+        assert!(same.iter().all(|row| row.total_difference.z == 0.0 && !row.is_significant()));
+        assert!(same.iter().all(|row| row.own_difference.delta.value == 0.0));
+    }
+}
