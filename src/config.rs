@@ -33,6 +33,8 @@ pub struct Config {
     pub ring_budget_bytes: usize,
     /// Which containers are functions: `labelled` (a platform's rule names them) or `all`.
     pub functions: Functions,
+    /// Rules of the user's own for which function a container is, and namespaces to leave out.
+    pub identity: IdentityConfig,
     /// Docker.
     pub docker: Docker,
     /// The `cgroup` runtime.
@@ -66,6 +68,7 @@ impl Default for Config {
             max_hz: DEFAULT_MAX_HZ,
             ring_budget_bytes: 64 << 20,
             functions: Functions::default(),
+            identity: IdentityConfig::default(),
             docker: Docker::default(),
             cgroup: Cgroup::default(),
         }
@@ -112,6 +115,7 @@ impl Config {
                 ));
             }
         }
+        faults.extend(self.identity.faults());
         faults
     }
 
@@ -122,7 +126,7 @@ impl Config {
 
     /// What identity needs of it.
     pub fn identity(&self) -> IdentityConfig {
-        IdentityConfig { functions: self.functions }
+        IdentityConfig { functions: self.functions, ..self.identity.clone() }
     }
 }
 
@@ -134,6 +138,14 @@ mod tests {
     fn a_file_goes_over_the_defaults_and_unknown_keys_are_refused() {
         let config: Config = toml::from_str("hz = 99\n[cgroup]\nparents = [\"/fn\"]\n").unwrap();
         assert_eq!((config.hz, config.cgroup.parents.len(), config.docker.enabled), (99, 1, true));
+        let text = "functions = \"all\"\n[identity]\ndeny_namespaces = [\"kube-*\"]\n[[identity.rules]]\nimage = \"*\"\n";
+        let config: Config = toml::from_str(text).unwrap();
+        let identity = config.identity();
+        assert_eq!(
+            (identity.functions, identity.deny_namespaces.len(), identity.rules.len()),
+            (Functions::All, 1, 1)
+        );
+        assert_eq!(config.faults().len(), 1, "{:?}", config.faults());
         let error = toml::from_str::<Config>("herz = 99").unwrap_err().to_string();
         assert!(error.contains("herz"), "{error}");
     }
