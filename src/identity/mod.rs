@@ -25,6 +25,8 @@ pub mod environ;
 mod fallback;
 mod fission;
 mod fnproject;
+#[cfg(test)]
+mod forged;
 mod functions_framework;
 pub mod glob;
 pub mod image;
