@@ -4,15 +4,17 @@
 //! mounted, else cgroup2. CPU time is the kernel's own account: `cpu.stat` on cgroup2, `cpuacct.usage` on v1.
 
 mod facts;
+mod place;
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-pub use facts::FactFiles;
+use crate::model::{CgroupId, Pid};
 
-use crate::model::{CgroupId, ContainerId, Pid};
+pub use facts::FactFiles;
+pub use place::{Place, container_in, place_of};
 
 /// The hierarchies of this host that matter to us.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -218,19 +220,6 @@ impl CpuAccount {
         let text = std::str::from_utf8(bytes.get(..read).unwrap_or_default()).unwrap_or_default();
         parse_cpu_us(text, self.nanoseconds)
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("no cpu time in {text:?}")))
-    }
-}
-
-/// The container that a cgroup path belongs to: its id, and the part of the path that ends in it. The innermost one
-/// counts, as for a node that is itself a container.
-pub fn container_in(path: &str) -> Option<(ContainerId, &str)> {
-    let mut end = path.len();
-    loop {
-        let begin = path.get(..end)?.rfind('/').map_or(0, |slash| slash + 1);
-        if let Some(id) = ContainerId::from_cgroup_component(path.get(begin..end)?) {
-            return Some((id, path.get(..end)?));
-        }
-        end = begin.checked_sub(1)?;
     }
 }
 

@@ -33,6 +33,8 @@ pub struct Config {
     pub ring_budget_bytes: usize,
     /// Which containers are functions: `labelled` (a platform's rule names them) or `all`.
     pub functions: Functions,
+    /// Rules of the user's own for which function a container is, and namespaces to leave out.
+    pub identity: IdentityConfig,
     /// Docker.
     pub docker: Docker,
     /// The `cgroup` runtime.
@@ -102,6 +104,7 @@ impl Default for Config {
             max_hz: DEFAULT_MAX_HZ,
             ring_budget_bytes: 64 << 20,
             functions: Functions::default(),
+            identity: IdentityConfig::default(),
             docker: Docker::default(),
             cgroup: Cgroup::default(),
             cost: Cost::default(),
@@ -149,6 +152,7 @@ impl Config {
                 ));
             }
         }
+        faults.extend(self.identity.faults());
         faults
     }
 
@@ -159,7 +163,7 @@ impl Config {
 
     /// What identity needs of it.
     pub fn identity(&self) -> IdentityConfig {
-        IdentityConfig { functions: self.functions }
+        IdentityConfig { functions: self.functions, ..self.identity.clone() }
     }
 }
 
@@ -179,6 +183,14 @@ mod tests {
                 "{wrong}"
             );
         }
+        let text = "functions = \"all\"\n[identity]\ndeny_namespaces = [\"kube-*\"]\n[[identity.rules]]\nimage = \"*\"\n";
+        let config: Config = toml::from_str(text).unwrap();
+        let identity = config.identity();
+        assert_eq!(
+            (identity.functions, identity.deny_namespaces.len(), identity.rules.len()),
+            (Functions::All, 1, 1)
+        );
+        assert_eq!(config.faults().len(), 1, "{:?}", config.faults());
         let error = toml::from_str::<Config>("herz = 99").unwrap_err().to_string();
         assert!(error.contains("herz"), "{error}");
     }

@@ -234,7 +234,8 @@ fn watch_docker(
     broken: &Arc<Notify>,
 ) -> anyhow::Result<(JoinHandle<()>, tokio::sync::oneshot::Sender<()>)> {
     let (stop, stopped) = tokio::sync::oneshot::channel();
-    let options = DockerOptions::new(Some(&config.docker.socket), None)?;
+    let keys = config.identity().keys();
+    let options = DockerOptions { keys, ..DockerOptions::new(Some(&config.docker.socket), None)? };
     let (identity, control) = (config.identity(), control.clone());
     let thread = spawn("fnscope-runtimes", broken, move || {
         if let Err(error) = runtimes::run(&options, identity, &control, stopped) {

@@ -21,11 +21,11 @@ pub(super) fn run(
         // Dropped is as good as told.
         let _ = stop.await;
     };
-    reactor.block_on(docker::watch(options, |event| forward(event, identity, control), shutdown));
+    reactor.block_on(docker::watch(options, |event| forward(event, &identity, control), shutdown));
     Ok(())
 }
 
-fn forward(event: ContainerEvent, identity: IdentityConfig, control: &Control) {
+fn forward(event: ContainerEvent, identity: &IdentityConfig, control: &Control) {
     let command = match event {
         ContainerEvent::Up { runtime } => {
             tracing::info!(runtime, "runtime answers");
@@ -45,13 +45,13 @@ fn forward(event: ContainerEvent, identity: IdentityConfig, control: &Control) {
     control.send(command);
 }
 
-fn claim(container: Container, identity: IdentityConfig) -> Claim {
-    let answer = identify(&container, &identity);
+fn claim(container: Container, identity: &IdentityConfig) -> Claim {
+    let answer = identify(&container, identity);
     Claim {
         container: ContainerId(container.id.into()),
         runtime: container.runtime,
         image: container.image,
-        identity: answer.identity,
+        identity: answer.into_stored(),
         forgotten: false,
     }
 }

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 
 use super::{Outcome, output};
+use crate::config::Config;
 use crate::identity::row::{self, Row};
-use crate::identity::{self, Functions, Identified, IdentityConfig};
+use crate::identity::{self, Answer, Functions, Identified, IdentityConfig};
 use crate::model::Container;
 use crate::render::{self, Column, escape};
 use crate::runtime::docker::{self, DockerOptions};
@@ -19,18 +20,41 @@ use crate::runtime::docker::{self, DockerOptions};
 Exits with 1 if it is no function.
 
 Examples:
-  sudo fnscope identify thirsty_euler
-  docker inspect $(docker ps -q) | fnscope identify --file - --json")]
+  sudo fnscope identify thirsty_euler                                  every rule that was looked at, and why
+  sudo fnscope identify thirsty_euler --config /etc/fnscope.toml       with rules of your own
+  docker inspect $(docker ps -q) | fnscope identify --file -           a line for each
+  docker inspect $(docker ps -q) | fnscope identify --file - --json    the same for programs
+  (crictl inspect $ID; crictl inspectp $POD) | jq -s . | fnscope identify --file - --explain
+
+A pod's labels are on its sandbox: give both to --file, in one array.
+
+Rules of your own, in the configuration file:
+  [identity]
+  env = [\"TEAM\"]                     # variables that rules may read
+  allow_namespaces = [\"team-*\"]      # none but these
+  deny_namespaces = [\"team-test\"]
+  [[identity.rules]]
+  labels = { kind = \"function\" }     # also: image, container, env; * stands for any text
+  platform = \"ours\"
+  namespace = \"${env:TEAM}\"
+  function = \"${label:name}\"         # also: ${image}, ${image.repo}, ${image.tag}, ${name}
+  revision = \"${image.tag}\"")]
 pub struct Args {
     /// Name or id of a Docker container
     #[arg(value_name = "CONTAINER", required_unless_present = "file", conflicts_with = "file")]
     container: Option<String>,
-    /// Read `docker inspect` output instead, or an array of recorded containers; `-` for stdin
+    /// Read `docker inspect` or `crictl inspect` output instead, or an array of recorded containers; `-` for stdin
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// Which containers are functions: those a platform marks, or all
-    #[arg(long, value_name = "WHICH", value_parser = ["labelled", "all"], default_value = "labelled")]
-    functions: String,
+    /// With --file: tell of each container every rule that was looked at, not a line
+    #[arg(long, requires = "file", conflicts_with = "json")]
+    explain: bool,
+    /// The agent's configuration file, for its rules and namespaces
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Which containers are functions: those a platform marks, or all [default: labelled]
+    #[arg(long, value_name = "WHICH", value_parser = ["labelled", "all"])]
+    functions: Option<String>,
     /// Docker's socket
     #[arg(long, value_name = "PATH", default_value = "/var/run/docker.sock")]
     docker_socket: PathBuf,
@@ -44,66 +68,101 @@ const MAX_FILE_BYTES: u64 = 64 << 20;
 
 /// Prints the answer.
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
-    let functions = if args.functions == "all" { Functions::All } else { Functions::Labelled };
-    let config = IdentityConfig { functions };
+    let config = configured(args)?;
     match (&args.file, &args.container) {
-        (Some(file), _) => from_file(file, config, args.json),
-        (None, Some(name)) => one(&inspect(args, name)?, config, args.json),
+        (Some(file), _) => from_file(file, &config, args),
+        (None, Some(name)) => one(&inspect(args, name, &config)?, &config, args.json),
         (None, None) => bail!("give a container or --file"),
     }
 }
 
-fn inspect(args: &Args, name: &str) -> anyhow::Result<Container> {
-    let reactor =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().context("make the event loop")?;
-    reactor.block_on(docker::inspect(&DockerOptions::new(Some(&args.docker_socket), None)?, name))
+fn configured(args: &Args) -> anyhow::Result<IdentityConfig> {
+    let mut config = match &args.config {
+        Some(path) => Config::load(path)?.identity(),
+        None => IdentityConfig::default(),
+    };
+    let faults = config.faults();
+    if !faults.is_empty() {
+        bail!("config: {}", faults.join("; "));
+    }
+    match args.functions.as_deref() {
+        Some("all") => config.functions = Functions::All,
+        Some(_) => config.functions = Functions::Labelled,
+        None => {}
+    }
+    Ok(config)
 }
 
-fn one(container: &Container, config: IdentityConfig, json: bool) -> anyhow::Result<Outcome> {
-    let answer = identity::identify(container, &config);
+fn inspect(args: &Args, name: &str, config: &IdentityConfig) -> anyhow::Result<Container> {
+    let reactor =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("make the event loop")?;
+    let options =
+        DockerOptions { keys: config.keys(), ..DockerOptions::new(Some(&args.docker_socket), None)? };
+    reactor.block_on(docker::inspect(&options, name))
+}
+
+fn one(container: &Container, config: &IdentityConfig, json: bool) -> anyhow::Result<Outcome> {
+    let answer = identity::identify(container, config);
     let is_function = answer.identity.function_container;
     if json {
         let row = Identified::new(&container.id, &container.id, answer.clone());
         output::print_json(&serde_json::to_value(row).context("write the answer")?)?;
     } else {
-        let show =
-            |name: &Option<String>| name.as_deref().map_or("-".into(), |n| escape::line(n).into_owned());
-        let identity = &answer.identity;
-        let verdict = if is_function { "a function" } else { "not a function" };
-        let mut text = format!("{} is {verdict}, by rule {}\n", escape::line(&container.id), identity.rule);
-        for (what, value) in [
-            ("platform", &identity.platform),
-            ("namespace", &identity.namespace),
-            ("function", &identity.function),
-            ("revision", &identity.revision),
-            ("instance", &identity.instance_name),
-        ] {
-            let _ = writeln!(text, "  {what:<10} {}", show(value));
-        }
-        let columns = [
-            Column::fixed(""),
-            Column::text("RULE", 20),
-            Column::text("LOOKED AT", 24),
-            Column::text("FOUND", 24),
-        ];
-        let rows = answer.looked_at.iter().map(|looked| {
-            let mark = if looked.matched { "*" } else { "" };
-            vec![mark.into(), looked.rule.into(), looked.looked_at.into(), looked.why.clone()]
-        });
-        text.push_str(&render::table(&columns, &rows.collect::<Vec<_>>(), output::terminal_width()));
-        output::print(&text)?;
+        output::print(&explained(&container.id, &answer))?;
     }
     Ok(if is_function { Outcome::Done } else { Outcome::Nothing })
 }
 
-fn from_file(file: &Path, config: IdentityConfig, json: bool) -> anyhow::Result<Outcome> {
+/// What `answer` is, and every rule that was looked at for it.
+fn explained(id: &str, answer: &Answer) -> String {
+    let show = |name: &Option<String>| name.as_deref().map_or("-".into(), |n| escape::line(n).into_owned());
+    let identity = &answer.identity;
+    let verdict = if identity.function_container { "a function" } else { "not a function" };
+    let mut text = format!("{} is {verdict}, by rule {}\n", escape::line(id), escape::line(&identity.rule));
+    for (what, value) in [
+        ("platform", &identity.platform),
+        ("namespace", &identity.namespace),
+        ("function", &identity.function),
+        ("revision", &identity.revision),
+        ("instance", &identity.instance_name),
+        ("waits for", &answer.runtime_kind),
+        ("otherwise", &answer.fallback_name),
+    ] {
+        if value.is_some() || !["waits for", "otherwise"].contains(&what) {
+            let _ = writeln!(text, "  {what:<10} {}", show(value));
+        }
+    }
+    let columns = [
+        Column::fixed(""),
+        Column::text("RULE", 20),
+        Column::text("LOOKED AT", 24),
+        Column::text("FOUND", 24),
+    ];
+    let rows = answer.looked_at.iter().map(|looked| {
+        let mark = if looked.matched { "*" } else { "" };
+        vec![mark.into(), looked.rule.to_string(), looked.looked_at.into(), looked.why.clone()]
+    });
+    text.push_str(&render::table(&columns, &rows.collect::<Vec<_>>(), output::terminal_width()));
+    text
+}
+
+fn from_file(file: &Path, config: &IdentityConfig, args: &Args) -> anyhow::Result<Outcome> {
     let text = read(file)?;
-    let elements = identity::parse(&text).with_context(|| format!("read {}", file.display()))?;
-    let rows = row::rows(&elements, &config);
-    if json {
+    let elements =
+        identity::parse(&text, &config.keys()).with_context(|| format!("read {}", file.display()))?;
+    let rows = row::rows(&elements, config);
+    if args.json {
         output::print_json(&serde_json::to_value(&rows).context("write the answers")?)?;
     } else {
-        rows.iter().try_for_each(|row| output::print(&format!("{}\n", escape::line(&line(row)))))?;
+        for (element, row) in elements.iter().zip(&rows) {
+            output::print(&match (&element.container, args.explain) {
+                (Ok(container), true) => {
+                    let id = element.id.as_deref().unwrap_or(&container.id);
+                    explained(id, &row::answer(container, &element.later, config)) + "\n"
+                }
+                _ => format!("{}\n", escape::line(&line(row))),
+            })?;
+        }
     }
     for (at, row) in rows.iter().enumerate() {
         if let Row::Failed { error, .. } = row {

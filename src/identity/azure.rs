@@ -1,26 +1,65 @@
 //! Azure Functions: a container is an app that holds many functions; which of them runs is not to be seen here.
 
-use super::rules::{Verdict, env as variable, function, without};
+use super::pod::{container_name, pod_label, pod_name, pod_namespace, template_hash};
+use super::rules::{Verdict, env as variable, function, matched, without};
 use super::{IdentityConfig, image};
 use crate::model::{Confidence, Container, Identity};
 
-/// `AzureWebJobsScriptRoot`, which the base images set. The app's name by `WEBSITE_SITE_NAME`, else by the image
-/// (Docker invents container names), else by the container.
+/// What the base images set.
+const MARK: &str = "AzureWebJobsScriptRoot";
+
+/// Deployed by Azure's core tools: the environment's mark, and the app's name as pod label `app`, which alone is none.
+pub fn core_tools(container: &Container, _: &IdentityConfig) -> Verdict {
+    if variable(container, MARK).is_none() {
+        return without("variable AzureWebJobsScriptRoot");
+    }
+    let Some(app) = pod_label(container, "app") else { return without("pod label app") };
+    matched(
+        Identity {
+            namespace: pod_namespace(container).map(Into::into),
+            function: Some(app.into()),
+            revision: template_hash(container).or_else(|| revision(container)),
+            instance_name: pod_name(container).map(Into::into),
+            ..function("azure-functions", confidence(container))
+        },
+        "variable AzureWebJobsScriptRoot marks an app of many functions, pod label app names it",
+    )
+}
+
+/// The environment's mark alone. The app's name by `WEBSITE_SITE_NAME`, else by the container in its pod, else by the
+/// image (Docker invents container names), else by the container.
 pub fn env(container: &Container, _: &IdentityConfig) -> Verdict {
-    if variable(container, "AzureWebJobsScriptRoot").is_none() {
+    if variable(container, MARK).is_none() {
         return without("variable AzureWebJobsScriptRoot");
     }
     let image = container.image.as_deref().filter(|image| !image.is_empty());
-    let parts = image.map(image::ImageRef::new);
     let app = variable(container, "WEBSITE_SITE_NAME")
-        .or_else(|| parts.map(|parts| parts.base_name()))
+        .or_else(|| container_name(container))
+        .or_else(|| image.map(|image| image::ImageRef::new(image).base_name()))
         .or(container.name.as_deref());
-    Verdict::Match {
-        identity: Identity {
+    matched(
+        Identity {
+            namespace: pod_namespace(container).map(Into::into),
             function: app.map(Into::into),
-            revision: parts.and_then(|parts| parts.tag.or(parts.digest)).map(|mark| format!("image:{mark}")),
-            ..function("azure-functions", Confidence::AppLevel)
+            revision: revision(container),
+            instance_name: pod_name(container).map(Into::into),
+            ..function("azure-functions", confidence(container))
         },
-        why: "variable AzureWebJobsScriptRoot marks an app of many functions".into(),
+        "variable AzureWebJobsScriptRoot marks an app of many functions",
+    )
+}
+
+/// The base images set more than the one variable that people repeat in their own.
+fn confidence(container: &Container) -> Confidence {
+    let more = ["HOST_VERSION", "FUNCTIONS_WORKER_RUNTIME"];
+    if more.iter().any(|key| variable(container, key).is_some()) {
+        Confidence::AppLevel
+    } else {
+        Confidence::Guessed
     }
+}
+
+fn revision(container: &Container) -> Option<String> {
+    let parts = image::ImageRef::new(container.image.as_deref()?);
+    parts.tag.or(parts.digest).map(|mark| format!("image:{mark}"))
 }

@@ -1,9 +1,24 @@
 //! Containers that no platform claims. They are functions only where the user says `functions = "all"`; else the
 //! answer still tells what they are, and how they would be called.
 
-use super::rules::{Verdict, function, label, without};
+use super::pod::{container_name, pod_name, pod_namespace, template_hash};
+use super::rules::{Found, Verdict, function, label, matched, without};
 use super::{Functions, IdentityConfig, image};
 use crate::model::{Confidence, Container, Identity};
+
+/// A container of a pod that no platform made, by its name in the pod.
+pub fn kubernetes(container: &Container, config: &IdentityConfig) -> Verdict {
+    let Some(pod) = pod_name(container) else { return without("label io.kubernetes.pod.name") };
+    let Some(name) = container_name(container) else { return without("label io.kubernetes.container.name") };
+    let identity = Identity {
+        namespace: pod_namespace(container).map(Into::into),
+        function: Some(name.into()),
+        revision: template_hash(container).or_else(|| image::revision(container.image.as_deref())),
+        instance_name: Some(pod.into()),
+        ..function("k8s", Confidence::Fallback)
+    };
+    if_wanted(identity, config)
+}
 
 /// A service of a compose project, called `project/service`.
 pub fn compose(container: &Container, config: &IdentityConfig) -> Verdict {
@@ -51,22 +66,25 @@ pub fn container(container: &Container, config: &IdentityConfig) -> Verdict {
         revision: image::revision(container.image.as_deref()),
         ..function(platform, Confidence::Fallback)
     };
-    Verdict::Match { identity, why: "functions is \"all\": its name stands for a function".into() }
+    matched(identity, "functions is \"all\": its name stands for a function")
 }
 
 /// `identity` where every container counts; where not, its platform and instance alone.
 fn if_wanted(identity: Identity, config: &IdentityConfig) -> Verdict {
-    let name: String = identity.function.as_deref().unwrap_or_default().chars().take(128).collect();
+    let name = identity.function.clone().unwrap_or_default();
+    let short: String = name.chars().take(128).collect();
     match config.functions {
-        Functions::All => Verdict::Match { identity, why: format!("functions is \"all\": counts as {name}") },
-        Functions::Labelled => Verdict::Match {
+        Functions::All => matched(identity, format!("functions is \"all\": counts as {short}")),
+        Functions::Labelled => Verdict::Match(Box::new(Found {
             identity: Identity {
                 platform: identity.platform,
                 instance_name: identity.instance_name,
                 ..Identity::not_a_function("")
             },
-            why: format!("a service, not a function; it would count as {name} with functions = \"all\""),
-        },
+            why: format!("no function; it would count as {short} with functions = \"all\""),
+            runtime_kind: None,
+            fallback_name: Some(name),
+        })),
     }
 }
 
@@ -77,7 +95,7 @@ mod tests {
 
     #[test]
     fn every_container_counts_when_the_user_says_so() {
-        let all = IdentityConfig { functions: Functions::All };
+        let all = IdentityConfig { functions: Functions::All, ..IdentityConfig::default() };
         let compose = [("com.docker.compose.project", "shop"), ("com.docker.compose.service", "api")];
         let swarm = [("com.docker.swarm.service.name", "web"), ("com.docker.swarm.task.name", "web.1.x")];
         let own = [("fnscope.function", "mine"), ("com.docker.compose.service", "api")];

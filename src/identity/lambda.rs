@@ -3,7 +3,8 @@
 //! All of them run Lambda's images, so each rule needs its emulator's own mark; `AWS_LAMBDA_FUNCTION_NAME` alone is
 //! none, any test container may set it. From the most to the least special: RIE's marks are in the images of all.
 
-use super::rules::{Verdict, env, function, label, without};
+use super::pod::{pod_name, pod_namespace};
+use super::rules::{Verdict, env, function, label, matched, without};
 use super::{IdentityConfig, image};
 use crate::model::{Confidence, Container, Identity};
 
@@ -12,7 +13,8 @@ const VERSION: &str = "AWS_LAMBDA_FUNCTION_VERSION";
 /// What every emulator takes where no version is given.
 const LATEST: &str = "$LATEST";
 
-/// LocalStack: `LOCALSTACK_RUNTIME_ID`. Its container names fold case and `_`, so the variable names the function.
+/// LocalStack: `LOCALSTACK_RUNTIME_ID`. Its container names fold case and `_`, so the variable names the function; but
+/// a function's own environment goes over the platform's, so the container's name must agree with it.
 pub fn localstack(container: &Container, _: &IdentityConfig) -> Verdict {
     let Some(runtime) = env(container, "LOCALSTACK_RUNTIME_ID") else {
         return without("variable LOCALSTACK_RUNTIME_ID");
@@ -22,22 +24,28 @@ pub fn localstack(container: &Container, _: &IdentityConfig) -> Verdict {
         (one, other) => one.or(other).map(Into::into),
     };
     let named = named(container, None);
-    Verdict::Match {
-        identity: Identity {
+    let folded = named.function.as_deref().unwrap_or_default().to_lowercase().replace('_', "-");
+    let end = format!("-lambda-{folded}-{runtime}");
+    let confirmed = container.name.as_deref().is_some_and(|name| name.ends_with(&end));
+    let doubt = if confirmed { "" } else { ", but the container's name does not confirm it" };
+    matched(
+        Identity {
             namespace,
             function: named.function,
             revision: Some(version(container)),
             instance_name: Some(runtime.into()),
-            ..function("localstack-lambda", named.confidence)
+            ..function("localstack-lambda", if confirmed { named.confidence } else { Confidence::Guessed })
         },
-        why: format!("variable LOCALSTACK_RUNTIME_ID marks it, {}", named.why),
-    }
+        format!("variable LOCALSTACK_RUNTIME_ID marks it, {}{doubt}", named.why),
+    )
 }
 
-/// SAM: its label since 1.145, `AWS_SAM_LOCAL=true` before.
+/// SAM: its label since 1.145, `AWS_SAM_LOCAL=true` always. An image can carry the label, so without the variable it
+/// is a guess.
 pub fn sam(container: &Container, _: &IdentityConfig) -> Verdict {
-    let by_label = container.label("sam.cli.container.type") == Some("lambda");
-    if !by_label && env(container, "AWS_SAM_LOCAL") != Some("true") {
+    let by_label = label(container, "sam.cli.container.type") == Some("lambda");
+    let by_env = env(container, "AWS_SAM_LOCAL") == Some("true");
+    if !by_label && !by_env {
         return Verdict::Pass {
             why: "neither is label sam.cli.container.type lambda nor variable AWS_SAM_LOCAL true".into(),
         };
@@ -52,31 +60,44 @@ pub fn sam(container: &Container, _: &IdentityConfig) -> Verdict {
         },
         None => named(container, None),
     };
-    let mark = if by_label { "label sam.cli.container.type" } else { "variable AWS_SAM_LOCAL" };
-    Verdict::Match {
-        identity: Identity {
+    let (confidence, mark) = match (by_label, by_env) {
+        (true, true) => (named.confidence, "label sam.cli.container.type and variable AWS_SAM_LOCAL mark it"),
+        (true, false) => (
+            Confidence::Guessed,
+            "label sam.cli.container.type marks it, but no AWS_SAM_LOCAL confirms what an image can carry",
+        ),
+        (false, _) => (named.confidence, "variable AWS_SAM_LOCAL marks it"),
+    };
+    matched(
+        Identity {
             function: named.function,
             revision: Some(version(container)),
-            ..function("aws-sam-local", named.confidence)
+            ..function("aws-sam-local", confidence)
         },
-        why: format!("{mark} marks it, {}", named.why),
-    }
+        format!("{mark}, {}", named.why),
+    )
 }
 
-/// serverless-offline: `DOCKER_LAMBDA_STAY_OPEN=1`; without a name the handler, its command, stands for it.
+/// serverless-offline: `DOCKER_LAMBDA_STAY_OPEN=1`; without a name the handler, its command, stands for it. It runs
+/// Lambda's images alone.
 pub fn serverless_offline(container: &Container, _: &IdentityConfig) -> Verdict {
     if env(container, "DOCKER_LAMBDA_STAY_OPEN") != Some("1") {
         return Verdict::Pass { why: "variable DOCKER_LAMBDA_STAY_OPEN is not 1".into() };
     }
     let named = named(container, container.cmd.first().map(String::as_str));
-    Verdict::Match {
-        identity: Identity {
+    let is_lambdas = |image: &str| {
+        ["public.ecr.aws/lambda/", "lambci/lambda"].iter().any(|begin| image.starts_with(begin))
+    };
+    let confirmed = container.image.as_deref().is_some_and(is_lambdas);
+    let doubt = if confirmed { "" } else { ", but its image is none of Lambda's" };
+    matched(
+        Identity {
             function: named.function,
             revision: Some(version(container)),
-            ..function("aws-lambda-rie", named.confidence)
+            ..function("aws-lambda-rie", if confirmed { named.confidence } else { Confidence::Guessed })
         },
-        why: format!("variable DOCKER_LAMBDA_STAY_OPEN marks it, {}", named.why),
-    }
+        format!("variable DOCKER_LAMBDA_STAY_OPEN marks it, {}{doubt}", named.why),
+    )
 }
 
 /// RIE: `LAMBDA_TASK_ROOT` or the entry point of AWS's base images. Without a name the image stands for the function,
@@ -95,14 +116,16 @@ pub fn rie(container: &Container, _: &IdentityConfig) -> Verdict {
         _ => env(container, VERSION).map(Into::into).or_else(|| image::revision(container.image.as_deref())),
     };
     let mark = if by_env { "variable LAMBDA_TASK_ROOT" } else { "entry point /lambda-entrypoint.sh" };
-    Verdict::Match {
-        identity: Identity {
+    matched(
+        Identity {
+            namespace: pod_namespace(container).map(Into::into),
             function: named.function,
             revision,
+            instance_name: pod_name(container).map(Into::into),
             ..function("aws-lambda-rie", named.confidence)
         },
-        why: format!("{mark} marks it, {}", named.why),
-    }
+        format!("{mark} marks it, {}", named.why),
+    )
 }
 
 struct Named {
@@ -152,7 +175,7 @@ mod tests {
                 exact,
             ),
             (
-                &["AWS_LAMBDA_FUNCTION_NAME=f", "AWS_LAMBDA_FUNCTION_VERSION=3"],
+                &["AWS_SAM_LOCAL=true", "AWS_LAMBDA_FUNCTION_NAME=f", "AWS_LAMBDA_FUNCTION_VERSION=3"],
                 &[("sam.cli.container.type", "lambda"), ("sam.cli.function.name", "Nested/f")],
                 "sam-local",
                 Some("Nested/f"),
@@ -165,7 +188,7 @@ mod tests {
                 "sam-local",
                 Some("f"),
                 Some("$LATEST"),
-                exact,
+                guessed,
             ),
             (&["AWS_SAM_LOCAL=true"], &[], "sam-local", Some("image:r/i"), Some("$LATEST"), guessed),
             (

@@ -4,8 +4,8 @@
 //! reads is therefore not kept, anywhere. A rule that reads a new key adds it here, or reads nothing:
 //! the rules' tests run on containers that were cut.
 
-use crate::model::Container;
 use crate::model::identity::bounded_name;
+use crate::model::{Container, Pod};
 
 /// Environment variables that rules read. None of them holds a secret.
 pub const ENV_ALLOW_LIST: &[&str] = &[
@@ -17,18 +17,35 @@ pub const ENV_ALLOW_LIST: &[&str] = &[
     "DOCKER_LAMBDA_STAY_OPEN",
     "FN_APP_ID",
     "FN_FN_ID",
+    "FUNCTIONS_WORKER_RUNTIME",
+    "FUNCTION_SIGNATURE_TYPE",
     "FUNCTION_TARGET",
+    "FUNC_HANDLER",
+    "HOST_VERSION",
+    "K_CONFIGURATION",
     "K_REVISION",
     "K_SERVICE",
     "LAMBDA_TASK_ROOT",
     "LOCALSTACK_FUNCTION_ACCOUNT_ID",
     "LOCALSTACK_RUNTIME_ID",
+    "NUCLIO_FUNCTION_NAME",
+    "OPENFAAS_NAME",
+    "OPENFAAS_NAMESPACE",
+    "SERVING_REVISION",
     "WEBSITE_SITE_NAME",
     "__OW_API_HOST",
+    "fprocess",
 ];
 
-/// Labels that rules read.
+/// Labels that rules read, of containers and of pods.
 pub const LABEL_ALLOW_LIST: &[&str] = &[
+    "annotation.fnscope.function",
+    "annotation.fnscope.ignore",
+    "annotation.fnscope.namespace",
+    "annotation.fnscope.revision",
+    "annotation.io.kubernetes.container.type",
+    "annotation.nuclio.io/image-hash",
+    "app",
     "com.docker.compose.container-number",
     "com.docker.compose.image",
     "com.docker.compose.project",
@@ -40,46 +57,116 @@ pub const LABEL_ALLOW_LIST: &[&str] = &[
     "com.docker.swarm.task.id",
     "com.docker.swarm.task.name",
     "com.openfaas.function",
+    "created-by",
+    "environmentName",
+    "executorType",
+    "faas_function",
+    "fission.io/function-generation",
+    "fission.io/function-version",
     "fnscope.function",
     "fnscope.ignore",
     "fnscope.namespace",
     "fnscope.revision",
+    "function",
+    "functionName",
+    "functionNamespace",
+    "functionUid",
+    "invoker",
+    "io.cri-containerd.kind",
+    "io.kubernetes.container.name",
+    "io.kubernetes.docker.type",
+    "io.kubernetes.pod.name",
+    "io.kubernetes.pod.namespace",
+    "io.kubernetes.pod.uid",
+    "io.kubernetes.sandbox.id",
+    "nuclio.io/class",
     "nuclio.io/function-name",
     "nuclio.io/namespace",
     "nuclio.io/platform",
+    "openwhisk/action",
+    "openwhisk/namespace",
+    "pod-template-hash",
     "sam.cli.container.type",
     "sam.cli.function.name",
+    "serving.knative.dev/configuration",
+    "serving.knative.dev/revision",
+    "serving.knative.dev/service",
+    "user-action-pod",
 ];
 
-/// `container` with nothing but what rules read, every text cut to 253 bytes (an image reference to 1 KiB).
+/// Annotations that rules read, of containers and of pods.
+pub const ANNOTATION_ALLOW_LIST: &[&str] = &[
+    "fnscope.function",
+    "fnscope.ignore",
+    "fnscope.namespace",
+    "fnscope.revision",
+    "io.kubernetes.container.type",
+    "io.kubernetes.cri.container-type",
+    "nuclio.io/image-hash",
+];
+
+/// What rules of the configuration read beside that.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Keys {
+    /// Labels of containers and pods.
+    pub labels: Vec<String>,
+    /// Environment variables.
+    pub env: Vec<String>,
+}
+
+/// `container` with nothing but what the table's rules read, every text cut to 253 bytes (an image reference to 1 KiB).
 ///
 /// The same function is found before and after, because identities are cut to the same length.
 pub fn kept(container: Container) -> Container {
+    kept_with(container, &Keys::default())
+}
+
+/// The same, and what rules of the configuration read.
+pub fn kept_with(container: Container, keys: &Keys) -> Container {
     let first = |texts: Vec<String>| texts.first().map(|text| bounded_name(text)).into_iter().collect();
+    let some = |name: Option<String>| name.as_deref().map(bounded_name);
+    let labels = |pairs: &[(String, String)]| listed(pairs, LABEL_ALLOW_LIST, &keys.labels);
+    let annotations = |pairs: &[(String, String)]| listed(pairs, ANNOTATION_ALLOW_LIST, &[]);
+    let is_env = |key: &str| ENV_ALLOW_LIST.contains(&key) || keys.env.iter().any(|k| k == key);
     Container {
         runtime: bounded_name(&container.runtime),
-        runtime_namespace: container.runtime_namespace.as_deref().map(bounded_name),
+        runtime_namespace: some(container.runtime_namespace),
+        runtime_namespace_labels: listed(&container.runtime_namespace_labels, &["openfaas"], &[]),
         id: bounded_name(&container.id),
-        name: container.name.as_deref().map(bounded_name),
+        name: some(container.name),
         image: container.image.map(bounded_image),
-        labels: container
-            .labels
-            .iter()
-            .filter(|(key, _)| LABEL_ALLOW_LIST.contains(&key.as_str()))
-            .map(|(key, value)| (key.clone(), bounded_name(value)))
-            .take(LABEL_ALLOW_LIST.len())
-            .collect(),
+        labels: labels(&container.labels),
         env: container
             .env
             .iter()
             .filter_map(|line| line.split_once('='))
-            .filter(|(key, _)| ENV_ALLOW_LIST.contains(key))
+            .filter(|(key, _)| is_env(key))
             .map(|(key, value)| format!("{key}={}", bounded_name(value)))
-            .take(ENV_ALLOW_LIST.len())
+            .take(ENV_ALLOW_LIST.len() + keys.env.len())
             .collect(),
         cmd: first(container.cmd),
         entrypoint: first(container.entrypoint),
+        annotations: annotations(&container.annotations),
+        image_labels: labels(&container.image_labels),
+        sandbox: container.sandbox,
+        pod: container.pod.map(|pod| Pod {
+            name: bounded_name(&pod.name),
+            namespace: bounded_name(&pod.namespace),
+            uid: bounded_name(&pod.uid),
+            labels: labels(&pod.labels),
+            annotations: annotations(&pod.annotations),
+        }),
+        task: some(container.task),
     }
+}
+
+fn listed(pairs: &[(String, String)], list: &[&str], keys: &[String]) -> Vec<(String, String)> {
+    pairs
+        .iter()
+        .filter(|(key, _)| list.contains(&key.as_str()) || keys.contains(key))
+        .map(|(key, value)| (key.clone(), bounded_name(value)))
+        .take(list.len() + keys.len())
+        .collect()
 }
 
 /// Longer than a name: a digest follows the tag, and the tag must not be lost to it.
@@ -124,8 +211,28 @@ mod tests {
     }
 
     #[test]
+    fn what_the_configuration_reads_is_kept_too() {
+        let keys = Keys { labels: vec!["team".into()], env: vec!["FN".into()] };
+        let pair = |key: &str| (key.to_owned(), "x".to_owned());
+        let pod = Pod { labels: vec![pair("team"), pair("other")], ..Pod::default() };
+        let container = Container {
+            labels: vec![pair("team"), pair("other")],
+            env: vec!["FN=x".into(), "FNORD=x".into()],
+            pod: Some(pod),
+            ..Container::default()
+        };
+        let cut = kept_with(container.clone(), &keys);
+        assert_eq!((&cut.labels[..], &cut.env[..]), (&[pair("team")][..], &["FN=x".to_owned()][..]));
+        assert_eq!(cut.pod.map(|pod| pod.labels), Some(vec![pair("team")]));
+        let cut = kept(container);
+        assert!(
+            cut.labels.is_empty() && cut.env.is_empty() && cut.pod.is_some_and(|pod| pod.labels.is_empty())
+        );
+    }
+
+    #[test]
     fn the_lists_are_sorted_and_hold_nothing_twice() {
-        for list in [ENV_ALLOW_LIST, LABEL_ALLOW_LIST] {
+        for list in [ENV_ALLOW_LIST, LABEL_ALLOW_LIST, ANNOTATION_ALLOW_LIST] {
             assert!(list.is_sorted_by(|a, b| a < b), "{list:?}");
         }
     }

@@ -1,12 +1,14 @@
-//! Apache OpenWhisk on Docker: no labels, only a container name `wsk<invoker>_<n>_<prefix>_<suffix>`.
+//! Apache OpenWhisk. On Docker: no labels, only a container name `wsk<invoker>_<n>_<prefix>_<suffix>`. On Kubernetes:
+//! a pod of the same name in small letters, and labels that tell its use but not its action.
 //!
 //! A cold container's prefix is the namespace and its suffix the action, both without package and without every
 //! character outside `[A-Za-z0-9_]`: lossy. A prewarmed container's prefix is `prewarm` and its suffix the runtime
-//! kind, for ever: which action it becomes is not to be seen here. The platform's own containers (`invoker0`,
-//! `whisk-…`) do not match.
+//! kind, for ever: which action it becomes is told later, if at all (see `later`). The platform's own containers
+//! (`invoker0`, `whisk-…`) do not match.
 
-use super::IdentityConfig;
-use super::rules::{Verdict, env, function};
+use super::pod::{container_name, of_the_pod, pod_label, pod_name};
+use super::rules::{Verdict, env, function, matched, pool};
+use super::{IdentityConfig, image};
 use crate::model::{Confidence, Container, Identity};
 
 /// The name's form; `__OW_API_HOST`, which every action container has, makes it sure. A container that was gone
@@ -19,11 +21,9 @@ pub fn name(container: &Container, _: &IdentityConfig) -> Verdict {
     };
     let confirmed = env(container, "__OW_API_HOST").is_some();
     if parts.prefix == "prewarm" {
-        let identity = function("openwhisk", Confidence::Prewarm);
-        return Verdict::Match {
-            identity,
-            why: format!("a prewarmed container of kind {}", clip(parts.suffix)),
-        };
+        let kind = kind(container, parts.suffix);
+        let why = format!("a prewarmed container of kind {}", clip(&kind));
+        return pool(function("openwhisk", Confidence::Prewarm), Some(&kind), &why);
     }
     let ambiguous = parts.suffix.contains('_');
     let confidence = if confirmed && !ambiguous { Confidence::Lossy } else { Confidence::Guessed };
@@ -35,13 +35,81 @@ pub fn name(container: &Container, _: &IdentityConfig) -> Verdict {
     if !confirmed {
         why.push_str("; no __OW_API_HOST confirms it");
     }
-    Verdict::Match {
-        identity: Identity {
+    matched(
+        Identity {
             namespace: Some(parts.prefix.into()),
             function: Some(parts.suffix.into()),
             ..function("openwhisk", confidence)
         },
         why,
+    )
+}
+
+/// `user-action-pod=true` on the pod, confirmed by the container, which is called `user-action`. The action is in
+/// labels that are patched after creation, else in the pod's name as far as that can be taken apart.
+pub fn pod(container: &Container, _: &IdentityConfig) -> Verdict {
+    if pod_label(container, "user-action-pod") != Some("true") {
+        return Verdict::Pass { why: "pod label user-action-pod is not true".into() };
+    }
+    if container_name(container).is_some_and(|called| called != "user-action") {
+        return of_the_pod(container, "another container of an action's pod, by its name");
+    }
+    let sure = pod_label(container, "invoker").is_some();
+    let instance_name = pod_name(container).map(ToOwned::to_owned);
+    let of = |confidence| Identity {
+        instance_name: instance_name.clone(),
+        ..function("openwhisk", if sure { confidence } else { Confidence::Guessed })
+    };
+    if let Some(action) = pod_label(container, "openwhisk/action") {
+        let namespace = pod_label(container, "openwhisk/namespace").map(Into::into);
+        let identity = Identity { namespace, function: Some(action.into()), ..of(Confidence::Exact) };
+        return matched(identity, "pod labels openwhisk/action and openwhisk/namespace name it");
+    }
+    let named = pod_name(container).and_then(split_pod);
+    match named {
+        Some((first, rest)) if first != "prewarm" => {
+            let confidence = if rest.contains('-') { Confidence::Guessed } else { Confidence::Lossy };
+            let identity =
+                Identity { namespace: Some(first.into()), function: Some(rest.into()), ..of(confidence) };
+            matched(
+                identity,
+                "the pod's name holds namespace and action in small letters without punctuation",
+            )
+        }
+        _ => {
+            let kind = named.map(|(_, suffix)| kind(container, suffix));
+            let waiting = Identity { confidence: Confidence::Prewarm, ..of(Confidence::Prewarm) };
+            pool(waiting, kind.as_deref(), "an action's pod whose action is not known yet")
+        }
+    }
+}
+
+/// The runtime kind that a name's `suffix` (`nodejs20`) stands for: as the image (`action-nodejs-v20`) writes it, where
+/// that is the same (`nodejs:20`), else as it is.
+fn kind(container: &Container, suffix: &str) -> String {
+    let image = container.image.as_deref().map(|image| image::ImageRef::new(image).base_name());
+    let parts = image.and_then(|base| base.strip_prefix("action-")?.rsplit_once("-v"));
+    let plain = |text: &str| text.chars().filter(char::is_ascii_alphanumeric).collect::<String>();
+    match parts {
+        Some((language, version)) if plain(&format!("{language}{version}")) == plain(suffix) => {
+            format!("{language}:{version}")
+        }
+        _ => suffix.into(),
+    }
+}
+
+/// What a pod's name `wsk…-<n>-<first>-<rest>` ends in. The invoker's own name may end in a number too.
+fn split_pod(name: &str) -> Option<(&str, &str)> {
+    let mut rest = name.strip_prefix("wsk")?;
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let mut numbered = false;
+    loop {
+        let (part, behind) = rest.split_once('-')?;
+        match (is_number(part), numbered) {
+            (false, true) => return (!part.is_empty() && !behind.is_empty()).then_some((part, behind)),
+            (number, _) => numbered = number,
+        }
+        rest = behind;
     }
 }
 
@@ -114,7 +182,44 @@ mod tests {
         }
     }
 
+    #[test]
+    fn pods_are_taken_apart_as_far_as_they_can_be() {
+        for (name, parts) in [
+            ("wskowdev-invoker-00-3-prewarm-nodejs20", Some(("prewarm", "nodejs20"))),
+            ("wskowdev-invoker-00-12-guest-hello", Some(("guest", "hello"))),
+            ("wsk0-12-guest-my-action", Some(("guest", "my-action"))),
+            ("wsk0-12-guest", None),
+            ("wsk0-12", None),
+            ("owdev-12-guest-hello", None),
+            ("wsk--", None),
+        ] {
+            assert_eq!(split_pod(name), parts, "{name}");
+        }
+    }
+
+    #[test]
+    fn kinds_are_those_of_the_image_where_it_says_so() {
+        for (image, suffix, expected) in [
+            (Some("openwhisk/action-nodejs-v20:nightly"), "nodejs20", "nodejs:20"),
+            (Some("openwhisk/action-python-v3.10:1"), "python310", "python:3.10"),
+            (Some("openwhisk/action-python-v3.10:1"), "python311", "python311"),
+            (Some("someone/image"), "nodejs20", "nodejs20"),
+            (None, "nodejs20", "nodejs20"),
+        ] {
+            let container = Container { image: image.map(Into::into), ..Container::default() };
+            assert_eq!(kind(&container, suffix), expected, "{image:?}");
+        }
+    }
+
     proptest::proptest! {
+        #[test]
+        fn any_pod_is_split_or_not(name in "(wsk)?[wsk0-9\\-é]*") {
+            if let Some((first, rest)) = split_pod(&name) {
+                let end = format!("-{first}-{rest}");
+                proptest::prop_assert!(name.ends_with(&end));
+            }
+        }
+
         #[test]
         fn any_name_is_split_or_not(name in "(wsk)?[wsk0-9_.\\-é]*") {
             if let Some(parts) = split(&name) {

@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use super::input::Element;
-use super::{Answer, IdentityConfig, identify};
-use crate::model::Confidence;
+use super::{Answer, IdentityConfig, Later, explain_later, identify};
+use crate::model::{Confidence, Container};
 
 /// What one element of the input is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -71,9 +71,14 @@ pub fn rows(elements: &[Element], config: &IdentityConfig) -> Vec<Row> {
         .map(|element| match &element.container {
             Ok(container) => {
                 let id = element.id.as_deref().unwrap_or(&container.id);
-                Row::Identified(Identified::new(id, &container.id, identify(container, config)))
+                Row::Identified(Identified::new(id, &container.id, answer(container, &element.later, config)))
             }
             Err(error) => Row::Failed { id: element.id.clone(), error: error.clone() },
         })
         .collect()
+}
+
+/// Which function `container` is after `later` was learned, and all that was tried for it.
+pub fn answer(container: &Container, later: &Later, config: &IdentityConfig) -> Answer {
+    explain_later(identify(container, config), later, config)
 }

@@ -2,37 +2,17 @@
 
 use serde_json::{Value, json};
 
-use super::row::{Row, rows};
+use super::row::{Row, answer, rows};
 use super::rules::RULES;
-use super::{Functions, Identified, IdentityConfig, identify, parse};
-use crate::model::Container;
+use super::{Answer, Functions, Identified, IdentityConfig, Keys, identify, parse};
+use crate::model::{Confidence, Container};
 
 const FIXTURES: &str = include_str!("../../tests/fixtures/identity.json");
-
-/// Containers that no rule of Docker's can name: their marks are on a pod, in containerd's namespaces, or only in
-/// Kubernetes' API. Until their rules are here they must be taken for no function at all, never for a wrong one.
-const OUT_OF_REACH: &[(&str, &str)] = &[
-    ("openfaas-k8s-first-deploy", "CRI: the label is on the pod sandbox"),
-    ("openfaas-cri-dockerd-ctr", "cri-dockerd: the label is on the pod sandbox"),
-    ("openfaas-cri-dockerd-sandbox-itself", "cri-dockerd: a pod sandbox"),
-    ("faasd-figlet", "containerd: the mark is its namespace"),
-    ("faasd-core-service", "containerd: the mark is its namespace"),
-    ("openwhisk-k8s-prewarm", "CRI: the labels are on the pod"),
-    ("openwhisk-k8s-initialised", "Kubernetes' API: labels patched after creation"),
-    ("knative-user-container", "CRI: the labels are on the pod"),
-    ("knative-queue-proxy", "CRI: the labels are on the pod"),
-    ("fission-poolmgr-generic", "CRI: the labels are on the pod"),
-    ("fission-poolmgr-specialised", "Kubernetes' API: labels patched after creation"),
-    ("fission-newdeploy", "CRI: the labels are on the pod"),
-    ("nuclio-k8s", "CRI: the labels are on the pod"),
-    ("kubeless", "CRI: the labels are on the pod"),
-    ("kubeless-init", "CRI: the labels are on the pod"),
-];
 
 fn fixtures() -> Vec<(Value, Identified)> {
     let text: Value = serde_json::from_str(FIXTURES).expect("the fixtures are JSON");
     let fixtures = text["fixtures"].as_array().expect("an array").clone();
-    let elements = parse(FIXTURES.as_bytes()).expect("the fixtures are an input");
+    let elements = parse(FIXTURES.as_bytes(), &Keys::default()).expect("the fixtures are an input");
     let rows = rows(&elements, &IdentityConfig::default());
     assert_eq!(fixtures.len(), rows.len());
     fixtures
@@ -45,42 +25,63 @@ fn fixtures() -> Vec<(Value, Identified)> {
         .collect()
 }
 
+fn all() -> IdentityConfig {
+    IdentityConfig { functions: Functions::All, ..IdentityConfig::default() }
+}
+
+/// The answer that a row does not show all of.
+fn answer_of(at: usize) -> Answer {
+    let elements = parse(FIXTURES.as_bytes(), &Keys::default()).expect("the fixtures are an input");
+    let element = &elements[at];
+    answer(element.container.as_ref().expect("it is read"), &element.later, &IdentityConfig::default())
+}
+
 #[test]
 fn every_recorded_container_is_named_as_expected() {
-    let mut reached = 0;
-    for (fixture, row) in fixtures() {
+    let fixtures = fixtures();
+    assert_eq!(fixtures.len(), 31);
+    for (at, (fixture, row)) in fixtures.into_iter().enumerate() {
         let id = fixture["id"].as_str().expect("an id");
         assert_eq!(row.id, id);
-        if OUT_OF_REACH.iter().any(|(out, _)| *out == id) {
-            assert_ne!(fixture["runtime"], "docker", "{id}: is within reach");
-            assert!(!row.function_container && row.function.is_none(), "{id}: {row:?}");
-            continue;
-        }
-        reached += 1;
         let expect = fixture["expect"].as_object().expect("an expectation");
-        let got = json!(row);
+        let (got, answer) = (json!(row), answer_of(at));
+        let text = |name: Option<String>| name.map_or(Value::Null, Value::from);
         for (key, value) in expect {
-            let (key, value) = match (key.as_str(), value.as_str()) {
+            let (got, value) = match (key.as_str(), value.as_str()) {
                 ("function_container" | "platform" | "namespace" | "function" | "confidence", _) => {
-                    (key.as_str(), value)
+                    (got[key].clone(), value)
                 }
-                ("version", _) => ("revision", value),
-                ("instance", Some("{container.id}")) => ("instance_name", &fixture["container"]["Id"]),
-                ("instance", _) => ("instance_name", value),
-                // Told by no row: what to attach to, why, and how a service would be called if it counted.
-                ("attach" | "reason" | "runtime_kind" | "fallback_name", _) => continue,
+                ("attach", _) => (got["function_container"].clone(), value),
+                ("version", _) => (got["revision"].clone(), value),
+                ("instance", Some("{container.id}")) => {
+                    (got["instance_name"].clone(), &fixture["container"]["Id"])
+                }
+                ("instance", _) => (got["instance_name"].clone(), value),
+                ("runtime_kind", _) => (text(answer.runtime_kind.clone()), value),
+                ("fallback_name", _) => (text(answer.fallback_name.clone()), value),
+                // Where the function comes from: not from what was known at the container's creation.
+                ("identity_source", Some("k8s-api-labels")) => {
+                    let elements = parse(FIXTURES.as_bytes(), &Keys::default()).expect("an input");
+                    let container = elements[at].container.as_ref().expect("it is read");
+                    let before = identify(container, &IdentityConfig::default());
+                    assert_eq!(before.identity.confidence, Confidence::Prewarm, "{id}");
+                    assert!(before.runtime_kind.is_some() && before.identity.function.is_none(), "{id}");
+                    continue;
+                }
+                // In words of its own.
+                ("reason", _) => continue,
                 (other, _) => panic!("{id}: a new expectation `{other}`"),
             };
-            assert_eq!(&got[key], value, "{id}: {key} in {got}");
+            assert_eq!(&got, value, "{id}: {key} in {row:?}");
         }
+        assert!(answer.looked_at.iter().all(|looked| !looked.why.is_empty()), "{id}");
     }
-    assert_eq!(reached, 16);
 }
 
 #[test]
 fn services_take_their_recorded_names_when_every_container_counts() {
-    let elements = parse(FIXTURES.as_bytes()).expect("the fixtures are an input");
-    let all = IdentityConfig { functions: Functions::All };
+    let elements = parse(FIXTURES.as_bytes(), &Keys::default()).expect("the fixtures are an input");
+    let all = all();
     let text: Value = serde_json::from_str(FIXTURES).expect("the fixtures are JSON");
     let mut named = 0;
     for (fixture, row) in text["fixtures"].as_array().expect("an array").iter().zip(rows(&elements, &all)) {
@@ -120,8 +121,10 @@ fn every_rule_says_what_it_looked_at() {
     let own = Container { labels: vec![("fnscope.function".into(), "f".into())], ..plain };
     let answer = identify(&own, &IdentityConfig::default());
     let tried: Vec<(&str, bool)> =
-        answer.looked_at.iter().map(|looked| (looked.rule, looked.matched)).collect();
-    assert_eq!(tried, [("fnscope-ignore", false), ("fnscope-labels", true)]);
+        answer.looked_at.iter().map(|looked| (looked.rule.as_ref(), looked.matched)).collect();
+    let expected =
+        [("ignored", false), ("pod-not-main", false), ("pod-sidecar", false), ("fnscope-labels", true)];
+    assert_eq!(tried, expected);
     let mut names: Vec<&str> = RULES.iter().map(|rule| rule.name).collect();
     names.sort_unstable();
     names.dedup();
@@ -138,7 +141,7 @@ fn a_bad_element_is_an_error_in_its_place() {
         { "Id": "d" },
         { "name": "e" },
     ]);
-    let elements = parse(text.to_string().as_bytes()).expect("an input");
+    let elements = parse(text.to_string().as_bytes(), &Keys::default()).expect("an input");
     let rows = json!(rows(&elements, &IdentityConfig::default()));
     assert_eq!(rows[0], json!({ "id": null, "error": "the element is not an object" }));
     assert_eq!((&rows[1]["function"], &rows[1]["instance_name"]), (&json!("f"), &json!("a")));
@@ -157,13 +160,13 @@ fn texts_that_are_no_input_are_refused_with_a_reason() {
         (r#"{"fixtures": 7}"#, "neither an object nor an array"),
         ("[1,", "not JSON"),
     ] {
-        let error = parse(text.as_bytes()).expect_err(text);
+        let error = parse(text.as_bytes(), &Keys::default()).expect_err(text);
         assert!(error.to_string().contains(reason), "{text}: {error}");
     }
     let many = format!("[{}0]", "0,".repeat(super::input::MAX_ELEMENTS));
-    assert!(parse(many.as_bytes()).is_err());
-    assert!(parse(&vec![b' '; super::input::MAX_BYTES + 1]).is_err());
-    assert!(parse("[".repeat(100_000).as_bytes()).is_err());
+    assert!(parse(many.as_bytes(), &Keys::default()).is_err());
+    assert!(parse(&vec![b' '; super::input::MAX_BYTES + 1], &Keys::default()).is_err());
+    assert!(parse("[".repeat(100_000).as_bytes(), &Keys::default()).is_err());
 }
 
 mod properties {
@@ -211,15 +214,15 @@ mod properties {
     proptest! {
         #[test]
         fn any_bytes_are_an_error_or_elements(text in prop::collection::vec(any::<u8>(), 0..256)) {
-            if let Ok(elements) = parse(&text) {
-                rows(&elements, &IdentityConfig { functions: Functions::All });
+            if let Ok(elements) = parse(&text, &Keys::default()) {
+                rows(&elements, &all());
             }
         }
 
         #[test]
         fn any_json_gives_a_row_for_every_element(value in json_value()) {
-            if let Ok(elements) = parse(value.to_string().as_bytes()) {
-                let rows = rows(&elements, &IdentityConfig { functions: Functions::All });
+            if let Ok(elements) = parse(value.to_string().as_bytes(), &Keys::default()) {
+                let rows = rows(&elements, &all());
                 prop_assert_eq!(rows.len(), elements.len());
             }
         }
@@ -236,7 +239,7 @@ mod properties {
                 env: vec![format!("{env}={name}")],
                 ..Container::default()
             };
-            let identity = identify(&container, &IdentityConfig { functions: Functions::All }).identity;
+            let identity = identify(&container, &all()).identity;
             for name in [identity.platform, identity.namespace, identity.function, identity.revision, identity.instance_name] {
                 prop_assert!(name.is_none_or(|name| name.len() <= 253));
             }

@@ -8,10 +8,13 @@ use super::time::Timestamp;
 /// A container as its runtime's API describes it. Strings come from tenants: unbounded, hostile, never trusted.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Container {
-    /// The runtime that told: `docker`, `cgroup`, `local`.
+    /// The runtime that told: `docker`, `containerd`, `cgroup`, `local`.
     pub runtime: String,
     /// The runtime's own namespace where it has one (containerd).
     pub runtime_namespace: Option<String>,
+    /// The labels of that namespace, which the host's operator sets.
+    #[serde(default)]
+    pub runtime_namespace_labels: Vec<(String, String)>,
     /// The container's id.
     pub id: String,
     /// Its name without Docker's leading slash.
@@ -26,18 +29,72 @@ pub struct Container {
     pub cmd: Vec<String>,
     /// The entry point.
     pub entrypoint: Vec<String>,
+    /// The runtime's annotations of the container (CRI, OCI).
+    #[serde(default)]
+    pub annotations: Vec<(String, String)>,
+    /// Labels that the image carries, where the runtime knows them. Runtimes mix them with the container's own, so a
+    /// label that is also here is the word of whoever built the image, not of the platform.
+    #[serde(default)]
+    pub image_labels: Vec<(String, String)>,
+    /// Whether it is a pod's sandbox (the pause container), which runs nothing of the pod's.
+    #[serde(default)]
+    pub sandbox: bool,
+    /// The Kubernetes pod it is in.
+    #[serde(default)]
+    pub pod: Option<Pod>,
+    /// What tells one run from the next where ids are used again, as `pid+start time`; none where it is not known.
+    #[serde(default)]
+    pub task: Option<String>,
+}
+
+/// A Kubernetes pod as its node knows it. Labels and annotations are those of the pod's creation: runtimes never see a
+/// later change.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Pod {
+    /// Its name.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its uid, as Kubernetes writes it.
+    pub uid: String,
+    /// Its labels.
+    pub labels: Vec<(String, String)>,
+    /// Its annotations.
+    pub annotations: Vec<(String, String)>,
 }
 
 impl Container {
     /// The value of label `key`.
     pub fn label(&self, key: &str) -> Option<&str> {
-        self.labels.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
+        value(&self.labels, key)
+    }
+
+    /// The value of annotation `key`.
+    pub fn annotation(&self, key: &str) -> Option<&str> {
+        value(&self.annotations, key)
     }
 
     /// The value of environment variable `key`.
     pub fn env(&self, key: &str) -> Option<&str> {
         self.env.iter().find_map(|line| line.split_once('=').filter(|(k, _)| *k == key).map(|(_, v)| v))
     }
+}
+
+impl Pod {
+    /// The value of label `key`.
+    pub fn label(&self, key: &str) -> Option<&str> {
+        value(&self.labels, key)
+    }
+
+    /// The value of annotation `key`.
+    pub fn annotation(&self, key: &str) -> Option<&str> {
+        value(&self.annotations, key)
+    }
+}
+
+fn value<'a>(pairs: &'a [(String, String)], key: &str) -> Option<&'a str> {
+    pairs.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
 }
 
 /// What happens to containers, in the runtime's order.

@@ -27,13 +27,14 @@ impl ContainerId {
     /// Length in characters of the ids that Docker, containerd's CRI, CRI-O and podman make.
     pub const HEX_LEN: usize = 64;
 
-    /// The 64-hex-digit id that `text` is, or ends in behind a `-` (`docker-<id>.scope` without the suffix).
+    /// The 64-hex-digit id that `component` is, or ends in behind a `-` or `:` (`docker-<id>.scope`; `slice:cri-containerd:<id>`
+    /// where a node's cgroup driver is set wrongly).
     pub fn from_cgroup_component(component: &str) -> Option<ContainerId> {
         let stem = component.strip_suffix(".scope").unwrap_or(component);
         if stem.contains("conmon-") {
             return None; // podman's and CRI-O's monitor beside the container, not the container
         }
-        let tail = stem.rsplit_once('-').map_or(stem, |(_, tail)| tail);
+        let tail = stem.rsplit_once(['-', ':']).map_or(stem, |(_, tail)| tail);
         let hex = tail.len() == Self::HEX_LEN && tail.bytes().all(|b| b.is_ascii_hexdigit());
         hex.then(|| ContainerId(tail.into()))
     }

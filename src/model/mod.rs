@@ -11,7 +11,7 @@ pub mod record;
 pub mod stack;
 pub mod time;
 
-pub use container::{Container, ContainerEvent};
+pub use container::{Container, ContainerEvent, Pod};
 pub use frame::{Frame, FrameKind};
 pub use identity::{Confidence, Identity};
 pub use ids::{BuildId, CgroupId, ContainerId, InstanceKey, Pid};

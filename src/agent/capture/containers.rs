@@ -64,7 +64,7 @@ impl Capture {
                 container: id.clone(),
                 runtime: container.runtime,
                 image: None,
-                identity: answer.identity,
+                identity: answer.into_stored(),
                 forgotten: true,
             };
             return Some((Candidate { container: id, claim: Some(claim) }, own.into()));

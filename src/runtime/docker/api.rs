@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::Docker;
@@ -18,7 +19,7 @@ use thiserror::Error;
 
 use super::RUNTIME;
 use super::book::{Action, Answer, Event, Inspected, Life, Listed};
-use crate::identity::kept;
+use crate::identity::{Keys, kept_with};
 use crate::model::{Container, ContainerId, Identity, Pid, Timestamp};
 
 /// For the version, which the daemon has at hand.
@@ -67,14 +68,16 @@ impl From<Error> for ApiError {
 #[derive(Debug, Clone)]
 pub struct Api {
     docker: Docker,
+    keys: Arc<Keys>,
 }
 
 impl Api {
-    /// Connects to `socket` and agrees on a version of the API.
-    pub async fn connect(socket: &Path) -> Result<Api, ApiError> {
+    /// Connects to `socket` and agrees on a version of the API. Of containers it keeps what rules read, and `keys`.
+    pub async fn connect(socket: &Path, keys: &Keys) -> Result<Api, ApiError> {
         let path = socket.to_str().ok_or_else(|| ApiError::Other("its path is not UTF-8".into()))?;
         let docker = Docker::connect_with_unix(path, LIST_LIMIT.as_secs(), bollard::API_DEFAULT_VERSION)?;
-        Ok(Api { docker: within(CONNECT_LIMIT, docker.negotiate_version()).await? })
+        let docker = within(CONNECT_LIMIT, docker.negotiate_version()).await?;
+        Ok(Api { docker, keys: Arc::new(keys.clone()) })
     }
 
     /// The engine's version.
@@ -87,7 +90,7 @@ impl Api {
     pub async fn list(&self) -> Result<Vec<Listed>, ApiError> {
         let options = ListContainersOptionsBuilder::new().all(true).build();
         let list = within(LIST_LIMIT, self.docker.list_containers(Some(options))).await?;
-        Ok(list.into_iter().filter_map(listed).collect())
+        Ok(list.into_iter().filter_map(|summary| listed(summary, &self.keys)).collect())
     }
 
     /// The container called `name_or_id`.
@@ -98,7 +101,7 @@ impl Api {
             return Err(ApiError::Other("not a container's name or id".into()));
         }
         let asked = self.docker.inspect_container(name_or_id, None::<InspectContainerOptions>);
-        inspected(within(INSPECT_LIMIT, asked).await?)
+        inspected(within(INSPECT_LIMIT, asked).await?, &self.keys)
             .ok_or_else(|| ApiError::Garbled("an inspection without an id".into()))
     }
 
@@ -126,8 +129,11 @@ impl Api {
         let since = format!("{seconds}.{rest:09}");
         let options = EventsOptionsBuilder::new().since(&since).filters(&filters).build();
         let stream = self.docker.events(Some(options));
-        stream
-            .filter_map(|message| std::future::ready(message.map(event).map_err(ApiError::from).transpose()))
+        let keys = self.keys.clone();
+        stream.filter_map(move |message| {
+            let event = message.map(|message| event(message, &keys)).map_err(ApiError::from);
+            std::future::ready(event.transpose())
+        })
     }
 }
 
@@ -139,7 +145,7 @@ async fn within<T>(limit: Duration, request: impl Future<Output = Result<T, Erro
 }
 
 /// What an event says; none for those that say nothing of a container's life.
-fn event(message: EventMessage) -> Option<Event> {
+fn event(message: EventMessage, keys: &Keys) -> Option<Event> {
     let action = match message.action?.as_str() {
         "create" => Action::Create,
         "start" => Action::Start,
@@ -162,13 +168,13 @@ fn event(message: EventMessage) -> Option<Event> {
         time_ns,
         at: Timestamp(time_ns.div_euclid(1000)),
         exit_code,
-        described: described(&id, name, image, Some(attributes)),
+        described: described(&id, name, image, Some(attributes), keys),
         id,
     })
 }
 
 /// An element of the list.
-fn listed(summary: ContainerSummary) -> Option<Listed> {
+fn listed(summary: ContainerSummary, keys: &Keys) -> Option<Listed> {
     use ContainerSummaryStateEnum as State;
     let id = bounded_id(summary.id?)?;
     let life = match summary.state {
@@ -177,11 +183,11 @@ fn listed(summary: ContainerSummary) -> Option<Listed> {
         _ => Life::Unclear,
     };
     let name = summary.names.unwrap_or_default().into_iter().next();
-    Some(Listed { container: described(&id, name, summary.image, summary.labels), id, life })
+    Some(Listed { container: described(&id, name, summary.image, summary.labels, keys), id, life })
 }
 
 /// An inspection.
-fn inspected(answer: ContainerInspectResponse) -> Option<Inspected> {
+fn inspected(answer: ContainerInspectResponse, keys: &Keys) -> Option<Inspected> {
     let id = bounded_id(answer.id?)?;
     let config = answer.config.unwrap_or_default();
     let state = answer.state.unwrap_or_default();
@@ -190,11 +196,11 @@ fn inspected(answer: ContainerInspectResponse) -> Option<Inspected> {
         env: config.env.unwrap_or_default(),
         cmd: config.cmd.unwrap_or_default(),
         entrypoint: config.entrypoint.unwrap_or_default(),
-        ..described(&id, answer.name, config.image, config.labels)
+        ..described(&id, answer.name, config.image, config.labels, keys)
     };
     let running = state.running == Some(true);
     Some(Inspected {
-        container: kept(container),
+        container: kept_with(container, keys),
         running,
         pid: state.pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0 && running).map(Pid),
         started_at: time(state.started_at.as_deref()),
@@ -210,18 +216,20 @@ fn described(
     name: Option<String>,
     image: Option<String>,
     labels: Option<HashMap<String, String>>,
+    keys: &Keys,
 ) -> Container {
     let mut labels: Vec<_> = labels.unwrap_or_default().into_iter().collect();
     // The daemon's JSON has no order; ours is the same every time.
     labels.sort_unstable();
-    kept(Container {
+    let container = Container {
         runtime: RUNTIME.into(),
         id: id.0.to_string(),
         name: name.map(|name| name.trim_start_matches('/').to_owned()),
         image,
         labels,
         ..Container::default()
-    })
+    };
+    kept_with(container, keys)
 }
 
 fn bounded_id(id: String) -> Option<ContainerId> {
@@ -278,13 +286,13 @@ mod tests {
             let mut answer = about.clone();
             answer.extend([("Config".to_string(), config.into()), ("State".to_string(), state.into())]);
             answer.entry("Id").or_insert(id.into());
-            if let Some(found) = serde_json::from_value(answer.into()).ok().and_then(inspected) {
+            if let Some(found) = serde_json::from_value(answer.into()).ok().and_then(|answer| inspected(answer, &Keys::default())) {
                 prop_assert!(bounded(&found.container) && found.container.cmd.len() <= 1);
                 prop_assert!(found.running || found.pid.is_none());
             }
             let mut answer = listed_as.clone();
             answer.entry("State").or_insert(state_text.into());
-            if let Some(found) = serde_json::from_value(answer.into()).ok().and_then(listed) {
+            if let Some(found) = serde_json::from_value(answer.into()).ok().and_then(|summary| listed(summary, &Keys::default())) {
                 prop_assert!(bounded(&found.container));
             }
         }
@@ -298,7 +306,7 @@ mod tests {
             actor.entry("ID").or_insert(id.into());
             actor.entry("Attributes").or_insert(attributes);
             let message = json!({"Action": action, "Actor": actor, "time": seconds, "timeNano": nanoseconds});
-            if let Some(found) = serde_json::from_value(message).ok().and_then(event) {
+            if let Some(found) = serde_json::from_value(message).ok().and_then(|message| event(message, &Keys::default())) {
                 prop_assert!(bounded(&found.described));
                 prop_assert_eq!(found.at.0, found.time_ns.div_euclid(1000));
             }

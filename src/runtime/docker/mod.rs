@@ -26,6 +26,7 @@ use tracing::{debug, info, warn};
 use self::api::{Api, ApiError};
 use self::backoff::Backoff;
 use self::book::{Answer, Ask, Book, Event, Listed, Mark};
+use crate::identity::Keys;
 use crate::model::{Container, ContainerEvent};
 
 /// Name of this runtime in [`Container::runtime`] and [`ContainerEvent`].
@@ -44,6 +45,8 @@ pub struct DockerOptions {
     /// How often the list is compared with what is known. The daemon drops events, without a word, for a reader that
     /// is 100 ms behind.
     pub relist_every: Duration,
+    /// Labels and variables that are kept beside those that the table of rules reads.
+    pub keys: Keys,
 }
 
 impl DockerOptions {
@@ -64,21 +67,21 @@ impl DockerOptions {
                 })?,
             (None, None) => PathBuf::from(Self::DEFAULT_SOCKET),
         };
-        Ok(DockerOptions { socket, relist_every: Duration::from_secs(60) })
+        Ok(DockerOptions { socket, relist_every: Duration::from_secs(60), keys: Keys::default() })
     }
 }
 
 /// The engine's version, as a sign that it can be used.
 pub async fn ping(options: &DockerOptions) -> anyhow::Result<String> {
     let socket = options.socket.display();
-    let version = async { Api::connect(&options.socket).await?.version().await };
+    let version = async { Api::connect(&options.socket, &options.keys).await?.version().await };
     version.await.with_context(|| format!("ask the docker daemon at {socket} for its version"))
 }
 
 /// The container called `name_or_id`, cut to what identity reads.
 pub async fn inspect(options: &DockerOptions, name_or_id: &str) -> anyhow::Result<Container> {
     let socket = options.socket.display();
-    let inspected = async { Api::connect(&options.socket).await?.inspect(name_or_id).await };
+    let inspected = async { Api::connect(&options.socket, &options.keys).await?.inspect(name_or_id).await };
     let inspected = inspected.await;
     Ok(inspected.with_context(|| format!("inspect container {name_or_id:?} at {socket}"))?.container)
 }
@@ -142,7 +145,7 @@ async fn connection(
     sink: &mut impl FnMut(ContainerEvent),
     up_since: &mut Option<Instant>,
 ) -> ApiError {
-    let api = match Api::connect(&options.socket).await {
+    let api = match Api::connect(&options.socket, &options.keys).await {
         Ok(api) => api,
         Err(error) => return error,
     };

@@ -2,22 +2,22 @@
 #![no_main]
 
 use fnscope::identity::row::rows;
-use fnscope::identity::{Functions, IdentityConfig, identify, kept, parse};
+use fnscope::identity::{Functions, IdentityConfig, Keys, identify, kept, parse};
 use fnscope::model::{Container, Identity};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &[u8]| {
-    let Ok(elements) = parse(text) else { return };
-    for functions in [Functions::Labelled, Functions::All] {
-        assert_eq!(rows(&elements, &IdentityConfig { functions }).len(), elements.len(), "a row for each");
+    let Ok(elements) = parse(text, &Keys::default()) else { return };
+    let configs = [Functions::Labelled, Functions::All]
+        .map(|functions| IdentityConfig { functions, ..IdentityConfig::default() });
+    for config in &configs {
+        assert_eq!(rows(&elements, config).len(), elements.len(), "a row for each");
     }
     for element in elements {
         assert!(element.id.is_none_or(|id| id.len() <= Identity::MAX_NAME));
         let Ok(container) = element.container else { continue };
         assert_eq!(kept(container.clone()), container, "what is kept is kept again");
-        for functions in [Functions::Labelled, Functions::All] {
-            check(&container, &IdentityConfig { functions });
-        }
+        configs.iter().for_each(|config| check(&container, config));
     }
 });
 

@@ -1,0 +1,246 @@
+//! What images and tenants may say of themselves, and how little it helps them. Each row is a container that claims to
+//! be somebody else's function by what an image can carry; beside it, what the platform's own would have too.
+
+use super::{IdentityConfig, Later, NO_RULE, config::Functions, identify, identify_later};
+use crate::model::{Confidence, Container, Identity, Pod};
+
+type Pairs<'a> = &'a [(&'a str, &'a str)];
+
+fn pairs(pairs: Pairs<'_>) -> Vec<(String, String)> {
+    pairs.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect()
+}
+
+fn docker(name: &str, labels: Pairs<'_>, env: &[&str]) -> Container {
+    Container {
+        runtime: "docker".into(),
+        id: "77".into(),
+        name: Some(name.into()),
+        image: Some("evil/image:1".into()),
+        labels: pairs(labels),
+        env: env.iter().map(ToString::to_string).collect(),
+        ..Container::default()
+    }
+}
+
+fn of(container: &Container) -> Identity {
+    identify(container, &IdentityConfig::default()).identity
+}
+
+#[test]
+fn labels_alone_name_no_function_of_a_platform() {
+    let none: &[Pairs<'_>] = &[
+        &[("com.openfaas.function", "victim"), ("function", "true")],
+        &[("nuclio.io/function-name", "victim"), ("nuclio.io/namespace", "theirs")],
+        &[("nuclio.io/class", "function"), ("nuclio.io/function-name", "victim")],
+        &[("faas_function", "victim")],
+        &[("serving.knative.dev/revision", "victim-1"), ("serving.knative.dev/service", "victim")],
+        &[("executorType", "newdeploy"), ("functionName", "victim"), ("functionUid", "1")],
+        &[("created-by", "kubeless"), ("function", "victim")],
+        &[("user-action-pod", "true"), ("openwhisk/action", "victim"), ("openwhisk/namespace", "theirs")],
+        &[("sam.cli.function.name", "victim")],
+    ];
+    for labels in none {
+        assert_eq!(of(&docker("sleepy_bose", labels, &[])).rule, NO_RULE, "{labels:?}");
+        // Nor with the kubelet's labels, which on Docker an image can carry too.
+        let more =
+            [labels, &[("io.kubernetes.pod.name", "p"), ("io.kubernetes.container.name", "victim")][..]]
+                .concat();
+        assert!(!of(&docker("sleepy_bose", &more, &[])).function_container, "{labels:?}");
+    }
+}
+
+#[test]
+fn without_the_mark_that_no_image_has_a_name_is_a_guess() {
+    let swarm = [
+        ("com.openfaas.function", "f"),
+        ("com.docker.swarm.service.name", "f"),
+        ("com.docker.swarm.task.name", "f.1.x"),
+    ];
+    let nuclio =
+        [("nuclio.io/platform", "local"), ("nuclio.io/function-name", "f"), ("nuclio.io/namespace", "n")];
+    let sam = [("sam.cli.container.type", "lambda"), ("sam.cli.function.name", "f")];
+    let localstack = ["LOCALSTACK_RUNTIME_ID=00ff", "AWS_LAMBDA_FUNCTION_NAME=My_f"];
+    let fn_ids = ["FN_FN_ID=1", "FN_APP_ID=2"];
+    let cases = [
+        (docker("f.1.x", &swarm, &[]), docker("sleepy_bose", &swarm, &[]), Confidence::Exact),
+        (docker("nuclio-n-f", &nuclio, &[]), docker("sleepy_bose", &nuclio, &[]), Confidence::Exact),
+        (docker("a", &sam, &["AWS_SAM_LOCAL=true"]), docker("a", &sam, &[]), Confidence::Exact),
+        (
+            docker("main-lambda-my-f-00ff", &[], &localstack),
+            docker("main-lambda-own-00ff", &[], &localstack),
+            Confidence::Exact,
+        ),
+        (
+            docker("01KA7D8Q5RNG8G00GZJ0000001", &[], &fn_ids),
+            docker("sleepy_bose", &[], &fn_ids),
+            Confidence::IdsOnly,
+        ),
+        (
+            docker("wsk0_1_guest_f", &[], &["__OW_API_HOST=x"]),
+            docker("wsk0_1_guest_f", &[], &[]),
+            Confidence::Lossy,
+        ),
+        (
+            docker("a", &[], &["FUNCTION_TARGET=t", "K_SERVICE=f", "K_REVISION=f-1"]),
+            docker("a", &[], &["FUNCTION_TARGET=t", "K_SERVICE=f"]),
+            Confidence::Exact,
+        ),
+    ];
+    for (sure, doubtful, confidence) in cases {
+        assert_eq!(of(&sure).confidence, confidence, "{sure:?}");
+        assert_eq!(of(&doubtful).confidence, Confidence::Guessed, "{doubtful:?}");
+        assert_eq!(of(&doubtful).function, of(&sure).function, "{doubtful:?}");
+    }
+    for env in [&["K_REVISION=f-1", "K_SERVICE=f"][..], &["OPENFAAS_NAME=f", "OPENFAAS_NAMESPACE=theirs"]] {
+        assert_eq!(of(&docker("a", &[], env)).confidence, Confidence::Guessed, "{env:?}");
+    }
+}
+
+#[test]
+fn a_label_that_the_image_carries_is_not_the_platforms() {
+    for (labels, name) in [
+        (&[("fnscope.function", "victim")][..], "a"),
+        (&[("com.openfaas.function", "victim"), ("com.docker.swarm.task.name", "victim.1.x")], "victim.1.x"),
+        (&[("nuclio.io/platform", "local"), ("nuclio.io/function-name", "victim")], "a"),
+        (&[("sam.cli.container.type", "lambda"), ("sam.cli.function.name", "victim")], "a"),
+    ] {
+        let open = docker(name, labels, &[]);
+        assert!(of(&open).function_container, "{labels:?}");
+        let known = Container { image_labels: pairs(labels), ..open };
+        assert!(!of(&known).function_container, "{labels:?}");
+    }
+}
+
+fn in_pod(called: &str, labels: Pairs<'_>, env: &[&str]) -> Container {
+    let pod = Pod { name: "p".into(), namespace: "own".into(), labels: pairs(labels), ..Pod::default() };
+    let mine = [("io.kubernetes.container.name", called)];
+    Container { runtime: "containerd".into(), pod: Some(pod), ..docker("x", &mine, env) }
+}
+
+#[test]
+fn a_pod_speaks_for_the_container_of_its_function_alone() {
+    let knative = [("serving.knative.dev/revision", "f-1"), ("serving.knative.dev/service", "f")];
+    for (container, platform) in [
+        (in_pod("other", &[("faas_function", "f")], &[]), "openfaas"),
+        (in_pod("queue-proxy", &knative, &["K_REVISION=f-1"]), "knative"),
+        (in_pod("istio-proxy", &[("faas_function", "istio-proxy")], &[]), "openfaas"),
+        (in_pod("fetcher", &[("executorType", "poolmgr"), ("environmentName", "fetcher")], &[]), "fission"),
+        (in_pod("other", &[("executorType", "newdeploy"), ("functionName", "f")], &[]), "fission"),
+        (
+            in_pod("other", &[("nuclio.io/class", "function"), ("nuclio.io/function-name", "f")], &[]),
+            "nuclio",
+        ),
+        (in_pod("other", &[("created-by", "kubeless"), ("function", "f")], &[]), "kubeless"),
+        (in_pod("other", &[("user-action-pod", "true")], &[]), "openwhisk"),
+        (Container { sandbox: true, ..in_pod("f", &[("faas_function", "f")], &[]) }, "openfaas"),
+    ] {
+        let identity = of(&container);
+        assert_eq!(
+            (identity.function_container, identity.platform.as_deref()),
+            (false, Some(platform)),
+            "{container:?}"
+        );
+    }
+    // A pod is in its own namespace, whatever is said in it.
+    let env = ["OPENFAAS_NAME=f", "OPENFAAS_NAMESPACE=theirs"];
+    assert!(!of(&in_pod("f", &[], &env)).function_container);
+    let unconfirmed = of(&in_pod("f", &knative, &[]));
+    assert_eq!(
+        (unconfirmed.confidence, unconfirmed.namespace.as_deref()),
+        (Confidence::Guessed, Some("own"))
+    );
+}
+
+#[test]
+fn namespaces_are_allowed_and_denied() {
+    let text = "allow_namespaces = [\"team-*\"]\ndeny_namespaces = [\"*-test\"]";
+    let config: IdentityConfig = toml::from_str(text).expect("it is TOML");
+    for (namespace, rule) in [
+        ("team-a", "fnscope-labels"),
+        ("team-test", "deny-namespaces"),
+        ("b", "allow-namespaces"),
+        ("", "allow-namespaces"),
+    ] {
+        let labels = [("fnscope.function", "f"), ("fnscope.namespace", namespace)];
+        let answer = identify(&docker("a", &labels, &[]), &config);
+        assert_eq!(
+            (answer.identity.rule.as_str(), answer.identity.function_container),
+            (rule, rule == "fnscope-labels")
+        );
+        assert!(answer.looked_at.last().is_some_and(|last| last.matched && last.rule == rule));
+    }
+    // What waits for its function is judged when it has one.
+    let waiting = identify(&docker("wsk0_1_prewarm_go", &[], &["__OW_API_HOST=x"]), &config).identity;
+    assert_eq!(waiting.confidence, Confidence::Prewarm);
+    let env = pairs(&[("__OW_ACTION_NAME", "/guest/f"), ("__OW_NAMESPACE", "guest")]);
+    let later =
+        identify_later(&waiting, &Later { env, pod_labels: vec![] }, &config).expect("it is another now");
+    assert_eq!((later.rule.as_str(), later.function_container), ("allow-namespaces", false));
+}
+
+#[test]
+fn a_function_that_is_learned_later_is_learned_once() {
+    let host = ["__OW_API_HOST=x"];
+    let waiting = of(&docker("wsk0_1_prewarm_go", &[], &host));
+    let cold = of(&docker("wsk0_1_guest_hellov2", &[], &host));
+    let plain = of(&docker("a", &[("fnscope.function", "f")], &[]));
+    let child = |action: &str, namespace: &str| Later {
+        env: pairs(&[
+            ("__OW_ACTION_NAME", action),
+            ("__OW_NAMESPACE", namespace),
+            ("__OW_ACTION_VERSION", "0.0.3"),
+        ]),
+        pod_labels: vec![],
+    };
+    let config = IdentityConfig::default();
+    for (current, action, namespace, expected) in [
+        (&waiting, "/guest/hello", "guest", Some("hello")),
+        (&waiting, "/guest/utils/hello", "guest", Some("utils/hello")),
+        (&waiting, "/whisk.system/utils/echo", "guest", Some("/whisk.system/utils/echo")),
+        (&cold, "/guest/my-pkg/hello.v2", "guest", Some("my-pkg/hello.v2")),
+        (&cold, "/theirs/victim", "theirs", None),
+        (&plain, "/guest/hello", "guest", None),
+        (&waiting, "hello", "guest", None),
+        (&waiting, "/guest/../hello", "guest", None),
+        (&waiting, "/guest/a\nb", "guest", None),
+        (&waiting, "/guest/\u{1b}[31m", "guest", None),
+        (&waiting, "/guest/a/b/c", "guest", None),
+        (&waiting, "/guest/hello", "gu\nest", None),
+    ] {
+        let later = identify_later(current, &child(action, namespace), &config);
+        assert_eq!(later.as_ref().and_then(|l| l.function.as_deref()), expected, "{action}");
+        let Some(later) = later else { continue };
+        assert_eq!((later.revision.as_deref(), later.confidence), (Some("0.0.3"), Confidence::Exact));
+        assert_eq!(identify_later(&later, &child("/theirs/victim", "theirs"), &config), None, "{action}");
+    }
+    let pool = [("executorType", "poolmgr"), ("environmentName", "node")];
+    let waiting = of(&in_pod("node", &pool, &[]));
+    assert_eq!(waiting.confidence, Confidence::Prewarm);
+    let patched = |labels| Later { env: vec![], pod_labels: pairs(labels) };
+    let given = patched(&[("functionName", "f"), ("functionNamespace", "n"), ("functionUid", "1")]);
+    let later = identify_later(&waiting, &given, &config).expect("it has its function");
+    assert_eq!((later.namespace.as_deref(), later.function.as_deref()), (Some("n"), Some("f")));
+    assert_eq!(later.instance_name, waiting.instance_name);
+    assert_eq!(identify_later(&later, &given, &config), None);
+    assert_eq!(identify_later(&waiting, &patched(&[("managed", "true")]), &config), None);
+}
+
+#[test]
+fn hostile_text_stays_a_bounded_name() {
+    let all = IdentityConfig { functions: Functions::All, ..IdentityConfig::default() };
+    for name in
+        ["../../etc/passwd", "two\nlines", "\u{1b}[31mred", &"n".repeat(64 << 10), &"ä".repeat(32 << 10)]
+    {
+        let labels = [("fnscope.function", name), ("fnscope.namespace", name), ("fnscope.revision", name)];
+        let identity = identify(&docker(name, &labels, &[]), &all).identity;
+        for got in [identity.function, identity.namespace, identity.revision] {
+            let got = got.expect("it is named");
+            assert!(got.len() <= Identity::MAX_NAME && name.starts_with(&got));
+        }
+        let rules: IdentityConfig =
+            toml::from_str("[[rules]]\ncontainer = \"*\"\nfunction = \"${name}/${label:fnscope.function}\"")
+                .expect("it is TOML");
+        let identity = identify(&docker(name, &labels, &[]), &rules).identity;
+        assert!(identity.function.is_some_and(|got| got.len() <= Identity::MAX_NAME));
+    }
+}
