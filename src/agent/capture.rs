@@ -6,6 +6,7 @@
 //! sampled. Never waits for the keeper: what does not fit its queue is counted and dropped.
 
 mod containers;
+mod later;
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -75,6 +76,8 @@ pub(super) struct Capture {
     /// Instances of which processes have ended in what is being read of the side-band, and when the last one did:
     /// one reading for all of them.
     ended: HashMap<InstanceNo, Moment>,
+    /// Processes whose environment may name another function.
+    newborns: Vec<later::Newborn>,
     /// Files opened of instances since the last flush.
     opened: HashMap<InstanceNo, u32>,
     /// What the keeper could not take yet.
@@ -113,6 +116,7 @@ impl Capture {
             order: Order::default(),
             side_band: Vec::new(),
             ended: HashMap::new(),
+            newborns: Vec::new(),
             opened: HashMap::new(),
             pending: Work::default(),
             unwritten: false,
@@ -137,6 +141,7 @@ impl Capture {
             let next = self.accounts.next_look_ns().map_or(next_tick, |look| look.min(next_tick));
             let ready = self.setup.sampler.wait(next.saturating_sub(Clock::monotonic_ns()));
             let last = ready.watched && self.commands();
+            self.read_newborns();
             let news = ready.side_band.then(|| self.take_side_band().0);
             self.look_at_accounts(Clock::monotonic_ns());
             self.follow_demand();
@@ -238,8 +243,9 @@ impl Capture {
                 // A process moved into a cgroup leaves no record of that: ask at every exec, while anybody cares.
                 let no = self.member(pid).or_else(|| self.member_by_cgroup(pid));
                 if let Some(no) = no {
-                    let at = self.clock.wall(time_ns);
-                    self.setup.attribution.exec(no, &comm, at);
+                    let moment = self.moment(time_ns);
+                    self.setup.attribution.exec(no, &comm, moment.wall);
+                    self.may_name(no, pid, moment);
                     self.order.push(time_ns, Happening::Exec { pid, comm });
                     return true;
                 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::claim::Claim;
 use super::{Moment, Settled};
 use crate::model::{
-    CgroupId, CpuSource, Entry, Fact, FactKind, Identity, InstanceInfo, InstanceNo, Timestamp,
+    CgroupId, Confidence, CpuSource, Entry, Fact, FactKind, Identity, InstanceInfo, InstanceNo, Timestamp,
 };
 
 /// Whether it is a function.
@@ -39,6 +39,8 @@ pub(super) struct Instance<S> {
     pub(super) first_sample: Option<Timestamp>,
     /// Whether the store knows of it.
     declared: bool,
+    /// What its runtime's claim says, and what it is: another one where that was learned later.
+    claimed: Option<Identity>,
     identity: Option<Identity>,
     exec_at: Option<Timestamp>,
     /// The last exec of a runtime, init or tini: the function's own if no other follows.
@@ -97,6 +99,7 @@ impl<S> Instance<S> {
             nested: Vec::new(),
             first_sample: None,
             declared: false,
+            claimed: None,
             identity: None,
             exec_at: None,
             runtime_exec_at: None,
@@ -138,11 +141,23 @@ impl<S> Instance<S> {
             (None, Fate::Foreign) => Identity::not_a_function("unclaimed"),
             (None, _) => return,
         };
-        if self.identity.as_ref() != Some(&identity) {
+        if self.claimed.as_ref() != Some(&identity) {
             let from = if first_decision { self.info.started_at } else { at.wall };
-            out.entries.push(Entry::Identity { no: self.no, from, identity: identity.clone() });
-            self.identity = Some(identity);
+            self.claimed = Some(identity.clone());
+            self.became(identity, from, &mut out.entries);
         }
+    }
+
+    /// What it is, where that may still change.
+    pub(super) fn open_identity(&self) -> Option<&Identity> {
+        let open = [Confidence::Prewarm, Confidence::Lossy];
+        self.identity.as_ref().filter(|identity| open.contains(&identity.confidence))
+    }
+
+    /// It is another function from `from` on; what its runtime says of its making changes nothing in that.
+    pub(super) fn became(&mut self, identity: Identity, from: Timestamp, entries: &mut Vec<Entry>) {
+        entries.push(Entry::Identity { no: self.no, from, identity: identity.clone() });
+        self.identity = Some(identity);
     }
 
     /// Tells the store of it: once, and again when a runtime adds what it knows.

@@ -19,7 +19,7 @@ pub use instance::is_runtime_command;
 use instance::{Fate, Instance};
 
 use crate::model::{
-    CgroupId, ContainerId, CpuSource, Entry, Fact, InstanceInfo, InstanceKey, InstanceNo, Timestamp,
+    CgroupId, ContainerId, CpuSource, Entry, Fact, Identity, InstanceInfo, InstanceKey, InstanceNo, Timestamp,
 };
 
 /// A moment on both clocks.
@@ -203,6 +203,19 @@ impl<S> Attribution<S> {
         if let Some(instance) = self.instances.get_mut(&no) {
             instance.usage(at, cpu_us, source);
             self.restless.insert(no);
+        }
+    }
+
+    /// What the instance is, where something that is learned later may still change it: a waiting container that is no
+    /// function yet, a name that lost characters.
+    pub fn open_identity(&self, no: InstanceNo) -> Option<&Identity> {
+        self.instances.get(&no)?.open_identity()
+    }
+
+    /// The instance is another function from `from` on.
+    pub fn became(&mut self, no: InstanceNo, identity: Identity, from: Timestamp) {
+        if let Some(instance) = self.instances.get_mut(&no) {
+            instance.became(identity, from, &mut self.out.entries);
         }
     }
 

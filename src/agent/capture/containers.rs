@@ -106,6 +106,13 @@ impl Capture {
 
     /// A runtime has said what an instance is: what is wanted is watched, what is not is not.
     pub(super) fn claimed(&mut self, no: InstanceNo) {
+        let now = self.moment(Clock::monotonic_ns());
+        let unsure = self.setup.attribution.open_identity(no).and(self.setup.attribution.living(no));
+        if let Some(path) = unsure.map(|info| info.cgroup_path.clone()) {
+            for pid in self.setup.cgroups.processes(&path).unwrap_or_default() {
+                self.may_name(no, pid, now);
+            }
+        }
         let join = &self.setup.attribution;
         if !join.is_wanted(no) {
             self.accounts.close(no);
