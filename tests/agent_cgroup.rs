@@ -7,7 +7,7 @@ use fnscope::model::Timestamp;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::answers::{assert_covered, now, number, row, text, walk};
+use crate::answers::{assert_covered, now, number, row, text, us, walk};
 use crate::support::{Cgroup, Fnscope, Function, Running, poll};
 
 /// An agent to which the children of `parent` are containers. 997 Hz: enough samples of a short life.
@@ -133,12 +133,6 @@ fn a_killed_agent_loses_less_than_two_seconds_and_leaves_a_store_to_go_on_with()
     let until = Timestamp(kill_us).to_string();
     let told = scope.run(["folded", "busy", "--until", &until]).stdout;
     assert!(counted > 500 && counted == count(&told), "{counted} samples in {of_killed:?}, told:\n{told}");
-}
-
-/// Microseconds since 1970 of a time that [`now`] wrote.
-fn us(time: &str) -> i64 {
-    let time: fnscope::query::When = time.parse().expect("a time");
-    time.at(Timestamp(0)).0
 }
 
 /// Where between `low` and `high` `holds` stops to hold, to two milliseconds.

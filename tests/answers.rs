@@ -116,3 +116,9 @@ pub fn walk(folder: &Path) -> Vec<String> {
         .flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path.display().to_string()] })
         .collect()
 }
+
+/// Microseconds since 1970 of a time in an answer.
+pub fn us(time: &str) -> i64 {
+    let time: fnscope::query::When = time.parse().expect("a time");
+    time.at(fnscope::model::Timestamp(0)).0
+}

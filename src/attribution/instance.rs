@@ -211,15 +211,12 @@ impl<S> Instance<S> {
         }
     }
 
-    /// Remembers a fact. What was so all along (a counter at nothing, a container that runs) is none. True if it is new.
+    /// Remembers a fact. That it runs is none as long as it was never paused. True if it is new.
     pub(super) fn fact(&mut self, at: Timestamp, fact: Fact) -> bool {
         let kind = fact.kind();
         let news = match self.facts.get(&kind) {
             Some((_, known, _)) => *known != fact,
-            None => !matches!(
-                fact,
-                Fact::Frozen(false) | Fact::Throttled { count: 0, .. } | Fact::Pressure { us: 0 }
-            ),
+            None => fact != Fact::Frozen(false),
         };
         if news {
             self.facts.insert(kind, (at, fact, false));

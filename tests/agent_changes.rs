@@ -1,0 +1,69 @@
+//! What changes in a container's life, as the agent tells it: it becomes another function, is held back, is paused.
+
+use serde_json::Value;
+
+use crate::answers::{now, number, row, text, us};
+use crate::private_docker::PrivateDocker;
+use crate::support::{Fnscope, poll, truth};
+
+#[test]
+fn a_prewarmed_container_becomes_its_action_when_that_begins() {
+    let (docker, scope) = (PrivateDocker::with_functions(), Fnscope::new());
+    let agent = scope.docker_agent(&docker.socket(), &[]);
+    let openwhisk = ["--name=wsk0_3_prewarm_nodejs20", "--env=__OW_API_HOST=http://127.0.0.1"];
+    let id = docker.start_function(&openwhisk, &["action-loop", "--stem-ms", "400", "--child-cpu-ms", "300"]);
+    assert_eq!(docker.docker(&["wait", &id]), "0");
+    let told = truth(&docker.docker(&["logs", &id]));
+    docker.docker(&["rm", &id]);
+    agent.stop_in_order();
+
+    let rows = scope.rows(&["ls"]);
+    assert_eq!(rows.len(), 2, "a pool and an action: {rows:#?}");
+    let action = row(&rows, "hello");
+    let pool = rows.iter().find(|row| !std::ptr::eq(*row, action)).expect("two rows");
+    for (key, value) in [("platform", "openwhisk"), ("namespace", "guest"), ("revision", "0.0.1")] {
+        assert_eq!(text(action, key), value, "{action:#}");
+    }
+    assert_eq!(text(pool, "platform"), "openwhisk", "{pool:#}");
+    // The action's first sample follows its beginning, and the pool's last is hardly later than that: what the kernel
+    // takes to start a process, and a sample's distance or two, at a CPU others want too.
+    let init_us = number(&told, "init_at_us") as i64;
+    let (last_us, first_us) = (us(text(pool, "last_seen")), us(text(action, "first_seen")));
+    assert!(first_us >= init_us && first_us - init_us <= 50_000, "{} us behind it", first_us - init_us);
+    assert!(last_us - init_us <= 50_000, "the pool's last is {} us behind it", last_us - init_us);
+    let stacks = scope.folded("hello");
+    assert!(stacks.contains("function::burn") && !stacks.contains("stem_cell"), "{stacks}");
+    let pool = text(pool, "function");
+    assert!(scope.folded(pool).contains("stem_cell"), "{pool}");
+}
+
+#[test]
+fn a_quota_and_a_pause_are_told() {
+    let (docker, scope) = (PrivateDocker::with_functions(), Fnscope::new());
+    let agent = scope.docker_agent(&docker.socket(), &[]);
+    let slow = ["--label=fnscope.function=slow", "--cpus=0.2"];
+    let id = docker.start_function(&slow, &["burn", "--cpu-ms", "900000"]);
+    let held_back = || -> Option<Value> {
+        let rows = scope.run(["throttled", "--json"]).stdout;
+        let rows: Vec<Value> = serde_json::from_str(&rows).ok()?;
+        rows.into_iter().find(|row| row["function"] == "slow")
+    };
+    poll("its throttling", || held_back()?["throttled_seconds"].as_f64().filter(|seconds| *seconds > 1.0));
+    let before = held_back().expect("it is told");
+    assert!(number(&before, "throttled_count") >= 5.0, "{before:#}");
+    assert!(before["frozen_seconds"].as_f64().is_none_or(|seconds| seconds == 0.0), "{before:#}");
+    docker.docker(&["pause", &id]);
+    let paused_us = us(&now());
+    // As long as that takes, which is two seconds at least.
+    assert_eq!(docker.run_function(&["--label=fnscope.function=other"], &["burn", "--cpu-ms", "2000"]).0, 0);
+    docker.docker(&["unpause", &id]);
+    let ran_us = us(&now());
+    docker.docker(&["kill", &id]);
+    docker.docker(&["rm", &id]);
+    agent.stop_in_order();
+    let told = held_back().expect("it is told");
+    // Each end of it is seen at the next look, a second later at most.
+    let (frozen, paused) = (number(&told, "frozen_seconds"), (ran_us - paused_us) as f64 / 1e6);
+    assert!(paused >= 2.0 && (frozen - paused).abs() <= 1.3, "told {frozen} s of {paused} s");
+    assert_eq!(number(&told, "frozen_count"), 1.0, "{told:#}");
+}
