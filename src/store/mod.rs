@@ -20,6 +20,7 @@
 //! Promises: a batch whose append returned is on disk and survives a kill at any moment; whatever a file holds,
 //! reading it neither panics nor gives a sample to an instance or a stack that is not its own.
 
+pub mod archive;
 pub mod contents;
 mod current;
 mod decode;
@@ -31,6 +32,7 @@ pub mod folded;
 mod folding;
 mod frame;
 mod living;
+pub mod loss;
 mod names;
 pub mod reader;
 mod replay;

@@ -19,7 +19,7 @@ use super::scan::{Found, Frames};
 use super::wire::Closed;
 
 /// How the name of a journal's file ends.
-const SUFFIX: &str = ".jnl";
+pub(super) const SUFFIX: &str = ".jnl";
 /// The closing frame stands within so many bytes of the end.
 const CLOSING_BYTES: u64 = 512;
 
