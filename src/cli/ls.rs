@@ -2,7 +2,7 @@
 
 use super::args::FilterArgs;
 use super::{Outcome, open, output};
-use crate::query;
+use crate::query::{self, Scope};
 use crate::render::{self, time};
 
 /// Arguments of `ls`.
@@ -21,7 +21,7 @@ pub struct Args {
 
 /// Lists functions.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
-    let view = open::view(&args.filter)?;
+    let view = open::view_for(&args.filter, Scope::Counts)?;
     let selection = view.select(None, &args.filter.instance)?;
     let rows = query::functions(&view, &selection);
     if args.filter.json {

@@ -2,7 +2,7 @@
 
 use super::args::{FilterArgs, FunctionArg, PhaseArg};
 use super::{Outcome, open, output};
-use crate::query;
+use crate::query::{self, Scope};
 use crate::render::{self, time};
 
 /// Arguments of `top`.
@@ -30,7 +30,8 @@ const DEFAULT_LIMIT: usize = 40;
 
 /// Shows frames.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
-    let view = open::view(&args.filter)?;
+    let scope = Scope::Samples(Some(&args.function.function), &args.filter.instance);
+    let view = open::view_for(&args.filter, scope)?;
     let found = open::stacks(&view, &args.filter, &args.function.function, args.phase.phase)?;
     let mut rows = found.as_ref().map(|(_, stacks)| query::top(&stacks.profile)).unwrap_or_default();
     let all = rows.len();

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::loss;
 use crate::fold::StackTable;
 use crate::model::{Fact, Identity, InstanceInfo, InstanceKey, Stack, Timestamp, Window};
+use crate::store::archive::{SealedHour, SealedRow};
 use crate::store::{Damage, Ended, InstanceRecord, JournalContents, Usage};
 
 /// Everything the journals tell about a window.
@@ -23,6 +24,8 @@ pub struct Merged {
     pub stacks: Vec<Arc<Stack>>,
     /// Samples, a part for each journal.
     pub parts: Vec<Part>,
+    /// Samples of sealed hours that were counted when they were sealed, and are not among `parts`.
+    pub counted: Vec<Counted>,
     /// What could not be read.
     pub damage: Vec<Damage>,
     /// Samples that refer to an instance or a stack their journal does not have.
@@ -61,6 +64,32 @@ pub struct Part {
     pub lost: Vec<(u32, f64)>,
 }
 
+/// Samples of an instance that stand here as their totals.
+#[derive(Debug, Clone)]
+pub struct Counted {
+    /// Position in [`Merged::instances`].
+    pub instance: u32,
+    /// Time that one of them stands for, in nanoseconds.
+    pub period_ns: u64,
+    /// The totals.
+    pub row: SealedRow,
+}
+
+/// A sealed hour whose samples have not been looked at.
+#[derive(Debug)]
+pub(super) struct SealedPart {
+    pub(super) hour: SealedHour,
+    /// For each of its instances, the position in [`Merged::instances`].
+    pub(super) instances: Vec<u32>,
+}
+
+impl SealedPart {
+    /// Whose samples `row` counts, as a position in [`Merged::instances`].
+    pub(super) fn number(&self, row: &SealedRow) -> Option<u32> {
+        self.instances.get(row.instance as usize).copied()
+    }
+}
+
 /// What questions need of a sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sample {
@@ -80,6 +109,7 @@ pub struct Merger {
     by_key: HashMap<InstanceKey, u32>,
     stacks: StackTable,
     parts: Vec<Part>,
+    sealed: Vec<SealedPart>,
     damage: Vec<Damage>,
     orphans: u64,
 }
@@ -93,6 +123,7 @@ impl Merger {
             by_key: HashMap::new(),
             stacks: StackTable::default(),
             parts: Vec::new(),
+            sealed: Vec::new(),
             damage: Vec::new(),
             orphans: 0,
         }
@@ -124,6 +155,19 @@ impl Merger {
         self.damage.extend(journal.damage);
     }
 
+    /// Adds the instances of a sealed hour; its samples come later, when it is known whose they are.
+    pub(super) fn add_sealed(&mut self, mut hour: SealedHour) {
+        let instances = hour.instances.iter().map(|record| self.instance(record, &hour.node)).collect();
+        self.damage.append(&mut hour.damage);
+        hour.instances.clear();
+        self.sealed.push(SealedPart { hour, instances });
+    }
+
+    /// Tells of a place in the store that cannot be read.
+    pub(super) fn add_damage(&mut self, damage: Damage) {
+        self.damage.push(damage);
+    }
+
     /// Tells of a journal of which nothing can be used.
     pub fn unusable(&mut self, file: PathBuf) {
         let what = "its head is damaged, nothing of it can be used; move it away".into();
@@ -132,6 +176,11 @@ impl Merger {
 
     /// All of them together.
     pub fn finish(self) -> Merged {
+        self.finish_sealed().0
+    }
+
+    /// All of them together, and the sealed hours whose samples are not among them yet.
+    pub(super) fn finish_sealed(self) -> (Merged, Vec<SealedPart>) {
         let mut instances = self.instances;
         instances.iter_mut().for_each(Instance::settle);
         let mut order: Vec<usize> = (0..instances.len()).collect();
@@ -149,14 +198,20 @@ impl Merger {
         for sample in parts.iter_mut().flat_map(|part| &mut part.samples) {
             sample.instance = moved[sample.instance as usize];
         }
-        Merged {
+        let mut sealed = self.sealed;
+        for instance in sealed.iter_mut().flat_map(|part| &mut part.instances) {
+            *instance = moved[*instance as usize];
+        }
+        let merged = Merged {
             window: self.window,
             instances: sorted.into_iter().map(|(_, instance)| instance).collect(),
             stacks: self.stacks.into_stacks(),
             parts,
+            counted: Vec::new(),
             damage: self.damage,
             orphans: self.orphans,
-        }
+        };
+        (merged, sealed)
     }
 
     fn instance(&mut self, record: &InstanceRecord, node: &str) -> u32 {

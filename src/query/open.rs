@@ -1,4 +1,4 @@
-//! The one place where questions meet the disk: journals are read one by one and merged.
+//! The one place where questions meet the disk: journals and sealed hours are read one by one and merged.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 
 use super::merge::Merger;
+use super::sealed::{self, Scope};
 use super::selector::FunctionId;
 use super::view::View;
 use crate::model::{Timestamp, Window};
@@ -14,21 +15,65 @@ use crate::store::{Store, StoreError};
 /// A name may be told so long after the samples it belongs to, in microseconds.
 const LATE_NAME_US: i64 = 3_600_000_000;
 
-/// The view of the store at `root` for `window`. `progress` is told how many journals were read, and of how many.
-/// Journals that closed before the window begin are not read: whoever still lived then is told of again in the next.
-///
-/// A journal whose head is damaged is told as damage.
+/// How often what vanishes while it is read is looked for again: a journal that is being sealed becomes a set.
+const ATTEMPTS: usize = 5;
+
+/// The view of the store at `root` for `window`, of which any question can be asked. `progress` is told how many
+/// journals and sealed hours were read, and of how many.
 ///
 /// # Errors
-/// If there is no store, or the system refuses to read a journal of it.
-pub fn open(root: &Path, window: Window, mut progress: impl FnMut(usize, usize)) -> anyhow::Result<View> {
+/// If there is no store, or the system refuses to read a file of it.
+pub fn open(root: &Path, window: Window, progress: impl FnMut(usize, usize)) -> anyhow::Result<View> {
+    open_for(root, window, Scope::All, progress)
+}
+
+/// The same for questions that `scope` is enough for.
+///
+/// Journals that closed before the window begin, and hours before it, are not read: whoever still lived then is told of
+/// again in the next. A journal whose head is damaged is told as damage. Takes no lock: what is sealed meanwhile is
+/// found as a journal or as a set, never as both and never as none.
+///
+/// # Errors
+/// If there is no store, or the system refuses to read a file of it.
+pub fn open_for(
+    root: &Path,
+    window: Window,
+    scope: Scope<'_>,
+    mut progress: impl FnMut(usize, usize),
+) -> anyhow::Result<View> {
     let advice = || format!("open the store {}; name another with --store", root.display());
     let store = Store::open(root).with_context(advice)?;
-    let journals = store.journals()?;
+    let mut attempt = 1;
+    loop {
+        match read(&store, window, scope, attempt < ATTEMPTS, &mut progress)? {
+            Some(view) => return Ok(view),
+            None => attempt += 1,
+        }
+    }
+}
+
+/// One attempt; none if something vanished that may be found elsewhere now, and `again` allows another.
+fn read(
+    store: &Store,
+    window: Window,
+    scope: Scope<'_>,
+    again: bool,
+    progress: &mut impl FnMut(usize, usize),
+) -> anyhow::Result<Option<View>> {
     let reach = Window { from: window.from, to: window.to.plus_us(LATE_NAME_US) };
+    // Journals first: what is sealed between the two lists is in both.
+    let journals = store.journals()?;
+    let around = Window { from: window.from.plus_us(-LATE_NAME_US), to: reach.to };
+    let listed = store.readable(around, &journals)?;
+    let all = listed.journals.len() + 2 * listed.sets.len();
+    let mut done = 0;
+    let mut step = |progress: &mut dyn FnMut(usize, usize)| {
+        progress(done, all);
+        done += 1;
+    };
     let mut merger = Merger::new(window);
-    for (at, journal) in journals.iter().enumerate() {
-        progress(at, journals.len());
+    for journal in &listed.journals {
+        step(progress);
         let read = match journal.may_overlap(reach) {
             Ok(false) => continue,
             Ok(true) => journal.load(window),
@@ -36,15 +81,25 @@ pub fn open(root: &Path, window: Window, mut progress: impl FnMut(usize, usize))
         };
         match read {
             Ok(contents) => merger.add(contents),
-            // Deleted since it was listed: its time has passed.
+            // Sealed since it was listed, or deleted: then its time has passed.
+            Err(error) if error.is_gone() && again => return Ok(None),
             Err(error) if error.is_gone() => {}
             // Nothing of it can be used; that is no reason to hide the others.
             Err(StoreError::NoHead { path }) => merger.unusable(path),
             Err(error) => return Err(error.into()),
         }
     }
-    progress(journals.len(), journals.len());
-    Ok(View::new(merger.finish()))
+    listed.damage.into_iter().for_each(|damage| merger.add_damage(damage));
+    for set in &listed.sets {
+        step(progress);
+        if let Some(hour) = set.load(set.hour().is_cut_by(window))? {
+            merger.add_sealed(hour);
+        }
+    }
+    let (mut merged, parts) = merger.finish_sealed();
+    sealed::add(&mut merged, parts, scope, || step(progress))?;
+    progress(all, all);
+    Ok(Some(View::new(merged)))
 }
 
 /// The functions in the store at `root` that can be found within `limit`, newest first, for a shell that completes
@@ -53,11 +108,18 @@ pub fn names(root: &Path, limit: Duration) -> Vec<FunctionId> {
     let begin = Instant::now();
     let no_samples = Window { from: Timestamp::MAX, to: Timestamp::MAX };
     let mut merger = Merger::new(no_samples);
-    let journals = Store::open(root).and_then(|store| store.journals()).unwrap_or_default();
-    for journal in journals.iter().rev().take_while(|_| begin.elapsed() < limit) {
+    let Ok(store) = Store::open(root) else { return Vec::new() };
+    let journals = store.journals().unwrap_or_default();
+    let listed = store.readable(Window::ALL, &journals).unwrap_or_default();
+    for journal in listed.journals.iter().rev().take_while(|_| begin.elapsed() < limit) {
         let read: Result<_, StoreError> = journal.load(no_samples);
         if let Ok(contents) = read {
             merger.add(contents);
+        }
+    }
+    for set in listed.sets.iter().rev().take_while(|_| begin.elapsed() < limit) {
+        if let Ok(Some(hour)) = set.load(false) {
+            merger.add_sealed(hour);
         }
     }
     View::new(merger.finish()).functions().to_vec()

@@ -46,7 +46,7 @@ impl TableWriter {
     /// The whole file.
     pub(super) fn finish(mut self) -> Result<Written, ParquetError> {
         let metadata = self.writer.finish()?;
-        Ok(Written { bytes: self.writer.into_inner()?, metadata })
+        Ok(Written { bytes: std::mem::take(self.writer.inner_mut()), metadata })
     }
 }
 

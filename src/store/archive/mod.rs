@@ -44,5 +44,5 @@ pub use readings::Mark;
 pub use retention::Retention;
 pub use rows::PhaseCuts;
 pub use seal::Sealed;
-pub use set::{SealedSet, SealedSets};
+pub use set::{Readable, SealedSet, SealedSets};
 pub use tidy::{Dropped, Tidied, TidyOptions};

@@ -105,12 +105,14 @@ mod tests {
         fn every_time_has_one_hour(time: i64, near in -200_000_000_000_000_000i64..400_000_000_000_000_000) {
             for time in [time, near].map(Timestamp) {
                 let hour = Hour::of(time);
-                let (date, name) = { let path = hour.folder(); let text = path.to_str().unwrap().to_owned();
-                    let (a, b) = text.split_once('/').unwrap(); (a.to_owned(), b.to_owned()) };
-                prop_assert_eq!(Hour::parse(&date, &name), Some(hour));
+                let folder = hour.folder();
+                let (date, name) = folder.to_str().unwrap().split_once('/').unwrap();
+                prop_assert_eq!(Hour::parse(date, name), Some(hour));
                 let window = hour.window();
                 prop_assert!(window.contains(time) || window.to == time);
-                prop_assert!(Hour::day_may_overlap(&date, Window { from: time, to: time.plus_us(1) }) || time == Timestamp::MAX);
+                let moment = Window { from: time, to: time.plus_us(1) };
+                let found = Hour::day_may_overlap(date, moment);
+                prop_assert!(found || time == Timestamp::MAX);
             }
         }
     }

@@ -4,6 +4,7 @@
 //! The checksum file is written last and is renamed first when a set is dropped, so a set is there or it is not. A
 //! journal that was sealed to several hours is sealed when all of them are there; until then the journal counts.
 
+use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -118,6 +119,17 @@ impl SealedSet {
     }
 }
 
+/// What a reader reads: each sample is in one of them.
+#[derive(Debug, Default)]
+pub struct Readable {
+    /// Journals that are not sealed.
+    pub journals: Vec<JournalFile>,
+    /// Sealed sets of the window.
+    pub sets: Vec<SealedSet>,
+    /// Files that are left of a set without its checksum file.
+    pub damage: Vec<Damage>,
+}
+
 /// What stands in the folders of the archive.
 #[derive(Debug, Default)]
 pub struct SealedSets {
@@ -148,6 +160,33 @@ impl Store {
         Ok(found)
     }
 
+    /// What of `journals`, which were listed before, and of the sealed sets that overlap `window` is to be read.
+    ///
+    /// # Errors
+    /// If a folder cannot be listed.
+    pub fn readable(&self, window: Window, journals: &[JournalFile]) -> Result<Readable, StoreError> {
+        let found = self.sealed(window)?;
+        let mut readable = Readable { journals: journals.to_vec(), ..Readable::default() };
+        let mut unsealed: HashSet<&str> = journals.iter().map(JournalFile::name).collect();
+        let mut sets: BTreeSet<SealedSet> = BTreeSet::new();
+        for set in &found.sets {
+            if !unsealed.contains(set.name()) {
+                sets.insert(set.clone());
+            } else if let Some(all) = self.is_sealed(set)? {
+                // Only the deletion is missing. Those of its hours that came since the list was made count too.
+                unsealed.remove(set.name());
+                sets.extend(all.into_iter().filter(|set| set.hour.overlaps(window)));
+            }
+        }
+        readable.journals.retain(|journal| unsealed.contains(journal.name()));
+        readable.sets = sets.into_iter().collect();
+        for (set, path) in self.orphans(window, &found)? {
+            let what = format!("has no checksum file: nothing of {} in it is read", set.hour.name());
+            readable.damage.push(Damage { file: path, offset: 0, what, torn_end: false });
+        }
+        Ok(readable)
+    }
+
     /// Files that look like a set's but belong to none, in hours that overlap `window`: without their checksum file
     /// nothing of them is believed. Those of a journal that is still there are of a seal under way.
     pub(super) fn orphans(
@@ -161,8 +200,14 @@ impl Store {
                 let Some(name) = journal_name(path) else { return };
                 let set = SealedSet::new(self, hour, name);
                 let known = sets.sets.binary_search(&set).is_ok() || sets.dropped.binary_search(&set).is_ok();
-                let sealing = self.journal_path(name).exists();
-                if !known && !sealing && path.extension().is_some_and(|suffix| suffix == "parquet") {
+                // In this order: a journal is deleted when the checksum file is there.
+                let sealing = || self.journal_path(name).exists();
+                let come_or_gone = || set.exists() || set.dropped_path().exists() || !path.exists();
+                if !known
+                    && !sealing()
+                    && !come_or_gone()
+                    && path.extension().is_some_and(|suffix| suffix == "parquet")
+                {
                     orphans.push((set, path.to_path_buf()));
                 }
             })?;
@@ -170,15 +215,15 @@ impl Store {
         Ok(orphans)
     }
 
-    /// Whether all hours that the journal called `name` was sealed to are there, by the word of one of them.
-    pub(super) fn is_sealed(&self, set: &SealedSet) -> Result<bool, StoreError> {
-        let Some(Ok(sums)) = set.sums()? else { return Ok(false) };
-        let hours = sums.hours.iter().map(|hour| hour.split_once('T'));
-        Ok(hours.into_iter().all(|parts| {
-            let hour =
-                parts.and_then(|(day, hour)| Hour::parse(&format!("date={day}"), &format!("hour={hour}")));
-            hour.is_some_and(|hour| SealedSet::new(self, hour, &set.name).exists())
-        }))
+    /// All sets that the journal of `set` was sealed to, by the word of `set`; none if one of them is not there.
+    pub(super) fn is_sealed(&self, set: &SealedSet) -> Result<Option<Vec<SealedSet>>, StoreError> {
+        let Some(Ok(sums)) = set.sums()? else { return Ok(None) };
+        let sets = sums.hours.iter().map(|hour| {
+            let (day, hour) = hour.split_once('T')?;
+            let hour = Hour::parse(&format!("date={day}"), &format!("hour={hour}"))?;
+            Some(SealedSet::new(self, hour, &set.name)).filter(SealedSet::exists)
+        });
+        Ok(sets.collect())
     }
 
     /// Makes the folder of `hour` in the table `table` so that it survives a power failure.

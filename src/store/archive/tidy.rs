@@ -118,7 +118,7 @@ impl Store {
     ) -> Result<Sealed, StoreError> {
         // Whoever sealed it was killed before it could delete it.
         if let Some(set) = set
-            && self.is_sealed(set)?
+            && self.is_sealed(set)?.is_some()
         {
             self.delete_journal(journal)?;
             return Ok(Sealed::default());

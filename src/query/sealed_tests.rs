@@ -1,0 +1,253 @@
+//! The same answers, whether journals are sealed or not.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::fixture::{at_ms, at_s, identity};
+use super::*;
+use crate::model::{
+    Batch, CgroupId, Confidence, CpuSource, CpuStats, Entry, Fact, Identity, InstanceInfo, InstanceKey,
+    InstanceNo, Quality, Sample, Stack, Timestamp, Window, WriterInfo,
+};
+use crate::render;
+use crate::store::Store;
+use crate::store::archive::TidyOptions;
+
+fn writer(node: &str) -> WriterInfo {
+    WriterInfo { node: node.into(), ..super::fixture::Journal::new().contents.writer }
+}
+
+fn info(node: &str, no: u32, from_birth: bool) -> InstanceInfo {
+    let id = format!("{no:064x}");
+    InstanceInfo {
+        key: InstanceKey::new(&id, "6e9d3f62", CgroupId(no.into())),
+        runtime: Some("docker".into()),
+        cgroup_path: if no == 1 { "/odd*path".into() } else { format!("/docker/{id}") },
+        container_id: id,
+        cgroup_id: CgroupId(no.into()),
+        image: Some(format!("{node}/image:{no}")),
+        started_at: at_s(i64::from(no)),
+        from_birth,
+    }
+}
+
+/// What a test writes: seconds since midnight, which instance, what.
+type Step = (i64, u32, u8, u8);
+
+const INSTANCES: u32 = 4;
+const HOURS: i64 = 4;
+
+fn entry(no: InstanceNo, at: i64, kind: u8, value: u8) -> Option<Entry> {
+    let named = |name: &str, confidence| Identity {
+        confidence,
+        instance_name: (value % 2 == 0).then(|| format!("task-{value}")),
+        ..identity("demo", name, "1")
+    };
+    let fact = |fact| Some(Entry::Fact { no, at: at_s(at), fact });
+    match kind {
+        0 => Some(Entry::Identity { no, from: at_s(at), identity: named("pi", Confidence::Exact) }),
+        1 => Some(Entry::Identity { no, from: at_s(at - 3_000), identity: named("fib", Confidence::Lossy) }),
+        2 => Some(Entry::Identity { no, from: at_s(at), identity: named("nodejs:20", Confidence::Prewarm) }),
+        3 => Some(Entry::Identity { no, from: at_s(at), identity: Identity::not_a_function("sidecar") }),
+        4 => Some(Entry::Exec { no, at: at_s(at) }),
+        5 => {
+            let source = [CpuSource::Running, CpuSource::Running, CpuSource::Exit, CpuSource::Final]
+                [value as usize % 4];
+            Some(Entry::Usage { no, at: at_s(at), cpu_us: (at as u64) * 100_000, source })
+        }
+        6 => Some(Entry::Ended { no, at: at_s(at), exit_code: (value > 3).then_some(3), oom: value == 5 }),
+        7 => Some(Entry::Dropped { no, at: at_s(at), reason: "backlog".into(), count: value.into() }),
+        8 => fact(Fact::Throttled { count: at as u64, us: at as u64 * 10 }),
+        9 => fact(Fact::Frozen(value % 2 == 0)),
+        10 => fact(Fact::Labels(vec![("team".into(), format!("\"{value}\n"))])),
+        11 => fact(Fact::Ready),
+        _ => None,
+    }
+}
+
+fn batch(seen: &mut [bool], node: &str, steps: &[Step]) -> Batch {
+    let mut batch = Batch::default();
+    let last = steps.iter().map(|step| step.0).max().unwrap_or(0);
+    for (at, no, kind, value) in steps.iter().copied() {
+        if !std::mem::replace(&mut seen[no as usize], true) {
+            let info = info(node, no, no != 2);
+            batch.entries.push(Entry::Instance { no: InstanceNo(no), info });
+        }
+        if let Some(entry) = entry(InstanceNo(no), at, kind, value) {
+            batch.entries.push(entry);
+            continue;
+        }
+        let frames = ["_start [pi]", "main [pi]", "näh\\x3b [x]", "[pi]+0x10"];
+        let depth = value as usize % 5;
+        let quality = Quality(value % 32);
+        let stack = Arc::new(Stack::new(frames.iter().take(depth).map(|f| Arc::from(*f)).collect(), quality));
+        for n in 0..u32::from(value) * 3 {
+            let time = at_ms(at.max(last - 20) * 1_000 + i64::from(n) * 7);
+            let (cpu, comm) = (n % 2, if n % 3 == 0 { "main" } else { "worker" });
+            let instance = InstanceNo(no);
+            batch.samples.push(Sample {
+                time,
+                instance,
+                pid: 7,
+                tid: n,
+                comm: comm.into(),
+                cpu,
+                stack: Arc::clone(&stack),
+            });
+        }
+    }
+    batch.samples.sort_by_key(|sample| sample.time);
+    let samples = batch.samples.len() as u64;
+    batch.cpus.push(CpuStats { cpu: 0, samples: samples.max(1) * 4, lost: samples });
+    batch
+}
+
+/// Everything people can ask, as JSON.
+fn answers(root: &Path, window: Window, narrow: bool) -> Value {
+    let open = |scope: Scope<'_>| {
+        let view = open_for(root, window, if narrow { scope } else { Scope::All }, |_, _| {}).unwrap();
+        assert!(view.damage().is_empty(), "{:?}", view.damage());
+        view
+    };
+    let view = open(Scope::Counts);
+    let all = view.select(None, &[]).unwrap();
+    let mut answer = json!({
+        "ls": render::json::functions(&functions(&view, &all)),
+        "instances": render::json::instances(&instances(&view, &all)),
+        "coverage": coverage(&view, &all),
+    });
+    let mut names: Vec<String> = functions(&view, &all).iter().map(|row| row.id.to_string()).collect();
+    names.sort();
+    for name in names {
+        let selector: Selector = name.parse().unwrap();
+        let view = open(Scope::Samples(Some(&selector), &[]));
+        let one = view.select(Some(&selector), &[]).unwrap();
+        for phases in [PhaseFilter::All, PhaseFilter::Function, PhaseFilter::Only(Phase::Cold)] {
+            let found = stacks(&view, &one, phases);
+            answer[format!("{name} {phases}")] = json!({
+                "folded": render::folded::json(&found.profile),
+                "top": render::json::frames(&top(&found.profile)),
+                "left out": format!("{:?} {:?}", found.left_out, found.seen),
+            });
+        }
+    }
+    answer
+}
+
+fn windows() -> Vec<Window> {
+    let hour = |from: i64, to: i64| Window { from: at_s(from * 3_600), to: at_s(to * 3_600) };
+    vec![
+        Window::ALL,
+        hour(1, 2),
+        hour(0, 3),
+        Window { from: at_s(5_000), to: Timestamp::MAX },
+        Window { from: at_s(3_600 + 1_200), to: at_s(2 * 3_600 + 1_800) },
+    ]
+}
+
+fn tidy(store: &Store) {
+    let lock = store.lock().unwrap();
+    for journal in store.journals().unwrap() {
+        if !journal.is_being_written().unwrap() {
+            store.seal(&journal, true).unwrap();
+        }
+    }
+    let tidied = store.tidy(&lock, &TidyOptions::default(), |_, _| {}).unwrap();
+    assert_eq!((tidied.sealed.failed, tidied.left), (0, 0));
+}
+
+/// Writes `steps` by one writer, in pieces, and asks everything before anything is sealed, when all but the last
+/// journal is, and when all is.
+fn compare(steps: &[Step], pieces: usize) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::create(folder.path()).unwrap();
+    let mut journal = store.journal(writer("node-1")).unwrap();
+    let mut seen = [false; INSTANCES as usize];
+    for steps in steps.chunks(pieces.max(1)) {
+        journal.append(&batch(&mut seen, "node-1", steps)).unwrap();
+    }
+    let unsealed: Vec<Value> =
+        windows().iter().map(|window| answers(folder.path(), *window, false)).collect();
+    let check = |what: &str| {
+        for (window, expected) in windows().into_iter().zip(&unsealed) {
+            for narrow in [false, true] {
+                let found = answers(folder.path(), window, narrow);
+                let text = |value: &Value| serde_json::to_string_pretty(value).unwrap();
+                assert_eq!(text(&found), text(expected), "{what}, {window:?}, narrow {narrow}");
+            }
+        }
+    };
+    check("nothing sealed");
+    tidy(&store);
+    check("all but the last sealed");
+    journal.finish().unwrap();
+    tidy(&store);
+    assert!(store.journals().unwrap().is_empty());
+    check("all sealed");
+}
+
+#[test]
+fn a_name_that_came_in_a_later_journal_is_found_by_whoever_reads_the_sealed_samples() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::create(folder.path()).unwrap();
+    let mut seen = [false; INSTANCES as usize];
+    let mut journal = store.journal(writer("node-1")).unwrap();
+    journal.append(&batch(&mut seen, "node-1", &[(100, 1, 99, 9), (200, 1, 5, 0)])).unwrap();
+    journal.rotate().unwrap();
+    tidy(&store);
+    let hour = Window { from: at_s(0), to: at_s(3_600) };
+    let listed = |narrow| answers(folder.path(), hour, narrow)["ls"][0]["function"].clone();
+    assert_eq!(listed(true), json!("000000000000"));
+    // An hour later, from the begin on.
+    let late = Entry::Identity { no: InstanceNo(1), from: at_s(1), identity: identity("demo", "late", "1") };
+    let usage = Entry::Usage { no: InstanceNo(1), at: at_s(3_700), cpu_us: 1, source: CpuSource::Running };
+    journal.append(&Batch { entries: vec![late, usage], ..Batch::default() }).unwrap();
+    for sealed in [false, true] {
+        if sealed {
+            journal.rotate().unwrap();
+            tidy(&store);
+            assert_eq!(store.sealed(Window::ALL).unwrap().sets.len(), 2);
+        }
+        for narrow in [false, true] {
+            let answer = answers(folder.path(), hour, narrow);
+            assert_eq!(
+                (&answer["ls"][0]["function"], &answer["ls"][0]["samples"]),
+                (&json!("late"), &json!(27))
+            );
+            assert_eq!(answer["custom/demo/late@1 all"]["top"].as_array().unwrap().len(), 4, "{answer}");
+        }
+    }
+}
+
+#[test]
+fn two_writers_and_a_life_of_hours() {
+    let steps: Vec<Step> = (0..HOURS * 12)
+        .flat_map(|n| {
+            let at = n * 300;
+            [(at, 1, 99, 5), (at + 15, 1, 5, 0), (at + 20, 2, 99, 3), (at + 30, 2, 5, 1), (at + 40, 3, 99, 1)]
+        })
+        .chain([(HOURS * 3_600, 1, 6, 4)])
+        .collect();
+    let mut with_names = vec![(0, 1, 2, 2), (1, 2, 0, 1), (2, 1, 4, 0)];
+    with_names.extend(steps);
+    with_names.insert(70, (1_700, 1, 0, 4));
+    compare(&with_names, 7);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn sealed_or_not_the_answers_are_the_same(
+        steps in proptest::collection::vec((0..HOURS * 360, 0..INSTANCES, 0u8..18, 0u8..7), 1..60),
+        pieces in 1usize..12,
+    ) {
+        let mut steps: Vec<Step> =
+            steps.into_iter().map(|(at, no, kind, value)| (at * 10, no, kind, value)).collect();
+        steps.sort_unstable();
+        compare(&steps, pieces);
+    }
+}
