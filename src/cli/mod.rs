@@ -19,6 +19,7 @@ mod open;
 mod output;
 mod own_cgroup;
 mod report;
+mod seal;
 mod top;
 
 use std::process::ExitCode;
@@ -77,6 +78,8 @@ pub enum Command {
     Folded(folded::Args),
     /// Draw a flame graph.
     Flame(flame::Args),
+    /// Seal closed journals to Parquet, and drop hours that are too old or too many.
+    Seal(seal::Args),
     /// Say which function a container is, by which rule, and what was looked at.
     Identify(identify::Args),
     /// Say what this host allows, what is missing, and the line that mends it.
@@ -102,6 +105,7 @@ pub fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Top(args) => top::run(&args),
         Command::Folded(args) => folded::run(&args),
         Command::Flame(args) => flame::run(&args),
+        Command::Seal(args) => seal::run(&args),
         Command::Identify(args) => identify::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Enter(args) => enter::run(&args),

@@ -255,10 +255,9 @@ impl Instance {
         }
         self.identities.extend(record.identities.iter().cloned());
         self.exec_at = [self.exec_at, record.exec_at].into_iter().flatten().min();
-        self.ended = match (self.ended, record.ended) {
-            (Some(a), Some(b)) if b.exit_code.is_some() && a.exit_code.is_none() => Some(b),
-            (a, b) => a.or(b),
-        };
+        // The same whichever journal comes first.
+        let worth = |ended: &Ended| (ended.exit_code.is_some(), ended.at, ended.exit_code, ended.oom);
+        self.ended = self.ended.into_iter().chain(record.ended).max_by_key(worth);
         self.usage.extend(record.usage.iter().copied());
         self.dropped.extend(record.dropped.iter().cloned());
         self.facts.extend(record.facts.iter().cloned());

@@ -25,6 +25,7 @@ use rustix::fs::{Access, FlockOperation};
 use crate::model::{Timestamp, WriterInfo};
 
 use super::error::StoreError;
+use super::folding::AtClose;
 use super::reader::JournalFile;
 use super::writer::JournalWriter;
 
@@ -126,7 +127,15 @@ impl Store {
     /// # Errors
     /// If its file cannot be made.
     pub fn journal(&self, info: WriterInfo) -> Result<JournalWriter, StoreError> {
-        JournalWriter::begin(self.clone(), info)
+        self.journal_with(info, AtClose::Fold)
+    }
+
+    /// The same; `at_close` says what becomes of journals when they are closed.
+    ///
+    /// # Errors
+    /// If its file cannot be made.
+    pub fn journal_with(&self, info: WriterInfo, at_close: AtClose) -> Result<JournalWriter, StoreError> {
+        JournalWriter::begin(self.clone(), info, at_close)
     }
 
     /// All journals, the oldest first.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
 
-use crate::model::{Window, WriterInfo};
+use crate::model::{Timestamp, Window, WriterInfo};
 
 use super::contents::{BatchRecord, Damage, JournalContents};
 use super::error::StoreError;
@@ -63,6 +63,11 @@ impl JournalFile {
     /// Its name without the suffix, unique in the directory.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// When it was begun, to the second, as its name tells.
+    pub(super) fn begun_at(&self) -> Timestamp {
+        Timestamp(i64::from(self.seq) * 1_000_000)
     }
 
     /// Whether its writer is alive. If not, nothing will be added to it.

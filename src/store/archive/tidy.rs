@@ -32,11 +32,13 @@ pub struct TidyOptions {
     pub retention: Retention,
     /// Begin no further journal after so long: somebody waits.
     pub patience: Option<Duration>,
+    /// Leave journals of the present hour: more may come for the same hour, and a set each costs space.
+    pub only_past_hours: bool,
 }
 
 impl Default for TidyOptions {
     fn default() -> TidyOptions {
-        TidyOptions { folded: true, retention: Retention::default(), patience: None }
+        TidyOptions { folded: true, retention: Retention::default(), patience: None, only_past_hours: false }
     }
 }
 
@@ -80,6 +82,7 @@ impl Store {
         let mut closed = Vec::new();
         for journal in self.journals()? {
             match journal.is_being_written() {
+                Ok(false) if options.only_past_hours && begun_this_hour(&journal) => tidied.left += 1,
                 Ok(false) => closed.push(journal),
                 Err(error) if !error.is_gone() => tracing::warn!(%error, "a journal is not sealed"),
                 _ => {}
@@ -248,6 +251,11 @@ fn remove_empty(path: &Path, top: &Path) {
             return;
         }
     }
+}
+
+/// Whether `journal` was begun in the present hour, by its name.
+fn begun_this_hour(journal: &JournalFile) -> bool {
+    Hour::of(journal.begun_at()) >= Hour::of(directory::now())
 }
 
 fn free_bytes(path: &Path) -> Option<u64> {
