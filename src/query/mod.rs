@@ -16,6 +16,8 @@ mod open;
 mod phases;
 mod sealed;
 #[cfg(test)]
+mod sealed_damage;
+#[cfg(test)]
 mod sealed_tests;
 mod selector;
 mod stacks;
