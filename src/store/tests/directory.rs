@@ -56,11 +56,11 @@ fn what_is_no_store_or_a_newer_one_is_left_alone() {
 fn a_store_of_the_version_before_goes_on_as_this_one() {
     let (_folder, store) = store();
     let mut journal = store.journal(writer("node-1")).unwrap();
-    journal.append(&batch(1)).unwrap();
+    journal.append(&batch(0)).unwrap();
     journal.finish().unwrap();
     fs::write(store.root().join("FORMAT"), "fnscope profiles 0\nold\n").unwrap();
     let old = Store::open(store.root()).unwrap();
-    assert_eq!(told(&only_journal(&old).load(Window::ALL).unwrap()), truth([&batch(1)]));
+    assert_eq!(told(&only_journal(&old).load(Window::ALL).unwrap()), truth([&batch(0)]));
     assert!(
         fs::read_to_string(store.root().join("FORMAT")).unwrap().contains("old"),
         "reading changes nothing"
