@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use serde_json::{Value, json};
 
 use super::fixture::{at_ms, at_s, identity};
 use super::*;
@@ -12,7 +11,6 @@ use crate::model::{
     Batch, CgroupId, Confidence, CpuSource, CpuStats, Entry, Fact, Identity, InstanceInfo, InstanceKey,
     InstanceNo, Quality, Sample, Stack, Timestamp, Window, WriterInfo,
 };
-use crate::render;
 use crate::store::Store;
 use crate::store::archive::TidyOptions;
 
@@ -43,7 +41,7 @@ const HOURS: i64 = 4;
 fn entry(no: InstanceNo, at: i64, kind: u8, value: u8) -> Option<Entry> {
     let named = |name: &str, confidence| Identity {
         confidence,
-        instance_name: (value % 2 == 0).then(|| format!("task-{value}")),
+        instance_name: (value.is_multiple_of(2)).then(|| format!("task-{value}")),
         ..identity("demo", name, "1")
     };
     let fact = |fact| Some(Entry::Fact { no, at: at_s(at), fact });
@@ -61,7 +59,7 @@ fn entry(no: InstanceNo, at: i64, kind: u8, value: u8) -> Option<Entry> {
         6 => Some(Entry::Ended { no, at: at_s(at), exit_code: (value > 3).then_some(3), oom: value == 5 }),
         7 => Some(Entry::Dropped { no, at: at_s(at), reason: "backlog".into(), count: value.into() }),
         8 => fact(Fact::Throttled { count: at as u64, us: at as u64 * 10 }),
-        9 => fact(Fact::Frozen(value % 2 == 0)),
+        9 => fact(Fact::Frozen(value.is_multiple_of(2))),
         10 => fact(Fact::Labels(vec![("team".into(), format!("\"{value}\n"))])),
         11 => fact(Fact::Ready),
         _ => None,
@@ -119,40 +117,27 @@ fn batch(seen: &mut [bool], node: &str, steps: &[Step]) -> Batch {
     batch
 }
 
-/// `answer` without what is known by chance of the time behind the window: it depends on which files are read.
-fn within(window: Window, mut answer: Value) -> Value {
-    let end = window.to.to_string();
-    let lists = ["ls", "instances"].map(|name| answer[name].as_array().cloned().unwrap_or_default());
-    for (name, mut list) in ["ls", "instances"].into_iter().zip(lists) {
-        for row in list.iter_mut().filter(|_| window.to != Timestamp::MAX) {
-            for field in ["last_seen", "ended_at", "exec_at"] {
-                if row[field].as_str().is_some_and(|time| time >= end.as_str()) {
-                    row[field] = Value::Null;
-                    row["exit_code"] = Value::Null;
-                }
-            }
-        }
-        answer[name] = list.into();
-    }
-    answer
-}
-
-/// Everything people can ask, as JSON.
-fn answers(root: &Path, window: Window, narrow: bool) -> Value {
+/// Everything people can ask, each fact on a line of its own. Left out is what is known by chance of the time behind the
+/// window: it depends on which files are read.
+fn answers(root: &Path, window: Window, narrow: bool) -> String {
     let open = |scope: Scope<'_>| {
         let view = open_for(root, window, if narrow { scope } else { Scope::All }, |_, _| {}).unwrap();
         assert!(view.damage().is_empty(), "{:?}", view.damage());
         view
     };
+    let behind = |time: Option<Timestamp>| time.filter(|time| *time < window.to);
     let view = open(Scope::Counts);
     let all = view.select(None, &[]).unwrap();
-    let mut answer = json!({
-        "ls": render::json::functions(&functions(&view, &all)),
-        "instances": render::json::instances(&instances(&view, &all)),
-        "coverage": coverage(&view, &all),
-    });
-    answer = within(window, answer);
-    let mut names: Vec<String> = functions(&view, &all).iter().map(|row| row.id.to_string()).collect();
+    let mut listed = functions(&view, &all);
+    let mut names: Vec<String> = listed.iter().map(|row| row.id.to_string()).collect();
+    listed.iter_mut().for_each(|row| row.last_seen = row.last_seen.min(window.to));
+    let mut lives = instances(&view, &all);
+    for row in &mut lives {
+        row.ended_at = behind(row.ended_at);
+        row.exit_code = row.exit_code.filter(|_| row.ended_at.is_some());
+        row.exec_at = behind(row.exec_at);
+    }
+    let mut answer = format!("{listed:#?}\n{lives:#?}\n{:?}\n", coverage(&view, &all));
     names.sort();
     for name in names {
         let selector: Selector = name.parse().unwrap();
@@ -160,11 +145,9 @@ fn answers(root: &Path, window: Window, narrow: bool) -> Value {
         let one = view.select(Some(&selector), &[]).unwrap();
         for phases in [PhaseFilter::All, PhaseFilter::Function, PhaseFilter::Only(Phase::Cold)] {
             let found = stacks(&view, &one, phases);
-            answer[format!("{name} {phases}")] = json!({
-                "folded": render::folded::json(&found.profile),
-                "top": render::json::frames(&top(&found.profile)),
-                "left out": format!("{:?} {:?}", found.left_out, found.seen),
-            });
+            let (folded, frames) = (found.profile.folded(), top(&found.profile));
+            answer += &format!("{name} {phases}\n{folded:#?}\n{frames:#?}\n{:?}\n", found.left_out);
+            answer += &format!("{:?}\n", found.seen);
         }
     }
     answer
@@ -216,13 +199,11 @@ fn compare(steps: &[Step], pieces: usize, windows: &[Window]) {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::create(folder.path()).unwrap();
     write(&store, "node-1", steps, pieces);
-    let unsealed: Vec<Value> = windows.iter().map(|window| answers(folder.path(), *window, false)).collect();
+    let unsealed: Vec<String> = windows.iter().map(|window| answers(folder.path(), *window, false)).collect();
     let check = |what: &str| {
         for (window, expected) in windows.iter().zip(&unsealed) {
             for narrow in [false, true] {
                 let found = answers(folder.path(), *window, narrow);
-                let text = |value: &Value| serde_json::to_string_pretty(value).unwrap();
-                let (found, expected) = (text(&found), text(expected));
                 let differs = |(_, (a, b)): &(usize, (&str, &str))| a != b;
                 let lines = found.lines().zip(expected.lines()).enumerate();
                 if let Some((at, (line, before))) = lines.clone().find(differs) {
@@ -254,8 +235,15 @@ fn a_name_that_came_in_a_later_journal_is_found_by_whoever_reads_the_sealed_samp
     journal.rotate().unwrap();
     tidy(&store);
     let hour = Window { from: at_s(0), to: at_s(3_600) };
-    let listed = |narrow| answers(folder.path(), hour, narrow)["ls"][0]["function"].clone();
-    assert_eq!(listed(true), json!("000000000000"));
+    let listed = |scope: &Scope<'_>| {
+        let view = open_for(folder.path(), hour, *scope, |_, _| {}).unwrap();
+        let all = view.select(None, &[]).unwrap();
+        let frames = top(&stacks(&view, &all, PhaseFilter::All).profile).len();
+        let named =
+            functions(&view, &all).into_iter().filter(|row| row.samples >= 27).map(|row| row.id.to_string());
+        (named.collect::<Vec<_>>(), frames)
+    };
+    assert_eq!(listed(&Scope::Counts).0, ["unknown/-/000000000000@-"]);
     // An hour later, from the begin on.
     let late = Entry::Identity { no: InstanceNo(1), from: at_s(1), identity: identity("demo", "late", "1") };
     let usage = Entry::Usage { no: InstanceNo(1), at: at_s(3_700), cpu_us: 1, source: CpuSource::Running };
@@ -266,13 +254,11 @@ fn a_name_that_came_in_a_later_journal_is_found_by_whoever_reads_the_sealed_samp
             tidy(&store);
             assert_eq!(store.sealed(Window::ALL).unwrap().sets.len(), 2);
         }
-        for narrow in [false, true] {
-            let answer = answers(folder.path(), hour, narrow);
-            assert_eq!(
-                (&answer["ls"][0]["function"], &answer["ls"][0]["samples"]),
-                (&json!("late"), &json!(27))
-            );
-            assert_eq!(answer["custom/demo/late@1 all"]["top"].as_array().unwrap().len(), 4, "{answer}");
+        let late: Selector = "late".parse().unwrap();
+        for scope in [Scope::All, Scope::Samples(Some(&late), &[]), Scope::Counts] {
+            let (named, frames) = listed(&scope);
+            assert_eq!(named, ["custom/demo/late@1"], "{scope:?}");
+            assert_eq!(frames > 0, !matches!(scope, Scope::Counts), "{scope:?}");
         }
     }
 }

@@ -53,6 +53,9 @@ impl Fault {
     }
 }
 
+/// A column's values without its nulls, and for one that may have some, which rows have a value.
+type Values<T> = (Vec<<T as DataType>::T>, Option<Vec<i16>>);
+
 /// A sealed file, its footer checked.
 #[derive(Debug)]
 pub(super) struct TableFile {
@@ -190,7 +193,7 @@ impl TableFile {
         Some((at, self.metadata.row_groups().get(group)?.columns().get(at)?))
     }
 
-    fn column<T: DataType>(&self, group: usize, name: &str) -> Result<(Vec<T::T>, Option<Vec<i16>>), Fault> {
+    fn column<T: DataType>(&self, group: usize, name: &str) -> Result<Values<T>, Fault> {
         let missing = || Fault::damaged(self.sums.footer_at, format!("has no column {name}"));
         let (at, chunk) = self.chunk(group, name).ok_or_else(missing)?;
         let fits = chunk.column_type() == T::get_physical_type() && chunk.column_descr().name() == name;

@@ -299,9 +299,12 @@ impl InstanceRow {
     }
 }
 
+/// An instance's names: the position among its identities, from when on, which.
+type Named = Vec<(Option<usize>, Timestamp, Name)>;
+
 fn lives(records: &[InstanceRecord]) -> (Vec<Name>, Vec<Life>) {
     let mut names: BTreeMap<Name, u32> = BTreeMap::new();
-    let named: Vec<Vec<(Option<usize>, Timestamp, Name)>> = records
+    let named: Vec<Named> = records
         .iter()
         .map(|record| {
             let named = record.identities.iter().enumerate();
@@ -319,7 +322,7 @@ fn lives(records: &[InstanceRecord]) -> (Vec<Name>, Vec<Life>) {
         .collect();
     names.extend(named.iter().flatten().map(|(_, _, name)| (name.clone(), 0)));
     names.values_mut().zip(0..).for_each(|(rank, at)| *rank = at);
-    let life = |(record, list): (&InstanceRecord, Vec<(Option<usize>, Timestamp, Name)>)| Life {
+    let life = |(record, list): (&InstanceRecord, Named)| Life {
         names: list
             .into_iter()
             .map(|(at, from, name)| (at, from, names.get(&name).copied().unwrap_or_default()))

@@ -342,7 +342,7 @@ pub(super) fn hosts(contents: &JournalContents, hour: &HourRows) -> Result<Writt
         group.int(number(lost))?;
         group.int(number(unattributed))?;
         group.int(std::iter::once(offsets().next()))?;
-        group.int(std::iter::once(offsets().last()))?;
+        group.int(std::iter::once(offsets().next_back()))?;
         group.int(std::iter::once(None))?;
         group.int(std::iter::once(None))?;
         group.text(std::iter::once(json(&damage).filter(|_| !damage.is_empty())))
