@@ -10,7 +10,7 @@ use crate::answers::{keys, text};
 use crate::made_store::{Life, made, writer};
 use crate::support::Fnscope;
 
-const COMMANDS: [&str; 18] = [
+const COMMANDS: [&str; 19] = [
     "agent",
     "exec",
     "demo",
@@ -26,6 +26,7 @@ const COMMANDS: [&str; 18] = [
     "flame",
     "export",
     "import",
+    "seal",
     "identify",
     "doctor",
     "completions",

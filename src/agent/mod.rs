@@ -3,7 +3,8 @@
 //! | thread | does | speaks to |
 //! |---|---|---|
 //! | capture | drains rings, opens files, attributes | keeper, by a bounded queue it never waits on |
-//! | keeper | names frames, writes the journal | nobody |
+//! | keeper | names frames, writes the journal | seal, at the end of an hour |
+//! | seal | seals closed journals, drops old hours; at the lowest priority | nobody |
 //! | runtimes | watches Docker | capture, by commands |
 //!
 //! Start: the side-band first, then one walk over the cgroups that exist, then the runtimes, so that nothing falls
@@ -19,7 +20,6 @@ mod runtimes;
 mod work;
 
 use std::os::fd::AsFd as _;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{channel, sync_channel};
@@ -31,12 +31,13 @@ use tokio::sync::Notify;
 
 use crate::attribution::{Attribution, Limits, Moment};
 use crate::cgroup::Cgroups;
-use crate::config::Config;
+use crate::config::{Config, StoreConfig};
 use crate::model::WriterInfo;
 use crate::perf::{Clock, RingOptions, online_cpus, period_ns};
 use crate::runtime::docker::DockerOptions;
 use crate::stack::{OpenStats, Symbolizer};
-use crate::store::{Store, StoreLock};
+use crate::store::archive::{Retention, TidyOptions};
+use crate::store::{AtClose, Store, StoreLock};
 use control::{Command, Control};
 pub use keeper::KeeperStats;
 
@@ -100,7 +101,8 @@ pub struct Agent {
     keeper: JoinHandle<KeeperStats>,
     runtimes: Option<(JoinHandle<()>, tokio::sync::oneshot::Sender<()>)>,
     broken: Arc<Notify>,
-    lock: Option<StoreLock>,
+    lock: Option<Arc<StoreLock>>,
+    tidy: Option<(Store, TidyOptions)>,
     cgroups: Cgroups,
     hz: u32,
 }
@@ -125,14 +127,17 @@ impl Agent {
         if role == Role::Daemon {
             raise_file_limit();
         }
-        let store = Store::create(&config.store)?;
-        let lock = if role == Role::Daemon { Some(store.lock()?) } else { None };
+        let store = Store::create(&config.store.path)?;
+        let tidy = tidy_options(&config.store)?;
+        let lock = if role == Role::Daemon { Some(Arc::new(store.lock()?)) } else { None };
         let info = writer_info(config, role, hz, sampler.cpu_count())?;
         let boot_id = info.boot_id.clone();
-        let journal = store.journal(info)?;
-        if role == Role::Daemon {
-            fold_leftovers(&store, journal.path());
-        }
+        let at_close = match &lock {
+            Some(lock) => AtClose::Seal(lock.clone(), tidy),
+            None if tidy.folded => AtClose::Fold,
+            None => AtClose::Keep,
+        };
+        let journal = store.journal_with(info, at_close)?;
         let symbolizer = Symbolizer::new(Some(&store.cache_dir().join("symbols")));
 
         let (control, commands, wake) = Control::new().context("make the control queue")?;
@@ -163,7 +168,8 @@ impl Agent {
         let capture = spawn("fnscope-capture", &broken, move || capture::Capture::new(setup).run())?;
         let runtimes =
             if config.docker.enabled { Some(watch_docker(config, &control, &broken)?) } else { None };
-        Ok(Agent { control, capture, keeper, runtimes, broken, lock, cgroups, hz })
+        let tidy = lock.is_none().then_some((store, tidy));
+        Ok(Agent { control, capture, keeper, runtimes, broken, lock, tidy, cgroups, hz })
     }
 
     /// Waits until the cgroup at `path` is known and sampled, so that what is started in it now is seen from its first
@@ -213,7 +219,7 @@ impl Agent {
     /// # Errors
     /// One of its threads has panicked; what the others had is written.
     pub fn stop(self) -> anyhow::Result<(AgentStats, KeeperStats)> {
-        let Agent { control, capture, keeper, runtimes, lock, .. } = self;
+        let Agent { control, capture, keeper, runtimes, lock, tidy, .. } = self;
         let watched = runtimes.map(|(thread, stop)| {
             let _ = stop.send(());
             thread.join()
@@ -222,6 +228,9 @@ impl Agent {
         // The keeper ends with the capture thread, however that ends.
         let (captured, kept) = (capture.join(), keeper.join());
         drop(lock);
+        if let Some((store, options)) = tidy {
+            tidy_after(&store, options);
+        }
         let panicked = |what: &'static str| move |_| anyhow::anyhow!("the {what} thread panicked");
         watched.transpose().map_err(panicked("runtimes"))?;
         Ok((captured.map_err(panicked("capture"))?, kept.map_err(panicked("keeper"))?))
@@ -249,16 +258,28 @@ fn docker_name() -> &'static str {
     crate::runtime::docker::RUNTIME
 }
 
-/// Journals of an agent that was killed get their folded tree now, beside the work.
-fn fold_leftovers(store: &Store, own: &Path) {
-    let (store, own) = (store.clone(), own.to_path_buf());
-    let thread = std::thread::Builder::new().name("fnscope-fold".into()).spawn(move || {
-        if let Err(error) = store.fold_leftovers(Some(&own)) {
-            tracing::warn!("fold journals of an earlier agent: {error}");
-        }
-    });
-    if let Err(error) = thread {
-        tracing::warn!("start thread fnscope-fold: {error}");
+/// How the store is kept tidy.
+fn tidy_options(config: &StoreConfig) -> anyhow::Result<TidyOptions> {
+    let fault = anyhow::Error::msg;
+    let retention = Retention {
+        max_age: config.max_age().map_err(fault)?,
+        max_bytes: config.max_bytes().map_err(fault)?,
+        min_free_bytes: config.min_free_bytes().map_err(fault)?,
+    };
+    Ok(TidyOptions { folded: config.folded().map_err(fault)?, retention, ..TidyOptions::default() })
+}
+
+/// Where there is no agent, whoever writes seals what was closed in an hour that is over, as far as it goes in a
+/// moment.
+fn tidy_after(store: &Store, options: TidyOptions) {
+    const PATIENCE: Duration = Duration::from_millis(300);
+    let options = TidyOptions { patience: Some(PATIENCE), only_past_hours: true, ..options };
+    let tidied = match store.lock() {
+        Ok(lock) => store.tidy(&lock, &options, |_, _| {}),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = tidied {
+        tracing::debug!(%error, "journals are left as they are");
     }
 }
 

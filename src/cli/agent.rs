@@ -58,7 +58,7 @@ pub(super) fn run(flags: Args) -> anyhow::Result<Outcome> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let agent = Running::start(&config, Role::Daemon)?;
-        tracing::info!(store = %config.store.display(), hz = agent.hz(), "watching");
+        tracing::info!(store = %config.store.path.display(), hz = agent.hz(), "watching");
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
@@ -86,7 +86,7 @@ fn resolve(flags: Args) -> anyhow::Result<Config> {
         Some(path) => Config::load(path)?,
         None => Config::default(),
     };
-    config.store = flags.store.unwrap_or(config.store);
+    config.store.path = flags.store.unwrap_or(config.store.path);
     config.node = flags.node.or(config.node);
     config.hz = flags.hz.unwrap_or(config.hz);
     config.max_hz = flags.max_hz.unwrap_or(config.max_hz);

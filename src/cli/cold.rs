@@ -2,7 +2,7 @@
 
 use super::args::{FilterArgs, FunctionArg};
 use super::{Outcome, open, output};
-use crate::query::{self, Phase, PhaseFilter, Selection, View};
+use crate::query::{self, Phase, PhaseFilter, Scope, Selection, View};
 use crate::render::{cold, diff, time};
 
 /// Arguments of `cold`.
@@ -33,7 +33,8 @@ const DEFAULT_LIMIT: usize = 40;
 
 /// Shows cold starts.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
-    let view = open::view(&args.filter)?;
+    let view =
+        open::view_for(&args.filter, Scope::Samples(Some(&args.function.function), &args.filter.instance))?;
     let selection = open::select(&view, &args.filter, Some(&args.function.function))?;
     let starts = open::patiently("looking at starts", || query::cold_starts(&view, &selection));
     let limit = args.limit.unwrap_or(if args.filter.json { usize::MAX } else { DEFAULT_LIMIT });

@@ -8,6 +8,7 @@ use clap_complete::engine::ArgValueCandidates;
 use super::args::{self, FilterArgs};
 use super::{Outcome, complete, open, output};
 use crate::config::Config;
+use crate::query::Scope;
 use crate::query::{self, CostBy, Selector};
 use crate::render::cost::{self, Price};
 use crate::render::time;
@@ -62,7 +63,12 @@ impl ValueEnum for CostBy {
 /// Lists what was used.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let price = price(args)?;
-    let view = open::view(&args.filter)?;
+    let scope = if args.by.contains(&CostBy::Day) {
+        Scope::Samples(args.function.as_ref(), &args.filter.instance)
+    } else {
+        Scope::Counts
+    };
+    let view = open::view_for(&args.filter, scope)?;
     let selection = open::select(&view, &args.filter, args.function.as_ref())?;
     let rows = open::patiently("adding up", || query::cost(&view, &selection, &args.by));
     if args.filter.json {

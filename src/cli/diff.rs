@@ -10,6 +10,7 @@ use serde_json::json;
 use super::args::{self, FilterArgs, FunctionArg, PhaseArg};
 use super::{Outcome, complete, flame, open, output};
 use crate::model::Window;
+use crate::query::Scope;
 use crate::query::{self, Condition, PhaseFilter, QueryError, Selection, Selector, Side, View, When};
 use crate::render::{self, diff, escape, time};
 
@@ -103,6 +104,13 @@ struct Asked {
     hosts: Vec<String>,
 }
 
+impl Asked {
+    /// What it takes to answer; all instances of the function, of which the other side may mean others.
+    fn scope(&self) -> Scope<'_> {
+        Scope::Samples(Some(&self.selector), &[])
+    }
+}
+
 /// Compares, draws, judges.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let [a, b] = asked(args)?;
@@ -110,9 +118,11 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         args::window((since, side.since), (until, side.until))
     };
     let windows = [window(&a, "A: --since", "--until")?, window(&b, "B: --since", "--until")?];
-    let view_a = open::view_of(&a.stores, windows[0])?;
     let same = (&a.stores, a.since, a.until) == (&b.stores, b.since, b.until);
-    let other = if same { None } else { Some(open::view_of(&b.stores, windows[1])?) };
+    let scope =
+        |side| if same && a.selector != b.selector { Scope::Samples(None, &[]) } else { Asked::scope(side) };
+    let view_a = open::view_of(&a.stores, windows[0], scope(&a))?;
+    let other = if same { None } else { Some(open::view_of(&b.stores, windows[1], scope(&b))?) };
     let view_b = other.as_ref().unwrap_or(&view_a);
     let judged = !args.fail_if.is_empty();
     // For a build, exit code 1 says that a condition holds and nothing else.

@@ -69,7 +69,7 @@ fn run_command(args: &Args) -> anyhow::Result<Outcome> {
     let cgroups = crate::cgroup::Cgroups::detect()?;
     let mut own = OwnCgroup::new(&cgroups, "exec")?;
     let config = Config {
-        store: args.store.clone(),
+        store: args.store.clone().into(),
         hz: args.hz.unwrap_or(crate::config::DEFAULT_HZ),
         docker: Docker { enabled: false, ..Docker::default() },
         cgroup: Cgroup { parents: vec![own.path().into()] },

@@ -13,6 +13,7 @@ use super::args::{FilterArgs, FunctionArg, PhaseArg};
 use super::{Outcome, flame, open, output};
 use crate::exchange::{self, Source};
 use crate::model::Window;
+use crate::query::Scope;
 use crate::render::{folded, time};
 
 /// Arguments of `export`.
@@ -65,7 +66,8 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     if args.format == Format::Pprof && args.output.is_none() && io::stdout().is_terminal() {
         bail!("a pprof file is not for a terminal; name one with -o FILE.pb.gz, or redirect stdout");
     }
-    let view = open::view(&args.filter)?;
+    let view =
+        open::view_for(&args.filter, Scope::Threads(Some(&args.function.function), &args.filter.instance))?;
     let found = open::stacks(&view, &args.filter, &args.function.function, args.phase.phase)?;
     let Some((selection, stacks)) = found else { return Ok(Outcome::Nothing) };
     let title = flame::title(&view, &args.function.function);

@@ -11,7 +11,7 @@ use super::args::{FilterArgs, FunctionArg, PhaseArg};
 use super::{Outcome, open, output};
 use crate::fold::Profile;
 use crate::model::Window;
-use crate::query::{self, PhaseFilter, Selection, Selector, Stacks, View};
+use crate::query::{self, PhaseFilter, Scope, Selection, Selector, Stacks, View};
 use crate::render::flame::{self, Style};
 use crate::render::{folded, time};
 
@@ -51,7 +51,8 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     if to_terminal {
         bail!("an SVG is not for a terminal; name a file with -o FILE.svg, or redirect stdout");
     }
-    let view = open::view(&args.filter)?;
+    let scope = Scope::Samples(Some(&args.function.function), &args.filter.instance);
+    let view = open::view_for(&args.filter, scope)?;
     let found = open::stacks(&view, &args.filter, &args.function.function, args.phase.phase)?;
     let Some((selection, stacks)) = found else { return Ok(Outcome::Nothing) };
     let style = Style {

@@ -2,6 +2,7 @@
 
 use super::args::{FilterArgs, FunctionArg, PhaseArg};
 use super::{Outcome, open, output};
+use crate::query::Scope;
 use crate::render;
 
 /// Arguments of `folded`.
@@ -24,7 +25,8 @@ pub struct Args {
 
 /// Prints folded text.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
-    let view = open::view(&args.filter)?;
+    let scope = Scope::Samples(Some(&args.function.function), &args.filter.instance);
+    let view = open::view_for(&args.filter, scope)?;
     let found = open::stacks(&view, &args.filter, &args.function.function, args.phase.phase)?;
     let outcome = if found.is_some() { Outcome::Done } else { Outcome::Nothing };
     let profile = found.map(|(_, stacks)| stacks.profile).unwrap_or_default();

@@ -3,6 +3,7 @@
 use super::args::FilterArgs;
 use super::{Outcome, open, output};
 use crate::query;
+use crate::query::Scope;
 use crate::render::{self, time};
 
 /// Arguments of `hosts`.
@@ -23,7 +24,7 @@ pub struct Args {
 
 /// Lists hosts.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
-    let view = open::view(&args.filter)?;
+    let view = open::view_for(&args.filter, Scope::Counts)?;
     let selection = open::select(&view, &args.filter, None)?;
     let rows = query::hosts(&view, &selection);
     if args.filter.json {

@@ -4,7 +4,7 @@ use clap_complete::engine::ArgValueCandidates;
 
 use super::args::FilterArgs;
 use super::{Outcome, complete, open, output};
-use crate::query::{self, Selector};
+use crate::query::{self, Scope, Selector};
 use crate::render::{self, time};
 
 /// Arguments of `instances`.
@@ -27,7 +27,7 @@ pub struct Args {
 
 /// Lists instances.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
-    let view = open::view(&args.filter)?;
+    let view = open::view_for(&args.filter, Scope::Counts)?;
     let selection = open::select(&view, &args.filter, args.function.as_ref())?;
     let rows = query::instances(&view, &selection);
     if args.filter.json {

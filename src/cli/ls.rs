@@ -4,7 +4,7 @@ use clap::ValueEnum;
 
 use super::args::FilterArgs;
 use super::{Outcome, open, output};
-use crate::query;
+use crate::query::{self, Scope};
 use crate::render::{self, time};
 
 /// Arguments of `ls`.
@@ -35,7 +35,7 @@ enum By {
 
 /// Lists functions.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
-    let view = open::view(&args.filter)?;
+    let view = open::view_for(&args.filter, Scope::Counts)?;
     let selection = open::select(&view, &args.filter, None)?;
     let width = output::terminal_width();
     let (json, table, found) = match args.by {

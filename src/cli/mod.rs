@@ -25,6 +25,7 @@ mod open;
 mod output;
 mod own_cgroup;
 mod report;
+mod seal;
 mod throttled;
 mod top;
 
@@ -98,6 +99,8 @@ pub enum Command {
     Throttled(throttled::Args),
     /// Show the CPU seconds of functions, and what they cost.
     Cost(cost::Args),
+    /// Seal closed journals to Parquet, and drop hours that are too old or too many.
+    Seal(seal::Args),
     /// Say which function a container is, by which rule, and what was looked at.
     Identify(identify::Args),
     /// Say what this host allows, what is missing, and the line that mends it.
@@ -130,6 +133,7 @@ pub fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Hosts(args) => hosts::run(&args),
         Command::Throttled(args) => throttled::run(&args),
         Command::Cost(args) => cost::run(&args),
+        Command::Seal(args) => seal::run(&args),
         Command::Identify(args) => identify::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Enter(args) => enter::run(&args),

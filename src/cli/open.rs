@@ -10,23 +10,23 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::args::FilterArgs;
 use super::output::tell;
 use crate::model::Window;
-use crate::query::{self, Phase, PhaseFilter, QueryError, Selection, Selector, Stacks, View};
+use crate::query::{self, Phase, PhaseFilter, QueryError, Scope, Selection, Selector, Stacks, View};
 use crate::render::{escape, time};
 
 /// How long a person is left alone before a bar appears.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The view that `args` ask for.
-pub fn view(args: &FilterArgs) -> anyhow::Result<View> {
-    view_of(&args.store, args.window()?)
+/// The view that `args` ask for, for questions that `scope` is enough for.
+pub fn view_for(args: &FilterArgs, scope: Scope<'_>) -> anyhow::Result<View> {
+    view_of(&args.store, args.window()?, scope)
 }
 
-/// The view of `stores` for `window`.
-pub fn view_of(stores: &[PathBuf], window: Window) -> anyhow::Result<View> {
+/// The view of `stores` for `window`, for questions that `scope` is enough for.
+pub fn view_of(stores: &[PathBuf], window: Window, scope: Scope<'_>) -> anyhow::Result<View> {
     let begin = Instant::now();
     let mut bar: Option<ProgressBar> = None;
     let on_terminal = std::io::stderr().is_terminal();
-    let view = query::open_all(stores, window, |done, all| {
+    let view = query::open_for(stores, window, scope, |done, all| {
         if on_terminal && bar.is_none() && begin.elapsed() > PATIENCE {
             bar = Some(new_bar(all));
         }
@@ -71,7 +71,7 @@ pub fn patiently<T>(what: &'static str, work: impl FnOnce() -> T) -> T {
 
 fn new_bar(all: usize) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(all as u64), ProgressDrawTarget::stderr());
-    match ProgressStyle::with_template("reading {pos}/{len} journals {wide_bar} {eta}") {
+    match ProgressStyle::with_template("reading {pos}/{len} files {wide_bar} {eta}") {
         Ok(style) => bar.with_style(style),
         Err(_) => bar,
     }

@@ -4,6 +4,7 @@ use clap_complete::engine::ArgValueCandidates;
 
 use super::args::FilterArgs;
 use super::{Outcome, complete, open, output};
+use crate::query::Scope;
 use crate::query::{self, Selector};
 use crate::render::{self, time};
 
@@ -27,7 +28,7 @@ pub struct Args {
 
 /// Lists functions.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
-    let view = open::view(&args.filter)?;
+    let view = open::view_for(&args.filter, Scope::Counts)?;
     let selection = open::select(&view, &args.filter, args.function.as_ref())?;
     let rows = query::throttled(&view, &selection);
     if args.filter.json {

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::args::{FilterArgs, FunctionArg, PhaseArg};
 use super::{Outcome, open, output};
-use crate::query::{self, PhaseFilter};
+use crate::query::{self, PhaseFilter, Scope};
 use crate::render::{self, groups, time};
 
 /// Arguments of `top`.
@@ -60,7 +60,12 @@ const DEFAULT_LIMIT: usize = 40;
 
 /// Shows rows.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
-    let view = open::view(&args.filter)?;
+    let (function, instances) = (Some(&args.function.function), args.filter.instance.as_slice());
+    let scope = match args.by {
+        By::Thread => Scope::Threads(function, instances),
+        By::Frame | By::Module | By::Phase => Scope::Samples(function, instances),
+    };
+    let view = open::view_for(&args.filter, scope)?;
     let phases = if args.by == By::Phase { PhaseFilter::All } else { args.phase.phase };
     let found = open::stacks(&view, &args.filter, &args.function.function, phases)?;
     let Some((selection, stacks)) = found else {

@@ -12,6 +12,7 @@ use super::origin::{Host, HostTable};
 use super::tasks::{Task, TaskTable};
 use crate::fold::StackTable;
 use crate::model::{Fact, Identity, InstanceInfo, InstanceKey, Stack, Timestamp, Window, frame};
+use crate::store::archive::{SealedHour, SealedRow};
 use crate::store::{Damage, Ended, InstanceRecord, JournalContents, Usage};
 
 /// Everything the journals tell about a window.
@@ -29,6 +30,8 @@ pub struct Merged {
     pub hosts: Vec<Host>,
     /// Samples, a part for each journal.
     pub parts: Vec<Part>,
+    /// Samples of sealed hours that were counted when they were sealed, and are not among `parts`.
+    pub counted: Vec<Counted>,
     /// What could not be read.
     pub damage: Vec<Damage>,
     /// Samples that refer to an instance or a stack their journal does not have.
@@ -73,6 +76,34 @@ pub struct Part {
     pub lost: Vec<(u32, f64)>,
 }
 
+/// Samples of an instance that stand here as their totals.
+#[derive(Debug, Clone)]
+pub struct Counted {
+    /// Position in [`Merged::instances`].
+    pub instance: u32,
+    /// Time that one of them stands for, in nanoseconds.
+    pub period_ns: u64,
+    /// The totals.
+    pub row: SealedRow,
+}
+
+/// A sealed hour whose samples have not been looked at.
+#[derive(Debug)]
+pub(super) struct SealedPart {
+    pub(super) hour: SealedHour,
+    /// For each of its instances, the position in [`Merged::instances`].
+    pub(super) instances: Vec<u32>,
+    /// The same by key.
+    pub(super) by_key: HashMap<Arc<str>, u32>,
+}
+
+impl SealedPart {
+    /// Whose samples `row` counts, as a position in [`Merged::instances`].
+    pub(super) fn number(&self, row: &SealedRow) -> Option<u32> {
+        self.instances.get(row.instance as usize).copied()
+    }
+}
+
 /// What questions need of a sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sample {
@@ -89,12 +120,13 @@ pub struct Sample {
 pub struct Merger {
     window: Window,
     instances: Vec<Instance>,
-    /// By key and whole boot id: a key holds no more than the begin of that.
-    by_key: HashMap<(InstanceKey, Arc<str>), u32>,
+    /// By key, and then by whole boot id: a key holds no more than the begin of that.
+    by_key: HashMap<InstanceKey, Vec<(Arc<str>, u32)>>,
     stacks: StackTable,
     tasks: TaskTable,
     hosts: HostTable,
     parts: Vec<Part>,
+    sealed: Vec<SealedPart>,
     damage: Vec<Damage>,
     orphans: u64,
 }
@@ -110,6 +142,7 @@ impl Merger {
             tasks: TaskTable::default(),
             hosts: HostTable::default(),
             parts: Vec::new(),
+            sealed: Vec::new(),
             damage: Vec::new(),
             orphans: 0,
         }
@@ -155,6 +188,24 @@ impl Merger {
         self.damage.extend(journal.damage);
     }
 
+    /// Adds the instances of a sealed hour; its samples come later, when it is known whose they are.
+    pub(super) fn add_sealed(&mut self, mut hour: SealedHour) {
+        let source = self.hosts.add_sealed(&hour, self.window);
+        let boot: Arc<str> = hour.host.writer.boot_id.as_str().into();
+        let instances: Vec<u32> =
+            hour.instances.iter().map(|record| self.instance(record, &boot, source)).collect();
+        let keys = hour.instances.iter().map(|record| Arc::clone(&record.info.key.0));
+        let by_key = keys.zip(instances.iter().copied()).collect();
+        self.damage.append(&mut hour.damage);
+        hour.instances.clear();
+        self.sealed.push(SealedPart { hour, instances, by_key });
+    }
+
+    /// Tells of a place in the store that cannot be read.
+    pub(super) fn add_damage(&mut self, damage: Damage) {
+        self.damage.push(damage);
+    }
+
     /// Tells of a journal of which nothing can be used.
     pub fn unusable(&mut self, file: PathBuf) {
         let what = "its head is damaged, nothing of it can be used; move it away".into();
@@ -163,6 +214,11 @@ impl Merger {
 
     /// All of them together.
     pub fn finish(self) -> Merged {
+        self.finish_sealed().0
+    }
+
+    /// All of them together, and the sealed hours whose samples are not among them yet.
+    pub(super) fn finish_sealed(self) -> (Merged, Vec<SealedPart>) {
         let mut instances = self.instances;
         instances.iter_mut().for_each(Instance::settle);
         let (hosts, host_of) = self.hosts.finish();
@@ -186,28 +242,38 @@ impl Merger {
         for sample in parts.iter_mut().flat_map(|part| &mut part.samples) {
             sample.instance = moved[sample.instance as usize];
         }
-        Merged {
+        let mut sealed = self.sealed;
+        for part in &mut sealed {
+            for instance in part.instances.iter_mut().chain(part.by_key.values_mut()) {
+                *instance = moved[*instance as usize];
+            }
+        }
+        let merged = Merged {
             window: self.window,
             instances: sorted.into_iter().map(|(_, instance)| instance).collect(),
             stacks: self.stacks.into_stacks(),
             tasks: self.tasks.into_tasks(),
             hosts,
             parts,
+            counted: Vec::new(),
             damage: self.damage,
             orphans: self.orphans,
-        }
+        };
+        (merged, sealed)
     }
 
     fn instance(&mut self, record: &InstanceRecord, boot: &Arc<str>, source: u32) -> u32 {
-        let key = (record.info.key.clone(), Arc::clone(boot));
-        if let Some(&at) = self.by_key.get(&key) {
+        let known = self.by_key.entry(record.info.key.clone()).or_default();
+        // Where damage took a boot id, the key is all there is.
+        let same = |of: &Arc<str>| of == boot || of.is_empty() || boot.is_empty();
+        if let Some((_, at)) = known.iter().find(|(of, _)| same(of)).cloned() {
             if let Some(known) = self.instances.get_mut(at as usize) {
                 known.learn(record);
             }
             return at;
         }
         let at = u32::try_from(self.instances.len()).expect("memory ends long before 2^32 instances");
-        self.by_key.insert(key, at);
+        known.push((Arc::clone(boot), at));
         self.instances.push(Instance {
             info: record.info.clone(),
             host: source,
@@ -241,10 +307,9 @@ impl Instance {
         }
         self.identities.extend(record.identities.iter().cloned());
         self.exec_at = [self.exec_at, record.exec_at].into_iter().flatten().min();
-        self.ended = match (self.ended, record.ended) {
-            (Some(a), Some(b)) if b.exit_code.is_some() && a.exit_code.is_none() => Some(b),
-            (a, b) => a.or(b),
-        };
+        // The same whichever journal comes first.
+        let worth = |ended: &Ended| (ended.exit_code.is_some(), ended.at, ended.exit_code, ended.oom);
+        self.ended = self.ended.into_iter().chain(record.ended).max_by_key(worth);
         self.usage.extend(record.usage.iter().copied());
         self.dropped.extend(record.dropped.iter().cloned());
         self.facts.extend(record.facts.iter().cloned());

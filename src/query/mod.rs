@@ -1,7 +1,7 @@
 //! Questions over the store: which functions, which instances, which stacks.
 //!
-//! Journals are merged ([`merge`]) to a [`View`] of a window; [`View::select`] says what a question is about; each
-//! question is a function of both that returns plain rows. All of it is pure but [`open`]. How answers look is
+//! Journals and sealed hours are merged ([`merge`]) to a [`View`] of a window; [`View::select`] says what a question is about; each
+//! question is a function of both that returns plain rows. All of it is pure but [`open`] and [`open_for`]. How answers look is
 //! [`crate::render`]'s.
 
 mod cold;
@@ -22,6 +22,11 @@ mod open;
 pub mod origin;
 mod phases;
 mod samples;
+mod sealed;
+#[cfg(test)]
+mod sealed_damage;
+#[cfg(test)]
+mod sealed_tests;
 mod selector;
 pub mod significance;
 mod stacks;
@@ -43,9 +48,10 @@ pub use groups::{ModuleRow, PhaseSum, ThreadRow, by_module, by_phase, by_thread}
 pub use hosts::{HostRow, hosts};
 pub use instances::{InstanceRow, PhaseRow, instances};
 pub use merge::Merger;
-pub use open::{glance, names, open, open_all};
+pub use open::{glance, names, open, open_for};
 pub use phases::{COLD_US, Phase, PhaseFilter};
 pub use samples::{SampleRow, each_sample};
+pub use sealed::Scope;
 pub use selector::{FunctionId, Part, Selector, SelectorError};
 pub use stacks::{FrameRow, Stacks, stacks, top};
 pub use throttled::{ThrottledRow, throttled};

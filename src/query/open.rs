@@ -1,4 +1,4 @@
-//! The one place where questions meet the disk: journals are read one by one and merged.
+//! The one place where questions meet the disk: journals and sealed hours are read one by one and merged.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -7,91 +7,162 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 
 use super::merge::Merger;
+use super::sealed::{self, Scope};
 use super::selector::FunctionId;
 use super::view::View;
 use crate::model::{Timestamp, Window, WriterInfo};
+use crate::store::archive::{Readable, SealedHour};
 use crate::store::{JournalFile, Store, StoreError};
 
 /// A name may be told so long after the samples it belongs to, in microseconds.
 const LATE_NAME_US: i64 = 3_600_000_000;
 
-/// The view of the store at `root` for `window`; see [`open_all`].
+/// How often what vanishes while it is read is looked for again: a journal that is being sealed becomes a set.
+const ATTEMPTS: usize = 5;
+
+/// The view of the store at `root` for `window`, of which any question can be asked; see [`open_for`].
 ///
 /// # Errors
-/// If there is no store, or the system refuses to read a journal of it.
+/// If there is no store, or the system refuses to read a file of it.
 pub fn open(root: &Path, window: Window, progress: impl FnMut(usize, usize)) -> anyhow::Result<View> {
-    open_all(&[root], window, progress)
+    open_for(&[root], window, Scope::All, progress)
 }
 
-/// The view of the stores at `roots` together, for `window`. `progress` is told how many journals were read, and of
-/// how many. Journals that closed before the window begin are not read: whoever still lived then is told of again in
-/// the next. A journal that lies in two of them (a copy) counts once.
+/// The view of the stores at `roots` together, for `window` and for questions that `scope` is enough for. `progress` is
+/// told how many journals and sealed hours were read, and of how many. What lies in two of them (a copy) counts once.
 ///
-/// A journal whose head is damaged is told as damage.
+/// Journals that closed before the window begin, and hours before it, are not read: whoever still lived then is told of
+/// again in the next. A journal whose head is damaged is told as damage. Takes no lock: what is sealed meanwhile is
+/// found as a journal or as a set, never as both and never as none.
 ///
 /// # Errors
-/// If one of them is no store, or the system refuses to read a journal of it.
-pub fn open_all<P: AsRef<Path>>(
+/// If one of them is no store, or the system refuses to read a file of it.
+pub fn open_for<P: AsRef<Path>>(
     roots: &[P],
     window: Window,
+    scope: Scope<'_>,
     mut progress: impl FnMut(usize, usize),
 ) -> anyhow::Result<View> {
-    let mut stores: Vec<(PathBuf, Vec<JournalFile>)> = Vec::new();
+    let mut stores: Vec<(PathBuf, Store)> = Vec::new();
     for root in roots.iter().map(AsRef::as_ref) {
         let advice = || format!("open the store {}; name another with --store", root.display());
         let store = Store::open(root).with_context(advice)?;
         let real = root.canonicalize().with_context(advice)?;
         if stores.iter().all(|(known, _)| *known != real) {
-            stores.push((real, store.journals()?));
+            stores.push((real, store));
         }
     }
-    let all = stores.iter().map(|(_, journals)| journals.len()).sum();
-    let mut merger = Merger::new(window);
-    let mut copies = Copies::default();
+    let mut attempt = 1;
+    loop {
+        match read(&stores, window, scope, attempt < ATTEMPTS, &mut progress)? {
+            Some(view) => return Ok(view),
+            None => attempt += 1,
+        }
+    }
+}
+
+/// Who wrote what was read, by the name of its file: a name alone is unique in its store, not beyond.
+type Copies = HashMap<String, Vec<(usize, WriterInfo)>>;
+
+/// One attempt; none if something vanished that may be found elsewhere now, and `again` allows another.
+fn read(
+    stores: &[(PathBuf, Store)],
+    window: Window,
+    scope: Scope<'_>,
+    again: bool,
+    progress: &mut impl FnMut(usize, usize),
+) -> anyhow::Result<Option<View>> {
+    let around = Window { from: window.from.plus_us(-LATE_NAME_US), to: window.to.plus_us(LATE_NAME_US) };
+    let mut listed: Vec<Readable> = Vec::new();
+    for (_, store) in stores {
+        // Journals first: what is sealed between the two lists is in both.
+        let journals = store.journals()?;
+        listed.push(store.readable(around, &journals)?);
+    }
+    let all = listed.iter().map(|listed| listed.journals.len() + 2 * listed.sets.len()).sum();
     let mut done = 0;
-    for (_, journals) in &stores {
-        for journal in journals {
-            progress(done, all);
-            done += 1;
-            add(&mut merger, journal, window, &mut copies)?;
+    let mut step = |progress: &mut dyn FnMut(usize, usize)| {
+        progress(done, all);
+        done += 1;
+    };
+    // Sets before journals: where one store has the journal and another what it was sealed to, that is taken.
+    let mut copies = Copies::default();
+    let mut hours: Vec<(usize, SealedHour)> = Vec::new();
+    for (at, listed) in listed.iter().enumerate() {
+        for set in &listed.sets {
+            step(progress);
+            let Some(hour) = set.load(set.hour().is_cut_by(window))? else { continue };
+            let name = format!("{} {}", set.hour().name(), set.name());
+            if is_new(&mut copies, name, at, &hour.host.writer) {
+                let of_journal = copies.entry(set.name().to_owned()).or_default();
+                of_journal.push((at, hour.host.writer.clone()));
+                hours.push((at, hour));
+            }
+        }
+    }
+    let mut merger = Merger::new(window);
+    let mut hours = hours.into_iter().peekable();
+    for (at, listed) in listed.into_iter().enumerate() {
+        for journal in &listed.journals {
+            step(progress);
+            if !add_journal(&mut merger, journal, window, |name, writer| {
+                let sealed_elsewhere = copies
+                    .get(name)
+                    .is_some_and(|known| known.iter().any(|(store, known)| *store != at && known == writer));
+                !sealed_elsewhere && is_new(&mut copies, format!("journal {name}"), at, writer)
+            })? && again
+            {
+                return Ok(None);
+            }
+        }
+        listed.damage.into_iter().for_each(|damage| merger.add_damage(damage));
+        while let Some((_, hour)) = hours.next_if(|(store, _)| *store == at) {
+            merger.add_sealed(hour);
         }
         merger.next_store();
     }
+    let (mut merged, parts) = merger.finish_sealed();
+    sealed::add(&mut merged, parts, scope, || step(progress))?;
     progress(all, all);
-    Ok(View::new(merger.finish()))
+    Ok(Some(View::new(merged)))
 }
 
-/// Journals that were read, by name: a name alone is unique in its store, not beyond.
-type Copies = HashMap<String, Vec<WriterInfo>>;
+/// Whether nothing of that name by that writer was read from another store; remembers it.
+fn is_new(copies: &mut Copies, name: String, store: usize, writer: &WriterInfo) -> bool {
+    let known = copies.entry(name).or_default();
+    let is_new = !known.iter().any(|(of, known)| *of != store && known == writer);
+    if is_new {
+        known.push((store, writer.clone()));
+    }
+    is_new
+}
 
-/// Adds `journal` if something of it may lie in `window`.
-fn add(
+/// Adds `journal` if something of it may lie in `window` and `is_wanted` wants it. False if it is gone: it was sealed
+/// since it was listed, or its time has passed.
+fn add_journal(
     merger: &mut Merger,
     journal: &JournalFile,
     window: Window,
-    copies: &mut Copies,
-) -> anyhow::Result<()> {
+    is_wanted: impl FnOnce(&str, &WriterInfo) -> bool,
+) -> anyhow::Result<bool> {
     let reach = Window { from: window.from, to: window.to.plus_us(LATE_NAME_US) };
     let read = match journal.may_overlap(reach) {
-        Ok(false) => return Ok(()),
+        Ok(false) => return Ok(true),
         Ok(true) => journal.load(window),
         Err(error) => Err(error),
     };
     match read {
         Ok(contents) => {
-            let known = copies.entry(journal.name().to_owned()).or_default();
-            if !known.contains(&contents.writer) {
-                known.push(contents.writer.clone());
+            if is_wanted(journal.name(), &contents.writer) {
                 merger.add(contents);
             }
         }
-        // Deleted since it was listed: its time has passed.
-        Err(error) if error.is_gone() => {}
+        Err(error) if error.is_gone() => return Ok(false),
         // Nothing of it can be used; that is no reason to hide the others.
         Err(StoreError::NoHead { path }) => merger.unusable(path),
         Err(error) => return Err(error.into()),
     }
-    Ok(())
+    Ok(true)
 }
 
 /// What the stores at `roots` know without their samples, as far as it is found within `limit`, newest first: for a
@@ -101,11 +172,18 @@ pub fn glance<P: AsRef<Path>>(roots: &[P], limit: Duration) -> View {
     let no_samples = Window { from: Timestamp::MAX, to: Timestamp::MAX };
     let mut merger = Merger::new(no_samples);
     for root in roots {
-        let journals = Store::open(root.as_ref()).and_then(|store| store.journals()).unwrap_or_default();
-        for journal in journals.iter().rev().take_while(|_| begin.elapsed() < limit) {
+        let Ok(store) = Store::open(root.as_ref()) else { continue };
+        let journals = store.journals().unwrap_or_default();
+        let listed = store.readable(Window::ALL, &journals).unwrap_or_default();
+        for journal in listed.journals.iter().rev().take_while(|_| begin.elapsed() < limit) {
             let read: Result<_, StoreError> = journal.load(no_samples);
             if let Ok(contents) = read {
                 merger.add(contents);
+            }
+        }
+        for set in listed.sets.iter().rev().take_while(|_| begin.elapsed() < limit) {
+            if let Ok(Some(hour)) = set.load(false) {
+                merger.add_sealed(hour);
             }
         }
         merger.next_store();

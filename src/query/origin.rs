@@ -6,13 +6,16 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::model::{CpuStats, Timestamp, WriterInfo};
+use crate::model::{CpuStats, Timestamp, Window, WriterInfo};
+use crate::store::archive::SealedHour;
 use crate::store::{BatchRecord, JournalContents};
 
 /// A step of the wall clock is what exceeds so many nanoseconds beside what a clock that is being steered may drift.
 const STEP_NS: u64 = 1_000_000;
 /// Fastest steering of the wall clock by the kernel: 500 parts per million.
 const SLEW_DIVISOR: u64 = 2_000;
+/// An hour.
+const HOUR_NS: u64 = 3_600_000_000_000;
 /// Digits of a boot id in a label, as in an instance's key.
 const BOOT_DIGITS: usize = 8;
 
@@ -67,6 +70,35 @@ impl Source {
     }
 }
 
+impl Source {
+    fn of_sealed(hour: &SealedHour, window: Window, store: u32) -> Source {
+        let host = &hour.host;
+        let rows = hour.rows.iter().filter(|row| window.overlaps(row.first, row.last));
+        let seen = rows.fold(None, |seen: Option<(Timestamp, Timestamp)>, row| {
+            let (first, last) = (row.first.max(window.from), row.last.min(window.to.plus_us(-1)));
+            Some(seen.map_or((first, last), |(from, to)| (from.min(first), to.max(last))))
+        });
+        let of = hour.set.hour().window();
+        let overlaps = window.overlaps(of.from, of.to);
+        let (first, last) = host.clock_offsets_ns.unwrap_or_default();
+        let step = last.saturating_sub(first);
+        // What steering can do in an hour is no step.
+        let is_step = overlaps && step.unsigned_abs() > STEP_NS.saturating_add(HOUR_NS / SLEW_DIVISOR);
+        Source {
+            writer: host.writer.clone(),
+            store,
+            cpus: if overlaps {
+                host.cpus.iter().map(|cpu| (cpu.cpu, *cpu)).collect()
+            } else {
+                BTreeMap::new()
+            },
+            unattributed: if overlaps { host.unattributed } else { 0 },
+            seen,
+            clock_steps: if is_step { vec![(of.to, step)] } else { Vec::new() },
+        }
+    }
+}
+
 /// Steps between one batch and the next, in the order they were written: a clock that was set back puts times, not
 /// batches, out of order.
 fn clock_steps(batches: &[BatchRecord]) -> Vec<(Timestamp, i64)> {
@@ -101,6 +133,13 @@ impl HostTable {
     pub fn add(&mut self, journal: &JournalContents) -> u32 {
         let number = u32::try_from(self.sources.len()).expect("memory ends long before 2^32 journals");
         self.sources.push(Source::of(journal, self.store));
+        number
+    }
+
+    /// The same of a sealed hour: its rings as they were in all of it.
+    pub(super) fn add_sealed(&mut self, hour: &SealedHour, window: Window) -> u32 {
+        let number = u32::try_from(self.sources.len()).expect("memory ends long before 2^32 hours");
+        self.sources.push(Source::of_sealed(hour, window, self.store));
         number
     }
 

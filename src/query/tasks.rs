@@ -21,6 +21,13 @@ pub struct TaskTable {
     numbers: HashMap<Task, u32>,
 }
 
+impl From<Vec<Task>> for TaskTable {
+    fn from(tasks: Vec<Task>) -> TaskTable {
+        let numbers = tasks.iter().cloned().zip(0..).collect();
+        TaskTable { tasks, numbers }
+    }
+}
+
 impl TaskTable {
     /// The number of `task`, a new one for a task that was not seen before.
     pub fn number(&mut self, task: Task) -> u32 {

@@ -6,8 +6,9 @@ use std::ops::Range;
 
 use super::coverage::{Account, CpuCurve};
 use super::error::QueryError;
-use super::merge::{Instance, Merged, Sample};
+use super::merge::{Counted, Instance, Merged, Sample};
 use super::phases::{FunctionTable, Span, spans};
+use super::sealed;
 use super::selector::{FunctionId, Selector};
 use crate::model::{Quality, Timestamp, Window};
 
@@ -75,12 +76,18 @@ impl Selection {
 impl View {
     /// The view of what `merged` holds.
     pub fn new(merged: Merged) -> View {
+        let (mut lives, functions) = View::lives(&merged);
+        count(&merged, &mut lives);
+        View { merged, functions, lives }
+    }
+
+    /// The lives of all instances, nothing counted yet, and the functions they were.
+    pub(super) fn lives(merged: &Merged) -> (Vec<Life>, Vec<FunctionId>) {
         let mut functions = FunctionTable::default();
         let window = merged.window;
-        let mut lives: Vec<Life> =
+        let lives =
             merged.instances.iter().map(|instance| Life::new(instance, window, &mut functions)).collect();
-        count(&merged, &mut lives);
-        View { merged, functions: functions.into_ids(), lives }
+        (lives, functions.into_ids())
     }
 
     /// The window it shows.
@@ -144,7 +151,7 @@ impl View {
 }
 
 /// Whether a person who wrote `wanted` means `instance`.
-fn is_meant(wanted: &str, instance: &Instance) -> bool {
+pub(super) fn is_meant(wanted: &str, instance: &Instance) -> bool {
     let named = |name: Option<&String>| name.is_some_and(|name| name == wanted);
     !wanted.is_empty()
         && (instance.info.key.0.starts_with(wanted)
@@ -243,6 +250,20 @@ fn count(merged: &Merged, lives: &mut [Life]) {
             }
         }
     }
+    for counted in &merged.counted {
+        let Some(life) = lives.get_mut(counted.instance as usize) else { continue };
+        let at = span_at(&life.spans, counted.row.first);
+        if let Some(stay) = life.stays.iter_mut().find(|stay| stay.spans.contains(&at)) {
+            let phases: Vec<_> = life
+                .spans
+                .get(stay.spans.clone())
+                .unwrap_or_default()
+                .iter()
+                .map(|span| span.phase)
+                .collect();
+            stay.add(counted, &phases);
+        }
+    }
     for (instance, life) in merged.instances.iter().zip(lives) {
         for (at, _, dropped) in instance.dropped.iter().filter(|(at, _, _)| merged.window.contains(*at)) {
             if let Some((stay, _)) = life.at(*at) {
@@ -277,6 +298,29 @@ impl Stay {
         }
         if let Some(count) = self.by_span.get_mut(span) {
             *count += 1;
+        }
+    }
+    /// Adds totals; `phases` are those of its spans.
+    fn add(&mut self, counted: &Counted, phases: &[super::phases::Phase]) {
+        let (row, period_ns) = (&counted.row, counted.period_ns);
+        let tally = &mut self.tally;
+        tally.samples += row.samples;
+        tally.time_ns = tally.time_ns.saturating_add(row.samples.saturating_mul(period_ns));
+        if let Some(account) = self.account {
+            let compared = sealed::samples_in(row, account.compared);
+            tally.compared_ns = tally.compared_ns.saturating_add(compared.saturating_mul(period_ns));
+        }
+        tally.lost += row.lost;
+        tally.truncated += row.truncated;
+        tally.unsymbolized += row.unsymbolized;
+        tally.first = Some(tally.first.map_or(row.first, |first| first.min(row.first)));
+        tally.last = Some(tally.last.map_or(row.last, |last| last.max(row.last)));
+        tally.first_after_exec = [tally.first_after_exec, row.first_after_exec].into_iter().flatten().min();
+        for (at, samples) in row.phases.iter().enumerate() {
+            let span = sealed::phase(at).and_then(|phase| phases.iter().position(|of| *of == phase));
+            if let Some(count) = span.and_then(|span| self.by_span.get_mut(span)) {
+                *count += samples;
+            }
         }
     }
 }

@@ -5,6 +5,7 @@
 //!   FORMAT      the version, in readable text
 //!   LOCK        flock: who may tidy up and drop; readers never take it
 //!   journal/    <node>-<boot8>-<seq8>.jnl, one writer each
+//!   samples/, instances/, usage/, hosts/, sums/    sealed journals, see `archive`
 //!   folded/     folded stacks for people and flame graph tools
 //!   cache/      what can be made again (symbol tables); the store never looks inside
 //! ```
@@ -24,11 +25,12 @@ use rustix::fs::{Access, FlockOperation};
 use crate::model::{Timestamp, WriterInfo};
 
 use super::error::StoreError;
+use super::folding::AtClose;
 use super::reader::JournalFile;
 use super::writer::JournalWriter;
 
 /// The format that is written, and the newest that is read.
-pub const FORMAT: u32 = 0;
+pub const FORMAT: u32 = 1;
 
 /// Access rights of files in the directory, before the umask.
 pub(super) const FILE_MODE: u32 = 0o640;
@@ -61,11 +63,12 @@ impl Store {
             }
             Err(other) => return Err(error(other)),
         }
-        let new = !is_store(root)?;
+        let is_new = !is_store(root)?;
         let writable = rustix::fs::access(root, Access::WRITE_OK | Access::EXEC_OK);
         writable.map_err(|source| error(source.into()))?;
         let store = Store { root: root.to_path_buf() };
-        if new {
+        // An older store is this version's from now on: what it holds is read as it is.
+        if is_new || read_format(root)?.is_some_and(|format| format < FORMAT) {
             let text = format!("{FORMAT_BEGIN}{FORMAT}\n{FORMAT_REST}\n");
             replace(root, &root.join("FORMAT"), text.as_bytes())?;
             sync_folder(root)?;
@@ -124,7 +127,15 @@ impl Store {
     /// # Errors
     /// If its file cannot be made.
     pub fn journal(&self, info: WriterInfo) -> Result<JournalWriter, StoreError> {
-        JournalWriter::begin(self.clone(), info)
+        self.journal_with(info, AtClose::Fold)
+    }
+
+    /// The same; `at_close` says what becomes of journals when they are closed.
+    ///
+    /// # Errors
+    /// If its file cannot be made.
+    pub fn journal_with(&self, info: WriterInfo, at_close: AtClose) -> Result<JournalWriter, StoreError> {
+        JournalWriter::begin(self.clone(), info, at_close)
     }
 
     /// All journals, the oldest first.
@@ -160,13 +171,19 @@ impl Store {
         self.root.join("journal")
     }
 
+    /// The file of the journal called `name`, there or not.
+    pub(super) fn journal_path(&self, name: &str) -> PathBuf {
+        self.journal_folder().join(format!("{name}{}", super::reader::SUFFIX))
+    }
+
     pub(super) fn folded_folder(&self) -> PathBuf {
         self.root.join("folded")
     }
 
     /// Removes files that a killed process left unfinished.
     pub(super) fn sweep(&self) {
-        for folder in [self.root.clone(), self.journal_folder(), self.folded_folder()] {
+        let folders = [self.root.clone(), self.journal_folder(), self.folded_folder()];
+        for folder in folders.into_iter().chain(self.archive_folders()) {
             let Ok(listing) = fs::read_dir(&folder) else { continue };
             for file in listing.flatten().filter(|file| is_temporary(&file.file_name())) {
                 let age = file

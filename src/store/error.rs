@@ -76,6 +76,14 @@ pub enum StoreError {
         /// The journal.
         path: PathBuf,
     },
+    /// A closed journal that could not be sealed; it stays and is read as it is.
+    #[error("seal {}: {what}", .path.display())]
+    Seal {
+        /// The journal, or the file made of it.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
     /// Something else failed.
     #[error("{what} {}: {source}", .path.display())]
     Io {

@@ -176,7 +176,7 @@ fn lines(stacks: &[std::sync::Arc<Stack>], counts: &HashMap<u32, u64>) -> String
     text
 }
 
-fn line(stack: &Stack) -> String {
+pub(super) fn line(stack: &Stack) -> String {
     let mut line = String::new();
     for (position, frame) in stack.frames().iter().enumerate() {
         if position > 0 {

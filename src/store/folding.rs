@@ -1,54 +1,119 @@
-//! The thread that gives closed journals their folded tree, at the lowest priority: it may take a minute on a busy
-//! host, and nobody waits for it but a writer that ends.
+//! The thread that closed journals are handed to, at the lowest priority: it gives them their folded tree or seals
+//! them. It may take a minute on a busy host, and nobody waits for it but a writer that ends.
 
+use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
-use super::directory::Store;
+use super::archive::{Tidied, TidyOptions};
+use super::directory::{Store, StoreLock};
 use super::error::StoreError;
 use super::reader::JournalFile;
 
 /// Lowest priority of a thread.
 const NICE: i32 = 19;
+/// A full disk is looked at so often.
+const FULL_EVERY: Duration = Duration::from_secs(10);
+
+/// What becomes of a closed journal.
+#[derive(Debug, Clone)]
+pub enum AtClose {
+    /// It gets its folded tree and stays; whoever tidies up seals it.
+    Fold,
+    /// It stays as it is.
+    Keep,
+    /// It is sealed, like every other that is closed, and hours that are due go. The lock is held meanwhile.
+    Seal(Arc<StoreLock>, TidyOptions),
+}
 
 /// The thread. When this is dropped it ends by itself once its work is done.
 #[derive(Debug)]
 pub(super) struct Folding {
-    work: Sender<JournalFile>,
+    work: Sender<Work>,
     thread: JoinHandle<Result<(), StoreError>>,
+    seals: bool,
+    told_full: Option<Instant>,
+}
+
+/// What it is told.
+#[derive(Debug)]
+enum Work {
+    /// A journal was closed.
+    Closed(JournalFile),
+    /// Journals of others may have been.
+    Look,
+    /// The disk is full.
+    Full,
 }
 
 impl Folding {
     /// Starts it.
-    pub(super) fn start(store: &Store) -> Result<Folding, StoreError> {
-        let (work, closed) = channel::<JournalFile>();
+    pub(super) fn start(store: &Store, at_close: AtClose) -> Result<Folding, StoreError> {
+        let (work, told) = channel::<Work>();
         let folder = store.clone();
+        let seals = matches!(at_close, AtClose::Seal(..));
         let run = move || {
             // Without it the thread competes with functions; it is right all the same.
             let _ = rustix::process::setpriority_process(None, NICE);
             let mut outcome = Ok(());
-            for journal in closed {
-                if let Err(error) = folder.write_folded(&journal) {
-                    tracing::warn!(%error, journal = journal.name(), "no folded files of a journal; tried again at the next start");
+            for work in told {
+                if let Err(error) = do_work(&folder, &at_close, work) {
+                    tracing::warn!(%error, "a closed journal is not tidied up; tried again later");
                     outcome = Err(error);
                 }
             }
             outcome
         };
-        let thread = std::thread::Builder::new().name("fold".into()).spawn(run);
+        let thread = std::thread::Builder::new().name("fnscope-seal".into()).spawn(run);
         let thread = thread.map_err(|source| StoreError::io("start a thread for", store.root(), source))?;
-        Ok(Folding { work, thread })
+        if seals {
+            // What an earlier writer left.
+            let _ = work.send(Work::Look);
+        }
+        Ok(Folding { work, thread, seals, told_full: None })
+    }
+
+    /// Tells it that the disk is full.
+    pub(super) fn full(&mut self) {
+        if self.seals && self.told_full.is_none_or(|at| at.elapsed() > FULL_EVERY) {
+            self.told_full = Some(Instant::now());
+            let _ = self.work.send(Work::Full);
+        }
     }
 
     /// Hands it a closed journal.
     pub(super) fn fold(&self, journal: JournalFile) {
         // It ends before its sender only by a panic, which `finish` tells.
-        let _ = self.work.send(journal);
+        let _ = self.work.send(Work::Closed(journal));
     }
 
     /// Waits for all that was handed over; returns the last failure.
     pub(super) fn finish(self) -> Result<(), StoreError> {
         drop(self.work);
         self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+}
+
+fn do_work(store: &Store, at_close: &AtClose, work: Work) -> Result<(), StoreError> {
+    match (at_close, work) {
+        (AtClose::Fold, Work::Closed(journal)) => store.write_folded(&journal).map(drop),
+        (AtClose::Seal(lock, options), Work::Full) => {
+            store.drop_due(lock, &options.retention, &mut Default::default())
+        }
+        (AtClose::Seal(lock, options), _) => store.tidy(lock, options, |_, _| {}).map(|tidied| tell(&tidied)),
+        _ => Ok(()),
+    }
+}
+
+fn tell(tidied: &Tidied) {
+    let Tidied { sealed, dropped, .. } = tidied;
+    if sealed.journals > 0 {
+        let (journals, samples, bytes) = (sealed.journals, sealed.samples, sealed.bytes);
+        tracing::info!(journals, samples, bytes, from_bytes = sealed.journal_bytes, "sealed");
+    }
+    if dropped.hours > 0 {
+        let (hours, samples, bytes) = (dropped.hours, dropped.samples, dropped.bytes);
+        tracing::warn!(hours, samples, bytes, "dropped the oldest hours to keep to what may be kept");
     }
 }

@@ -1,4 +1,5 @@
-//! The profiles directory: a journal per writer, a folded tree per function, and readers that need no lock.
+//! The profiles directory: a journal per writer, sealed hours, a folded tree per function, and readers that need no
+//! lock.
 //!
 //! | file | what |
 //! |---|---|
@@ -6,7 +7,9 @@
 //! | [`directory`] | [`Store`]: making, opening and locking the directory |
 //! | [`writer`] | [`JournalWriter`]: appends batches, rotates by itself |
 //! | [`reader`] | [`JournalFile`]: one journal, listed and read |
-//! | [`folded`], `folding` | the folded tree, written when a journal is closed; the thread that does it |
+//! | [`archive`] | closed journals sealed to Parquet by hour, read back, dropped when they are due |
+//! | [`folded`], `folding` | the folded tree; the thread that closed journals are handed to |
+//! | [`loss`] | samples lost, an estimate |
 //! | [`error`] | [`StoreError`] |
 //! | `frame`, `scan` | framing: bytes in and out; finding frames in a damaged file |
 //! | `wire`, `encode`, `decode`, `varint` | what is inside a frame |
@@ -15,11 +18,12 @@
 //! | `replay` | a reader's state while frames go by |
 //! | `names` | any name to a safe file name |
 //!
-//! Not here: sealed columns, retention, and any question over more than one journal.
+//! Not here: any question over more than one journal.
 //!
 //! Promises: a batch whose append returned is on disk and survives a kill at any moment; whatever a file holds,
 //! reading it neither panics nor gives a sample to an instance or a stack that is not its own.
 
+pub mod archive;
 pub mod contents;
 mod current;
 mod decode;
@@ -31,6 +35,7 @@ pub mod folded;
 mod folding;
 mod frame;
 mod living;
+pub mod loss;
 mod names;
 pub mod reader;
 mod replay;
@@ -47,5 +52,6 @@ pub use contents::{BatchRecord, Damage, Ended, InstanceRecord, JournalContents, 
 pub use directory::{Store, StoreLock};
 pub use error::StoreError;
 pub use folded::Folded;
+pub use folding::AtClose;
 pub use reader::JournalFile;
 pub use writer::{Appended, JournalWriter};

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
 
-use crate::model::{Window, WriterInfo};
+use crate::model::{Timestamp, Window, WriterInfo};
 
 use super::contents::{BatchRecord, Damage, JournalContents};
 use super::error::StoreError;
@@ -19,7 +19,7 @@ use super::scan::{Found, Frames};
 use super::wire::Closed;
 
 /// How the name of a journal's file ends.
-const SUFFIX: &str = ".jnl";
+pub(super) const SUFFIX: &str = ".jnl";
 /// The closing frame stands within so many bytes of the end.
 const CLOSING_BYTES: u64 = 512;
 
@@ -63,6 +63,11 @@ impl JournalFile {
     /// Its name without the suffix, unique in the directory.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// When it was begun, to the second, as its name tells.
+    pub(super) fn begun_at(&self) -> Timestamp {
+        Timestamp(i64::from(self.seq) * 1_000_000)
     }
 
     /// Whether its writer is alive. If not, nothing will be added to it.

@@ -2,8 +2,8 @@
 //! full (the batch is not stored; the caller keeps it, or counts it as lost).
 //!
 //! A new journal is begun at the UTC hour of the data, and when the present one has become too long, too large or
-//! too costly in memory. The old one then gets its folded tree in a thread of low priority that appends never wait
-//! for.
+//! too costly in memory. The old one then is sealed, or gets its folded tree, in a thread of low priority that
+//! appends never wait for.
 
 use std::path::Path;
 use std::time::Instant;
@@ -13,7 +13,7 @@ use crate::model::{Batch, Entry, Timestamp, WriterInfo};
 use super::current::Current;
 use super::directory::Store;
 use super::error::StoreError;
-use super::folding::Folding;
+use super::folding::{AtClose, Folding};
 use super::living::Living;
 
 /// Samples in one journal.
@@ -46,10 +46,14 @@ pub struct Appended {
 }
 
 impl JournalWriter {
-    pub(super) fn begin(store: Store, info: WriterInfo) -> Result<JournalWriter, StoreError> {
+    pub(super) fn begin(
+        store: Store,
+        info: WriterInfo,
+        at_close: AtClose,
+    ) -> Result<JournalWriter, StoreError> {
         let living = Living::default();
         let current = Current::begin(&store, &info, &living)?;
-        let folding = Folding::start(&store)?;
+        let folding = Folding::start(&store, at_close)?;
         Ok(JournalWriter { store, info, current, hour: None, living, folding })
     }
 
@@ -63,9 +67,13 @@ impl JournalWriter {
         }
         let rotated = self.is_due(batch);
         if rotated {
-            self.rotate()?;
+            let begun = self.rotate();
+            self.tell_if_full(&begun);
+            begun?;
         }
-        let bytes = self.current.append(batch, &self.living)?;
+        let appended = self.current.append(batch, &self.living);
+        self.tell_if_full(&appended);
+        let bytes = appended?;
         self.living.learn(&batch.entries, Instant::now());
         if let Some(latest) = own_time(batch) {
             self.hour = self.hour.max(Some(hour(latest)));
@@ -108,6 +116,12 @@ impl JournalWriter {
     /// The file being written.
     pub fn path(&self) -> &Path {
         self.current.file().path()
+    }
+
+    fn tell_if_full<T>(&mut self, outcome: &Result<T, StoreError>) {
+        if outcome.as_ref().is_err_and(StoreError::is_full) {
+            self.folding.full();
+        }
     }
 
     fn is_due(&self, batch: &Batch) -> bool {

@@ -20,7 +20,7 @@ fn a_missing_or_empty_directory_becomes_a_store() {
             "{error}"
         );
         let store = Store::create(root).unwrap();
-        assert!(fs::read_to_string(root.join("FORMAT")).unwrap().starts_with("fnscope profiles 0\n"));
+        assert!(fs::read_to_string(root.join("FORMAT")).unwrap().starts_with("fnscope profiles 1\n"));
         assert!(store.cache_dir().is_dir());
         assert_eq!(store.root(), root);
         Store::create(root).unwrap();
@@ -39,7 +39,7 @@ fn what_is_no_store_or_a_newer_one_is_left_alone() {
         (
             "FORMAT",
             "fnscope profiles 7\nmore",
-            "made by a newer fnscope (format 7; this one reads 0): upgrade fnscope",
+            "made by a newer fnscope (format 7; this one reads 1): upgrade fnscope",
         ),
     ] {
         let folder = tempfile::tempdir().unwrap();
@@ -50,6 +50,26 @@ fn what_is_no_store_or_a_newer_one_is_left_alone() {
         }
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
+}
+
+#[test]
+fn a_store_of_the_version_before_goes_on_as_this_one() {
+    let (_folder, store) = store();
+    let mut journal = store.journal(writer("node-1")).unwrap();
+    journal.append(&batch(0)).unwrap();
+    journal.finish().unwrap();
+    fs::write(store.root().join("FORMAT"), "fnscope profiles 0\nold\n").unwrap();
+    let old = Store::open(store.root()).unwrap();
+    assert_eq!(told(&only_journal(&old).load(Window::ALL).unwrap()), truth([&batch(0)]));
+    assert!(
+        fs::read_to_string(store.root().join("FORMAT")).unwrap().contains("old"),
+        "reading changes nothing"
+    );
+    Store::create(store.root()).unwrap();
+    assert!(fs::read_to_string(store.root().join("FORMAT")).unwrap().starts_with("fnscope profiles 1\n"));
+    let lock = old.lock().unwrap();
+    assert_eq!(old.tidy(&lock, &Default::default(), |_, _| {}).unwrap().sealed.journals, 1);
+    assert_eq!(old.sealed(Window::ALL).unwrap().sets.len(), 1);
 }
 
 proptest::proptest! {

@@ -1,5 +1,6 @@
 //! Tests of the store through its public door.
 
+mod archive;
 mod damage;
 pub mod data;
 mod directory;

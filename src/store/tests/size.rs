@@ -119,5 +119,11 @@ fn a_sample_takes_at_most_six_bytes() {
         let begin = Instant::now();
         journal.finish().unwrap();
         println!("folded in {:?}", begin.elapsed());
+        let begin = Instant::now();
+        let lock = store.lock().unwrap();
+        let sealed = store.tidy(&lock, &Default::default(), |_, _| {}).unwrap().sealed;
+        let sealed_bytes = sealed.bytes as f64 / truth.len() as f64;
+        println!("sealed in {:?}: {sealed_bytes:.2} bytes each, all tables", begin.elapsed());
+        assert!(sealed_bytes <= 8.0, "{sealed_bytes}");
     }
 }

@@ -1,0 +1,202 @@
+//! Sealed hours in a view: totals where they are as good as the samples, samples where they are not.
+//!
+//! A row of totals stands for its samples if nothing that the answer tells apart changes between its first and its
+//! last one: the window, the function, the phase, the stretch that is compared with the cgroup's account. Each of that
+//! is decided by what all journals together know now, not by what was known at the seal: so a name that came late
+//! counts, and where a row does not tell enough its samples are read.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::merge::{Counted, Merged, Part, Sample, SealedPart};
+use super::phases::Phase;
+use super::selector::{FunctionId, Selector};
+use super::tasks::{Task, TaskTable};
+use super::view::{Life, View};
+use crate::fold::StackTable;
+use crate::model::{Timestamp, Window, frame};
+use crate::store::StoreError;
+use crate::store::archive::{SealedRow, SealedThread};
+
+/// What a question reads.
+#[derive(Debug, Clone, Copy)]
+pub enum Scope<'a> {
+    /// Every sample of the window: any question can be asked.
+    All,
+    /// No more than counts need: lists of functions and of instances.
+    Counts,
+    /// The samples of one function (none: of all), and of these instances alone if any are named. Questions about
+    /// others find their instances and no samples.
+    Samples(Option<&'a Selector>, &'a [String]),
+    /// The same, and which thread and CPU each ran on; [`Scope::All`] has that too, the others leave it out.
+    Threads(Option<&'a Selector>, &'a [String]),
+}
+
+/// What is to be done with an instance's rows of one sealed set.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Use {
+    Nothing,
+    Count,
+    Read,
+}
+
+/// Takes `parts` into `merged`.
+///
+/// # Errors
+/// If the system refuses to read a file.
+pub(super) fn add(
+    merged: &mut Merged,
+    parts: Vec<SealedPart>,
+    scope: Scope<'_>,
+    mut progress: impl FnMut(),
+) -> Result<(), StoreError> {
+    if parts.is_empty() {
+        return Ok(());
+    }
+    let (lives, functions) = View::lives(merged);
+    let wanted = wanted(merged, &lives, &functions, scope);
+    let threads = matches!(scope, Scope::All | Scope::Threads(..));
+    let mut tasks = TaskTable::from(std::mem::take(&mut merged.tasks));
+    let mut stacks = StackTable::default();
+    for stack in &merged.stacks {
+        // They are distinct, so each keeps its number.
+        let _ = stacks.number(stack);
+    }
+    for part in parts {
+        progress();
+        let hour = &part.hour;
+        let window = merged.window;
+        let mut uses: HashMap<u32, Use> = HashMap::new();
+        for row in &hour.rows {
+            let Some(instance) = part.number(row) else { continue };
+            let life = lives.get(instance as usize);
+            let of_row = match scope {
+                _ if !window.overlaps(row.first, row.last) => Use::Nothing,
+                Scope::Counts if life.is_some_and(|life| is_enough(row, life, window)) => Use::Count,
+                Scope::Samples(..) | Scope::Threads(..) if !wanted.contains(&instance) => Use::Nothing,
+                _ => Use::Read,
+            };
+            let of_instance = uses.entry(instance).or_insert(Use::Nothing);
+            // Rows of an instance may share a row group: its samples are read all together or not at all.
+            *of_instance = match (*of_instance, of_row) {
+                (Use::Read, _) | (_, Use::Read) => Use::Read,
+                (Use::Count, _) | (_, Use::Count) => Use::Count,
+                _ => Use::Nothing,
+            };
+        }
+        let of = |row: &SealedRow| part.number(row).map(|instance| (instance, uses.get(&instance)));
+        for row in hour.rows.iter().filter(|row| window.overlaps(row.first, row.last)) {
+            if let Some((instance, Some(Use::Count))) = of(row) {
+                let row = row.clone();
+                merged.counted.push(Counted { instance, period_ns: hour.period_ns, row });
+            }
+        }
+        let read = |row: &&SealedRow| matches!(of(row), Some((_, Some(Use::Read))));
+        let groups: BTreeSet<u32> = hour
+            .rows
+            .iter()
+            .filter(|row| window.overlaps(row.first, row.last))
+            .filter(read)
+            .map(|row| row.group)
+            .collect();
+        if groups.is_empty() {
+            continue;
+        }
+        let number = |key: &str| {
+            let instance = *part.by_key.get(key)?;
+            (uses.get(&instance) == Some(&Use::Read)).then_some(instance)
+        };
+        // Dropped since it was listed: its time has passed.
+        let Some(samples) = hour.samples(&groups, window, threads, number)? else { continue };
+        let places: Vec<u32> = samples.distinct.iter().map(|stack| stacks.number(stack)).collect();
+        let rows = samples.times.iter().zip(&samples.instances).zip(&samples.stacks);
+        let sample = |((time, instance), stack): ((&Timestamp, &u32), &u32)| Sample {
+            time: *time,
+            instance: *instance,
+            stack: places.get(*stack as usize).copied().unwrap_or_default(),
+        };
+        let nameless = || Task { pid: 0, tid: 0, comm: frame::LOST.into() };
+        let task_of = |thread: &SealedThread| {
+            let comm = samples.comms.get(thread.comm as usize).cloned();
+            Task { pid: thread.pid, tid: thread.tid, comm: comm.unwrap_or_else(|| frame::LOST.into()) }
+        };
+        let (ran, on) = if threads {
+            let ran = samples.threads.iter().map(|thread| tasks.number(task_of(thread))).collect();
+            (ran, samples.threads.iter().map(|thread| thread.cpu).collect())
+        } else {
+            (vec![tasks.number(nameless()); samples.times.len()], vec![0; samples.times.len()])
+        };
+        merged.parts.push(Part {
+            period_ns: hour.period_ns,
+            samples: rows.map(sample).collect(),
+            tasks: ran,
+            cpus: on,
+            lost: samples.lost,
+        });
+        merged.damage.extend(samples.damage);
+    }
+    merged.stacks = stacks.into_stacks();
+    merged.tasks = tasks.into_tasks();
+    Ok(())
+}
+
+/// The instances whose samples `scope` asks for.
+fn wanted(
+    merged: &Merged,
+    lives: &[Life],
+    functions: &[FunctionId],
+    scope: Scope<'_>,
+) -> std::collections::HashSet<u32> {
+    let (Scope::Samples(selector, named) | Scope::Threads(selector, named)) = scope else {
+        return Default::default();
+    };
+    let chosen: Vec<bool> =
+        functions.iter().map(|id| selector.is_none_or(|selector| selector.matches(id))).collect();
+    let is_chosen = |function: u32| chosen.get(function as usize).copied().unwrap_or(false);
+    let instances = merged.instances.iter().zip(lives).zip(0..);
+    let meant = instances.filter(|((instance, life), _)| {
+        life.stays.iter().any(|stay| is_chosen(stay.function))
+            && (named.is_empty() || named.iter().any(|name| super::view::is_meant(name, instance)))
+    });
+    meant.map(|(_, number)| number).collect()
+}
+
+/// Whether the totals of `row` tell as much as its samples.
+fn is_enough(row: &SealedRow, life: &Life, window: Window) -> bool {
+    let inside = |cut: Timestamp| row.first < cut && cut <= row.last;
+    if !window.contains(row.first) || !window.contains(row.last) {
+        return false;
+    }
+    // No cut of this life that the row does not tell of, and none in the row that is no longer one.
+    let cuts: Vec<Timestamp> =
+        life.spans.iter().map(|span| span.window.from).filter(|from| inside(*from)).collect();
+    let told: Vec<Timestamp> = row.cuts.cuts().filter(|cut| inside(*cut)).collect();
+    if cuts.iter().ne(&told) {
+        return false;
+    }
+    let at = super::view::span_at(&life.spans, row.first);
+    let spans = life.spans.get(at..=at + cuts.len()).unwrap_or_default();
+    let same_phase = spans.iter().all(|span| {
+        let time = span.window.from.max(row.first);
+        Phase::ALL.get(row.cuts.phase(time)) == Some(&span.phase)
+    });
+    let Some(first) = spans.first() else { return false };
+    if !same_phase || spans.iter().any(|span| span.function != first.function) {
+        return false;
+    }
+    let stay = life.stays.iter().find(|stay| stay.spans.contains(&at));
+    let compared = stay.and_then(|stay| stay.account).map(|account| account.compared);
+    compared.is_none_or(|compared| {
+        row.samples_before(compared.from).is_some() && row.samples_before(compared.to).is_some()
+    })
+}
+
+/// Samples of `row` that lie in `window`, whose ends it can tell.
+pub(super) fn samples_in(row: &SealedRow, window: Window) -> u64 {
+    let before = |time| row.samples_before(time).unwrap_or(0);
+    before(window.to).saturating_sub(before(window.from))
+}
+
+/// The phase that the samples counted in `row.phases[at]` are of.
+pub(super) fn phase(at: usize) -> Option<Phase> {
+    Phase::ALL.get(at).copied()
+}

@@ -1,0 +1,553 @@
+//! Sealed sets to what questions are made of: instances with their totals, and samples of the row groups asked for.
+//!
+//! Promises: what cannot be read is told with the file and with what is missing; nothing else is left out. A set that
+//! was dropped meanwhile is none.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use super::decode::{self, Fault, TableFile};
+use super::host::SealedHost;
+use super::names;
+use super::readings::Mark;
+use super::rows::PhaseCuts;
+use super::schema::Table;
+use super::set::SealedSet;
+use super::sums::Sums;
+use super::threads::{SealedThread, Threads};
+use crate::model::{
+    CgroupId, CpuSource, Fact, Identity, InstanceInfo, InstanceKey, Quality, Stack, Timestamp, Window,
+};
+use crate::store::contents::{Damage, Ended, InstanceRecord, Usage};
+use crate::store::error::StoreError;
+
+/// A sealed set's instances.
+#[derive(Debug)]
+pub struct SealedHour {
+    /// Which set.
+    pub set: SealedSet,
+    /// The host, its writer and rings.
+    pub host: SealedHost,
+    /// Time that one of its samples stands for, in nanoseconds.
+    pub period_ns: u64,
+    /// Everybody the journal knew in that hour. Their readings and counters are those that totals of a whole hour
+    /// need, unless the usage table was asked for too.
+    pub instances: Vec<InstanceRecord>,
+    /// What was counted, a row for each stretch of an instance's samples under one name.
+    pub rows: Vec<SealedRow>,
+    /// What could not be read.
+    pub damage: Vec<Damage>,
+    sums: Sums,
+}
+
+/// Samples of one instance under one name, counted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SealedRow {
+    /// Position in [`SealedHour::instances`].
+    pub instance: u32,
+    /// When its phases changed, as far as was known when they were counted.
+    pub cuts: PhaseCuts,
+    /// The first sample.
+    pub first: Timestamp,
+    /// The last.
+    pub last: Timestamp,
+    /// The first from the function's own exec on.
+    pub first_after_exec: Option<Timestamp>,
+    /// How many, at least one.
+    pub samples: u64,
+    /// Samples lost for them, an estimate.
+    pub lost: f64,
+    /// Those that reached the depth limit.
+    pub truncated: u64,
+    /// Those with a frame that has no symbol.
+    pub unsymbolized: u64,
+    /// Those of each phase: before the exec, cold, warm.
+    pub phases: [u64; 3],
+    /// Readings, and how many samples lie before each.
+    pub marks: Vec<Mark>,
+    /// The row group that holds them.
+    pub group: u32,
+}
+
+impl SealedRow {
+    /// How many of its samples are from before `time`; none if only the samples themselves can tell.
+    pub fn samples_before(&self, time: Timestamp) -> Option<u64> {
+        if time <= self.first {
+            return Some(0);
+        }
+        if time > self.last {
+            return Some(self.samples);
+        }
+        self.marks.iter().find_map(|mark| match time.since_us(mark.at) {
+            0 => Some(mark.before),
+            1 => Some(mark.until),
+            _ => None,
+        })
+    }
+}
+
+/// Samples of a set.
+#[derive(Debug, Default)]
+pub struct SealedSamples {
+    /// The time of each.
+    pub times: Vec<Timestamp>,
+    /// Whose it is, as the caller numbers instances.
+    pub instances: Vec<u32>,
+    /// Position in `distinct`.
+    pub stacks: Vec<u32>,
+    /// Their stacks; two may be equal.
+    pub distinct: Vec<Arc<Stack>>,
+    /// Where each ran, if that was asked for.
+    pub threads: Vec<SealedThread>,
+    /// Names of threads.
+    pub comms: Vec<Arc<str>>,
+    /// Samples the ring lost for one that it kept: position, how many. Only where there were any.
+    pub lost: Vec<(u32, f64)>,
+    /// What could not be read.
+    pub damage: Vec<Damage>,
+}
+
+/// Which samples of a row group.
+struct Wanted<'a, N> {
+    window: Window,
+    threads: bool,
+    number: &'a N,
+}
+
+impl SealedSet {
+    /// Reads its instances; with `usage` all kept readings too. None if it is gone.
+    ///
+    /// # Errors
+    /// If the system refuses to read it.
+    pub fn load(&self, usage: bool) -> Result<Option<SealedHour>, StoreError> {
+        let sums = match self.sums()? {
+            None => return Ok(None),
+            Some(Ok(sums)) => sums,
+            Some(Err(damage)) => return Ok(Some(SealedHour::empty(self, Sums::nothing(), vec![damage]))),
+        };
+        let told = sums.damage.iter().map(|what| Damage {
+            file: self.path(Table::Samples),
+            offset: 0,
+            what: format!("of the journal it was made from, {what}"),
+            torn_end: false,
+        });
+        let mut hour = SealedHour::empty(self, sums.clone(), told.collect());
+        let missing = format!("all of {}, {} samples", self.hour.name(), sums.samples);
+        match hour.read_instances() {
+            Ok(()) => {}
+            Err(Fault::Gone) if !self.exists() => return Ok(None),
+            Err(Fault::Io(error)) => {
+                return Err(StoreError::io("read", &self.path(Table::Instances), error));
+            }
+            Err(fault) => {
+                hour.instances.clear();
+                hour.rows.clear();
+                hour.damage.push(decode::damage(&self.path(Table::Instances), fault, &missing));
+                return Ok(Some(hour));
+            }
+        }
+        match hour.read_host() {
+            Ok(host) => hour.host = host,
+            Err(Fault::Gone) if !self.exists() => return Ok(None),
+            Err(Fault::Io(error)) => return Err(StoreError::io("read", &self.path(Table::Hosts), error)),
+            Err(fault) => {
+                let missing = "what the host was in that hour, and what its rings lost";
+                hour.damage.push(decode::damage(&self.path(Table::Hosts), fault, missing));
+            }
+        }
+        if usage {
+            let mut read = hour.instances.clone();
+            match hour.read_usage(&mut read) {
+                Ok(()) => hour.instances = read,
+                Err(Fault::Gone) if !self.exists() => return Ok(None),
+                Err(Fault::Io(error)) => return Err(StoreError::io("read", &self.path(Table::Usage), error)),
+                Err(fault) => {
+                    let missing = "readings within the hour; CPU times of parts of it are less exact";
+                    hour.damage.push(decode::damage(&self.path(Table::Usage), fault, missing));
+                }
+            }
+        }
+        Ok(Some(hour))
+    }
+}
+
+impl SealedHour {
+    fn empty(set: &SealedSet, sums: Sums, damage: Vec<Damage>) -> SealedHour {
+        SealedHour {
+            set: set.clone(),
+            host: SealedHost::unknown(&sums),
+            period_ns: sums.period_ns,
+            instances: Vec::new(),
+            rows: Vec::new(),
+            damage,
+            sums,
+        }
+    }
+
+    pub(super) fn open(&self, table: Table) -> Result<TableFile, Fault> {
+        let sums = self.sums.table(table).ok_or(Fault::Gone)?;
+        TableFile::open(&self.set.path(table), table, sums)
+    }
+
+    /// The samples within `window` of those instances that `number` numbers, out of the row groups `groups`; with
+    /// `threads` where each ran. None if the set is gone.
+    ///
+    /// # Errors
+    /// If the system refuses to read it.
+    pub fn samples(
+        &self,
+        groups: &BTreeSet<u32>,
+        window: Window,
+        threads: bool,
+        number: impl Fn(&str) -> Option<u32>,
+    ) -> Result<Option<SealedSamples>, StoreError> {
+        let mut read = SealedSamples::default();
+        let path = self.set.path(Table::Samples);
+        let file = match self.open(Table::Samples) {
+            Ok(file) => file,
+            Err(Fault::Gone) if !self.set.exists() => return Ok(None),
+            Err(Fault::Io(error)) => return Err(StoreError::io("read", &path, error)),
+            Err(fault) => {
+                let missing = format!("the {} samples of {}", self.sums.samples, self.set.hour.name());
+                read.damage.push(decode::damage(&path, fault, &missing));
+                return Ok(Some(read));
+            }
+        };
+        let mut stacks = HashMap::new();
+        for group in groups.iter().map(|group| *group as usize) {
+            let kept = (read.times.len(), read.distinct.len(), read.lost.len());
+            let comms = read.comms.len();
+            let wanted = Wanted { window, threads, number: &number };
+            match read.group(&file, group, &wanted, &mut stacks) {
+                Ok(()) => {}
+                Err(Fault::Io(error)) => return Err(StoreError::io("read", &path, error)),
+                Err(fault) => {
+                    read.times.truncate(kept.0);
+                    read.instances.truncate(kept.0);
+                    read.stacks.truncate(kept.0);
+                    read.threads.truncate(kept.0);
+                    read.comms.truncate(comms);
+                    read.distinct.truncate(kept.1);
+                    read.lost.truncate(kept.2);
+                    stacks.retain(|_, at| (*at as usize) < kept.1);
+                    let missing = format!("{} samples of {}", file.rows(group), self.set.hour.name());
+                    read.damage.push(file.damage(fault, &missing));
+                }
+            }
+        }
+        Ok(Some(read))
+    }
+
+    fn read_instances(&mut self) -> Result<(), Fault> {
+        let file = self.open(Table::Instances)?;
+        let mut known: HashMap<String, u32> = HashMap::new();
+        for group in 0..file.groups() {
+            let columns = InstanceColumns::read(&file, group)?;
+            for row in 0..file.rows(group) {
+                let incomplete =
+                    || Fault::Damaged { offset: 0, what: "has rows that make no instance".into() };
+                let key = columns.keys.get(row).cloned().flatten().ok_or_else(incomplete)?;
+                let at = match known.get(&key) {
+                    Some(at) => *at,
+                    None => {
+                        let at = self.instances.len() as u32;
+                        self.instances.push(columns.record(row, &key).ok_or_else(incomplete)?);
+                        known.insert(key, at);
+                        at
+                    }
+                };
+                let record = self.instances.get_mut(at as usize).ok_or_else(incomplete)?;
+                record.identities.extend(columns.identity(row));
+                self.rows.extend(columns.counts(
+                    row,
+                    at,
+                    PhaseCuts { warm_at: columns.warm_at(row), ..PhaseCuts::of(record) },
+                ));
+            }
+        }
+        self.instances.iter_mut().for_each(settle);
+        Ok(())
+    }
+
+    fn read_usage(&self, instances: &mut [InstanceRecord]) -> Result<(), Fault> {
+        let file = self.open(Table::Usage)?;
+        let numbers: HashMap<Arc<str>, usize> =
+            instances.iter().enumerate().map(|(at, record)| (record.info.key.0.clone(), at)).collect();
+        for group in 0..file.groups() {
+            let (times, keys) = (file.ints(group, "time")?, file.texts(group, "instance")?);
+            let (cpu, sources) = (file.int_options(group, "cpu_us")?, file.text_options(group, "source")?);
+            let counts = file.int_options(group, "throttled_count")?;
+            let throttled = file.int_options(group, "throttled_us")?;
+            let pressure = file.int_options(group, "pressure_us")?;
+            for (row, (time, key)) in times.into_iter().zip(&keys).enumerate() {
+                let number = numbers.get(file.utf8("instance", key)?);
+                let Some(record) = number.and_then(|at| instances.get_mut(*at)) else { continue };
+                let at = Timestamp(time);
+                let get =
+                    |column: &[Option<i64>]| column.get(row).copied().flatten().map(|value| value as u64);
+                let source = sources.get(row).and_then(|text| parse_source(text.as_deref()?));
+                if let (Some(cpu_us), Some(source)) = (get(&cpu), source) {
+                    record.usage.push(Usage { at, cpu_us, source });
+                }
+                if let (Some(count), Some(us)) = (get(&counts), get(&throttled)) {
+                    record.facts.push((at, Fact::Throttled { count, us }));
+                }
+                record.facts.extend(get(&pressure).map(|us| (at, Fact::Pressure { us })));
+            }
+        }
+        instances.iter_mut().for_each(settle);
+        Ok(())
+    }
+}
+
+fn settle(record: &mut InstanceRecord) {
+    record.identities.sort_by_key(|(from, _)| *from);
+    record.usage.sort_by_key(|usage| (usage.at, usage.cpu_us));
+    record.usage.dedup();
+    record.facts.sort();
+    record.facts.dedup();
+}
+
+impl SealedSamples {
+    fn group(
+        &mut self,
+        file: &TableFile,
+        group: usize,
+        wanted: &Wanted<'_, impl Fn(&str) -> Option<u32>>,
+        stacks: &mut HashMap<(Vec<u8>, u8), u32>,
+    ) -> Result<(), Fault> {
+        let Wanted { window, threads, number } = wanted;
+        let times = file.ints(group, "time")?;
+        let keys = file.texts(group, "instance")?;
+        let ran = threads.then(|| Threads::read(file, group, &mut self.comms)).transpose()?;
+        let texts = file.texts(group, "stack")?;
+        let qualities = file.shorts(group, "quality")?;
+        let losses =
+            if file.is_null(group, "lost") { Vec::new() } else { file.float_options(group, "lost")? };
+        // Equal values of a dictionary share their bytes: where they lie is as good as what they are.
+        let mut numbers: HashMap<(usize, usize), Option<u32>> = HashMap::new();
+        let mut seen: HashMap<(usize, usize, i32), u32> = HashMap::new();
+        let place = |text: &parquet::data_type::ByteArray| (text.data().as_ptr() as usize, text.len());
+        for (row, (((time, key), text), quality)) in
+            times.iter().zip(&keys).zip(&texts).zip(&qualities).enumerate()
+        {
+            let time = Timestamp(*time);
+            if !window.contains(time) {
+                continue;
+            }
+            let instance = match numbers.get(&place(key)) {
+                Some(instance) => *instance,
+                None => {
+                    let instance = number(file.utf8("instance", key)?);
+                    numbers.insert(place(key), instance);
+                    instance
+                }
+            };
+            let Some(instance) = instance else { continue };
+            let (at, len) = place(text);
+            let stack = match seen.get(&(at, len, *quality)) {
+                Some(stack) => *stack,
+                None => {
+                    let flags = u8::try_from(*quality).unwrap_or_default();
+                    let made = match stacks.get(&(text.data().to_vec(), flags)) {
+                        Some(made) => *made,
+                        None => {
+                            let made = self.distinct.len() as u32;
+                            self.distinct.push(Arc::new(stack_of(file.utf8("stack", text)?, Quality(flags))));
+                            stacks.insert((text.data().to_vec(), flags), made);
+                            made
+                        }
+                    };
+                    seen.insert((at, len, *quality), made);
+                    made
+                }
+            };
+            if let Some(lost) = losses.get(row).copied().flatten() {
+                self.lost.push((self.times.len() as u32, lost));
+            }
+            self.times.push(time);
+            self.threads.extend(ran.as_ref().map(|ran| ran.of(row)));
+            self.instances.push(instance);
+            self.stacks.push(stack);
+        }
+        Ok(())
+    }
+}
+
+fn stack_of(text: &str, quality: Quality) -> Stack {
+    let frames = text.split(';').filter(|_| !text.is_empty()).map(Arc::from);
+    Stack::new(frames.collect(), quality)
+}
+
+/// What a question needs of the instances table.
+struct InstanceColumns {
+    keys: Vec<Option<String>>,
+    texts: HashMap<&'static str, Vec<Option<String>>>,
+    ints: HashMap<&'static str, Vec<Option<i64>>>,
+    bools: HashMap<&'static str, Vec<Option<bool>>>,
+    exit_codes: Vec<Option<i32>>,
+    groups: Vec<Option<i32>>,
+    lost: Vec<Option<f64>>,
+}
+
+impl InstanceColumns {
+    fn read(file: &TableFile, group: usize) -> Result<InstanceColumns, Fault> {
+        const TEXTS: &[&str] = &[
+            "platform",
+            "namespace",
+            "function",
+            "revision",
+            "identity_confidence",
+            "identity_rule",
+            "runtime",
+            "container_id",
+            "cgroup_path",
+            "image",
+            "instance_name",
+            "readings",
+            "dropped",
+            "facts",
+        ];
+        const INTS: &[&str] = &[
+            "identity_from",
+            "cgroup_id",
+            "started_at",
+            "exec_at",
+            "warm_at",
+            "ended_at",
+            "first_sample",
+            "first_sample_after_exec",
+            "last_sample",
+            "samples",
+            "truncated",
+            "unsymbolized",
+            "runtime_init_samples",
+            "cold_samples",
+            "warm_samples",
+        ];
+        let mut columns = InstanceColumns {
+            keys: file.text_options(group, "instance")?,
+            texts: HashMap::new(),
+            ints: HashMap::new(),
+            bools: HashMap::new(),
+            exit_codes: file.short_options(group, "exit_code")?,
+            groups: file.short_options(group, "row_group")?,
+            lost: file.float_options(group, "lost")?,
+        };
+        for name in TEXTS {
+            columns.texts.insert(name, file.text_options(group, name)?);
+        }
+        for name in INTS {
+            columns.ints.insert(name, file.int_options(group, name)?);
+        }
+        for name in ["function_container", "from_birth", "oom"] {
+            columns.bools.insert(name, file.bool_options(group, name)?);
+        }
+        Ok(columns)
+    }
+
+    fn text(&self, name: &str, row: usize) -> Option<String> {
+        self.texts.get(name)?.get(row)?.clone()
+    }
+
+    fn int(&self, name: &str, row: usize) -> Option<i64> {
+        self.ints.get(name)?.get(row).copied().flatten()
+    }
+
+    fn count(&self, name: &str, row: usize) -> u64 {
+        self.int(name, row).and_then(|value| u64::try_from(value).ok()).unwrap_or(0)
+    }
+
+    fn time(&self, name: &str, row: usize) -> Option<Timestamp> {
+        self.int(name, row).map(Timestamp)
+    }
+
+    fn bool(&self, name: &str, row: usize) -> Option<bool> {
+        self.bools.get(name)?.get(row).copied().flatten()
+    }
+
+    fn warm_at(&self, row: usize) -> Option<Timestamp> {
+        self.time("warm_at", row)
+    }
+
+    fn json<T: serde::de::DeserializeOwned + Default>(&self, name: &str, row: usize) -> T {
+        self.text(name, row).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
+    }
+
+    fn marks(&self, row: usize) -> Vec<Mark> {
+        let marks: Vec<(Timestamp, u64, CpuSource, u64, u64)> = self.json("readings", row);
+        marks
+            .into_iter()
+            .map(|(at, cpu_us, source, before, until)| Mark { at, cpu_us, source, before, until })
+            .collect()
+    }
+
+    /// What the row tells of the instance, its identity apart.
+    fn record(&self, row: usize, key: &str) -> Option<InstanceRecord> {
+        let container_id = self.text("container_id", row)?;
+        let info = InstanceInfo {
+            key: InstanceKey(key.into()),
+            runtime: self.text("runtime", row),
+            cgroup_path: super::write::path_from(&self.text("cgroup_path", row)?, &container_id),
+            container_id,
+            cgroup_id: CgroupId(self.int("cgroup_id", row)? as u64),
+            image: self.text("image", row),
+            started_at: self.time("started_at", row)?,
+            from_birth: self.bool("from_birth", row)?,
+        };
+        let mut record = InstanceRecord::new(info);
+        record.exec_at = self.time("exec_at", row);
+        record.ended = self.time("ended_at", row).map(|at| Ended {
+            at,
+            exit_code: self.exit_codes.get(row).copied().flatten(),
+            oom: self.bool("oom", row).unwrap_or(false),
+        });
+        let marks = self.marks(row).into_iter();
+        record.usage =
+            marks.map(|mark| Usage { at: mark.at, cpu_us: mark.cpu_us, source: mark.source }).collect();
+        record.dropped = self.json("dropped", row);
+        record.facts = self.json("facts", row);
+        Some(record)
+    }
+
+    fn identity(&self, row: usize) -> Option<(Timestamp, Identity)> {
+        let from = self.time("identity_from", row)?;
+        let confidence = names::parse_confidence(&self.text("identity_confidence", row)?)?;
+        let identity = Identity {
+            function_container: self.bool("function_container", row)?,
+            platform: self.text("platform", row),
+            namespace: self.text("namespace", row),
+            function: names::function(self.text("function", row), confidence),
+            revision: self.text("revision", row),
+            instance_name: self.text("instance_name", row),
+            confidence,
+            rule: self.text("identity_rule", row).unwrap_or_default(),
+        };
+        Some((from, identity))
+    }
+
+    fn counts(&self, row: usize, instance: u32, cuts: PhaseCuts) -> Option<SealedRow> {
+        let samples = self.count("samples", row);
+        Some(SealedRow {
+            instance,
+            cuts,
+            first: self.time("first_sample", row)?,
+            last: self.time("last_sample", row)?,
+            first_after_exec: self.time("first_sample_after_exec", row),
+            samples: Some(samples).filter(|samples| *samples > 0)?,
+            lost: self.lost.get(row).copied().flatten().unwrap_or(0.0),
+            truncated: self.count("truncated", row),
+            unsymbolized: self.count("unsymbolized", row),
+            phases: ["runtime_init_samples", "cold_samples", "warm_samples"]
+                .map(|name| self.count(name, row)),
+            marks: self.marks(row),
+            group: u32::try_from(self.groups.get(row).copied().flatten()?).ok()?,
+        })
+    }
+}
+
+fn parse_source(text: &str) -> Option<CpuSource> {
+    [CpuSource::Final, CpuSource::Exit, CpuSource::Running]
+        .into_iter()
+        .find(|source| super::write::source(*source) == text)
+}

@@ -1,0 +1,335 @@
+//! A journal to the rows of its sealed hours: which samples go where in which order, and what each instance did in
+//! each hour. Pure; nothing of Parquet is here.
+//!
+//! Promises: every sample is in the hour of its own time, once. Every instance the journal knows has rows in each hour
+//! in which it has samples and in the journal's last one, a row for each of its names there: so whoever reads an hour
+//! knows the names of all who lived in it, and a name that came late is found in the hour it came in.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::names::Name;
+use super::partition::Hour;
+use super::readings::{self, Mark};
+use crate::model::{Quality, Timestamp, Window};
+use crate::store::contents::{InstanceRecord, JournalContents, StoredSample, Usage};
+use crate::store::loss::Rates;
+
+/// How long a start is cold where no platform tells when it was ready, in microseconds.
+const COLD_US: i64 = 1_000_000;
+
+/// Samples of a function follow each other; `rank` is its place among the names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    hour: Hour,
+    rank: u32,
+    sample: u32,
+}
+
+/// A journal, ready to be written.
+#[derive(Debug)]
+pub(super) struct Rows {
+    /// Names of functions in order.
+    pub(super) names: Vec<Name>,
+    /// The hours, in order.
+    pub(super) hours: Vec<HourRows>,
+    order: Vec<Key>,
+}
+
+/// One hour of it.
+#[derive(Debug)]
+pub(super) struct HourRows {
+    pub(super) hour: Hour,
+    /// The time whose readings belong to it: its own, and what no other hour of the journal takes.
+    pub(super) stretch: Window,
+    /// Row groups: ranges of positions for [`Rows::sample`].
+    pub(super) groups: Vec<std::ops::Range<usize>>,
+    /// Rows of the instances table, by function, then by instance.
+    pub(super) instances: Vec<InstanceRow>,
+}
+
+/// A row of the instances table.
+#[derive(Debug)]
+pub(super) struct InstanceRow {
+    /// Position in [`JournalContents::instances`].
+    pub(super) record: usize,
+    /// Position of its name among the record's identities; none for an instance without one.
+    pub(super) identity: Option<usize>,
+    /// Its function.
+    pub(super) rank: u32,
+    /// Whether it is the instance's first row: what is the instance's, not the name's, stands there.
+    pub(super) first: bool,
+    /// The part of the hour's stretch that is this row's.
+    pub(super) window: Window,
+    pub(super) marks: Vec<Mark>,
+    pub(super) counts: Counts,
+    /// The row group that holds its samples.
+    pub(super) group: Option<usize>,
+}
+
+/// What was counted of an instance's samples.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Counts {
+    pub(super) samples: u64,
+    pub(super) first: Option<Timestamp>,
+    pub(super) last: Option<Timestamp>,
+    pub(super) first_after_exec: Option<Timestamp>,
+    pub(super) lost: f64,
+    pub(super) flaws: Flaws,
+    pub(super) phases: [u64; 3],
+}
+
+/// Samples by what is wrong with their stacks.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Flaws {
+    pub(super) truncated: u64,
+    pub(super) short: u64,
+    pub(super) guessed: u64,
+    pub(super) unsymbolized: u64,
+    pub(super) complete: u64,
+}
+
+/// When an instance's own code began to run and when it was warm: what its phases follow from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PhaseCuts {
+    /// Whether it was watched from its birth; if not, all of it is warm.
+    pub from_birth: bool,
+    /// The function's own exec.
+    pub exec_at: Option<Timestamp>,
+    /// The end of its cold start.
+    pub warm_at: Option<Timestamp>,
+}
+
+impl PhaseCuts {
+    /// Those of `record`.
+    pub(super) fn of(record: &InstanceRecord) -> PhaseCuts {
+        let exec_at = record.exec_at;
+        PhaseCuts {
+            from_birth: record.info.from_birth,
+            exec_at,
+            warm_at: exec_at.map(|exec| exec.plus_us(COLD_US)),
+        }
+    }
+
+    /// The phase at `time`: 0 before the exec, 1 cold, 2 warm.
+    pub fn phase(&self, time: Timestamp) -> usize {
+        match (self.from_birth, self.exec_at, self.warm_at) {
+            (false, _, _) => 2,
+            (true, None, _) => 0,
+            (true, Some(exec), _) if time < exec => 0,
+            (true, _, Some(warm)) if time < warm => 1,
+            _ => 2,
+        }
+    }
+
+    /// Where one phase ends and the next begins.
+    pub fn cuts(&self) -> impl Iterator<Item = Timestamp> {
+        let cuts = [self.exec_at, self.warm_at].into_iter().flatten();
+        cuts.filter(|_| self.from_birth)
+    }
+}
+
+/// The window and the rank of each of an instance's names.
+struct Life {
+    names: Vec<(Option<usize>, Timestamp, u32)>,
+    cuts: PhaseCuts,
+    readings: Vec<Usage>,
+}
+
+impl Life {
+    fn place(&self, time: Timestamp) -> usize {
+        // The same choice as `InstanceRecord::identity_at`, by position.
+        self.names.partition_point(|(_, from, _)| *from <= time).saturating_sub(1)
+    }
+}
+
+impl Rows {
+    /// The rows of `contents`; a row group is cut at the first end of a function from `group_rows` rows on.
+    pub(super) fn of(contents: &JournalContents, rates: &Rates, group_rows: usize) -> Rows {
+        let (names, lives) = lives(&contents.instances);
+        let mut order: Vec<Key> = Vec::with_capacity(contents.samples.len());
+        for (sample, stored) in contents.samples.iter().enumerate() {
+            let Some(life) = lives.get(stored.instance as usize) else { continue };
+            let Some((_, _, rank)) = life.names.get(life.place(stored.time)) else { continue };
+            // A journal holds two million samples at most.
+            order.push(Key { hour: Hour::of(stored.time), rank: *rank, sample: sample as u32 });
+        }
+        order.sort_unstable();
+        let mut rows = Rows { names, hours: Vec::new(), order };
+        rows.make_hours(contents, &lives, rates, group_rows);
+        rows
+    }
+
+    /// The sample at `position` of the order, and its function.
+    pub(super) fn sample<'a>(
+        &self,
+        contents: &'a JournalContents,
+        position: usize,
+    ) -> Option<(&'a StoredSample, u32)> {
+        let key = self.order.get(position)?;
+        Some((contents.samples.get(key.sample as usize)?, key.rank))
+    }
+
+    fn make_hours(&mut self, contents: &JournalContents, lives: &[Life], rates: &Rates, group_rows: usize) {
+        let mut hours: BTreeSet<Hour> = self.order.iter().map(|key| key.hour).collect();
+        let last_told = contents.batches.iter().map(|batch| batch.to).max();
+        if hours.is_empty() || last_told.is_some_and(|told| hours.iter().all(|hour| *hour < Hour::of(told))) {
+            hours.insert(Hour::of(last_told.unwrap_or(contents.writer.started_at)));
+        }
+        let hours: Vec<Hour> = hours.into_iter().collect();
+        let mut begin = 0;
+        for (at, hour) in hours.iter().enumerate() {
+            let end =
+                begin + self.order.get(begin..).unwrap_or_default().partition_point(|key| key.hour == *hour);
+            let stretch = Window {
+                from: hour.window().from,
+                to: hours.get(at + 1).map_or(Timestamp::MAX, |next| next.window().from),
+            };
+            let groups = self.groups(begin..end, group_rows);
+            let is_last = at + 1 == hours.len();
+            let instances = self.instances(contents, lives, rates, stretch, &groups, is_last);
+            self.hours.push(HourRows { hour: *hour, stretch, groups, instances });
+            begin = end;
+        }
+    }
+
+    fn groups(&self, all: std::ops::Range<usize>, group_rows: usize) -> Vec<std::ops::Range<usize>> {
+        let mut groups = Vec::new();
+        let mut begin = all.start;
+        for at in all.clone() {
+            let rank = |at: usize| self.order.get(at).map(|key| key.rank);
+            let function_ends = at + 1 == all.end || rank(at) != rank(at + 1);
+            if function_ends && (at + 1 - begin >= group_rows || at + 1 == all.end) {
+                groups.push(begin..at + 1);
+                begin = at + 1;
+            }
+        }
+        groups
+    }
+
+    fn instances(
+        &self,
+        contents: &JournalContents,
+        lives: &[Life],
+        rates: &Rates,
+        stretch: Window,
+        groups: &[std::ops::Range<usize>],
+        is_last: bool,
+    ) -> Vec<InstanceRow> {
+        let mut present: BTreeSet<usize> = BTreeSet::new();
+        for position in groups.iter().cloned().flatten() {
+            present.extend(self.sample(contents, position).map(|(sample, _)| sample.instance as usize));
+        }
+        if is_last {
+            present.extend(0..contents.instances.len());
+        }
+        let mut rows: Vec<InstanceRow> = Vec::new();
+        let mut places: HashMap<(usize, usize), usize> = HashMap::new();
+        for record in present {
+            let Some(life) = lives.get(record) else { continue };
+            let begins: Vec<Timestamp> = life.names.iter().map(|(_, from, _)| *from).collect();
+            let cuts: Vec<Timestamp> = begins.iter().copied().chain(life.cuts.cuts()).collect();
+            let marks = readings::marks(&life.readings, stretch, &cuts);
+            for (place, (identity, from, rank)) in life.names.iter().enumerate() {
+                places.insert((record, place), rows.len());
+                let end = begins.get(place + 1).copied().unwrap_or(Timestamp::MAX);
+                rows.push(InstanceRow {
+                    record,
+                    identity: *identity,
+                    rank: *rank,
+                    first: place == 0,
+                    window: Window { from: (*from).max(stretch.from), to: end.min(stretch.to) },
+                    marks: marks.clone(),
+                    counts: Counts::default(),
+                    group: None,
+                });
+            }
+        }
+        for (group, range) in groups.iter().enumerate() {
+            for (sample, _) in range.clone().filter_map(|at| self.sample(contents, at)) {
+                let record = sample.instance as usize;
+                let Some(life) = lives.get(record) else { continue };
+                let row = places.get(&(record, life.place(sample.time))).and_then(|at| rows.get_mut(*at));
+                let Some(row) = row else { continue };
+                row.group = Some(group);
+                let quality = contents.stacks.get(sample.stack as usize).map(|stack| stack.quality());
+                row.count(sample.time, &life.cuts, quality.unwrap_or_default(), rates.lost_for(sample));
+            }
+        }
+        rows.iter_mut().for_each(InstanceRow::settle);
+        rows
+    }
+}
+
+impl InstanceRow {
+    fn count(&mut self, time: Timestamp, cuts: &PhaseCuts, quality: Quality, lost: Option<f64>) {
+        let counts = &mut self.counts;
+        for mark in &mut self.marks {
+            // Samples come in order of time.
+            mark.before += u64::from(time < mark.at);
+            mark.until += u64::from(time <= mark.at);
+        }
+        counts.samples += 1;
+        counts.first = Some(counts.first.map_or(time, |first| first.min(time)));
+        counts.last = Some(counts.last.map_or(time, |last| last.max(time)));
+        if cuts.exec_at.is_some_and(|exec| exec <= time) {
+            let first = counts.first_after_exec.map_or(time, |first| first.min(time));
+            counts.first_after_exec = Some(first);
+        }
+        counts.lost += lost.unwrap_or(0.0);
+        let flaws = &mut counts.flaws;
+        for (count, flaw) in [
+            (&mut flaws.truncated, Quality::TRUNCATED),
+            (&mut flaws.short, Quality::SHORT),
+            (&mut flaws.guessed, Quality::GUESSED),
+            (&mut flaws.unsymbolized, Quality::UNSYMBOLIZED),
+            (&mut flaws.complete, Quality::COMPLETE),
+        ] {
+            *count += u64::from(quality.has(flaw));
+        }
+        if let Some(count) = counts.phases.get_mut(cuts.phase(time)) {
+            *count += 1;
+        }
+    }
+
+    /// Only the instance's first row and rows with samples need its readings.
+    fn settle(&mut self) {
+        if !self.first && self.counts.samples == 0 {
+            self.marks.clear();
+        }
+    }
+}
+
+/// An instance's names: the position among its identities, from when on, which.
+type Named = Vec<(Option<usize>, Timestamp, Name)>;
+
+fn lives(records: &[InstanceRecord]) -> (Vec<Name>, Vec<Life>) {
+    let mut names: BTreeMap<Name, u32> = BTreeMap::new();
+    let named: Vec<Named> = records
+        .iter()
+        .map(|record| {
+            let named = record.identities.iter().enumerate();
+            let mut list: Vec<_> =
+                named.map(|(at, (from, identity))| (Some(at), *from, Name::of(identity))).collect();
+            if list.is_empty() {
+                list.push((None, Timestamp::MIN, Name::unknown(record)));
+            }
+            // The first name holds for what came before it too.
+            if let Some((_, from, _)) = list.first_mut() {
+                *from = Timestamp::MIN;
+            }
+            list
+        })
+        .collect();
+    names.extend(named.iter().flatten().map(|(_, _, name)| (name.clone(), 0)));
+    names.values_mut().zip(0..).for_each(|(rank, at)| *rank = at);
+    let life = |(record, list): (&InstanceRecord, Named)| Life {
+        names: list
+            .into_iter()
+            .map(|(at, from, name)| (at, from, names.get(&name).copied().unwrap_or_default()))
+            .collect(),
+        cuts: PhaseCuts::of(record),
+        readings: readings::rising(record),
+    };
+    let lives = records.iter().zip(named).map(life).collect();
+    (names.into_keys().collect(), lives)
+}

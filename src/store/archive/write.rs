@@ -1,0 +1,422 @@
+//! The rows of a sealed hour to the bytes of its four files. Pure.
+
+use parquet::data_type::ByteArray;
+use parquet::errors::ParquetError;
+
+use super::columns::{Group, TableWriter, Written};
+use super::names::{self, Name};
+use super::readings::{self, UsageRow};
+use super::rows::{HourRows, InstanceRow, Rows};
+use super::schema::Table;
+use crate::model::{CpuSource, CpuStats, Fact, Stack, Timestamp, Window};
+use crate::store::contents::{InstanceRecord, JournalContents, StoredSample, Usage};
+use crate::store::folded;
+use crate::store::loss::Rates;
+
+/// What the phases are called.
+pub(super) const PHASES: [&str; 3] = ["runtime-init", "cold", "warm"];
+
+/// The whole journal's texts, each once, so that equal values share their bytes.
+pub(super) struct Texts {
+    node: ByteArray,
+    event: ByteArray,
+    names: Vec<[Option<ByteArray>; 4]>,
+    keys: Vec<ByteArray>,
+    comms: Vec<ByteArray>,
+    stacks: Vec<ByteArray>,
+    phases: [ByteArray; 3],
+}
+
+impl Texts {
+    pub(super) fn of(contents: &JournalContents, rows: &Rows) -> Texts {
+        let parts = |name: &Name| name.parts().map(|part| part.map(ByteArray::from));
+        Texts {
+            node: contents.writer.node.as_str().into(),
+            event: contents.writer.event.as_str().into(),
+            names: rows.names.iter().map(parts).collect(),
+            keys: contents.instances.iter().map(|record| ByteArray::from(&*record.info.key.0)).collect(),
+            comms: contents.comms.iter().map(|comm| ByteArray::from(&**comm)).collect(),
+            stacks: contents.stacks.iter().map(|stack| text_of(stack)).collect(),
+            phases: PHASES.map(ByteArray::from),
+        }
+    }
+
+    fn name(&self, rank: u32, part: usize) -> Option<ByteArray> {
+        self.names.get(rank as usize)?.get(part)?.clone()
+    }
+
+    fn key(&self, instance: usize) -> Option<ByteArray> {
+        self.keys.get(instance).cloned()
+    }
+}
+
+/// Frames, root first, parted by `;`.
+fn text_of(stack: &Stack) -> ByteArray {
+    let line = if stack.frames().is_empty() { String::new() } else { folded::line(stack) };
+    line.into_bytes().into()
+}
+
+/// The samples table of `hour`.
+pub(super) fn samples(
+    contents: &JournalContents,
+    rows: &Rows,
+    hour: &HourRows,
+    texts: &Texts,
+    rates: &Rates,
+) -> Result<Written, ParquetError> {
+    let mut file = TableWriter::new(Table::Samples)?;
+    let cuts: Vec<_> = contents.instances.iter().map(super::rows::PhaseCuts::of).collect();
+    for range in &hour.groups {
+        let all = || range.clone().filter_map(|at| rows.sample(contents, at));
+        let of = |value: fn(&StoredSample) -> i64| all().map(move |(sample, _)| Some(value(sample)));
+        file.group(|group| {
+            group.int(of(|sample| sample.time.0))?;
+            group.text(all().map(|_| Some(texts.node.clone())))?;
+            for part in 0..4 {
+                group.text(all().map(|(_, rank)| texts.name(rank, part)))?;
+            }
+            group.text(all().map(|(sample, _)| texts.key(sample.instance as usize)))?;
+            group.text(all().map(|(sample, _)| {
+                let phase = cuts.get(sample.instance as usize).map(|cuts| cuts.phase(sample.time));
+                texts.phases.get(phase?).cloned()
+            }))?;
+            group.int(of(|sample| sample.pid.into()))?;
+            group.int(of(|sample| sample.tid.into()))?;
+            group.text(all().map(|(sample, _)| texts.comms.get(sample.comm as usize).cloned()))?;
+            group.short(all().map(|(sample, _)| i32::try_from(sample.cpu).ok()))?;
+            group.text(all().map(|_| Some(texts.event.clone())))?;
+            group.text(all().map(|(sample, _)| texts.stacks.get(sample.stack as usize).cloned()))?;
+            group.short(all().map(|(sample, _)| {
+                let stack = contents.stacks.get(sample.stack as usize);
+                stack.map(|stack| i32::from(stack.quality().0))
+            }))?;
+            group.int(all().map(|_| Some(1)))?;
+            group.int(all().map(|_| Some(signed(contents.writer.period_ns))))?;
+            group.float(all().map(|(sample, _)| rates.lost_for(sample)))
+        })?;
+    }
+    file.finish()
+}
+
+/// The instances table of `hour`.
+pub(super) fn instances(
+    contents: &JournalContents,
+    hour: &HourRows,
+    texts: &Texts,
+) -> Result<Written, ParquetError> {
+    let mut file = TableWriter::new(Table::Instances)?;
+    let mut rows: Vec<Row> = hour
+        .instances
+        .iter()
+        .filter_map(|row| {
+            let record = contents.instances.get(row.record)?;
+            Some(Row { row, record, readings: readings::rising(record), stretch: hour.stretch })
+        })
+        .collect();
+    // An instance's rows stay together, and functions too: for what is compressed and what is looked for.
+    let ranks: std::collections::HashMap<usize, u32> =
+        hour.instances.iter().rev().map(|row| (row.record, row.rank)).collect();
+    rows.sort_by_key(|row| (ranks.get(&row.row.record).copied(), row.row.record));
+    if rows.is_empty() {
+        return file.finish();
+    }
+    let period_ns = contents.writer.period_ns;
+    file.group(|group| {
+        group.text(rows.iter().map(|_| Some(texts.node.clone())))?;
+        for part in 0..4 {
+            group.text(rows.iter().map(|row| texts.name(row.row.rank, part)))?;
+        }
+        group.text(rows.iter().map(|row| texts.key(row.row.record)))?;
+        group.int(rows.iter().map(|row| Some(row.identity()?.0.0)))?;
+        group.text(rows.iter().map(|row| Some(names::confidence(row.identity()?.1.confidence).into())))?;
+        group.text(rows.iter().map(|row| Some(row.identity()?.1.rule.as_str().into())))?;
+        group
+            .bool(rows.iter().map(|row| Some(row.identity().is_none_or(|(_, id)| id.function_container))))?;
+        write_info(group, &rows)?;
+        write_counts(group, &rows, period_ns)?;
+        write_details(group, &rows)
+    })?;
+    file.finish()
+}
+
+/// A row with what it is about.
+struct Row<'a> {
+    row: &'a InstanceRow,
+    record: &'a InstanceRecord,
+    readings: Vec<Usage>,
+    stretch: Window,
+}
+
+impl Row<'_> {
+    fn identity(&self) -> Option<&(Timestamp, crate::model::Identity)> {
+        self.record.identities.get(self.row.identity?)
+    }
+
+    fn cpu_us(&self, part: Window) -> Option<i64> {
+        let (from, to) = (part.from.max(self.row.window.from), part.to.min(self.row.window.to));
+        if from >= to {
+            return None;
+        }
+        readings::cpu_us(self.record, &self.readings, Window { from, to }, self.stretch).map(signed)
+    }
+
+    fn phase_cpu_us(&self, phase: usize) -> Option<i64> {
+        let cuts = super::rows::PhaseCuts::of(self.record);
+        let edges: Vec<Timestamp> =
+            [Timestamp::MIN].into_iter().chain(cuts.cuts()).chain([Timestamp::MAX]).collect();
+        let part = edges.windows(2).find_map(|pair| match pair {
+            [from, to] if cuts.phase(*from) == phase => Some(Window { from: *from, to: *to }),
+            _ => None,
+        });
+        self.cpu_us(part?)
+    }
+
+    fn ready_at(&self) -> Option<i64> {
+        let ready = self.record.facts.iter().find(|(_, fact)| *fact == Fact::Ready);
+        ready.map(|(at, _)| at.0)
+    }
+
+    fn handler(&self) -> Option<ByteArray> {
+        let told = self.record.facts.iter().rev().find_map(|(_, fact)| match fact {
+            Fact::RuntimeHandler(handler) => Some(handler),
+            _ => None,
+        });
+        told.map(|handler| handler.as_str().into())
+    }
+
+    fn labels(&self) -> Option<ByteArray> {
+        let told = self.record.facts.iter().rev().find_map(|(_, fact)| match fact {
+            Fact::Labels(labels) => Some(labels),
+            _ => None,
+        });
+        json(&told?.iter().map(|(key, value)| (key, value)).collect::<std::collections::BTreeMap<_, _>>())
+    }
+}
+
+fn write_info(group: &mut Group<'_>, rows: &[Row<'_>]) -> Result<(), ParquetError> {
+    let optional = |text: &Option<String>| text.as_deref().map(ByteArray::from);
+    group.text(rows.iter().map(|row| optional(&row.record.info.runtime)))?;
+    group.text(rows.iter().map(Row::handler))?;
+    group.text(rows.iter().map(|row| Some(row.record.info.container_id.as_str().into())))?;
+    group.text(rows.iter().map(|row| Some(path_pattern(&row.record.info).as_str().into())))?;
+    group.int(rows.iter().map(|row| Some(row.record.info.cgroup_id.0 as i64)))?;
+    group.text(rows.iter().map(|row| optional(&row.record.info.image)))?;
+    group.text(rows.iter().map(|row| optional(&row.identity()?.1.instance_name)))?;
+    group.int(rows.iter().map(|row| Some(row.record.info.started_at.0)))?;
+    group.bool(rows.iter().map(|row| Some(row.record.info.from_birth)))?;
+    group.int(rows.iter().map(|row| row.record.exec_at.map(|at| at.0)))?;
+    group.int(rows.iter().map(Row::ready_at))?;
+    group.int(rows.iter().map(|row| super::rows::PhaseCuts::of(row.record).warm_at.map(|at| at.0)))?;
+    group.int(rows.iter().map(|row| row.record.ended.map(|ended| ended.at.0)))?;
+    group.short(rows.iter().map(|row| row.record.ended.and_then(|ended| ended.exit_code)))?;
+    group.bool(rows.iter().map(|row| row.record.ended.map(|ended| ended.oom)))
+}
+
+fn write_counts(group: &mut Group<'_>, rows: &[Row<'_>], period_ns: u64) -> Result<(), ParquetError> {
+    let time = |at: Option<Timestamp>| at.map(|at| at.0);
+    group.int(rows.iter().map(|row| time(row.row.counts.first)))?;
+    group.int(rows.iter().map(|row| time(row.row.counts.first_after_exec)))?;
+    group.int(rows.iter().map(|row| time(row.row.counts.last)))?;
+    group.int(rows.iter().map(|row| Some(signed(row.row.counts.samples))))?;
+    let sampled_us = |row: &Row| signed(row.row.counts.samples.saturating_mul(period_ns) / 1_000);
+    group.int(rows.iter().map(|row| Some(sampled_us(row))))?;
+    group.int(rows.iter().map(|row| row.cpu_us(Window::ALL)))?;
+    group.text(rows.iter().map(|row| {
+        let last = row.readings.iter().rev().find(|usage| usage.at < row.row.window.to);
+        last.map(|usage| source(usage.source).into())
+    }))?;
+    let growth = |row: &Row, pick: fn(&Fact) -> Option<u64>| {
+        readings::growth(row.record, row.row.window, pick).map(signed)
+    };
+    group.int(rows.iter().map(|row| growth(row, throttled_count)))?;
+    group.int(rows.iter().map(|row| growth(row, throttled_us)))?;
+    group.int(rows.iter().map(|row| growth(row, pressure_us)))?;
+    group.int(rows.iter().map(|row| readings::frozen_us(row.record, row.row.window).map(signed)))?;
+    group.float(rows.iter().map(|row| Some(row.row.counts.lost)))?;
+    let flaws = |row: &Row| row.row.counts.flaws;
+    group.int(rows.iter().map(|row| Some(signed(flaws(row).truncated))))?;
+    group.int(rows.iter().map(|row| Some(signed(flaws(row).short))))?;
+    group.int(rows.iter().map(|row| Some(signed(flaws(row).guessed))))?;
+    group.int(rows.iter().map(|row| Some(signed(flaws(row).unsymbolized))))?;
+    group.int(rows.iter().map(|row| Some(signed(flaws(row).complete))))?;
+    group.int(
+        rows.iter().map(|row| Some(signed(row.row.counts.samples.saturating_sub(flaws(row).unsymbolized)))),
+    )?;
+    for phase in 0..PHASES.len() {
+        group.int(rows.iter().map(|row| row.row.counts.phases.get(phase).copied().map(signed)))?;
+    }
+    for phase in 0..PHASES.len() {
+        group.int(rows.iter().map(|row| row.phase_cpu_us(phase)))?;
+    }
+    Ok(())
+}
+
+fn write_details(group: &mut Group<'_>, rows: &[Row<'_>]) -> Result<(), ParquetError> {
+    group.text(rows.iter().map(|row| row.labels().filter(|_| row.row.first)))?;
+    group.text(rows.iter().map(|row| {
+        let marks =
+            row.row.marks.iter().map(|mark| (mark.at, mark.cpu_us, mark.source, mark.before, mark.until));
+        json(&marks.collect::<Vec<_>>()).filter(|_| !row.row.marks.is_empty())
+    }))?;
+    group
+        .text(rows.iter().map(|row| {
+            json(&row.record.dropped).filter(|_| row.row.first && !row.record.dropped.is_empty())
+        }))?;
+    group.text(rows.iter().map(|row| {
+        let facts = readings::facts(row.record, row.stretch);
+        json(&facts).filter(|_| row.row.first && !facts.is_empty())
+    }))?;
+    group.short(rows.iter().map(|row| row.row.group.and_then(|at| i32::try_from(at).ok())))
+}
+
+/// The usage table of `hour`.
+pub(super) fn usage(
+    contents: &JournalContents,
+    hour: &HourRows,
+    texts: &Texts,
+) -> Result<Written, ParquetError> {
+    let mut file = TableWriter::new(Table::Usage)?;
+    let mut rows: Vec<(u32, usize, UsageRow)> = Vec::new();
+    for own in hour.instances.chunk_by(|a, b| a.record == b.record) {
+        let Some(first) = own.first() else { continue };
+        let Some(record) = contents.instances.get(first.record) else { continue };
+        for row in readings::usage_rows(record, &readings::rising(record), hour.stretch) {
+            let named = own.iter().rev().find(|own| own.window.from <= row.at).unwrap_or(first);
+            rows.push((named.rank, first.record, row));
+        }
+    }
+    rows.sort_by_key(|(rank, record, row)| (*rank, *record, row.at));
+    if rows.is_empty() {
+        return file.finish();
+    }
+    let number = |value: Option<u64>| value.map(signed);
+    file.group(|group| {
+        group.int(rows.iter().map(|(_, _, row)| Some(row.at.0)))?;
+        group.text(rows.iter().map(|_| Some(texts.node.clone())))?;
+        for part in 0..4 {
+            group.text(rows.iter().map(|(rank, _, _)| texts.name(*rank, part)))?;
+        }
+        group.text(rows.iter().map(|(_, record, _)| texts.key(*record)))?;
+        group.int(rows.iter().map(|(_, _, row)| number(row.cpu.map(|(us, _)| us))))?;
+        group.text(rows.iter().map(|(_, _, row)| row.cpu.map(|(_, from)| source(from).into())))?;
+        group.int(rows.iter().map(|(_, _, row)| number(row.throttled.map(|(count, _)| count))))?;
+        group.int(rows.iter().map(|(_, _, row)| number(row.throttled.map(|(_, us)| us))))?;
+        group.int(rows.iter().map(|(_, _, row)| number(row.pressure_us)))?;
+        group.bool(rows.iter().map(|(_, _, row)| row.frozen))
+    })?;
+    file.finish()
+}
+
+/// The hosts table of `hour`.
+pub(super) fn hosts(contents: &JournalContents, hour: &HourRows) -> Result<Written, ParquetError> {
+    let writer = &contents.writer;
+    let batches: Vec<_> = contents.batches.iter().filter(|batch| hour.stretch.contains(batch.to)).collect();
+    let mut rings = std::collections::BTreeMap::<u32, CpuStats>::new();
+    for cpu in batches.iter().flat_map(|batch| &batch.cpus) {
+        let sum = rings.entry(cpu.cpu).or_insert(CpuStats { cpu: cpu.cpu, ..CpuStats::default() });
+        sum.samples = sum.samples.saturating_add(cpu.samples);
+        sum.lost = sum.lost.saturating_add(cpu.lost);
+    }
+    let rings: Vec<CpuStats> = rings.into_values().collect();
+    let lost = rings.iter().fold(0u64, |sum, cpu| sum.saturating_add(cpu.lost));
+    let unattributed = batches.iter().fold(0u64, |sum, batch| sum.saturating_add(batch.unattributed));
+    let samples: usize = hour.groups.iter().map(|group| group.len()).sum();
+    let offsets = || batches.iter().map(|batch| batch.clock_offset_ns).filter(|offset| *offset != 0);
+    let one = |text: &str| std::iter::once(Some(ByteArray::from(text)));
+    let number = |value: u64| std::iter::once(Some(signed(value)));
+    let damage = super::seal::damage_texts(contents);
+    let mut file = TableWriter::new(Table::Hosts)?;
+    file.group(|group| {
+        group.int(std::iter::once(Some(hour.hour.window().from.0.max(0))))?;
+        for text in [&writer.node, &writer.boot_id, &writer.writer, &writer.version, &writer.kernel] {
+            group.text(one(text))?;
+        }
+        group.text(std::iter::once(None))?;
+        group.int(number(writer.cpus.into()))?;
+        group.int(number(writer.hz.into()))?;
+        group.int(number(writer.period_ns))?;
+        group.text(one(&writer.event))?;
+        group.int(std::iter::once(Some(writer.started_at.0)))?;
+        group.int(number(samples as u64))?;
+        group.text(std::iter::once(json(&rings).filter(|_| !rings.is_empty())))?;
+        group.int(number(lost))?;
+        group.int(number(unattributed))?;
+        group.int(std::iter::once(offsets().next()))?;
+        group.int(std::iter::once(offsets().next_back()))?;
+        group.int(std::iter::once(None))?;
+        group.int(std::iter::once(None))?;
+        group.text(std::iter::once(json(&damage).filter(|_| !damage.is_empty())))
+    })?;
+    file.finish()
+}
+
+/// How `source` is written.
+pub(super) fn source(source: CpuSource) -> &'static str {
+    match source {
+        CpuSource::Final => "final",
+        CpuSource::Exit => "exit",
+        CpuSource::Running => "running",
+    }
+}
+
+fn throttled_count(fact: &Fact) -> Option<u64> {
+    match fact {
+        Fact::Throttled { count, .. } => Some(*count),
+        _ => None,
+    }
+}
+
+fn throttled_us(fact: &Fact) -> Option<u64> {
+    match fact {
+        Fact::Throttled { us, .. } => Some(*us),
+        _ => None,
+    }
+}
+
+fn pressure_us(fact: &Fact) -> Option<u64> {
+    match fact {
+        Fact::Pressure { us } => Some(*us),
+        _ => None,
+    }
+}
+
+/// The cgroup's path with `*` in the place of the container's id, which stands in a column of its own. A path with a
+/// star in it has `=` before it and is as it was.
+fn path_pattern(info: &crate::model::InstanceInfo) -> String {
+    let (path, id) = (&info.cgroup_path, info.container_id.as_str());
+    match id.len() {
+        _ if path.contains('*') => format!("={path}"),
+        ..12 => path.clone(),
+        _ => path.replace(id, "*"),
+    }
+}
+
+/// The path that `pattern` was made from.
+pub(super) fn path_from(pattern: &str, container_id: &str) -> String {
+    match pattern.strip_prefix('=') {
+        Some(path) => path.into(),
+        None => pattern.replace('*', container_id),
+    }
+}
+
+fn json(value: &impl serde::Serialize) -> Option<ByteArray> {
+    serde_json::to_vec(value).ok().map(ByteArray::from)
+}
+
+/// Other engines have no unsigned numbers; none of these comes near the limit.
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::frame;
+
+    #[test]
+    fn markers_are_text_too() {
+        let stack = Stack::new(vec![frame::TRUNCATED.into(), "a [b]".into()], Default::default());
+        assert_eq!(text_of(&stack).data(), b"[truncated];a [b]");
+        assert_eq!(text_of(&Stack::new(Vec::new(), Default::default())).data(), b"");
+    }
+}
