@@ -12,6 +12,8 @@ mod measure;
 mod report;
 mod shares;
 mod short;
+mod store;
+mod store_data;
 mod storm;
 #[path = "../support.rs"]
 #[allow(dead_code, reason = "measurements use their part of it")]
@@ -36,6 +38,8 @@ const MEASUREMENTS: &[Measurement] = &[
     kill::KILL,
     host::QUIET,
     cost::COST,
+    store::STORE,
+    store::WRITING,
 ];
 
 const USAGE: &str = "usage: accept [--list] [--runs N] [--json FILE] [NAME-OR-ITS-BEGINNING]...";
