@@ -40,7 +40,9 @@ const INIT_US: i64 = 100_000;
 pub struct Shape {
     /// Where the dice begin.
     pub seed: u64,
-    /// From midnight on.
+    /// The hour of the first day in which it begins.
+    pub first: i64,
+    /// How many hours.
     pub hours: i64,
     /// Functions, called `fn-000` and so on.
     pub functions: u32,
@@ -61,6 +63,11 @@ pub struct Shape {
 }
 
 impl Shape {
+    /// Its begin and its end.
+    fn stretch(&self) -> (i64, i64) {
+        (MIDNIGHT + self.first * HOUR_US, MIDNIGHT + (self.first + self.hours) * HOUR_US)
+    }
+
     /// Samples of all instances.
     pub fn all(&self) -> u64 {
         self.samples * u64::from(self.instances)
@@ -70,6 +77,7 @@ impl Shape {
 /// 5 million samples over 24 hours: 10 functions, 10 instances each, 2,000 stacks.
 pub const A: Shape = Shape {
     seed: 1,
+    first: 0,
     hours: 24,
     functions: 10,
     revisions: 1,
@@ -84,6 +92,7 @@ pub const A: Shape = Shape {
 /// 5,000 containers with 40 samples each in one hour: 893 functions with 20 stacks each.
 pub const B: Shape = Shape {
     seed: 2,
+    first: 23,
     hours: 1,
     functions: 893,
     revisions: 1,
@@ -103,7 +112,7 @@ pub const BIG: Shape = Shape { seed: 3, samples: 500_000, ..A };
 pub struct Fed {
     /// Samples.
     pub samples: u64,
-    /// Samples by function, revision and hour since midnight.
+    /// Samples by function, revision and hour since the first midnight.
     pub totals: BTreeMap<(String, String, i64), u64>,
     /// Samples that CPUs' rings lost.
     pub ring_lost: u64,
@@ -153,18 +162,18 @@ impl Making {
             event: "cpu-clock".into(),
             hz: 100,
             period_ns: PERIOD_NS,
-            started_at: Timestamp(MIDNIGHT),
+            started_at: Timestamp(shape.stretch().0),
         };
         let store = Store::create(root)?;
         let writer = store.journal(info)?;
         let mut dice = Dice(shape.seed);
-        let end = MIDNIGHT + shape.hours * HOUR_US;
+        let (begin, end) = shape.stretch();
         let lives = (0..shape.instances).map(|no| {
             let (from, to) = match shape.life_us {
-                None => (MIDNIGHT, end),
+                None => (begin, end),
                 Some(length) => {
-                    let room = end - MIDNIGHT - length;
-                    let from = MIDNIGHT + room * i64::from(no) / i64::from(shape.instances.max(1));
+                    let room = end - begin - length;
+                    let from = begin + room * i64::from(no) / i64::from(shape.instances.max(1));
                     (from, from + length)
                 }
             };
@@ -194,8 +203,8 @@ impl Making {
 
     /// Writes all of it; `each` sees the batches before they are stored.
     pub fn write(&mut self, mut each: impl FnMut(&Batch) -> anyhow::Result<()>) -> anyhow::Result<()> {
-        let end = MIDNIGHT + self.shape.hours * HOUR_US;
-        let (mut from, mut nth) = (MIDNIGHT, 0u64);
+        let (begin, end) = self.shape.stretch();
+        let (mut from, mut nth) = (begin, 0u64);
         while from < end {
             let to = (from + self.shape.batch_us).min(end);
             let batch = self.batch(from, to, nth);
