@@ -4,7 +4,11 @@
 //! `make accept` and `make bench` run them. Names given on the command line choose, by the beginning of a name.
 //! Exit status: 0 every bar holds, 1 one does not or a measurement failed, 64 wrong usage.
 
+#[path = "../engines/ask.rs"]
+#[allow(dead_code, reason = "measurements use their part of it")]
+mod ask;
 mod cost;
+mod engines;
 mod host;
 mod idle;
 mod kill;
@@ -39,6 +43,7 @@ const MEASUREMENTS: &[Measurement] = &[
     host::QUIET,
     cost::COST,
     store::STORE,
+    engines::ENGINES,
     store::WRITING,
 ];
 

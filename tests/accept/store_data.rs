@@ -21,7 +21,7 @@ use fnscope::model::{
     InstanceKey, InstanceNo, Quality, Sample, Stack, Timestamp, WriterInfo, frame,
 };
 use fnscope::store::archive::{Tidied, TidyOptions};
-use fnscope::store::{JournalWriter, Store};
+use fnscope::store::{AtClose, JournalWriter, Store};
 
 /// 2026-11-23T00:00:00Z in microseconds.
 pub const MIDNIGHT: i64 = 1_795_392_000_000_000;
@@ -165,7 +165,7 @@ impl Making {
             started_at: Timestamp(shape.stretch().0),
         };
         let store = Store::create(root)?;
-        let writer = store.journal(info)?;
+        let writer = store.journal_with(info, AtClose::Keep)?;
         let mut dice = Dice(shape.seed);
         let (begin, end) = shape.stretch();
         let lives = (0..shape.instances).map(|no| {
@@ -350,8 +350,12 @@ impl Life {
     }
 
     fn readings(&mut self, dice: &mut Dice, begin: i64, end: i64, entries: &mut Vec<Entry>) {
-        let first = MIDNIGHT + (begin - MIDNIGHT).div_euclid(READING_US) * READING_US;
-        let mut at = if first < begin { first + READING_US } else { first };
+        // Nobody's clock ticks with the hour.
+        let begun = self.from + i64::from(self.no.0 % 97) * 100_003 + 1;
+        let mut at = begun + (begin - begun).max(0).div_euclid(READING_US) * READING_US;
+        if at < begin {
+            at += READING_US;
+        }
         while at < end {
             if at > self.from {
                 // Not what was sampled to the microsecond: the account ticks by itself.
