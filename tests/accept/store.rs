@@ -209,7 +209,7 @@ const SQLITE: &str = "\
 import sqlite3, sys
 db = sqlite3.connect(sys.argv[2])
 db.executescript('''
-create table text(id integer primary key, text text unique);
+create table text(id integer primary key, text text);
 create table sample(time integer, function integer, instance integer, pid integer, tid integer, comm integer,
   cpu integer, stack integer);
 ''')
