@@ -182,7 +182,7 @@ fn stores_that_are_none_are_told_apart() {
         (
             make("newer", Some("fnscope profiles 7\n")),
             2,
-            "newer fnscope (format 7; this one reads 0): upgrade",
+            "newer fnscope (format 7; this one reads 1): upgrade",
         ),
         (make("garbled", Some("fnscope profiles x")), 2, "holds other files"),
         (folder.path().join("file"), 2, "Not a directory"),

@@ -8,10 +8,14 @@ mod agent_changes;
 mod agent_docker;
 mod agent_without_docker;
 mod answers;
+#[path = "engines/ask.rs"]
+#[allow(dead_code, reason = "each test module uses its part of it")]
+mod ask;
 mod bad_rights;
 mod cli_comparisons;
 mod cli_exchange;
 mod cli_hosts;
+mod cli_engines;
 mod cli_questions;
 mod cli_usage;
 mod docker_runtime;
@@ -21,5 +25,8 @@ mod hostile_files;
 mod hostile_labels;
 mod made_store;
 mod private_docker;
+#[path = "accept/store_data.rs"]
+#[allow(dead_code, reason = "tests use their part of it")]
+mod store_data;
 #[allow(dead_code, reason = "each test module uses its part of it")]
 mod support;

@@ -4,8 +4,12 @@
 //! `make accept` and `make bench` run them. Names given on the command line choose, by the beginning of a name.
 //! Exit status: 0 every bar holds, 1 one does not or a measurement failed, 64 wrong usage.
 
+#[path = "../engines/ask.rs"]
+#[allow(dead_code, reason = "measurements use their part of it")]
+mod ask;
 mod cost;
 mod exchange;
+mod engines;
 mod host;
 mod idle;
 mod kill;
@@ -16,6 +20,8 @@ mod measure;
 mod report;
 mod shares;
 mod short;
+mod store;
+mod store_data;
 mod storm;
 #[path = "../support.rs"]
 #[allow(dead_code, reason = "measurements use their part of it")]
@@ -41,6 +47,9 @@ const MEASUREMENTS: &[Measurement] = &[
     exchange::EXCHANGE,
     host::QUIET,
     cost::COST,
+    store::STORE,
+    engines::ENGINES,
+    store::WRITING,
 ];
 
 const USAGE: &str = "usage: accept [--list] [--runs N] [--json FILE] [NAME-OR-ITS-BEGINNING]...";
