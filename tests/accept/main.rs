@@ -8,8 +8,8 @@
 #[allow(dead_code, reason = "measurements use their part of it")]
 mod ask;
 mod cost;
-mod exchange;
 mod engines;
+mod exchange;
 mod host;
 mod idle;
 mod kill;
