@@ -129,8 +129,11 @@ fn assert_inside(scope: &Fnscope, functions: usize) {
     };
     let outside = scope.store().parent().expect("it lies in a folder");
     assert_eq!(list(outside), ["profiles"]);
-    assert_eq!(list(scope.store()), ["FORMAT", "LOCK", "cache", "folded", "journal"]);
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.%~".contains(c);
+    assert_eq!(
+        list(scope.store()),
+        ["FORMAT", "LOCK", "cache", "folded", "hosts", "instances", "journal", "samples", "sums", "usage"]
+    );
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.%~=".contains(c);
     let store = scope.store().to_str().expect("a plain path");
     let files = walk(scope.store());
     for path in &files {

@@ -44,6 +44,8 @@ struct Account {
     next_read_ns: u64,
     wait_ns: u64,
     read_us: Option<u64>,
+    /// Whether it was empty when it was looked at: it is about to be removed, and read every second until it is.
+    emptied: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -88,6 +90,7 @@ impl Accounts {
             next_read_ns: 0,
             wait_ns: SHORT_WAIT_NS,
             read_us: None,
+            emptied: false,
         };
         self.open.insert(no, account);
     }
@@ -108,6 +111,7 @@ impl Accounts {
     pub(super) fn stir(&mut self, no: InstanceNo) {
         if let Some(account) = self.open.get_mut(&no) {
             account.next_read_ns = 0;
+            account.emptied = false;
         }
     }
 
@@ -125,7 +129,7 @@ impl Accounts {
             }
             let reading = account.reading(CpuSource::Running, cgroups);
             let read_us = if let Reading::Cpu { cpu_us, .. } = reading { Some(cpu_us) } else { None };
-            let waits = read_us.is_none() || read_us == account.read_us;
+            let waits = (read_us.is_none() || read_us == account.read_us) && !account.emptied;
             account.wait_ns = if waits { (account.wait_ns * 2).min(LONG_WAIT_NS) } else { SHORT_WAIT_NS };
             account.next_read_ns = now_ns.saturating_add(account.wait_ns);
             account.read_us = read_us;
@@ -204,7 +208,10 @@ impl Accounts {
                     self.looks.insert((due_ns, no));
                 }
                 Ok(true) => {}
-                Ok(false) => found.push((no, account.reading(CpuSource::Final, cgroups))),
+                Ok(false) => {
+                    (account.next_read_ns, account.emptied) = (0, true);
+                    found.push((no, account.reading(CpuSource::Final, cgroups)));
+                }
                 Err(_) => found.push((no, Reading::Gone { last_exit: account.last_exit })),
             }
         }

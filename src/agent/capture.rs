@@ -384,7 +384,7 @@ impl Capture {
         let flush = last || now_ns.saturating_add(EARLY_NS) >= self.next_flush_ns;
         if flush {
             self.next_flush_ns = now_ns.saturating_add(FLUSH_NS);
-            self.flush(now_ns);
+            self.flush(now_ns, last);
         }
         let now = self.moment(now_ns);
         for no in self.setup.attribution.tick(now) {
@@ -468,8 +468,9 @@ impl Capture {
     }
 
     /// Once a second: readings of what runs, ring statistics, clocks, CPUs.
-    fn flush(&mut self, now_ns: u64) {
-        let readings = self.accounts.read_due(now_ns, &self.setup.cgroups);
+    fn flush(&mut self, now_ns: u64, last: bool) {
+        let due_ns = if last { u64::MAX } else { now_ns };
+        let readings = self.accounts.read_due(due_ns, &self.setup.cgroups);
         let read: Vec<InstanceNo> = readings.iter().map(|(no, _)| *no).collect();
         for (no, reading) in readings {
             self.reading(no, Some(reading));

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::names::Name;
 use super::partition::Hour;
 use super::readings::{self, Mark};
-use crate::model::{Quality, Timestamp, Window};
+use crate::model::{Fact, Quality, Timestamp, Window};
 use crate::store::contents::{InstanceRecord, JournalContents, StoredSample, Usage};
 use crate::store::loss::Rates;
 
@@ -103,11 +103,13 @@ impl PhaseCuts {
     /// Those of `record`.
     pub(super) fn of(record: &InstanceRecord) -> PhaseCuts {
         let exec_at = record.exec_at;
-        PhaseCuts {
-            from_birth: record.info.from_birth,
-            exec_at,
-            warm_at: exec_at.map(|exec| exec.plus_us(COLD_US)),
-        }
+        // The platform's own word that it answers, if it came after the exec.
+        let ready = |exec: Timestamp| {
+            let mut said = record.facts.iter().filter(|(at, fact)| *fact == Fact::Ready && *at > exec);
+            said.next().map(|(at, _)| *at)
+        };
+        let warm_at = exec_at.map(|exec| ready(exec).unwrap_or(exec.plus_us(COLD_US)));
+        PhaseCuts { from_birth: record.info.from_birth, exec_at, warm_at }
     }
 
     /// The phase at `time`: 0 before the exec, 1 cold, 2 warm.
