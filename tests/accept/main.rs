@@ -17,6 +17,7 @@ mod kill;
 #[allow(dead_code, reason = "measurements use their part of it")]
 mod made_store;
 mod measure;
+mod phases;
 mod report;
 mod shares;
 mod short;
@@ -39,6 +40,7 @@ use measure::{Measurement, Outcome};
 const MEASUREMENTS: &[Measurement] = &[
     short::SHORT,
     warm::WARM,
+    phases::PHASES,
     shares::SHARES,
     storm::CGROUPS,
     storm::DOCKER,
