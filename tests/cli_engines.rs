@@ -72,8 +72,11 @@ fn number(value: &Value) -> f64 {
     value.as_f64().unwrap_or_else(|| panic!("{value} is no number"))
 }
 
+/// A sum by name, and what a row adds to it.
+type Sum<'a> = (&'a str, &'a dyn Fn(&Value) -> f64);
+
 /// Rows summed by `keys`: each of `sums` of a row is a number.
-fn summed(rows: &[Value], keys: &[&str], sums: &[(&str, &dyn Fn(&Value) -> f64)]) -> Vec<Value> {
+fn summed(rows: &[Value], keys: &[&str], sums: &[Sum<'_>]) -> Vec<Value> {
     let mut by: BTreeMap<String, Value> = BTreeMap::new();
     for row in rows {
         let key: Vec<&Value> = keys.iter().map(|key| &row[*key]).collect();
@@ -114,7 +117,7 @@ fn every_query_of_the_document_answers_what_fnscope_answers() {
     let mut days = Vec::new();
     for (date, window) in [("2026-11-23", FIRST_DAY), ("2026-11-24", SECOND_DAY)] {
         let rows = fnscope.rows(&[&["ls"], &window[..]].concat());
-        let sums: [(&str, &dyn Fn(&Value) -> f64); 3] = [
+        let sums: [Sum<'_>; 3] = [
             ("cpu_seconds", &|row| number(&row["cpu_seconds"])),
             ("samples", &|row| number(&row["samples"])),
             ("instances", &|row| number(&row["instances"])),
@@ -144,7 +147,7 @@ fn every_query_of_the_document_answers_what_fnscope_answers() {
     let instances = fnscope.rows(&["instances"]);
     let found = answers.take("Cost of cold starts");
     let count = |phase: &'static str, key: &'static str| move |row: &Value| of_phase(row, phase, key);
-    let sums: [(&str, &dyn Fn(&Value) -> f64); 6] = [
+    let sums: [Sum<'_>; 6] = [
         ("instances", &|_| 1.0),
         ("runtime_init_samples", &count("runtime-init", "samples")),
         ("cold_samples", &count("cold", "samples")),
