@@ -72,7 +72,7 @@ fn number(value: &Value) -> f64 {
     value.as_f64().unwrap_or_else(|| panic!("{value} is no number"))
 }
 
-/// A sum by its name, and what a row adds to it.
+/// A sum by name, and what a row adds to it.
 type Sum<'a> = (&'a str, &'a dyn Fn(&Value) -> f64);
 
 /// Rows summed by `keys`: each of `sums` of a row is a number.
