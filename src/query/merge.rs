@@ -148,9 +148,9 @@ impl Merger {
         }
     }
 
-    /// What is added from here on lies in another store.
-    pub fn next_store(&mut self) {
-        self.hosts.next_store();
+    /// What is added from here on lies in the store with this number.
+    pub fn in_store(&mut self, store: u32) {
+        self.hosts.in_store(store);
     }
 
     /// Adds a journal.

@@ -11,14 +11,15 @@ use super::sealed::{self, Scope};
 use super::selector::FunctionId;
 use super::view::View;
 use crate::model::{Timestamp, Window, WriterInfo};
-use crate::store::archive::{Readable, SealedHour};
+use crate::store::archive::Readable;
 use crate::store::{JournalFile, Store, StoreError};
 
 /// A name may be told so long after the samples it belongs to, in microseconds.
 const LATE_NAME_US: i64 = 3_600_000_000;
 
-/// How often what vanishes while it is read is looked for again: a journal that is being sealed becomes a set.
-const ATTEMPTS: usize = 5;
+/// How often what vanishes while it is read is looked for again: a journal that is being sealed becomes a set. Each time
+/// means that another was sealed meanwhile, so this is never reached but in a store of as many.
+const ATTEMPTS: usize = 64;
 
 /// The view of the store at `root` for `window`, of which any question can be asked; see [`open_for`].
 ///
@@ -62,7 +63,7 @@ pub fn open_for<P: AsRef<Path>>(
 }
 
 /// Who wrote what was read, by the name of its file: a name alone is unique in its store, not beyond.
-type Copies = HashMap<String, Vec<(usize, WriterInfo)>>;
+type Copies = HashMap<String, Vec<(u32, WriterInfo)>>;
 
 /// One attempt; none if something vanished that may be found elsewhere now, and `again` allows another.
 fn read(
@@ -85,41 +86,32 @@ fn read(
         progress(done, all);
         done += 1;
     };
-    // Sets before journals: where one store has the journal and another what it was sealed to, that is taken.
     let mut copies = Copies::default();
-    let mut hours: Vec<(usize, SealedHour)> = Vec::new();
-    for (at, listed) in listed.iter().enumerate() {
-        for set in &listed.sets {
-            step(progress);
-            let Some(hour) = set.load(set.hour().is_cut_by(window))? else { continue };
-            let name = format!("{} {}", set.hour().name(), set.name());
-            if is_new(&mut copies, name, at, &hour.host.writer) {
-                let of_journal = copies.entry(set.name().to_owned()).or_default();
-                of_journal.push((at, hour.host.writer.clone()));
-                hours.push((at, hour));
-            }
-        }
-    }
     let mut merger = Merger::new(window);
-    let mut hours = hours.into_iter().peekable();
-    for (at, listed) in listed.into_iter().enumerate() {
+    // Journals before sets: they vanish when they are sealed, sets stay.
+    for (at, listed) in (0u32..).zip(&listed) {
+        merger.in_store(at);
         for journal in &listed.journals {
             step(progress);
-            if !add_journal(&mut merger, journal, window, |name, writer| {
-                let sealed_elsewhere = copies
-                    .get(name)
-                    .is_some_and(|known| known.iter().any(|(store, known)| *store != at && known == writer));
-                !sealed_elsewhere && is_new(&mut copies, format!("journal {name}"), at, writer)
-            })? && again
-            {
+            let is_wanted = |name: &str, writer: &WriterInfo| is_new(&mut copies, name, at, writer);
+            if !add_journal(&mut merger, journal, window, is_wanted)? && again {
                 return Ok(None);
             }
         }
+    }
+    for (at, listed) in (0u32..).zip(listed) {
+        merger.in_store(at);
         listed.damage.into_iter().for_each(|damage| merger.add_damage(damage));
-        while let Some((_, hour)) = hours.next_if(|(store, _)| *store == at) {
-            merger.add_sealed(hour);
+        for set in &listed.sets {
+            step(progress);
+            let Some(hour) = set.load(set.hour().is_cut_by(window))? else { continue };
+            let writer = &hour.host.writer;
+            let name = format!("{} {}", set.hour().name(), set.name());
+            // Where another store has the journal it was made from, that has been read.
+            if !is_elsewhere(&copies, set.name(), at, writer) && is_new(&mut copies, &name, at, writer) {
+                merger.add_sealed(hour);
+            }
         }
-        merger.next_store();
     }
     let (mut merged, parts) = merger.finish_sealed();
     sealed::add(&mut merged, parts, scope, || step(progress))?;
@@ -127,12 +119,17 @@ fn read(
     Ok(Some(View::new(merged)))
 }
 
-/// Whether nothing of that name by that writer was read from another store; remembers it.
-fn is_new(copies: &mut Copies, name: String, store: usize, writer: &WriterInfo) -> bool {
-    let known = copies.entry(name).or_default();
-    let is_new = !known.iter().any(|(of, known)| *of != store && known == writer);
+/// Whether what has that name and that writer was read from another store than `store`.
+fn is_elsewhere(copies: &Copies, name: &str, store: u32, writer: &WriterInfo) -> bool {
+    let known = copies.get(name).map(Vec::as_slice).unwrap_or_default();
+    known.iter().any(|(of, known)| *of != store && known == writer)
+}
+
+/// Whether it was not; remembers it.
+fn is_new(copies: &mut Copies, name: &str, store: u32, writer: &WriterInfo) -> bool {
+    let is_new = !is_elsewhere(copies, name, store, writer);
     if is_new {
-        known.push((store, writer.clone()));
+        copies.entry(name.to_owned()).or_default().push((store, writer.clone()));
     }
     is_new
 }
@@ -171,7 +168,8 @@ pub fn glance<P: AsRef<Path>>(roots: &[P], limit: Duration) -> View {
     let begin = Instant::now();
     let no_samples = Window { from: Timestamp::MAX, to: Timestamp::MAX };
     let mut merger = Merger::new(no_samples);
-    for root in roots {
+    for (at, root) in (0u32..).zip(roots) {
+        merger.in_store(at);
         let Ok(store) = Store::open(root.as_ref()) else { continue };
         let journals = store.journals().unwrap_or_default();
         let listed = store.readable(Window::ALL, &journals).unwrap_or_default();
@@ -186,7 +184,6 @@ pub fn glance<P: AsRef<Path>>(roots: &[P], limit: Duration) -> View {
                 merger.add_sealed(hour);
             }
         }
-        merger.next_store();
     }
     View::new(merger.finish())
 }

@@ -124,9 +124,9 @@ pub struct HostTable {
 }
 
 impl HostTable {
-    /// What is added from here on lies in another store.
-    pub fn next_store(&mut self) {
-        self.store = self.store.saturating_add(1);
+    /// What is added from here on lies in the store with this number.
+    pub fn in_store(&mut self, store: u32) {
+        self.store = store;
     }
 
     /// Adds what `journal` tells; the number of this source.
@@ -233,11 +233,11 @@ mod tests {
             ),
         ] {
             let mut table = HostTable::default();
-            for store in &stores {
+            for (number, store) in (0..).zip(&stores) {
+                table.in_store(number);
                 for (node, boot) in store {
                     table.add(&journal(node, boot));
                 }
-                table.next_store();
             }
             let (hosts, of_source) = table.finish();
             let found: Vec<&str> = hosts.iter().map(|host| host.label.as_str()).collect();
