@@ -67,3 +67,32 @@ fn a_quota_and_a_pause_are_told() {
     assert!(paused >= 2.0 && (frozen - paused).abs() <= 1.3, "told {frozen} s of {paused} s");
     assert_eq!(number(&told, "frozen_count"), 1.0, "{told:#}");
 }
+
+#[test]
+fn a_cold_start_ends_when_the_health_check_succeeds() {
+    let (docker, scope) = (PrivateDocker::with_functions(), Fnscope::new());
+    let check = r#"HEALTHCHECK --interval=200ms CMD ["/function", "fib", "--cpu-ms", "1"]"#;
+    docker.import_with(&docker.path("function"), "healthy:1", &[check]);
+    let agent = scope.docker_agent(&docker.socket(), &[]);
+    let run = ["run", "--detach", "--network=none", "--label=fnscope.function=checked", "healthy:1"];
+    let id = docker.docker(&[&run[..], &["/function", "burn", "--cpu-ms", "900000"]].concat());
+    let status = || docker.docker(&["inspect", "--format", "{{.State.Health.Status}}", &id]);
+    poll("its health", || (status() == "healthy").then_some(()));
+    let health = docker.docker(&["inspect", "--format", "{{json (index .State.Health.Log 0)}}", &id]);
+    let health: Value = serde_json::from_str(&health).expect("JSON");
+    poll("its warm phase", || {
+        let rows = scope.instances(&[]);
+        let warm = |row: &Value| row["phases"].as_array().is_some_and(|phases| phases.len() == 3);
+        rows.iter().any(warm).then_some(())
+    });
+    docker.docker(&["kill", &id]);
+    docker.docker(&["rm", &id]);
+    agent.stop_in_order();
+    let rows = scope.instances(&[]);
+    let told = row(&rows, "checked");
+    let phases = told["phases"].as_array().expect("phases");
+    let cold = phases.iter().find(|phase| text(phase, "phase") == "cold").expect("a cold phase");
+    // Docker tells of it as soon as the check has ended.
+    let (ended_us, told_us) = (us(text(&health, "End")), us(text(cold, "to")));
+    assert!((told_us - ended_us).abs() < 1_000_000, "{told_us} for {ended_us}: {told:#}");
+}

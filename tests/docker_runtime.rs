@@ -106,6 +106,7 @@ fn about(event: &ContainerEvent, container: &str) -> Option<&'static str> {
         ContainerEvent::Known(known) => (known.id.as_str(), "known"),
         ContainerEvent::Started { id, .. } => (&*id.0, "started"),
         ContainerEvent::Exited { id, .. } => (&*id.0, "exited"),
+        ContainerEvent::Ready { id, .. } => (&*id.0, "ready"),
         ContainerEvent::Gone { id } => (&*id.0, "gone"),
         ContainerEvent::Up { .. } | ContainerEvent::Down { .. } => return None,
     };

@@ -212,10 +212,18 @@ impl PrivateDocker {
 
     /// Makes image `name` of the files in `root`.
     pub fn import(&self, root: &Path, name: &str) {
+        self.import_with(root, name, &[]);
+    }
+
+    /// The same with `changes`, which are lines of a Dockerfile.
+    pub fn import_with(&self, root: &Path, name: &str, changes: &[&str]) {
         let tar = self.path("image.tar");
         let packed = Command::new("tar").arg("-cf").arg(&tar).arg("-C").arg(root).arg(".").status();
         assert!(packed.expect("run tar").success(), "pack the image {name}");
-        self.docker(&["import", tar.to_str().expect("a plain path"), name]);
+        let changes = changes.iter().flat_map(|change| ["--change", change]);
+        let mut import: Vec<&str> = ["import"].into_iter().chain(changes).collect();
+        import.extend([tar.to_str().expect("a plain path"), name]);
+        self.docker(&import);
     }
 
     /// Makes [`FUNCTION_IMAGE`].

@@ -17,6 +17,8 @@ pub(super) enum Command {
     Runtime(&'static str, RuntimeState),
     /// A container's first process runs.
     Started { container: ContainerId, pid: Option<Pid> },
+    /// A container says that it answers.
+    Ready { container: ContainerId, at: Timestamp },
     /// A container's first process ended.
     Exited { container: ContainerId, exit_code: Option<i32>, oom: bool, at: Option<Timestamp> },
     /// Its runtime has removed a container.

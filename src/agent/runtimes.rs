@@ -37,6 +37,7 @@ fn forward(event: ContainerEvent, identity: &IdentityConfig, control: &Control) 
         }
         ContainerEvent::Known(container) => Command::Claim(claim(*container, identity)),
         ContainerEvent::Started { id, pid, .. } => Command::Started { container: id, pid },
+        ContainerEvent::Ready { id, at } => Command::Ready { container: id, at },
         ContainerEvent::Exited { id, exit_code, oom, at } => {
             Command::Exited { container: id, exit_code, oom, at }
         }

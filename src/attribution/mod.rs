@@ -163,6 +163,13 @@ impl<S> Attribution<S> {
         self.runtimes.set(runtime, state, at.ns);
     }
 
+    /// A container says that it answers, as its runtime tells.
+    pub fn ready(&mut self, container: &ContainerId, at: Timestamp) {
+        if let Some(no) = self.life_at(container, at) {
+            self.fact(no, at, Fact::Ready);
+        }
+    }
+
     /// A container's first process ended, as its runtime tells.
     pub fn exited(&mut self, container: &ContainerId, exit_code: Option<i32>, oom: bool, at: Timestamp) {
         let ended = self.life_at(container, at);

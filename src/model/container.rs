@@ -121,6 +121,13 @@ pub enum ContainerEvent {
         /// When, by the runtime's clock.
         at: Option<Timestamp>,
     },
+    /// It says that it answers: its health check has succeeded.
+    Ready {
+        /// The container.
+        id: ContainerId,
+        /// When, by the runtime's clock.
+        at: Timestamp,
+    },
     /// Its first process ended.
     Exited {
         /// The container.

@@ -11,12 +11,16 @@ use super::sealed::{self, Scope};
 use super::selector::FunctionId;
 use super::view::View;
 use crate::model::{Timestamp, Window, WriterInfo};
-use crate::store::archive::Readable;
+use crate::store::archive::{Readable, SealedHour, SealedSet};
 use crate::store::{JournalFile, Store, StoreError};
 
 /// A name may be told so long after the samples it belongs to, in microseconds.
 const LATE_NAME_US: i64 = 3_600_000_000;
 
+/// Sets that are read before a person is told how far it is.
+const SETS_AT_ONCE: usize = 48;
+/// Most threads that read them.
+const MAX_THREADS: usize = 8;
 /// How often what vanishes while it is read is looked for again: a journal that is being sealed becomes a set. Each time
 /// means that another was sealed meanwhile, so this is never reached but in a store of as many.
 const ATTEMPTS: usize = 64;
@@ -102,14 +106,16 @@ fn read(
     for (at, listed) in (0u32..).zip(listed) {
         merger.in_store(at);
         listed.damage.into_iter().for_each(|damage| merger.add_damage(damage));
-        for set in &listed.sets {
-            step(progress);
-            let Some(hour) = set.load(set.hour().is_cut_by(window))? else { continue };
-            let writer = &hour.host.writer;
-            let name = format!("{} {}", set.hour().name(), set.name());
-            // Where another store has the journal it was made from, that has been read.
-            if !is_elsewhere(&copies, set.name(), at, writer) && is_new(&mut copies, &name, at, writer) {
-                merger.add_sealed(hour);
+        for sets in listed.sets.chunks(SETS_AT_ONCE) {
+            for hour in load(sets, window) {
+                step(progress);
+                let Some(hour) = hour? else { continue };
+                let (set, writer) = (&hour.set, &hour.host.writer);
+                let name = format!("{} {}", set.hour().name(), set.name());
+                // Where another store has the journal it was made from, that has been read.
+                if !is_elsewhere(&copies, set.name(), at, writer) && is_new(&mut copies, &name, at, writer) {
+                    merger.add_sealed(hour);
+                }
             }
         }
     }
@@ -117,6 +123,27 @@ fn read(
     sealed::add(&mut merged, parts, scope, || step(progress))?;
     progress(all, all);
     Ok(Some(View::new(merged)))
+}
+
+/// The instances of `sets`, in their order, read by as many threads as there are CPUs: what takes time is unpacking
+/// some forty small columns of each.
+fn load(sets: &[SealedSet], window: Window) -> Vec<Result<Option<SealedHour>, StoreError>> {
+    let one = |set: &SealedSet| set.load(set.hour().is_cut_by(window));
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
+    if threads == 1 || sets.len() < 4 {
+        return sets.iter().map(one).collect();
+    }
+    let share = sets.len().div_ceil(threads);
+    std::thread::scope(|scope| {
+        let parts = sets.chunks(share);
+        let readers: Vec<_> =
+            parts.map(|part| scope.spawn(move || part.iter().map(one).collect::<Vec<_>>())).collect();
+        let read = |reader: std::thread::ScopedJoinHandle<'_, Vec<_>>| match reader.join() {
+            Ok(hours) => hours,
+            Err(panic) => std::panic::resume_unwind(panic),
+        };
+        readers.into_iter().flat_map(read).collect()
+    })
 }
 
 /// Whether what has that name and that writer was read from another store than `store`.

@@ -120,9 +120,9 @@ impl Api {
     /// What happens to containers from `since_ns` (nanoseconds since 1970) on; what happened before now is told again
     /// as far as the daemon remembers it. Ends when the daemon does; nothing is to be expected behind an error.
     pub fn events(&self, since_ns: i64) -> impl Stream<Item = Result<Event, ApiError>> + use<> {
-        // Asked for by name, so that health checks and execs do not flood the stream, and so that no action of a
+        // Asked for by name, so that the execs of health checks do not flood the stream, and so that no action of a
         // later engine can come that the client cannot read.
-        let actions = ["create", "start", "die", "oom", "rename", "update", "destroy"];
+        let actions = ["create", "start", "die", "oom", "rename", "update", "destroy", "health_status"];
         let filters = HashMap::from([("type", vec!["container"]), ("event", actions.to_vec())]);
         // Seconds and nanoseconds are the only form that every engine takes.
         let (seconds, rest) = (since_ns.div_euclid(1_000_000_000), since_ns.rem_euclid(1_000_000_000));
@@ -151,6 +151,7 @@ fn event(message: EventMessage, keys: &Keys) -> Option<Event> {
         "start" => Action::Start,
         "die" => Action::Die,
         "oom" => Action::Oom,
+        "health_status: healthy" => Action::Healthy,
         "rename" => Action::Rename,
         "update" => Action::Update,
         "destroy" => Action::Destroy,

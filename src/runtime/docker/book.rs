@@ -30,6 +30,8 @@ pub enum Action {
     Die,
     /// The kernel killed one of its processes for memory.
     Oom,
+    /// Its health check has succeeded.
+    Healthy,
     /// It has another name.
     Rename,
     /// Its limits changed.
@@ -163,6 +165,7 @@ enum What {
     Describe(Container),
     Start { at: Timestamp },
     Die { at: Timestamp, exit_code: Option<i32> },
+    Healthy { at: Timestamp },
     List { container: Container, life: Life },
     Destroy,
 }
@@ -194,6 +197,7 @@ impl Book {
             }
             Action::Die => What::Die { at: event.at, exit_code: event.exit_code },
             Action::Destroy => What::Destroy,
+            Action::Healthy => What::Healthy { at: event.at },
             Action::Oom => {
                 entry.oom = true;
                 return;
@@ -282,7 +286,7 @@ impl Book {
         self.tickets += 1;
         let ticket = self.tickets;
         let answer = match what {
-            What::Destroy => Some(Answer::Missing),
+            What::Destroy | What::Healthy { .. } => Some(Answer::Missing),
             _ if self.asks.len() >= MAX_WAITING => Some(Answer::Failed),
             _ => None,
         };
@@ -355,6 +359,7 @@ impl Entry {
                 let oom = self.oom || ours.is_some_and(|inspected| inspected.oom);
                 self.tell_exited(id, exit_code, oom, Some(ended_at), tell);
             }
+            What::Healthy { at } => tell(ContainerEvent::Ready { id: id.clone(), at }),
             What::List { container, life } => self.tell_listed(id, container, life, answer, tell),
             What::Destroy => {}
         }

@@ -225,7 +225,7 @@ pub(super) const USAGE: &[Column] = &[
 
 /// A row a writer and hour.
 pub(super) const HOSTS: &[Column] = &[
-    column("hour", Time),
+    column("begin", Time),
     column("node", Text),
     column("boot_id", Text),
     column("writer", Text),

@@ -106,6 +106,7 @@ fn short(event: &ContainerEvent) -> String {
         ContainerEvent::Exited { id, exit_code, oom, at } => {
             format!("{id} exited {exit_code:?}{} {:?}", if *oom { " oom" } else { "" }, at.map(|t| t.0))
         }
+        ContainerEvent::Ready { id, at } => format!("{id} ready {}", at.0),
         ContainerEvent::Gone { id } => format!("{id} gone"),
         ContainerEvent::Up { .. } | ContainerEvent::Down { .. } => unreachable!("not the book's to tell"),
     }
@@ -280,6 +281,19 @@ fn questions_that_nobody_answers_are_bounded() {
     }
     assert_eq!(scene.asks().len(), MAX_WAITING);
     assert_eq!(scene.told().len(), MAX_WAITING + 10);
+}
+
+#[test]
+fn that_it_is_healthy_is_told_without_asking_and_in_order() {
+    let mut scene = Scene::default();
+    scene.event("a", Action::Create, 10).answer_all(&inspected(Inspected { running: false, ..running("a") }));
+    scene.told();
+    scene.event("a", Action::Start, 20).event("a", Action::Healthy, 25);
+    assert_eq!(scene.told(), Vec::<String>::new(), "its start comes first");
+    let asks = scene.asks();
+    assert_eq!(asks.len(), 1);
+    scene.answer(&asks[0], &Answer::Failed);
+    assert_eq!(scene.told().last().map(String::as_str), Some("a ready 25"));
 }
 
 proptest::proptest! {
