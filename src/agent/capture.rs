@@ -149,7 +149,7 @@ impl Capture {
             next_tick = self.pace.tick_by(next_tick, now);
             if now >= next_tick || last {
                 let full = self.tick(now, last);
-                next_tick = now + self.pace.tick_ns(full, now);
+                next_tick = now + self.pace.tick_ns(full, self.setup.sampler.is_armed(), now);
             } else if ready.samples {
                 // Before it is full. What is in it waits for its tick, which also sets the pace of the store.
                 self.take_side_band();
@@ -245,7 +245,12 @@ impl Capture {
                 let no = self.member(pid).or_else(|| self.member_by_cgroup(pid));
                 if let Some(no) = no {
                     let moment = self.moment(time_ns);
-                    self.setup.attribution.exec(no, &comm, moment.wall);
+                    if self.setup.attribution.exec(no, &comm, moment.wall)
+                        && let Some(Reading::Cpu { cpu_us, .. }) = self.accounts.read(no, &self.setup.cgroups)
+                    {
+                        let now = self.clock.wall(Clock::monotonic_ns());
+                        self.setup.attribution.usage_at_exec(no, now, cpu_us);
+                    }
                     self.may_name(no, pid, moment);
                     self.order.push(time_ns, Happening::Exec { pid, comm });
                     return true;

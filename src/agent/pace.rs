@@ -4,7 +4,7 @@
 //! What wakes it is read at once, because files of a short process must be opened, and the account of a cgroup read,
 //! before they are gone; then it rests, and what comes meanwhile is read together. Samples, and where nothing lives the
 //! side-band too, wait for the tick: every quarter second while something happens to functions, every second while
-//! they wait or there are none, and sooner where strangers fill the rings.
+//! they wait, every other second where there are none, and sooner where strangers fill the rings.
 //!
 //! Pure: the caller sleeps.
 
@@ -21,8 +21,9 @@ const STRANGERS_REST: Duration = Duration::from_millis(5);
 const ALERT_NS: u64 = 1_000_000_000;
 /// Ticks while something happens to functions.
 const TICK_NS: u64 = 250_000_000;
-/// Ticks while nothing does.
+/// Ticks while nothing does, and while nothing is sampled: CPUs that came are then noticed so late.
 const LONG_TICK_NS: u64 = 1_000_000_000;
+const UNARMED_TICK_NS: u64 = 2_000_000_000;
 /// The shortest tick, where strangers would fill the rings.
 const SHORT_TICK_NS: u64 = 10_000_000;
 /// How full, in percent, a ring may become between two ticks before they come sooner, and before they come later again.
@@ -50,7 +51,7 @@ pub(super) struct Pace {
 
 impl Default for Pace {
     fn default() -> Pace {
-        Pace { alert_until_ns: 0, tick_ns: LONG_TICK_NS }
+        Pace { alert_until_ns: 0, tick_ns: UNARMED_TICK_NS }
     }
 }
 
@@ -73,13 +74,18 @@ impl Pace {
     }
 
     /// From one tick, at which the fullest side-band ring was `full` percent full, to the next, in nanoseconds.
-    pub(super) fn tick_ns(&mut self, full: u64, now_ns: u64) -> u64 {
+    pub(super) fn tick_ns(&mut self, full: u64, armed: bool, now_ns: u64) -> u64 {
         if full >= FULL {
             self.tick_ns = (self.tick_ns / 4).max(SHORT_TICK_NS);
         } else if full <= EMPTY {
-            self.tick_ns = (self.tick_ns * 2).min(LONG_TICK_NS);
+            self.tick_ns = (self.tick_ns * 2).min(UNARMED_TICK_NS);
         }
-        if now_ns < self.alert_until_ns { self.tick_ns.min(TICK_NS) } else { self.tick_ns }
+        let most = match (now_ns < self.alert_until_ns, armed) {
+            (true, _) => TICK_NS,
+            (false, true) => LONG_TICK_NS,
+            (false, false) => UNARMED_TICK_NS,
+        };
+        self.tick_ns.min(most)
     }
 
     /// The latest time of a tick that was planned for `planned_ns`, now that something may have been heard.
@@ -110,16 +116,17 @@ mod tests {
     #[test]
     fn ticks_follow_what_happens_and_how_much() {
         let mut pace = Pace::default();
-        assert_eq!(pace.tick_ns(0, 0), LONG_TICK_NS);
+        assert_eq!((pace.tick_ns(0, true, 0), pace.tick_ns(0, false, 0)), (LONG_TICK_NS, UNARMED_TICK_NS));
         assert_eq!(pace.tick_by(LONG_TICK_NS, 5), LONG_TICK_NS);
         pace.heard(News::Ours, 10);
         assert_eq!(pace.tick_by(LONG_TICK_NS, 10), 10 + TICK_NS, "what was planned in peace comes sooner");
         assert_eq!(pace.tick_by(20, 10), 20);
-        assert_eq!(pace.tick_ns(0, 20), TICK_NS);
+        assert_eq!(pace.tick_ns(0, true, 20), TICK_NS);
         let later = 10 + ALERT_NS;
-        assert_eq!(pace.tick_ns(0, later), LONG_TICK_NS);
-        let ticks: Vec<u64> = [30, 30, 10, 90, 90, 90, 0, 0].map(|full| pace.tick_ns(full, later)).into();
+        assert_eq!(pace.tick_ns(0, true, later), LONG_TICK_NS);
+        let ticks: Vec<u64> =
+            [30, 30, 10, 90, 90, 90, 0, 0].map(|full| pace.tick_ns(full, false, later)).into();
         let ms: Vec<u64> = ticks.iter().map(|ns| ns / 1_000_000).collect();
-        assert_eq!(ms, [250, 62, 62, 15, 10, 10, 20, 40]);
+        assert_eq!(ms, [500, 125, 125, 31, 10, 10, 20, 40]);
     }
 }

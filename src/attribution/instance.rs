@@ -45,6 +45,8 @@ pub(super) struct Instance<S> {
     exec_at: Option<Timestamp>,
     /// The last exec of a runtime, init or tini: the function's own if no other follows.
     runtime_exec_at: Option<Timestamp>,
+    /// A reading that waits until the store knows of it.
+    usage_at_exec: Option<(Timestamp, u64)>,
     usage: Option<(Timestamp, u64, CpuSource)>,
     usage_told: Option<(u64, CpuSource)>,
     /// The last of each kind, and whether the store was told.
@@ -103,6 +105,7 @@ impl<S> Instance<S> {
             identity: None,
             exec_at: None,
             runtime_exec_at: None,
+            usage_at_exec: None,
             usage: None,
             usage_told: None,
             facts: BTreeMap::new(),
@@ -179,18 +182,35 @@ impl<S> Instance<S> {
             if let Some(at) = self.exec_at {
                 entries.push(Entry::Exec { no: self.no, at });
             }
+            self.tell_usage_at_exec(entries);
             self.tell_end(entries);
         }
     }
 
-    pub(super) fn exec(&mut self, comm: &str, at: Timestamp, entries: &mut Vec<Entry>) {
+    /// A process of it called exec. True if that was the function's own.
+    pub(super) fn exec(&mut self, comm: &str, at: Timestamp, entries: &mut Vec<Entry>) -> bool {
         if self.exec_at.is_some() {
-            return;
+            return false;
         }
         if is_runtime_command(comm) {
             self.runtime_exec_at = Some(at);
-        } else {
-            self.set_exec(at, entries);
+            return false;
+        }
+        self.set_exec(at, entries);
+        true
+    }
+
+    /// What its account was at the function's exec: where its runtime's part ends. Kept beside later readings.
+    pub(super) fn usage_at_exec(&mut self, at: Timestamp, cpu_us: u64, entries: &mut Vec<Entry>) {
+        self.usage_at_exec = Some((at, cpu_us));
+        if self.declared {
+            self.tell_usage_at_exec(entries);
+        }
+    }
+
+    fn tell_usage_at_exec(&mut self, entries: &mut Vec<Entry>) {
+        if let Some((at, cpu_us)) = self.usage_at_exec.take() {
+            entries.push(Entry::Usage { no: self.no, at, cpu_us, source: CpuSource::Running });
         }
     }
 

@@ -197,11 +197,17 @@ impl<S> Attribution<S> {
         }
     }
 
-    /// A process of the instance called `execve` and is now named `comm`.
-    pub fn exec(&mut self, no: InstanceNo, comm: &str, at: Timestamp) {
+    /// A process of the instance called `execve` and is now named `comm`. True if that was the function's own exec.
+    pub fn exec(&mut self, no: InstanceNo, comm: &str, at: Timestamp) -> bool {
+        let Some(instance) = self.instances.get_mut(&no) else { return false };
+        self.restless.insert(no);
+        instance.exec(comm, at, &mut self.out.entries)
+    }
+
+    /// The account of the instance as it was read right behind the function's own exec.
+    pub fn usage_at_exec(&mut self, no: InstanceNo, at: Timestamp, cpu_us: u64) {
         if let Some(instance) = self.instances.get_mut(&no) {
-            instance.exec(comm, at, &mut self.out.entries);
-            self.restless.insert(no);
+            instance.usage_at_exec(at, cpu_us, &mut self.out.entries);
         }
     }
 

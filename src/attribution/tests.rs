@@ -74,6 +74,49 @@ fn a_claim_from_before_the_cgroup_needs_no_buffer() {
 }
 
 #[test]
+fn the_reading_at_the_exec_and_facts_wait_for_the_name_and_stay_beside_later_ones() {
+    let mut join = join();
+    let no = join.cgroup_seen(CgroupId(1), "/docker/a", candidate("a"), at(1), true).unwrap();
+    assert!(!join.exec(no, "runc:[2:INIT]", Timestamp(20)));
+    assert!(join.exec(no, "pi", Timestamp(30)));
+    join.usage_at_exec(no, Timestamp(31), 25_000);
+    assert!(!join.exec(no, "child", Timestamp(40)), "the first is the function's own");
+    join.usage(no, Timestamp(90), 80_000, CpuSource::Exit);
+    join.fact(no, Timestamp(91), Fact::Frozen(false));
+    join.fact(no, Timestamp(92), Fact::Throttled { count: 1, us: 7 });
+    join.fact(no, Timestamp(93), Fact::Throttled { count: 1, us: 7 });
+    join.tick(at(SECOND));
+    assert!(join.take().entries.is_empty(), "nobody knows of it yet");
+    join.claim(claim("a", identity("f")), at(2 * SECOND));
+    join.tick(at(3 * SECOND));
+    let entries = join.take().entries;
+    let told = |entry: &Entry| match entry {
+        Entry::Usage { at, cpu_us, .. } => Some((at.0, *cpu_us)),
+        Entry::Fact { at, fact: Fact::Throttled { us, .. }, .. } => Some((at.0, *us)),
+        _ => None,
+    };
+    assert_eq!(entries.iter().filter_map(told).collect::<Vec<_>>(), [(31, 25_000), (90, 80_000), (92, 7)]);
+}
+
+#[test]
+fn what_is_learned_later_is_not_taken_back_by_the_same_claim() {
+    let mut join = join();
+    let no = join.cgroup_seen(CgroupId(1), "/docker/a", candidate("a"), at(1), true).unwrap();
+    let pool = Identity { confidence: Confidence::Prewarm, ..identity("nodejs") };
+    join.claim(claim("a", pool.clone()), at(2));
+    assert_eq!(join.open_identity(no), Some(&pool));
+    join.became(no, identity("hello"), Timestamp(50));
+    assert_eq!(join.open_identity(no), None, "it is sure now");
+    join.claim(claim("a", pool), at(3 * SECOND));
+    let entries = join.take().entries;
+    let names = entries.iter().filter_map(|entry| match entry {
+        Entry::Identity { from, identity, .. } => Some((from.0, identity.function.clone())),
+        _ => None,
+    });
+    assert_eq!(names.collect::<Vec<_>>(), [(0, Some("nodejs".into())), (50, Some("hello".into()))]);
+}
+
+#[test]
 fn what_no_live_runtime_claims_is_foreign_after_ten_seconds() {
     let mut join = join();
     join.cgroup_seen(CgroupId(1), "/docker/a", candidate("a"), at(1), true);
@@ -167,7 +210,9 @@ fn the_functions_exec_is_the_first_that_is_no_runtime() {
         let mut join = join();
         join.claim(claim("a", identity("f")), at(0));
         let no = join.cgroup_seen(CgroupId(1), "/docker/a", candidate("a"), at(0), true).unwrap();
-        execs.iter().for_each(|(comm, time)| join.exec(no, comm, Timestamp(*time)));
+        for (comm, time) in &execs {
+            join.exec(no, comm, Timestamp(*time));
+        }
         join.cgroup_gone(no, Timestamp(9), at(9000));
         join.tick(at(10_000));
         let told: Vec<i64> = join
