@@ -107,6 +107,7 @@ fn about(event: &ContainerEvent, container: &str) -> Option<&'static str> {
         ContainerEvent::Started { id, .. } => (&*id.0, "started"),
         ContainerEvent::Exited { id, .. } => (&*id.0, "exited"),
         ContainerEvent::Ready { id, .. } => (&*id.0, "ready"),
+        ContainerEvent::Paused { id, .. } => (&*id.0, "paused"),
         ContainerEvent::Gone { id } => (&*id.0, "gone"),
         ContainerEvent::Up { .. } | ContainerEvent::Down { .. } => return None,
     };

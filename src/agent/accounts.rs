@@ -138,15 +138,14 @@ impl Accounts {
         found
     }
 
-    /// What the cgroups of instances tell beside their CPU time: whether they are frozen, all of them; their counters,
-    /// where `counters` holds the instance.
-    pub(super) fn facts(&mut self, counters: &[InstanceNo], now_ns: u64) -> Vec<(InstanceNo, Fact)> {
+    /// What the cgroups of `instances` tell beside their CPU time: their counters, and whether they are frozen. Who waits
+    /// is asked at seconds' distance; where a runtime tells of a pause, its word comes first.
+    pub(super) fn facts(&mut self, instances: &[InstanceNo], now_ns: u64) -> Vec<(InstanceNo, Fact)> {
         let mut found = Vec::new();
-        for (no, account) in &self.open {
-            found.extend(account.facts.frozen().map(|fact| (*no, fact)));
-        }
-        for no in counters {
-            found.extend(self.counters(*no, now_ns).into_iter().map(|fact| (*no, fact)));
+        for no in instances {
+            let frozen = self.open.get(no).and_then(|account| account.facts.frozen());
+            let facts = self.counters(*no, now_ns).into_iter().chain(frozen);
+            found.extend(facts.map(|fact| (*no, fact)));
         }
         found
     }

@@ -180,7 +180,7 @@ impl Capture {
                 }
                 Command::Runtime(runtime, state) => join.runtime(runtime, state, now),
                 Command::Started { container, pid } => self.started(&container, pid),
-                Command::Ready { container, at } => join.ready(&container, at),
+                Command::Fact { container, at, fact } => join.fact_of(&container, at, fact),
                 Command::Exited { container, exit_code, oom, at } => {
                     join.exited(&container, exit_code, oom, at.unwrap_or(now.wall));
                 }

@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::attribution::{Claim, RuntimeState};
-use crate::model::{ContainerId, Pid, Timestamp};
+use crate::model::{ContainerId, Fact, Pid, Timestamp};
 
 /// What the capture thread is told.
 #[derive(Debug)]
@@ -17,8 +17,8 @@ pub(super) enum Command {
     Runtime(&'static str, RuntimeState),
     /// A container's first process runs.
     Started { container: ContainerId, pid: Option<Pid> },
-    /// A container says that it answers.
-    Ready { container: ContainerId, at: Timestamp },
+    /// Something became true of a container.
+    Fact { container: ContainerId, at: Timestamp, fact: Fact },
     /// A container's first process ended.
     Exited { container: ContainerId, exit_code: Option<i32>, oom: bool, at: Option<Timestamp> },
     /// Its runtime has removed a container.

@@ -3,7 +3,7 @@
 use super::control::{Command, Control};
 use crate::attribution::{Claim, RuntimeState};
 use crate::identity::{IdentityConfig, identify};
-use crate::model::{Container, ContainerEvent, ContainerId};
+use crate::model::{Container, ContainerEvent, ContainerId, Fact};
 use crate::runtime::docker::{self, DockerOptions};
 
 /// Watches Docker until `stop` is told.
@@ -37,7 +37,10 @@ fn forward(event: ContainerEvent, identity: &IdentityConfig, control: &Control) 
         }
         ContainerEvent::Known(container) => Command::Claim(claim(*container, identity)),
         ContainerEvent::Started { id, pid, .. } => Command::Started { container: id, pid },
-        ContainerEvent::Ready { id, at } => Command::Ready { container: id, at },
+        ContainerEvent::Ready { id, at } => Command::Fact { container: id, at, fact: Fact::Ready },
+        ContainerEvent::Paused { id, at, paused } => {
+            Command::Fact { container: id, at, fact: Fact::Frozen(paused) }
+        }
         ContainerEvent::Exited { id, exit_code, oom, at } => {
             Command::Exited { container: id, exit_code, oom, at }
         }

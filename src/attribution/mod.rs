@@ -163,10 +163,10 @@ impl<S> Attribution<S> {
         self.runtimes.set(runtime, state, at.ns);
     }
 
-    /// A container says that it answers, as its runtime tells.
-    pub fn ready(&mut self, container: &ContainerId, at: Timestamp) {
+    /// Something became true of a container, as its runtime tells.
+    pub fn fact_of(&mut self, container: &ContainerId, at: Timestamp, fact: Fact) {
         if let Some(no) = self.life_at(container, at) {
-            self.fact(no, at, Fact::Ready);
+            self.fact(no, at, fact);
         }
     }
 

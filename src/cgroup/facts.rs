@@ -27,7 +27,7 @@ pub(super) struct Mounts {
 pub struct FactFiles {
     throttling: PathBuf,
     pressure: PathBuf,
-    /// Held open: it is read every second.
+    /// Held open: it is read again and again.
     freezer: Option<File>,
 }
 

@@ -128,6 +128,15 @@ pub enum ContainerEvent {
         /// When, by the runtime's clock.
         at: Timestamp,
     },
+    /// It was paused, or runs on.
+    Paused {
+        /// The container.
+        id: ContainerId,
+        /// When, by the runtime's clock.
+        at: Timestamp,
+        /// Which of both.
+        paused: bool,
+    },
     /// Its first process ended.
     Exited {
         /// The container.

@@ -122,8 +122,9 @@ impl Api {
     pub fn events(&self, since_ns: i64) -> impl Stream<Item = Result<Event, ApiError>> + use<> {
         // Asked for by name, so that the execs of health checks do not flood the stream, and so that no action of a
         // later engine can come that the client cannot read.
-        let actions = ["create", "start", "die", "oom", "rename", "update", "destroy", "health_status"];
-        let filters = HashMap::from([("type", vec!["container"]), ("event", actions.to_vec())]);
+        let life = ["create", "start", "die", "oom", "rename", "update", "destroy"];
+        let actions = [&life[..], &["health_status", "pause", "unpause"]].concat();
+        let filters = HashMap::from([("type", vec!["container"]), ("event", actions)]);
         // Seconds and nanoseconds are the only form that every engine takes.
         let (seconds, rest) = (since_ns.div_euclid(1_000_000_000), since_ns.rem_euclid(1_000_000_000));
         let since = format!("{seconds}.{rest:09}");
@@ -152,6 +153,8 @@ fn event(message: EventMessage, keys: &Keys) -> Option<Event> {
         "die" => Action::Die,
         "oom" => Action::Oom,
         "health_status: healthy" => Action::Healthy,
+        "pause" => Action::Pause,
+        "unpause" => Action::Unpause,
         "rename" => Action::Rename,
         "update" => Action::Update,
         "destroy" => Action::Destroy,

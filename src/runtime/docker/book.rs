@@ -32,6 +32,10 @@ pub enum Action {
     Oom,
     /// Its health check has succeeded.
     Healthy,
+    /// It was paused.
+    Pause,
+    /// It runs on.
+    Unpause,
     /// It has another name.
     Rename,
     /// Its limits changed.
@@ -166,6 +170,7 @@ enum What {
     Start { at: Timestamp },
     Die { at: Timestamp, exit_code: Option<i32> },
     Healthy { at: Timestamp },
+    Paused { at: Timestamp, paused: bool },
     List { container: Container, life: Life },
     Destroy,
 }
@@ -198,6 +203,8 @@ impl Book {
             Action::Die => What::Die { at: event.at, exit_code: event.exit_code },
             Action::Destroy => What::Destroy,
             Action::Healthy => What::Healthy { at: event.at },
+            Action::Pause => What::Paused { at: event.at, paused: true },
+            Action::Unpause => What::Paused { at: event.at, paused: false },
             Action::Oom => {
                 entry.oom = true;
                 return;
@@ -286,7 +293,7 @@ impl Book {
         self.tickets += 1;
         let ticket = self.tickets;
         let answer = match what {
-            What::Destroy | What::Healthy { .. } => Some(Answer::Missing),
+            What::Destroy | What::Healthy { .. } | What::Paused { .. } => Some(Answer::Missing),
             _ if self.asks.len() >= MAX_WAITING => Some(Answer::Failed),
             _ => None,
         };
@@ -360,6 +367,7 @@ impl Entry {
                 self.tell_exited(id, exit_code, oom, Some(ended_at), tell);
             }
             What::Healthy { at } => tell(ContainerEvent::Ready { id: id.clone(), at }),
+            What::Paused { at, paused } => tell(ContainerEvent::Paused { id: id.clone(), at, paused }),
             What::List { container, life } => self.tell_listed(id, container, life, answer, tell),
             What::Destroy => {}
         }

@@ -107,6 +107,7 @@ fn short(event: &ContainerEvent) -> String {
             format!("{id} exited {exit_code:?}{} {:?}", if *oom { " oom" } else { "" }, at.map(|t| t.0))
         }
         ContainerEvent::Ready { id, at } => format!("{id} ready {}", at.0),
+        ContainerEvent::Paused { id, at, paused } => format!("{id} paused {paused} {}", at.0),
         ContainerEvent::Gone { id } => format!("{id} gone"),
         ContainerEvent::Up { .. } | ContainerEvent::Down { .. } => unreachable!("not the book's to tell"),
     }
@@ -284,16 +285,17 @@ fn questions_that_nobody_answers_are_bounded() {
 }
 
 #[test]
-fn that_it_is_healthy_is_told_without_asking_and_in_order() {
+fn health_and_pauses_are_told_without_asking_and_in_order() {
     let mut scene = Scene::default();
     scene.event("a", Action::Create, 10).answer_all(&inspected(Inspected { running: false, ..running("a") }));
     scene.told();
-    scene.event("a", Action::Start, 20).event("a", Action::Healthy, 25);
+    scene.event("a", Action::Start, 20).event("a", Action::Healthy, 25).event("a", Action::Pause, 26);
     assert_eq!(scene.told(), Vec::<String>::new(), "its start comes first");
     let asks = scene.asks();
     assert_eq!(asks.len(), 1);
     scene.answer(&asks[0], &Answer::Failed);
-    assert_eq!(scene.told().last().map(String::as_str), Some("a ready 25"));
+    assert_eq!(scene.told()[1..], ["a ready 25", "a paused true 26"]);
+    assert_eq!(scene.event("a", Action::Unpause, 27).told(), ["a paused false 27"]);
 }
 
 proptest::proptest! {
