@@ -367,10 +367,15 @@ impl Capture {
     /// Samples the host while something lives that is or may be a function.
     fn follow_demand(&mut self) {
         let wanted = self.setup.attribution.should_sample();
-        if wanted != self.setup.sampler.is_armed()
-            && let Err(error) = self.setup.sampler.arm(wanted)
-        {
+        if wanted == self.setup.sampler.is_armed() {
+            return;
+        }
+        if let Err(error) = self.setup.sampler.arm(wanted) {
             tracing::error!("{error}");
+        }
+        if wanted {
+            // What came before it was heard wakes nobody.
+            self.take_side_band();
         }
     }
 

@@ -127,7 +127,8 @@ impl Sampler {
         self.armed
     }
 
-    /// Starts or stops sampling, and being woken by the side-band, on all CPUs; 2-38 us a CPU.
+    /// Starts or stops sampling, and being woken by the side-band, on all CPUs; 2-38 us a CPU. What the side-band holds
+    /// already wakes nobody (the kernel tells once, and has told the epoll as it was added): drain it after arming.
     ///
     /// # Errors
     /// The kernel's, for the first CPU that refused; the others are switched all the same.

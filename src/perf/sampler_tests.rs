@@ -121,8 +121,7 @@ mod real {
         } {}
         run();
         sampler.arm(true).unwrap();
-        assert!(sampler.wait(10_000_000_000).side_band, "what was there before wakes it now");
-        assert!(tells_of_it(&drained(&mut sampler)));
+        assert!(tells_of_it(&drained(&mut sampler)), "what was there before is there to be read");
         for on in [false, true, true] {
             sampler.arm(on).unwrap();
         }
