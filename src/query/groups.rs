@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::phases::{Phase, PhaseFilter};
+use super::stacks::sums;
 use super::tasks::Task;
 use super::view::{Selection, View, span_at};
 use crate::fold::{Profile, Weight};
@@ -57,31 +58,15 @@ pub struct PhaseSum {
 pub fn by_module(profile: &Profile) -> Vec<ModuleRow> {
     let mut modules: HashMap<&Arc<str>, usize> = HashMap::new();
     let mut numbers: HashMap<String, usize> = HashMap::new();
-    // The last stack a module was counted in keeps it from counting twice there.
-    let mut sums: Vec<(Weight, Weight, Option<usize>)> = Vec::new();
-    for (at, (stack, weight)) in profile.stacks().iter().enumerate() {
-        let leaf = stack.frames().len().saturating_sub(1);
-        for (depth, frame) in stack.frames().iter().enumerate() {
-            let number = *modules.entry(frame).or_insert_with(|| {
-                let fresh = numbers.len();
-                *numbers.entry(Frame::parse(frame).module).or_insert(fresh)
-            });
-            if number == sums.len() {
-                sums.push((Weight::default(), Weight::default(), None));
-            }
-            let Some((own, total, last)) = sums.get_mut(number) else { continue };
-            if *last != Some(at) {
-                total.add(*weight);
-                *last = Some(at);
-            }
-            if depth == leaf {
-                own.add(*weight);
-            }
-        }
-    }
+    let sums = sums(profile, |frame| {
+        *modules.entry(frame).or_insert_with(|| {
+            let fresh = numbers.len();
+            *numbers.entry(Frame::parse(frame).module).or_insert(fresh)
+        })
+    });
     let all = profile.total().samples;
     let row = |(module, number): (String, usize)| {
-        let (own, total, _) = sums.get(number).copied().unwrap_or_default();
+        let (own, total) = sums.get(number).copied().unwrap_or_default();
         ModuleRow {
             module: Some(module).filter(|module| !module.is_empty()),
             own,

@@ -91,15 +91,18 @@ pub struct FrameRow {
     pub total_share: f64,
 }
 
-/// The frames of `profile`, those with the most samples of their own first.
-pub fn top(profile: &Profile) -> Vec<FrameRow> {
-    let mut numbers: HashMap<&Arc<str>, usize> = HashMap::new();
-    // The last stack a frame was counted in keeps recursion from counting twice.
+/// For each number that `number` gives to frames, counted from 0 as they come: the weight of stacks that end in one of
+/// its frames, and of those that hold any.
+pub(super) fn sums<'a>(
+    profile: &'a Profile,
+    mut number: impl FnMut(&'a Arc<str>) -> usize,
+) -> Vec<(Weight, Weight)> {
+    // The last stack a number was counted in keeps it from counting twice there.
     let mut sums: Vec<(Weight, Weight, Option<usize>)> = Vec::new();
     for (at, (stack, weight)) in profile.stacks().iter().enumerate() {
         let leaf = stack.frames().len().saturating_sub(1);
         for (depth, frame) in stack.frames().iter().enumerate() {
-            let number = *numbers.entry(frame).or_insert(sums.len());
+            let number = number(frame);
             if number == sums.len() {
                 sums.push((Weight::default(), Weight::default(), None));
             }
@@ -113,9 +116,19 @@ pub fn top(profile: &Profile) -> Vec<FrameRow> {
             }
         }
     }
+    sums.into_iter().map(|(own, total, _)| (own, total)).collect()
+}
+
+/// The frames of `profile`, those with the most samples of their own first.
+pub fn top(profile: &Profile) -> Vec<FrameRow> {
+    let mut numbers: HashMap<&Arc<str>, usize> = HashMap::new();
+    let sums = sums(profile, |frame| {
+        let fresh = numbers.len();
+        *numbers.entry(frame).or_insert(fresh)
+    });
     let all = profile.total().samples.max(1) as f64;
     let row = |(text, number): (&Arc<str>, usize)| {
-        let (own, total, _) = sums.get(number).copied().unwrap_or_default();
+        let (own, total) = sums.get(number).copied().unwrap_or_default();
         let frame = Frame::parse(text);
         FrameRow {
             frame: frame.label(),
