@@ -4,7 +4,7 @@
 //! What wakes it is read at once, because files of a short process must be opened, and the account of a cgroup read,
 //! before they are gone; then it rests, and what comes meanwhile is read together. Samples, and where nothing lives the
 //! side-band too, wait for the tick: every quarter second while something happens to functions, every second while
-//! they wait, every other second where there are none, and sooner where strangers fill the rings.
+//! they wait, every eighth where there are none, and sooner where strangers fill the rings.
 //!
 //! Pure: the caller sleeps.
 
@@ -21,9 +21,11 @@ const STRANGERS_REST: Duration = Duration::from_millis(5);
 const ALERT_NS: u64 = 1_000_000_000;
 /// Ticks while something happens to functions.
 const TICK_NS: u64 = 250_000_000;
-/// Ticks while nothing does, and while nothing is sampled: CPUs that came are then noticed so late.
+/// Ticks while nothing does, and while nothing is sampled. CPUs that came are then noticed so late, and a burst of
+/// strangers after silence may fill the rings before the pace has followed it: what they lost concerns nobody, and a
+/// container that starts in that moment is found by its cgroup at its exec.
 const LONG_TICK_NS: u64 = 1_000_000_000;
-const UNARMED_TICK_NS: u64 = 2_000_000_000;
+const UNARMED_TICK_NS: u64 = 8_000_000_000;
 /// The shortest tick, where strangers would fill the rings.
 const SHORT_TICK_NS: u64 = 10_000_000;
 /// How full, in percent, a ring may become between two ticks before they come sooner, and before they come later again.
@@ -63,12 +65,17 @@ impl Pace {
         }
     }
 
+    /// Whether nothing has happened to functions lately.
+    pub(super) fn is_calm(&self, now_ns: u64) -> bool {
+        now_ns >= self.alert_until_ns
+    }
+
     /// The rest after a reading that has found `news`.
     pub(super) fn rest(&self, news: News, now_ns: u64) -> Duration {
         match news {
             News::Begun => SHORT_REST,
             News::Ours => REST,
-            News::Strangers if now_ns < self.alert_until_ns => REST,
+            News::Strangers if !self.is_calm(now_ns) => REST,
             News::Strangers => STRANGERS_REST,
         }
     }
@@ -80,17 +87,17 @@ impl Pace {
         } else if full <= EMPTY {
             self.tick_ns = (self.tick_ns * 2).min(UNARMED_TICK_NS);
         }
-        let most = match (now_ns < self.alert_until_ns, armed) {
-            (true, _) => TICK_NS,
-            (false, true) => LONG_TICK_NS,
-            (false, false) => UNARMED_TICK_NS,
+        let most = match (self.is_calm(now_ns), armed) {
+            (false, _) => TICK_NS,
+            (true, true) => LONG_TICK_NS,
+            (true, false) => UNARMED_TICK_NS,
         };
         self.tick_ns.min(most)
     }
 
     /// The latest time of a tick that was planned for `planned_ns`, now that something may have been heard.
     pub(super) fn tick_by(&self, planned_ns: u64, now_ns: u64) -> u64 {
-        if now_ns < self.alert_until_ns { planned_ns.min(now_ns.saturating_add(TICK_NS)) } else { planned_ns }
+        if self.is_calm(now_ns) { planned_ns } else { planned_ns.min(now_ns.saturating_add(TICK_NS)) }
     }
 }
 
@@ -127,6 +134,6 @@ mod tests {
         let ticks: Vec<u64> =
             [30, 30, 10, 90, 90, 90, 0, 0].map(|full| pace.tick_ns(full, false, later)).into();
         let ms: Vec<u64> = ticks.iter().map(|ns| ns / 1_000_000).collect();
-        assert_eq!(ms, [500, 125, 125, 31, 10, 10, 20, 40]);
+        assert_eq!(ms, [2000, 500, 500, 125, 31, 10, 20, 40]);
     }
 }

@@ -1,24 +1,44 @@
 //! Which CPUs are online.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt as _;
 
 /// Highest CPU number that is believed: the kernel's own limit is 8192.
 const MAX_CPU: u32 = 8191;
 
-/// The CPUs that are online now.
-///
-/// # Errors
-/// That of reading `/sys/devices/system/cpu/online`, or invalid data in it.
-pub(super) fn online() -> io::Result<BTreeSet<u32>> {
-    let text = std::fs::read_to_string("/sys/devices/system/cpu/online")?;
-    parse_cpu_list(&text)
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("no cpu list: {text:?}")))
+/// Most bytes of the list that are read: the kernel writes a page at most.
+const MAX_LIST_BYTES: usize = 4096;
+
+/// The kernel's list of online CPUs, held open: it is looked at again and again, and opening costs more than reading.
+pub(super) struct Online {
+    list: File,
+}
+
+impl Online {
+    /// # Errors
+    /// That of opening `/sys/devices/system/cpu/online`.
+    pub(super) fn open() -> io::Result<Online> {
+        Ok(Online { list: File::open("/sys/devices/system/cpu/online")? })
+    }
+
+    /// The CPUs that are online now.
+    ///
+    /// # Errors
+    /// That of reading, or invalid data.
+    pub(super) fn read(&self) -> io::Result<BTreeSet<u32>> {
+        let mut bytes = [0; MAX_LIST_BYTES];
+        let len = self.list.read_at(&mut bytes, 0)?;
+        let text = String::from_utf8_lossy(bytes.get(..len).unwrap_or_default());
+        parse_cpu_list(&text)
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("no cpu list: {text:?}")))
+    }
 }
 
 /// How many CPUs are online, whatever this process itself may run on; 1 where that cannot be read.
 pub fn online_cpus() -> usize {
-    online().map_or(1, |cpus| cpus.len().max(1))
+    Online::open().and_then(|online| online.read()).map_or(1, |cpus| cpus.len().max(1))
 }
 
 /// Reads the kernel's list format (`0-3,8`); none if it is not one or names a CPU above the kernel's limit.
@@ -52,7 +72,14 @@ mod tests {
         ] {
             assert_eq!(parse_cpu_list(text).map(|c| c.into_iter().collect()), expected, "{text}");
         }
-        assert!(online().is_ok_and(|cpus| !cpus.is_empty()));
+    }
+
+    #[test]
+    fn the_list_is_read_again_and_again() {
+        let online = Online::open().unwrap();
+        let first = online.read().unwrap();
+        assert!(!first.is_empty());
+        assert_eq!(online.read().unwrap(), first, "from its beginning each time");
     }
 
     proptest! {

@@ -11,7 +11,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use rustix::event::epoll;
 use rustix::time::Timespec;
 
-use super::cpus;
+use super::cpus::Online;
 use super::event::{PerfError, open_cgroups, open_sampling, open_side_band};
 use super::record::{RawSample, Record, SideBand, Stamped, parse_sample, parse_side_band};
 use super::ring::Ring;
@@ -62,6 +62,7 @@ const SAMPLES: u64 = 2;
 /// The open events of this host.
 pub struct Sampler {
     cpus: BTreeMap<u32, CpuRings>,
+    online: Online,
     /// Statistics of CPUs that went away before they were asked for.
     gone: Vec<CpuStats>,
     /// What their side-band rings still held.
@@ -95,8 +96,11 @@ impl Sampler {
             cpu: 0,
             source: e.into(),
         })?;
+        let online = Online::open().map_err(PerfError::Cpus)?;
+        let cpus = online.read().map_err(PerfError::Cpus)?;
         let mut sampler = Sampler {
             cpus: BTreeMap::new(),
+            online,
             gone: Vec::new(),
             left: Vec::new(),
             epoll,
@@ -104,7 +108,7 @@ impl Sampler {
             armed: false,
             was_armed: false,
         };
-        for cpu in cpus::online().map_err(PerfError::Cpus)? {
+        for cpu in cpus {
             sampler.open_cpu(cpu)?;
         }
         Ok(sampler)
@@ -213,7 +217,7 @@ impl Sampler {
         wanted: impl Fn(CgroupId) -> bool,
         mut each: impl FnMut(RawSample),
     ) -> Result<bool, PerfError> {
-        let online = cpus::online().map_err(PerfError::Cpus)?;
+        let online = self.online.read().map_err(PerfError::Cpus)?;
         if online.iter().eq(self.cpus.keys()) {
             return Ok(false);
         }
