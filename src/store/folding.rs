@@ -97,7 +97,11 @@ impl Folding {
 
 fn do_work(store: &Store, at_close: &AtClose, work: Work) -> Result<(), StoreError> {
     match (at_close, work) {
-        (AtClose::Fold, Work::Closed(journal)) => store.write_folded(&journal).map(drop),
+        (AtClose::Fold, Work::Closed(journal)) => match store.write_folded(&journal) {
+            // Whoever holds the lock was faster, and sealed it. It may as well have been deleted.
+            Err(error) if error.is_gone() && !journal.path().exists() => Ok(()),
+            folded => folded.map(drop),
+        },
         (AtClose::Seal(lock, options), Work::Full) => {
             store.drop_due(lock, &options.retention, &mut Default::default())
         }
