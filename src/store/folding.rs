@@ -82,6 +82,13 @@ impl Folding {
         }
     }
 
+    /// Tells it that the directory was made anew: whoever seals needs the lock of that one.
+    pub(super) fn anew(&self) {
+        if self.seals {
+            let _ = self.work.send(Work::Look);
+        }
+    }
+
     /// Hands it a closed journal.
     pub(super) fn fold(&self, journal: JournalFile) {
         // It ends before its sender only by a panic, which `finish` tells.
@@ -103,6 +110,7 @@ fn do_work(store: &Store, at_close: &AtClose, work: Work) -> Result<(), StoreErr
             folded => folded.map(drop),
         },
         (AtClose::Seal(lock, options), Work::Full) => {
+            lock.renew(store)?;
             store.drop_due(lock, &options.retention, &mut Default::default())
         }
         (AtClose::Seal(lock, options), _) => store.tidy(lock, options, |_, _| {}).map(|tidied| tell(&tidied)),
