@@ -281,7 +281,8 @@ impl Disk {
         fs::create_dir(&ballast)?;
         if files {
             let made = (0u64..).take_while(|n| File::create_new(ballast.join(n.to_string())).is_ok()).count();
-            return (0..left.min(made as u64)).try_for_each(|n| Ok(fs::remove_file(ballast.join(n.to_string()))?));
+            return (0..left.min(made as u64))
+                .try_for_each(|n| Ok(fs::remove_file(ballast.join(n.to_string()))?));
         }
         let mut file = File::create_new(ballast.join("bytes"))?;
         for piece in [vec![1; 64 << 10], vec![1; 4 << 10]] {
@@ -341,10 +342,17 @@ fn full(disk: &Disk, root: &Path, random: &mut Random, report: &mut Report) -> a
         tidy(&mut dropped)?;
         feed.append_until(before + 2)?;
     }
-    let few = feed.next + 1 + random.below(5) as u32;
-    // From the first page that a frame needs to the last of a seal.
-    let pages = random.below(40);
-    disk.fill(pages / (1 + random.below(4)), random.below(3) == 0)?;
+    if matches!(kind, 2 | 3) {
+        feed.rotate()?;
+    }
+    let few = feed.next + 1 + random.below(10) as u32;
+    let files = random.below(3) == 0;
+    // A frame takes less than a page and a journal two; a seal takes some dozens.
+    let left = match kind {
+        2 | 3 => random.below(20),
+        _ => random.below(2),
+    };
+    disk.fill(left, files)?;
     let is_full = |error: StoreError| if error.is_full() { Ok(()) } else { Err(error) };
     let mut refused = 0;
     match kind {
@@ -501,7 +509,8 @@ fn changed(report: &mut Report, root: &Path, file: &Path, bytes: &[u8], whole: &
             }
         };
         let stem = file.file_stem();
-        let named = told.damage.iter().any(|damage| damage.file.file_stem() == stem && !damage.what.is_empty());
+        let named =
+            told.damage.iter().any(|damage| damage.file.file_stem() == stem && !damage.what.is_empty());
         report.told += u64::from(named);
         ensure!(told.text == whole.text || named, "another answer, and it is not named: {:?}", told.damage);
         for (stack, count) in told.counts.iter().filter(|(stack, _)| !stack.contains("[lost]")) {

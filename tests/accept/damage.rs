@@ -2,7 +2,10 @@
 //! stands in each line that tells what was wrong.
 
 use crate::measure::{Bar, Bound, Measurement};
+use crate::store::peak_mib;
+use crate::store_data::{A, Making, Shape};
 use crate::store_faults::{self, Report};
+use crate::support::Fnscope;
 
 /// Damage and faults.
 pub const DAMAGE: Measurement = Measurement {
@@ -27,5 +30,17 @@ fn damage() -> anyhow::Result<Vec<Bar>> {
         bars.push(Bar::new(format!("{what}: {told}"), report.told as f64, "", Bound::Recorded));
         bars.push(Bar::new(format!("{what}: wrong answers"), wrong.len() as f64, "", Bound::AtMost(0.0)));
     }
+    let peak = sealing_peak_mib()?;
+    bars.push(Bar::new("sealing an hour of 5 million samples: peak", peak, "MiB", Bound::Recorded));
     Ok(bars)
+}
+
+/// The most memory that `fnscope seal` takes for an hour of 5 million samples of 10 functions: some journals, one after
+/// the other.
+fn sealing_peak_mib() -> anyhow::Result<f64> {
+    let fnscope = Fnscope::new();
+    let mut making = Making::begin(fnscope.store(), Shape { hours: 1, ..A })?;
+    making.write(|_| Ok(()))?;
+    drop(making);
+    peak_mib(&mut fnscope.command(["seal"]))
 }

@@ -185,16 +185,18 @@ pub(super) fn frozen_us(record: &InstanceRecord, own: Window) -> Option<u64> {
     (!told.is_empty()).then(|| total.unsigned_abs())
 }
 
-/// What a counter of `record` grew by within `own`; none if nobody ever told.
+/// What a counter of `record`, of the kind `kind`, grew by within `own`; none if nobody ever told.
 pub(super) fn growth(
     record: &InstanceRecord,
     own: Window,
+    kind: FactKind,
     pick: impl Fn(&Fact) -> Option<u64>,
 ) -> Option<u64> {
     let told: Vec<(Timestamp, u64)> =
         record.facts.iter().filter_map(|(at, fact)| Some((*at, pick(fact)?))).collect();
     let first = told.first()?.1;
-    let base = if record.info.from_birth { 0 } else { first };
+    let from_birth = record.info.from_birth && !record.retold.facts.contains(&kind);
+    let base = if from_birth { 0 } else { first };
     let at = |time: Timestamp| {
         let before = told.iter().rev().find(|(at, _)| *at < time);
         before.map_or(base, |(_, value)| *value)
@@ -206,7 +208,8 @@ pub(super) fn growth(
 /// interpolated between two of them at cuts inside; none without a reading.
 pub(super) fn cpu_us(record: &InstanceRecord, readings: &[Usage], part: Window, own: Window) -> Option<u64> {
     readings.first()?;
-    let birth = record.info.from_birth.then_some(record.info.started_at);
+    let from_birth = record.info.from_birth && !record.retold.usage;
+    let birth = from_birth.then_some(record.info.started_at);
     let at = |time: Timestamp| match own.from < time && time < own.to {
         true => account::cpu_at(readings, birth, time),
         false => account::cpu_before(readings, birth, time),
