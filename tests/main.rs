@@ -28,5 +28,8 @@ mod private_docker;
 #[path = "accept/store_data.rs"]
 #[allow(dead_code, reason = "tests use their part of it")]
 mod store_data;
+#[allow(dead_code, reason = "tests use their part of it")]
+mod store_faults;
+mod store_under_faults;
 #[allow(dead_code, reason = "each test module uses its part of it")]
 mod support;

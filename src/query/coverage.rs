@@ -1,13 +1,13 @@
 //! A cgroup's own account of its CPU time, and how much of it the samples cover.
 //!
-//! Readings are cumulative and some seconds apart. CPU time of a window is the difference of the last readings at
+//! Readings are cumulative and some seconds apart. CPU time of a window is the difference of the last readings before
 //! its two ends, never an estimate; only where a life is cut inside a window (a phase, a new name) is the reading
 //! between two others interpolated. Coverage compares samples and CPU time of the same stretch, from reading to
 //! reading. Promises: CPU times of adjoining windows add up.
 
 use super::merge::Instance;
 use crate::model::{CpuSource, Timestamp, Window};
-use crate::store::Usage;
+use crate::store::{Usage, account};
 
 /// The CPU time of an instance over its life.
 #[derive(Debug)]
@@ -50,9 +50,9 @@ impl CpuCurve {
         let (from, to) = (stay.from.max(window.from), stay.to.min(window.to));
         let after_cut = self.readings.iter().find(|reading| stay.to < window.to && reading.at >= stay.to);
         let cut_right = after_cut.is_some();
-        let last = self.readings.iter().rev().find(|reading| reading.at <= to).or(after_cut)?;
+        let last = account::last_before(&self.readings, to).or(after_cut)?;
         let first = self.readings.iter().find(|reading| reading.at >= from)?;
-        if !cut_right && last.at <= from {
+        if !cut_right && last.at < from {
             return None;
         }
         let complete = match last.source {
@@ -85,7 +85,10 @@ impl CpuCurve {
     pub fn between(&self, part: Window, stay: Window, window: Window) -> u64 {
         let at = |time: Timestamp| {
             let cut_inside = window.from < time && time < window.to && stay.from <= time && time <= stay.to;
-            if cut_inside { self.interpolated(time) } else { self.last_at(time) }
+            match cut_inside {
+                true => self.interpolated(time),
+                false => account::cpu_before(&self.readings, self.birth, time),
+            }
         };
         at(part.to.min(window.to)).saturating_sub(at(part.from.max(window.from)))
     }
@@ -100,34 +103,8 @@ impl CpuCurve {
         self.readings.last().is_some_and(|reading| reading.at > time)
     }
 
-    fn base(&self) -> u64 {
-        match self.birth {
-            Some(_) => 0,
-            None => self.readings.first().map_or(0, |reading| reading.cpu_us),
-        }
-    }
-
-    fn last_at(&self, time: Timestamp) -> u64 {
-        let before = self.readings.partition_point(|reading| reading.at <= time);
-        let last = before.checked_sub(1).and_then(|at| self.readings.get(at));
-        last.map_or_else(|| self.base(), |reading| reading.cpu_us)
-    }
-
     fn interpolated(&self, time: Timestamp) -> u64 {
-        let at = self.readings.partition_point(|reading| reading.at <= time);
-        let right = self.readings.get(at);
-        let left = match at.checked_sub(1).and_then(|at| self.readings.get(at)) {
-            Some(reading) => Some((reading.at, reading.cpu_us)),
-            None => self.birth.map(|birth| (birth.min(time), 0)),
-        };
-        match (left, right) {
-            (Some((from, low)), Some(right)) if from <= time => {
-                let share = time.since_us(from) as f64 / right.at.since_us(from).max(1) as f64;
-                low + (right.cpu_us.saturating_sub(low) as f64 * share.clamp(0.0, 1.0)) as u64
-            }
-            (Some((_, low)), _) => low,
-            (None, _) => self.base(),
-        }
+        account::cpu_at(&self.readings, self.birth, time)
     }
 }
 
@@ -166,7 +143,8 @@ mod tests {
                 9_000_000,
                 (Some(110), Some(120)),
             ),
-            ("its begin a reading", true, running, None, window(110, 121), 4_000_000, (Some(110), Some(120))),
+            ("its begin a reading", true, running, None, window(110, 121), 9_000_000, (Some(110), Some(120))),
+            ("its end a reading", true, running, None, window(101, 120), 5_000_000, (Some(110), Some(110))),
         ] {
             let account =
                 curve(birth, readings, ended).account(ALL, asked).unwrap_or_else(|| panic!("{name}"));

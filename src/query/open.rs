@@ -93,10 +93,13 @@ fn read(
     let mut copies = Copies::default();
     let mut merger = Merger::new(window);
     // Journals before sets: they vanish when they are sealed, sets stay.
-    for (at, listed) in (0u32..).zip(&listed) {
+    for (at, of_store) in (0u32..).zip(&listed) {
         merger.in_store(at);
-        for journal in &listed.journals {
+        for journal in &of_store.journals {
             step(progress);
+            if is_outdone(&listed, at, journal)? {
+                continue;
+            }
             let is_wanted = |name: &str, writer: &WriterInfo| is_new(&mut copies, name, at, writer);
             if !add_journal(&mut merger, journal, window, is_wanted)? && again {
                 return Ok(None);
@@ -150,6 +153,26 @@ fn load(sets: &[SealedSet], window: Window) -> Vec<Result<Option<SealedHour>, St
 fn is_elsewhere(copies: &Copies, name: &str, store: u32, writer: &WriterInfo) -> bool {
     let known = copies.get(name).map(Vec::as_slice).unwrap_or_default();
     known.iter().any(|(of, known)| *of != store && known == writer)
+}
+
+/// Whether another store than `store` has more of `journal`: a copy that was taken while its writer went on ends early.
+fn is_outdone(listed: &[Readable], store: u32, journal: &JournalFile) -> Result<bool, StoreError> {
+    let others = || listed.iter().zip(0u32..).filter(|(_, at)| *at != store).map(|(listed, _)| listed);
+    let length = |journal: &JournalFile| std::fs::metadata(journal.path()).map_or(0, |meta| meta.len());
+    // A damaged head has no writer; then both are read, and what is wrong is told.
+    let own = || journal.writer().ok();
+    for other in others().flat_map(|other| &other.journals).filter(|other| other.name() == journal.name()) {
+        if length(other) > length(journal) && own().is_some_and(|own| other.writer().ok() == Some(own)) {
+            return Ok(true);
+        }
+    }
+    let mut sets = others().flat_map(|other| &other.sets).filter(|set| set.name() == journal.name());
+    let Some(set) = sets.next() else { return Ok(false) };
+    if journal.is_closed().unwrap_or(true) {
+        return Ok(false);
+    }
+    let sealed = set.load(false)?;
+    Ok(sealed.is_some_and(|hour| own().is_some_and(|own| hour.host.writer == own)))
 }
 
 /// Whether it was not; remembers it.

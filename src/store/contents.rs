@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::model::{CpuSource, CpuStats, Fact, Identity, InstanceInfo, Stack, Timestamp, WriterInfo};
+use crate::model::{
+    CpuSource, CpuStats, Fact, FactKind, Identity, InstanceInfo, Stack, Timestamp, WriterInfo,
+};
 
 /// A journal, read for a window of time.
 #[derive(Debug)]
@@ -41,6 +43,17 @@ pub struct InstanceRecord {
     pub dropped: Vec<(Timestamp, String, u64)>,
     /// What else became true of it, and when; in order of time.
     pub facts: Vec<(Timestamp, Fact)>,
+    /// What of this an earlier journal had told.
+    pub retold: Retold,
+}
+
+/// Counters whose first reading is an earlier journal's last: that one counted what they had until then.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Retold {
+    /// CPU time.
+    pub usage: bool,
+    /// Those among the facts.
+    pub facts: Vec<FactKind>,
 }
 
 impl InstanceRecord {
@@ -54,6 +67,7 @@ impl InstanceRecord {
             usage: Vec::new(),
             dropped: Vec::new(),
             facts: Vec::new(),
+            retold: Retold::default(),
         }
     }
 

@@ -15,9 +15,10 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt as _, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{Access, FlockOperation};
@@ -100,6 +101,10 @@ impl Store {
     /// # Errors
     /// [`StoreError::Locked`] with the holder if another process has it.
     pub fn lock(&self) -> Result<StoreLock, StoreError> {
+        Ok(StoreLock { file: Mutex::new(self.locked()?) })
+    }
+
+    fn locked(&self) -> Result<File, StoreError> {
         let path = self.root.join("LOCK");
         let error = |source| StoreError::io("write", &path, source);
         let mut options = OpenOptions::new();
@@ -119,7 +124,7 @@ impl Store {
         }
         file.set_len(0).map_err(error)?;
         writeln!(file, "pid {} since {}", std::process::id(), now()).map_err(error)?;
-        Ok(StoreLock { file })
+        Ok(file)
     }
 
     /// Begins a journal. Several writers may have one each, in one process or in many.
@@ -201,13 +206,29 @@ impl Store {
 /// The lock, held.
 #[derive(Debug)]
 pub struct StoreLock {
-    file: File,
+    file: Mutex<File>,
+}
+
+impl StoreLock {
+    /// Takes the lock of `store` anew if its file was deleted, with the directory or alone: what is still held then
+    /// keeps nobody out.
+    ///
+    /// # Errors
+    /// As [`Store::lock`]: another process may have it by now.
+    pub(super) fn renew(&self, store: &Store) -> Result<(), StoreError> {
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        if file.metadata().is_ok_and(|meta| meta.nlink() == 0) {
+            *file = store.locked()?;
+        }
+        Ok(())
+    }
 }
 
 impl Drop for StoreLock {
     fn drop(&mut self) {
         // Closing would do, but for a child process that is being started and still has the descriptor.
-        let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
+        let file = self.file.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let _ = rustix::fs::flock(file, FlockOperation::Unlock);
     }
 }
 

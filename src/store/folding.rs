@@ -82,6 +82,13 @@ impl Folding {
         }
     }
 
+    /// Tells it that the directory was made anew: whoever seals needs the lock of that one.
+    pub(super) fn anew(&self) {
+        if self.seals {
+            let _ = self.work.send(Work::Look);
+        }
+    }
+
     /// Hands it a closed journal.
     pub(super) fn fold(&self, journal: JournalFile) {
         // It ends before its sender only by a panic, which `finish` tells.
@@ -97,8 +104,13 @@ impl Folding {
 
 fn do_work(store: &Store, at_close: &AtClose, work: Work) -> Result<(), StoreError> {
     match (at_close, work) {
-        (AtClose::Fold, Work::Closed(journal)) => store.write_folded(&journal).map(drop),
+        (AtClose::Fold, Work::Closed(journal)) => match store.write_folded(&journal) {
+            // Whoever holds the lock was faster, and sealed it. It may as well have been deleted.
+            Err(error) if error.is_gone() && !journal.path().exists() => Ok(()),
+            folded => folded.map(drop),
+        },
         (AtClose::Seal(lock, options), Work::Full) => {
+            lock.renew(store)?;
             store.drop_due(lock, &options.retention, &mut Default::default())
         }
         (AtClose::Seal(lock, options), _) => store.tidy(lock, options, |_, _| {}).map(|tidied| tell(&tidied)),

@@ -9,6 +9,7 @@
 //! | [`reader`] | [`JournalFile`]: one journal, listed and read |
 //! | [`archive`] | closed journals sealed to Parquet by hour, read back, dropped when they are due |
 //! | [`folded`], `folding` | the folded tree; the thread that closed journals are handed to |
+//! | [`account`] | CPU time at a moment, by the readings of it |
 //! | [`loss`] | samples lost, an estimate |
 //! | [`error`] | [`StoreError`] |
 //! | `frame`, `scan` | framing: bytes in and out; finding frames in a damaged file |
@@ -23,6 +24,7 @@
 //! Promises: a batch whose append returned is on disk and survives a kill at any moment; whatever a file holds,
 //! reading it neither panics nor gives a sample to an instance or a stack that is not its own.
 
+pub mod account;
 pub mod archive;
 pub mod contents;
 mod current;
@@ -48,7 +50,9 @@ pub mod writer;
 #[cfg(test)]
 mod tests;
 
-pub use contents::{BatchRecord, Damage, Ended, InstanceRecord, JournalContents, StoredSample, Usage};
+pub use contents::{
+    BatchRecord, Damage, Ended, InstanceRecord, JournalContents, Retold, StoredSample, Usage,
+};
 pub use directory::{Store, StoreLock};
 pub use error::StoreError;
 pub use folded::Folded;

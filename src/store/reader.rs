@@ -150,7 +150,9 @@ impl JournalFile {
         let mut note = |offset, what: String, torn_end| {
             damage.push(Damage { file: self.path.clone(), offset, what, torn_end });
         };
-        for found in self.frames(&file)? {
+        let frames = self.frames(&file)?;
+        let scanned = frames.len();
+        for found in frames {
             match found {
                 Found::Frame { offset, payload } => {
                     let lost_before = replay.lost_samples;
@@ -171,7 +173,26 @@ impl JournalFile {
                 Found::Damage { offset, what, torn_end } => note(offset, what, torn_end),
             }
         }
+        let told = damage.iter().any(|damage| damage.torn_end);
+        // In this order: a writer's last frame is there before its lock is gone.
+        if replay.closed.is_none()
+            && replay.head.is_some()
+            && !told
+            && !self.is_being_written()?
+            && file.metadata().map_err(|source| self.unreadable(source))?.len() == scanned
+        {
+            let what = "ends without its closing frame: what stood behind this is missing".into();
+            damage.push(Damage { file: self.path.clone(), offset: scanned, what, torn_end: true });
+        }
         Ok((replay, damage))
+    }
+
+    /// Whether its writer ended it: nothing is missing at its end.
+    ///
+    /// # Errors
+    /// If it cannot be opened.
+    pub fn is_closed(&self) -> Result<bool, StoreError> {
+        Ok(self.closing()?.is_some())
     }
 
     fn closing(&self) -> Result<Option<Closed>, StoreError> {

@@ -16,7 +16,7 @@ use crate::model::{
 use super::contents::{Ended, InstanceRecord, StoredSample, Usage};
 use super::decode::{self, EncodedSample, Item};
 use super::living::number;
-use super::wire::{BatchHead, Closed, Head, Malformed, Stacks, Task, items};
+use super::wire::{BatchHead, Closed, Head, Malformed, Stacks, Task, items, tag};
 
 /// Most ids that lost frames can have taken between two that were read.
 const MAX_HOLE: usize = 1 << 20;
@@ -37,6 +37,7 @@ pub(super) struct Replay {
     comm_ids: Ids<u32>,
     stack_ids: Ids<u32>,
     tasks: Ids<Task>,
+    introducing: bool,
     lost_comm: Option<u32>,
     lost_stack: Option<u32>,
 }
@@ -65,6 +66,8 @@ impl Replay {
             Ok(raw) => raw,
             Err(malformed) => return vec![malformed],
         };
+        // The frames that a journal begins with introduce who lived then, and are no batch.
+        self.introducing = !items(&raw).flatten().any(|(tag, _)| tag == tag::BATCH || tag == tag::CLOSED);
         let one = |item: Result<(u8, &[u8]), Malformed>| {
             let (tag, body) = item?;
             self.item(decode::item(tag, body)?, seen)
@@ -140,6 +143,11 @@ impl Replay {
         };
         let position = self.position(number(&entry), seen_at);
         let Some(record) = self.instances.get_mut(position as usize) else { return };
+        match &entry {
+            Entry::Usage { .. } if self.introducing => record.retold.usage = true,
+            Entry::Fact { fact, .. } if self.introducing => record.retold.facts.push(fact.kind()),
+            _ => {}
+        }
         match entry {
             Entry::Instance { info, .. } => record.info = info,
             Entry::Identity { from, identity, .. } => {

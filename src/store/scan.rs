@@ -60,6 +60,11 @@ impl<'a> Frames<'a> {
         Ok(frames)
     }
 
+    /// How long the file was when the scan began, in bytes.
+    pub(super) fn len(&self) -> u64 {
+        self.len
+    }
+
     fn sound_frame(&self, offset: u64) -> Option<(Header, Vec<u8>)> {
         let mut bytes = [0; HEADER_BYTES];
         self.file.read_exact_at(&mut bytes, offset).ok()?;

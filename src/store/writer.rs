@@ -96,8 +96,10 @@ impl JournalWriter {
         let next = Current::begin(&self.store, &self.info, &self.living)?;
         let closed = std::mem::replace(&mut self.current, next).close();
         self.hour = None;
-        if let Some(closed) = closed.filter(|_| !deleted) {
-            self.folding.fold(closed);
+        match closed {
+            _ if deleted => self.folding.anew(),
+            Some(closed) => self.folding.fold(closed),
+            None => {}
         }
         Ok(())
     }

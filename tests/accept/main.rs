@@ -8,6 +8,7 @@
 #[allow(dead_code, reason = "measurements use their part of it")]
 mod ask;
 mod cost;
+mod damage;
 mod engines;
 mod exchange;
 mod host;
@@ -23,6 +24,9 @@ mod shares;
 mod short;
 mod store;
 mod store_data;
+#[path = "../store_faults.rs"]
+#[allow(dead_code, reason = "measurements use their part of it")]
+mod store_faults;
 mod storm;
 #[path = "../support.rs"]
 #[allow(dead_code, reason = "measurements use their part of it")]
@@ -46,6 +50,7 @@ const MEASUREMENTS: &[Measurement] = &[
     storm::DOCKER,
     idle::IDLE,
     kill::KILL,
+    damage::DAMAGE,
     exchange::EXCHANGE,
     host::QUIET,
     cost::COST,

@@ -172,7 +172,7 @@ impl Made {
 }
 
 /// The most memory that `command` had at a time, in MiB: the kernel's high-water mark, looked at until it ends.
-fn peak_mib(command: &mut Command) -> anyhow::Result<f64> {
+pub fn peak_mib(command: &mut Command) -> anyhow::Result<f64> {
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
     let path = format!("/proc/{}/status", child.id());
     let mut peak_kib = 0.0f64;

@@ -15,6 +15,7 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataReader};
 use parquet::file::reader::{ChunkReader, Length};
 use parquet::file::serialized_reader::SerializedPageReader;
+use parquet::file::statistics::Statistics;
 
 use super::schema::Table;
 use super::sums::{FileSums, TAIL_BYTES, ranges};
@@ -40,7 +41,7 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    fn damaged(offset: u64, what: impl Into<String>) -> Fault {
+    pub(super) fn damaged(offset: u64, what: impl Into<String>) -> Fault {
         Fault::Damaged { offset, what: what.into() }
     }
 
@@ -109,6 +110,13 @@ impl TableFile {
         let chunk = self.chunk(group, name);
         let nulls = chunk.and_then(|(_, chunk)| chunk.statistics()?.null_count_opt());
         nulls.is_some_and(|nulls| nulls == self.rows(group) as u64)
+    }
+
+    /// Whether the column `name` of `group` holds nothing but `value`, as far as its footer tells.
+    pub(super) fn is_all(&self, group: usize, name: &str, value: i64) -> bool {
+        let statistics = self.chunk(group, name).and_then(|(_, chunk)| chunk.statistics());
+        let Some(Statistics::Int64(told)) = statistics else { return false };
+        told.null_count_opt() == Some(0) && told.min_opt() == Some(&value) && told.max_opt() == Some(&value)
     }
 
     /// The texts of a column without nulls.

@@ -25,6 +25,8 @@
 
 mod columns;
 mod decode;
+#[cfg(test)]
+mod grouped_tests;
 mod host;
 mod names;
 mod partition;

@@ -112,6 +112,8 @@ struct Wanted<'a, N> {
     window: Window,
     threads: bool,
     number: &'a N,
+    /// Most samples that the group's rows may stand for.
+    most: u64,
 }
 
 impl SealedSet {
@@ -217,7 +219,7 @@ impl SealedHour {
         for group in groups.iter().map(|group| *group as usize) {
             let kept = (read.times.len(), read.distinct.len(), read.lost.len());
             let comms = read.comms.len();
-            let wanted = Wanted { window, threads, number: &number };
+            let wanted = Wanted { window, threads, number: &number, most: self.sums.samples };
             match read.group(&file, group, &wanted, &mut stacks) {
                 Ok(()) => {}
                 Err(Fault::Io(error)) => return Err(StoreError::io("read", &path, error)),
@@ -316,7 +318,7 @@ impl SealedSamples {
         wanted: &Wanted<'_, impl Fn(&str) -> Option<u32>>,
         stacks: &mut HashMap<(Vec<u8>, u8), u32>,
     ) -> Result<(), Fault> {
-        let Wanted { window, threads, number } = wanted;
+        let Wanted { window, threads, number, most } = wanted;
         let times = file.ints(group, "time")?;
         let keys = file.texts(group, "instance")?;
         let ran = threads.then(|| Threads::read(file, group, &mut self.comms)).transpose()?;
@@ -324,6 +326,7 @@ impl SealedSamples {
         let qualities = file.shorts(group, "quality")?;
         let losses =
             if file.is_null(group, "lost") { Vec::new() } else { file.float_options(group, "lost")? };
+        let counts = counts(file, group, *most)?;
         // Equal values of a dictionary share their bytes: where they lie is as good as what they are.
         let mut numbers: HashMap<(usize, usize), Option<u32>> = HashMap::new();
         let mut seen: HashMap<(usize, usize, i32), u32> = HashMap::new();
@@ -362,16 +365,36 @@ impl SealedSamples {
                     made
                 }
             };
-            if let Some(lost) = losses.get(row).copied().flatten() {
+            let count = counts.as_ref().map_or(1, |counts| counts.get(row).copied().unwrap_or(0));
+            if let Some(lost) = losses.get(row).copied().flatten().filter(|_| count > 0) {
                 self.lost.push((self.times.len() as u32, lost));
             }
-            self.times.push(time);
-            self.threads.extend(ran.as_ref().map(|ran| ran.of(row)));
-            self.instances.push(instance);
-            self.stacks.push(stack);
+            for _ in 0..count {
+                self.times.push(time);
+                self.threads.extend(ran.as_ref().map(|ran| ran.of(row)));
+                self.instances.push(instance);
+                self.stacks.push(stack);
+            }
         }
         Ok(())
     }
+}
+
+/// How many samples each row of `group` stands for; none where each stands for one, as in all that fnscope writes.
+/// Others may have put equal samples together. The checksum file says how many there are, so that a row cannot claim
+/// more than memory has.
+fn counts(file: &TableFile, group: usize, most: u64) -> Result<Option<Vec<u64>>, Fault> {
+    if file.is_all(group, "count", 1) {
+        return Ok(None);
+    }
+    let counts = file.ints(group, "count")?.into_iter().map(u64::try_from).collect::<Result<Vec<u64>, _>>();
+    let counts = counts.map_err(|_| Fault::damaged(0, "column count has a number below 0"))?;
+    let sum = counts.iter().fold(0u64, |sum, count| sum.saturating_add(*count));
+    if sum > most {
+        let what = format!("its rows stand for {sum} samples, where its checksum file tells of {most}");
+        return Err(Fault::damaged(0, what));
+    }
+    Ok(Some(counts))
 }
 
 fn stack_of(text: &str, quality: Quality) -> Stack {

@@ -8,6 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::model::{CpuSource, Fact, FactKind, Timestamp, Window};
+use crate::store::account;
 use crate::store::contents::{InstanceRecord, Usage};
 
 /// Rows of the usage table are so far apart, in microseconds.
@@ -184,16 +185,18 @@ pub(super) fn frozen_us(record: &InstanceRecord, own: Window) -> Option<u64> {
     (!told.is_empty()).then(|| total.unsigned_abs())
 }
 
-/// What a counter of `record` grew by within `own`; none if nobody ever told.
+/// What a counter of `record`, of the kind `kind`, grew by within `own`; none if nobody ever told.
 pub(super) fn growth(
     record: &InstanceRecord,
     own: Window,
+    kind: FactKind,
     pick: impl Fn(&Fact) -> Option<u64>,
 ) -> Option<u64> {
     let told: Vec<(Timestamp, u64)> =
         record.facts.iter().filter_map(|(at, fact)| Some((*at, pick(fact)?))).collect();
     let first = told.first()?.1;
-    let base = if record.info.from_birth { 0 } else { first };
+    let from_birth = record.info.from_birth && !record.retold.facts.contains(&kind);
+    let base = if from_birth { 0 } else { first };
     let at = |time: Timestamp| {
         let before = told.iter().rev().find(|(at, _)| *at < time);
         before.map_or(base, |(_, value)| *value)
@@ -204,23 +207,12 @@ pub(super) fn growth(
 /// CPU time of `record` within `part` of the stretch `own`, in microseconds: readings at the stretch's ends,
 /// interpolated between two of them at cuts inside; none without a reading.
 pub(super) fn cpu_us(record: &InstanceRecord, readings: &[Usage], part: Window, own: Window) -> Option<u64> {
-    let first = readings.first()?;
-    let birth = record.info.from_birth.then_some(record.info.started_at);
-    let base = if birth.is_some() { 0 } else { first.cpu_us };
-    let at = |time: Timestamp| -> u64 {
-        let next = readings.partition_point(|usage| usage.at < time);
-        let left = next.checked_sub(1).and_then(|at| readings.get(at)).map(|usage| (usage.at, usage.cpu_us));
-        if time <= own.from || time >= own.to {
-            return left.map_or(base, |(_, cpu)| cpu);
-        }
-        match (left.or(birth.map(|birth| (birth.min(time), 0))), readings.get(next)) {
-            (Some((from, low)), Some(right)) => {
-                let share = time.since_us(from) as f64 / right.at.since_us(from).max(1) as f64;
-                low + (right.cpu_us.saturating_sub(low) as f64 * share.clamp(0.0, 1.0)) as u64
-            }
-            (Some((_, low)), None) => low,
-            (None, _) => base,
-        }
+    readings.first()?;
+    let from_birth = record.info.from_birth && !record.retold.usage;
+    let birth = from_birth.then_some(record.info.started_at);
+    let at = |time: Timestamp| match own.from < time && time < own.to {
+        true => account::cpu_at(readings, birth, time),
+        false => account::cpu_before(readings, birth, time),
     };
     Some(at(part.to).saturating_sub(at(part.from)))
 }

@@ -89,8 +89,17 @@ impl Store {
     /// Deletes a journal that is sealed. A marker stays for a while, so that its name does not come again.
     pub(super) fn delete_journal(&self, journal: &JournalFile) -> Result<(), StoreError> {
         let marker = folded::marker(journal.path());
-        if !marker.exists() {
-            directory::replace(&self.journal_folder(), &marker, b"")?;
+        if !marker.exists()
+            && let Err(error) = directory::replace(&self.journal_folder(), &marker, b"")
+        {
+            if !error.is_full() {
+                return Err(error);
+            }
+            // Where not even an empty file has room, the journal is its own marker: what is sealed must not count as
+            // unsealed once one of its hours is dropped.
+            fs::rename(journal.path(), &marker)
+                .map_err(|source| StoreError::io("write (rename)", journal.path(), source))?;
+            return directory::sync_folder(&self.journal_folder());
         }
         match fs::remove_file(journal.path()) {
             Err(gone) if gone.kind() == std::io::ErrorKind::NotFound => {}

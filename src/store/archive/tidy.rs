@@ -69,7 +69,8 @@ impl Store {
     /// of how many.
     ///
     /// # Errors
-    /// If the store cannot be listed or nothing can be dropped from it.
+    /// If the store cannot be listed or nothing can be dropped from it, or if its directory was deleted and another
+    /// process has the lock of the new one.
     pub fn tidy(
         &self,
         lock: &StoreLock,
@@ -77,6 +78,7 @@ impl Store {
         mut progress: impl FnMut(usize, usize),
     ) -> Result<Tidied, StoreError> {
         let begin = Instant::now();
+        lock.renew(self)?;
         self.clean();
         let mut tidied = Tidied::default();
         let mut closed = Vec::new();

@@ -8,7 +8,7 @@ use super::names::{self, Name};
 use super::readings::{self, UsageRow};
 use super::rows::{HourRows, InstanceRow, Rows};
 use super::schema::Table;
-use crate::model::{CpuSource, CpuStats, Fact, Stack, Timestamp, Window};
+use crate::model::{CpuSource, CpuStats, Fact, FactKind, Stack, Timestamp, Window};
 use crate::store::contents::{InstanceRecord, JournalContents, StoredSample, Usage};
 use crate::store::folded;
 use crate::store::loss::Rates;
@@ -225,12 +225,12 @@ fn write_counts(group: &mut Group<'_>, rows: &[Row<'_>], period_ns: u64) -> Resu
         let last = row.readings.iter().rev().find(|usage| usage.at < row.row.window.to);
         last.map(|usage| source(usage.source).into())
     }))?;
-    let growth = |row: &Row, pick: fn(&Fact) -> Option<u64>| {
-        readings::growth(row.record, row.row.window, pick).map(signed)
+    let growth = |row: &Row, kind, pick: fn(&Fact) -> Option<u64>| {
+        readings::growth(row.record, row.row.window, kind, pick).map(signed)
     };
-    group.int(rows.iter().map(|row| growth(row, throttled_count)))?;
-    group.int(rows.iter().map(|row| growth(row, throttled_us)))?;
-    group.int(rows.iter().map(|row| growth(row, pressure_us)))?;
+    group.int(rows.iter().map(|row| growth(row, FactKind::Throttled, throttled_count)))?;
+    group.int(rows.iter().map(|row| growth(row, FactKind::Throttled, throttled_us)))?;
+    group.int(rows.iter().map(|row| growth(row, FactKind::Pressure, pressure_us)))?;
     group.int(rows.iter().map(|row| readings::frozen_us(row.record, row.row.window).map(signed)))?;
     group.float(rows.iter().map(|row| Some(row.row.counts.lost)))?;
     let flaws = |row: &Row| row.row.counts.flaws;

@@ -85,7 +85,8 @@ fn cut_anywhere_all_frames_before_the_cut_are_read() {
         };
         let contents = load(folder.path(), &bytes[..cut]).unwrap();
         assert_eq!(told(&contents), truth(&batches[..batch_count]), "{cut}");
-        let torn = cut < bytes.len() && !ends.contains(&cut);
+        // Where a frame ends, what is missing shows in the missing end of the journal alone.
+        let torn = cut < bytes.len();
         let damage: Vec<_> =
             contents.damage.iter().map(|damage| (damage.offset as usize, damage.torn_end)).collect();
         assert_eq!(damage, if torn { vec![(ends[batch_count], true)] } else { vec![] }, "{cut}");

@@ -139,6 +139,7 @@ fn record(life: &Life) -> InstanceRecord {
         usage: readings,
         dropped: life.dropped.iter().map(|(at, count)| ((*at).into(), "buffer".into(), *count)).collect(),
         facts: facts(&life.facts),
+        retold: Default::default(),
     }
 }
 
