@@ -25,7 +25,8 @@ fn identity(function: &str) -> Identity {
 
 fn claim(container: &str, identity: Identity) -> Claim {
     let container = ContainerId(container.into());
-    Claim { container, runtime: "docker".into(), image: Some("img".into()), identity, forgotten: false }
+    let (runtime, image) = ("docker".into(), Some("img".into()));
+    Claim { container, runtime, name: None, image, identity, facts: Vec::new(), forgotten: false }
 }
 
 fn candidate(container: &str) -> Option<Candidate> {

@@ -4,7 +4,7 @@ use super::merge::Instance;
 use super::phases::Phase;
 use super::selector::FunctionId;
 use super::view::{Life, Selection, Stay, View};
-use crate::model::{CpuSource, Timestamp, Window};
+use crate::model::{CpuSource, Fact, Timestamp, Window};
 
 /// An instance as one function within a window.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,6 +19,10 @@ pub struct InstanceRow {
     pub node: String,
     /// Its image.
     pub image: Option<String>,
+    /// What runs it below its runtime (`runc`, `kata`, …), as that runtime calls it.
+    pub runtime_handler: Option<String>,
+    /// The labels that the configuration asked to keep, in order of name.
+    pub labels: Vec<(String, String)>,
     /// When its cgroup was made.
     pub started_at: Timestamp,
     /// The function's own exec.
@@ -76,6 +80,15 @@ fn row(window: Window, id: FunctionId, instance: &Instance, life: &Life, stay: &
         id,
         node: instance.node.clone(),
         image: instance.info.image.clone(),
+        runtime_handler: told(instance, |fact| match fact {
+            Fact::RuntimeHandler(handler) => Some(handler.clone()),
+            _ => None,
+        }),
+        labels: told(instance, |fact| match fact {
+            Fact::Labels(labels) => Some(labels.clone()),
+            _ => None,
+        })
+        .unwrap_or_default(),
         started_at: instance.info.started_at,
         exec_at: instance.exec_at,
         ended_at: instance.ended.map(|ended| ended.at),
@@ -88,6 +101,11 @@ fn row(window: Window, id: FunctionId, instance: &Instance, life: &Life, stay: &
         first_sample_after_exec_us: first_after,
         phases: phases(window, instance, life, stay),
     }
+}
+
+/// The last that `pick` picks of what became true of `instance`.
+fn told<T>(instance: &Instance, pick: impl Fn(&Fact) -> Option<T>) -> Option<T> {
+    instance.facts.iter().rev().find_map(|(_, fact)| pick(fact))
 }
 
 /// The platform's own name of `instance` during `stay`.
