@@ -206,9 +206,10 @@ impl<S> Instance<S> {
         true
     }
 
-    /// What its account was at the function's exec: where its runtime's part ends. Kept beside later readings.
-    pub(super) fn usage_at_exec(&mut self, at: Timestamp, cpu_us: u64, entries: &mut Vec<Entry>) {
-        self.usage_at_exec = Some((at, cpu_us));
+    /// What its account was at the function's exec: where its runtime's part ends. Kept beside later readings, at the
+    /// exec's own time: it is read a millisecond behind it, and nothing nearer will ever be known.
+    pub(super) fn usage_at_exec(&mut self, cpu_us: u64, entries: &mut Vec<Entry>) {
+        self.usage_at_exec = self.exec_at.map(|at| (at, cpu_us));
         if self.declared {
             self.tell_usage_at_exec(entries);
         }

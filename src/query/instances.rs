@@ -1,5 +1,6 @@
 //! The instances of a function: when each lived, how it began, and what it used in each phase.
 
+use super::coverage::Account;
 use super::merge::Instance;
 use super::phases::Phase;
 use super::selector::FunctionId;
@@ -58,7 +59,9 @@ pub struct PhaseRow {
     pub to: Option<Timestamp>,
     /// Samples.
     pub samples: u64,
-    /// CPU time in microseconds, interpolated between readings where it begins or ends between two.
+    /// CPU time in microseconds. The account is read at the exec, so that what is the runtime's and what the function's
+    /// is exact; where it was not, the phase's part of the samples tells its part of the account. Other ends of a phase
+    /// lie between readings a second apart, and are interpolated.
     pub cpu_us: Option<u64>,
 }
 
@@ -117,16 +120,28 @@ pub(super) fn name_of(instance: &Instance, stay: &Stay) -> Option<String> {
 pub(super) fn phases(window: Window, instance: &Instance, life: &Life, stay: &Stay) -> Vec<PhaseRow> {
     let spans = life.spans.get(stay.spans.clone()).unwrap_or_default();
     let end = instance.ended.map_or(Timestamp::MAX, |ended| ended.at);
+    let exec_shown = instance.exec_at.filter(|exec| window.contains(*exec) && stay.window.contains(*exec));
+    // Readings are then too far apart for what lies on the two sides of the exec.
+    let by_samples = stay.tally.samples > 0
+        && instance.info.from_birth
+        && exec_shown.is_some_and(|exec| !life.curve.is_read_at(exec));
     let rows = spans.iter().zip(&stay.by_span).filter_map(|(span, &samples)| {
         let from = span.window.from.max(window.from).max(instance.info.started_at.min(span.window.to));
         let to = span.window.to.min(window.to).min(end.max(from));
-        let known = stay.account.filter(|_| life.curve.known_after(from));
+        let known = stay.account.filter(|_| by_samples || life.curve.known_after(from));
+        let cpu_us = |account: Account| {
+            if by_samples {
+                let part = samples as f64 / stay.tally.samples as f64;
+                return (account.cpu_us as f64 * part.min(1.0)).round() as u64;
+            }
+            life.curve.between(span.window, stay.window, window)
+        };
         (from < to || samples > 0).then(|| PhaseRow {
             phase: span.phase,
             from,
             to: Some(to).filter(|to| *to != Timestamp::MAX),
             samples,
-            cpu_us: known.map(|_| life.curve.between(span.window, stay.window, window)),
+            cpu_us: known.map(cpu_us),
         })
     });
     rows.collect()

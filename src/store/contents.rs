@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::model::{CpuSource, CpuStats, Fact, Identity, InstanceInfo, Stack, Timestamp, WriterInfo};
+use crate::model::{CpuSource, CpuStats, Fact, Identity, InstanceInfo, OwnUse, Stack, Timestamp, WriterInfo};
 
 /// A journal, read for a window of time.
 #[derive(Debug)]
@@ -120,6 +120,14 @@ pub struct BatchRecord {
     pub unattributed: u64,
     /// Realtime minus monotonic clock in nanoseconds.
     pub clock_offset_ns: i64,
+    /// What its writer used.
+    pub own_use: OwnUse,
+}
+
+/// What the writer of `batches` used in all of them: CPU time in sum, and the most memory; none where it never told.
+pub fn own_use<'a>(batches: impl Iterator<Item = &'a BatchRecord>) -> Option<OwnUse> {
+    let told = batches.map(|batch| batch.own_use).filter(|own_use| *own_use != OwnUse::default());
+    told.reduce(OwnUse::with)
 }
 
 /// A part of a journal that could not be read.

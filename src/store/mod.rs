@@ -48,7 +48,9 @@ pub mod writer;
 #[cfg(test)]
 mod tests;
 
-pub use contents::{BatchRecord, Damage, Ended, InstanceRecord, JournalContents, StoredSample, Usage};
+pub use contents::{
+    BatchRecord, Damage, Ended, InstanceRecord, JournalContents, StoredSample, Usage, own_use,
+};
 pub use directory::{Store, StoreLock};
 pub use error::StoreError;
 pub use folded::Folded;

@@ -158,6 +158,7 @@ impl Making {
             writer: "agent".into(),
             version: env!("CARGO_PKG_VERSION").into(),
             kernel: "6.8.0".into(),
+            cpu_model: None,
             cpus: shape.cpus,
             event: "cpu-clock".into(),
             hz: 100,
