@@ -124,6 +124,15 @@ pub struct BatchRecord {
     pub own_use: OwnUse,
 }
 
+/// Adds to `identities`, which are in order of time, that it is `identity` from `from` on. What was told earlier of that
+/// same moment was told worse, and goes.
+pub(super) fn rename(identities: &mut Vec<(Timestamp, Identity)>, from: Timestamp, identity: Identity) {
+    match identities.binary_search_by_key(&from, |(from, _)| *from) {
+        Ok(at) => identities[at].1 = identity,
+        Err(at) => identities.insert(at, (from, identity)),
+    }
+}
+
 /// What the writer of `batches` used in all of them: CPU time in sum, and the most memory; none where it never told.
 pub fn own_use<'a>(batches: impl Iterator<Item = &'a BatchRecord>) -> Option<OwnUse> {
     let told = batches.map(|batch| batch.own_use).filter(|own_use| *own_use != OwnUse::default());

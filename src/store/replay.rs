@@ -13,7 +13,7 @@ use crate::model::{
     CgroupId, Entry, InstanceInfo, InstanceKey, InstanceNo, OwnUse, Quality, Stack, Timestamp, frame,
 };
 
-use super::contents::{Ended, InstanceRecord, StoredSample, Usage};
+use super::contents::{self, Ended, InstanceRecord, StoredSample, Usage};
 use super::decode::{self, EncodedSample, Item};
 use super::living::number;
 use super::wire::{BatchHead, Closed, Head, Malformed, Stacks, Task, items};
@@ -151,8 +151,7 @@ impl Replay {
         match entry {
             Entry::Instance { info, .. } => record.info = info,
             Entry::Identity { from, identity, .. } => {
-                let at = record.identities.partition_point(|(begin, _)| *begin <= from);
-                record.identities.insert(at, (from, identity));
+                contents::rename(&mut record.identities, from, identity);
             }
             Entry::Exec { at, .. } => drop(record.exec_at.get_or_insert(at)),
             Entry::Ended { at, exit_code, oom, .. } => {
