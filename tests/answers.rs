@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::support::four_sigma;
 
 /// Keys of a row of `instances --json`, in order.
-pub const INSTANCE_KEYS: [&str; 19] = [
+pub const INSTANCE_KEYS: [&str; 21] = [
     "instance",
     "instance_name",
     "platform",
@@ -19,6 +19,8 @@ pub const INSTANCE_KEYS: [&str; 19] = [
     "revision",
     "node",
     "image",
+    "runtime_handler",
+    "labels",
     "started_at",
     "exec_at",
     "ended_at",

@@ -1,7 +1,7 @@
 //! Several stores answered as one, hosts as an axis, and the questions of who runs a host: threads, throttling, cost.
 //! Needs no rights.
 
-use fnscope::model::{Batch, CgroupId, CpuStats, Entry, Fact, InstanceKey, InstanceNo, WriterInfo};
+use fnscope::model::{Batch, CgroupId, CpuStats, Entry, Fact, InstanceKey, InstanceNo, OwnUse, WriterInfo};
 use fnscope::store::Store;
 use serde_json::{Value, json};
 
@@ -18,6 +18,7 @@ fn store_of(node: &str, boot: &str, samples: i64) -> Fnscope {
         writer: "agent".into(),
         version: "0.1.0".into(),
         kernel: "6.8.0".into(),
+        cpu_model: Some("Model 1\u{1b}[31m".into()),
         cpus: 2,
         event: "cpu-clock".into(),
         hz: 100,
@@ -33,6 +34,7 @@ fn store_of(node: &str, boot: &str, samples: i64) -> Fnscope {
     }
     batch.cpus = vec![CpuStats { cpu: 1, samples: 500, lost: 7 }];
     batch.unattributed = 3;
+    batch.own_use = OwnUse { cpu_us: 20_000, memory_bytes: 30 << 20 };
     let mut journal = Store::create(scope.store()).and_then(|store| store.journal(info)).expect("begin");
     journal.append(&batch).expect("append");
     journal.finish().expect("close the journal");
@@ -110,6 +112,9 @@ fn hosts_tell_how_they_were_sampled_and_what_they_lost() {
     for (key, expected) in [
         ("node", json!("edge")),
         ("kernels", json!(["6.8.0"])),
+        ("cpu_models", json!(["Model 1\u{1b}[31m"])),
+        ("agent_cpu_seconds", json!(0.02)),
+        ("agent_memory_bytes", json!(30 << 20)),
         ("cpus", json!(2)),
         ("hz", json!([100])),
         ("events", json!(["cpu-clock"])),
@@ -125,6 +130,7 @@ fn hosts_tell_how_they_were_sampled_and_what_they_lost() {
     }
     let table = scope.run(["hosts"]).stdout;
     assert!(table.contains("edge") && table.contains("1: 7"), "{table}");
+    assert!(table.contains("30 MiB") && table.contains("Model 1") && !table.contains('\u{1b}'), "{table}");
 }
 
 #[test]

@@ -6,6 +6,7 @@
 mod agent_cgroup;
 mod agent_changes;
 mod agent_docker;
+mod agent_facts;
 mod agent_without_docker;
 mod answers;
 #[path = "engines/ask.rs"]
@@ -16,6 +17,7 @@ mod cli_comparisons;
 mod cli_engines;
 mod cli_exchange;
 mod cli_hosts;
+mod cli_identify;
 mod cli_questions;
 mod cli_usage;
 mod docker_runtime;

@@ -100,7 +100,7 @@ impl PrivateDocker {
             .arg(self.path("pid"))
             .arg("--host")
             .arg(format!("unix://{}", self.socket().display()))
-            .args(["--iptables=false", "--bridge=none", "--storage-driver=vfs"])
+            .args(["--iptables=false", "--bridge=none", "--storage-driver=vfs", "--add-runtime=second=runc"])
             .args(self.live_restore.then_some("--live-restore"))
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("share the log"))

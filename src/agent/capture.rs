@@ -252,8 +252,7 @@ impl Capture {
                     if self.setup.attribution.exec(no, &comm, moment.wall)
                         && let Some(Reading::Cpu { cpu_us, .. }) = self.accounts.read(no, &self.setup.cgroups)
                     {
-                        let now = self.clock.wall(Clock::monotonic_ns());
-                        self.setup.attribution.usage_at_exec(no, now, cpu_us);
+                        self.setup.attribution.usage_at_exec(no, cpu_us);
                     }
                     self.may_name(no, pid, moment);
                     self.order.push(time_ns, Happening::Exec { pid, comm });

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
+use super::own::OwnAccount;
 use super::work::{PlacedSample, Work, add_stats, dropped, shorten};
 use crate::model::{Batch, InstanceNo, Sample, Timestamp};
 use crate::perf::Clock;
@@ -45,6 +46,7 @@ pub(super) struct Keeper {
     /// The hour of the last write, counted from 1970.
     written_in: Option<i64>,
     failing: bool,
+    own: OwnAccount,
 }
 
 impl Keeper {
@@ -61,6 +63,7 @@ impl Keeper {
             queued_bytes,
             written_in: None,
             failing: false,
+            own: OwnAccount::default(),
         }
     }
 
@@ -117,6 +120,7 @@ impl Keeper {
         }
         // Samples that waited for a name come behind later ones.
         self.batch.samples.sort_by_key(|sample| sample.time);
+        self.batch.own_use = self.batch.own_use.with(self.own.since_last());
         let batch = std::mem::take(&mut self.batch);
         match self.journal.append(&batch) {
             Ok(_) => {
@@ -184,6 +188,7 @@ mod tests {
             writer: "agent".into(),
             version: "0".into(),
             kernel: "6".into(),
+            cpu_model: None,
             cpus: 1,
             event: "cpu-clock".into(),
             hz: 199,
@@ -247,6 +252,7 @@ mod tests {
             cpus: cpus.clone(),
             unattributed,
             clock_offset_ns: 1,
+            ..Batch::default()
         };
         keeper.keep_back(batch);
         assert_eq!((&keeper.batch.cpus, keeper.batch.unattributed), (&cpus, 3));

@@ -14,6 +14,7 @@ mod accounts;
 mod capture;
 mod control;
 mod keeper;
+mod own;
 mod pace;
 mod places;
 mod runtimes;
@@ -313,6 +314,7 @@ fn writer_info(config: &Config, role: Role, hz: u32, cpus: usize) -> anyhow::Res
         writer: role.writer().into(),
         version: env!("CARGO_PKG_VERSION").into(),
         kernel: read("/proc/sys/kernel/osrelease").unwrap_or_default(),
+        cpu_model: own::cpu_model(),
         cpus: u32::try_from(cpus).unwrap_or(u32::MAX),
         event: "cpu-clock".into(),
         hz,

@@ -2,7 +2,7 @@
 
 use super::control::{Command, Control};
 use crate::attribution::{Claim, RuntimeState};
-use crate::identity::{IdentityConfig, identify};
+use crate::identity::{IdentityConfig, identify, kept_labels};
 use crate::model::{Container, ContainerEvent, ContainerId, Fact};
 use crate::runtime::docker::{self, DockerOptions};
 
@@ -51,11 +51,16 @@ fn forward(event: ContainerEvent, identity: &IdentityConfig, control: &Control) 
 
 fn claim(container: Container, identity: &IdentityConfig) -> Claim {
     let answer = identify(&container, identity);
+    let labels = kept_labels(&container, identity);
+    let labels = (!labels.is_empty()).then_some(Fact::Labels(labels));
+    let handler = container.runtime_handler.map(Fact::RuntimeHandler);
     Claim {
         container: ContainerId(container.id.into()),
         runtime: container.runtime,
+        name: container.name,
         image: container.image,
         identity: answer.into_stored(),
+        facts: handler.into_iter().chain(labels).collect(),
         forgotten: false,
     }
 }

@@ -1,6 +1,6 @@
 //! What runtimes say: claims on containers, and whether they can be asked at all.
 
-use crate::model::{ContainerId, Identity};
+use crate::model::{ContainerId, Fact, Identity};
 
 /// A runtime's word on a container, with the identity that was concluded from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -9,10 +9,14 @@ pub struct Claim {
     pub container: ContainerId,
     /// The runtime.
     pub runtime: String,
+    /// Its name there, the one thing of all this that may change in its life.
+    pub name: Option<String>,
     /// Its image.
     pub image: Option<String>,
     /// The function, or that it is none.
     pub identity: Identity,
+    /// What else its runtime tells of its making.
+    pub facts: Vec<Fact>,
     /// Whether the runtime has removed the container since.
     pub forgotten: bool,
 }

@@ -39,8 +39,9 @@ pub(super) struct Instance<S> {
     pub(super) first_sample: Option<Timestamp>,
     /// Whether the store knows of it.
     declared: bool,
-    /// What its runtime's claim says, and what it is: another one where that was learned later.
-    claimed: Option<Identity>,
+    /// What its runtime's claim says, of a container of which name; and what it is: another one where that was learned
+    /// later.
+    claimed: Option<(Identity, Option<String>)>,
     identity: Option<Identity>,
     exec_at: Option<Timestamp>,
     /// The last exec of a runtime, init or tini: the function's own if no other follows.
@@ -139,14 +140,19 @@ impl<S> Instance<S> {
             Fate::Foreign if !self.declared => return,
             Fate::Foreign | Fate::Undecided => self.declare(claim, &mut out.entries),
         }
-        let identity = match (claim, fate) {
-            (Some(claim), _) => claim.identity.clone(),
-            (None, Fate::Foreign) => Identity::not_a_function("unclaimed"),
+        for fact in claim.iter().flat_map(|claim| &claim.facts) {
+            self.fact(at.wall, fact.clone());
+        }
+        let (identity, name) = match (claim, fate) {
+            (Some(claim), _) => (claim.identity.clone(), claim.name.clone()),
+            (None, Fate::Foreign) => (Identity::not_a_function("unclaimed"), None),
             (None, _) => return,
         };
-        if self.claimed.as_ref() != Some(&identity) {
-            let from = if first_decision { self.info.started_at } else { at.wall };
-            self.claimed = Some(identity.clone());
+        if self.claimed.as_ref().is_none_or(|(claimed, _)| *claimed != identity) {
+            // What a container was made of does not change: told better, it holds from the start, but for a new name.
+            let same_name = self.claimed.as_ref().is_some_and(|(_, known)| claim.is_some() && *known == name);
+            let from = if first_decision || same_name { self.info.started_at } else { at.wall };
+            self.claimed = Some((identity.clone(), name));
             self.became(identity, from, &mut out.entries);
         }
     }
@@ -200,9 +206,10 @@ impl<S> Instance<S> {
         true
     }
 
-    /// What its account was at the function's exec: where its runtime's part ends. Kept beside later readings.
-    pub(super) fn usage_at_exec(&mut self, at: Timestamp, cpu_us: u64, entries: &mut Vec<Entry>) {
-        self.usage_at_exec = Some((at, cpu_us));
+    /// What its account was at the function's exec: where its runtime's part ends. Kept beside later readings, at the
+    /// exec's own time: it is read a millisecond behind it, and nothing nearer will ever be known.
+    pub(super) fn usage_at_exec(&mut self, cpu_us: u64, entries: &mut Vec<Entry>) {
+        self.usage_at_exec = self.exec_at.map(|at| (at, cpu_us));
         if self.declared {
             self.tell_usage_at_exec(entries);
         }

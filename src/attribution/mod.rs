@@ -129,8 +129,12 @@ impl<S> Attribution<S> {
         at: Moment,
         from_birth: bool,
     ) -> Option<InstanceNo> {
-        if self.by_cgroup.contains_key(&id) {
-            return None;
+        if let Some(of) = self.by_cgroup.get(&id) {
+            // Of one that is gone, the id may be another's: if the kernel says that it was made just now.
+            if !from_birth || self.instances.get(of).is_some_and(|instance| !instance.gone) {
+                return None;
+            }
+            self.by_cgroup.remove(&id);
         }
         let ancestor = self.ancestor(path);
         let claimed = candidate.as_ref().is_some_and(|c| {
@@ -204,10 +208,10 @@ impl<S> Attribution<S> {
         instance.exec(comm, at, &mut self.out.entries)
     }
 
-    /// The account of the instance as it was read right behind the function's own exec.
-    pub fn usage_at_exec(&mut self, no: InstanceNo, at: Timestamp, cpu_us: u64) {
+    /// The account of the instance as it was read right behind the function's own exec, for whose moment it stands.
+    pub fn usage_at_exec(&mut self, no: InstanceNo, cpu_us: u64) {
         if let Some(instance) = self.instances.get_mut(&no) {
-            instance.usage_at_exec(at, cpu_us, &mut self.out.entries);
+            instance.usage_at_exec(cpu_us, &mut self.out.entries);
         }
     }
 
@@ -475,7 +479,9 @@ impl<S> Attribution<S> {
         let Some(instance) = self.instances.remove(&no) else { return };
         self.buffered_bytes = self.buffered_bytes.saturating_sub(instance.buffer_bytes);
         for id in instance.nested.iter().chain([&instance.info.cgroup_id]) {
-            self.by_cgroup.remove(id);
+            if self.by_cgroup.get(id) == Some(&no) {
+                self.by_cgroup.remove(id);
+            }
         }
         let container = ContainerId(instance.info.container_id.as_str().into());
         if self.by_container.get(&container) == Some(&no) {

@@ -25,7 +25,8 @@ fn identity(function: &str) -> Identity {
 
 fn claim(container: &str, identity: Identity) -> Claim {
     let container = ContainerId(container.into());
-    Claim { container, runtime: "docker".into(), image: Some("img".into()), identity, forgotten: false }
+    let (runtime, image) = ("docker".into(), Some("img".into()));
+    Claim { container, runtime, name: None, image, identity, facts: Vec::new(), forgotten: false }
 }
 
 fn candidate(container: &str) -> Option<Candidate> {
@@ -79,7 +80,7 @@ fn the_reading_at_the_exec_and_facts_wait_for_the_name_and_stay_beside_later_one
     let no = join.cgroup_seen(CgroupId(1), "/docker/a", candidate("a"), at(1), true).unwrap();
     assert!(!join.exec(no, "runc:[2:INIT]", Timestamp(20)));
     assert!(join.exec(no, "pi", Timestamp(30)));
-    join.usage_at_exec(no, Timestamp(31), 25_000);
+    join.usage_at_exec(no, 25_000);
     assert!(!join.exec(no, "child", Timestamp(40)), "the first is the function's own");
     join.usage(no, Timestamp(90), 80_000, CpuSource::Exit);
     join.fact(no, Timestamp(91), Fact::Frozen(false));
@@ -95,7 +96,7 @@ fn the_reading_at_the_exec_and_facts_wait_for_the_name_and_stay_beside_later_one
         Entry::Fact { at, fact: Fact::Throttled { us, .. }, .. } => Some((at.0, *us)),
         _ => None,
     };
-    assert_eq!(entries.iter().filter_map(told).collect::<Vec<_>>(), [(31, 25_000), (90, 80_000), (92, 7)]);
+    assert_eq!(entries.iter().filter_map(told).collect::<Vec<_>>(), [(30, 25_000), (90, 80_000), (92, 7)]);
 }
 
 #[test]
@@ -301,6 +302,51 @@ fn a_restarted_container_is_a_new_instance() {
     let second = join.cgroup_seen(CgroupId(2), "/docker/a", candidate("a"), at(3), true).unwrap();
     assert_ne!(first, second);
     assert_eq!(join.instance_at("/docker/a"), Some(second));
+}
+
+#[test]
+fn a_cgroup_id_that_comes_again_is_the_new_instances() {
+    let mut join = join();
+    for name in ["a", "b"] {
+        join.claim(claim(name, identity(name)), at(0));
+    }
+    let first = join.cgroup_seen(CgroupId(1), "/docker/a", candidate("a"), at(1), true).unwrap();
+    join.cgroup_seen(CgroupId(2), "/docker/a/inner", None, at(1), true);
+    assert_eq!(join.cgroup_seen(CgroupId(1), "/docker/b", candidate("b"), at(2), true), None, "it lives");
+    join.cgroup_gone(first, Timestamp(3), at(3));
+    // A walk over the tree may have met it before it went.
+    assert_eq!(join.cgroup_seen(CgroupId(1), "/docker/a", candidate("a"), at(4), false), None);
+    let second = join.cgroup_seen(CgroupId(1), "/docker/b", candidate("b"), at(5), true).unwrap();
+    let third = join.cgroup_seen(CgroupId(2), "/docker/a", candidate("a"), at(5), true).unwrap();
+    assert!(join.offer(CgroupId(1), Timestamp(6), 100, 7) && join.offer(CgroupId(2), Timestamp(6), 100, 8));
+    assert_eq!(join.take().samples, [(second, 7), (third, 8)]);
+    // The dead one's end, told late, and that it is forgotten, take nothing from the living.
+    join.exited(&ContainerId("a".into()), Some(3), false, Timestamp(0));
+    join.tick(at(200 * SECOND));
+    assert_eq!(join.len(), 2);
+    assert_eq!((join.instance_of(CgroupId(1)), join.instance_of(CgroupId(2))), (Some(second), Some(third)));
+}
+
+#[test]
+fn what_is_told_better_holds_from_the_start_but_a_new_name_from_then_on() {
+    let named =
+        |name: &str, function: &str| Claim { name: Some(name.into()), ..claim("a", identity(function)) };
+    let labels = Fact::Labels(vec![("team".into(), "x".into())]);
+    let mut join = join();
+    join.claim(named("a", "forged"), at(0));
+    let no = join.cgroup_seen(CgroupId(1), "/docker/a", candidate("a"), at(SECOND), true).unwrap();
+    join.claim(Claim { facts: vec![labels.clone()], ..named("a", "own") }, at(2 * SECOND));
+    join.claim(named("renamed", "other"), at(3 * SECOND));
+    join.tick(at(4 * SECOND));
+    let entries = join.take().entries;
+    let names = entries.iter().filter_map(|entry| match entry {
+        Entry::Identity { from, identity, .. } => Some((from.0, identity.function.as_deref()?)),
+        _ => None,
+    });
+    let told: Vec<_> = names.collect();
+    assert_eq!(told, [(1_000_000, "forged"), (1_000_000, "own"), (3_000_000, "other")]);
+    let kept = Entry::Fact { no, at: at(2 * SECOND).wall, fact: labels };
+    assert_eq!(entries.iter().filter(|entry| **entry == kept).count(), 1, "{entries:?}");
 }
 
 #[test]

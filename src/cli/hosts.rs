@@ -11,7 +11,7 @@ use crate::render::{self, time};
 #[command(after_help = "\
 RING LOST is what the kernel could not write, of functions and strangers together, BY CPU where; UNATTRIBUTED are
 samples of containers that could be given to no instance; CLOCK STEPS are jumps of the wall clock, the largest in
-brackets.
+brackets; AGENT CPU is what those who sampled used themselves, AGENT MEMORY the most that one of them held.
 
 Examples:
   fnscope hosts                                  every host of the store

@@ -33,6 +33,7 @@ Rules of your own, in the configuration file:
   env = [\"TEAM\"]                     # variables that rules may read
   allow_namespaces = [\"team-*\"]      # none but these
   deny_namespaces = [\"team-test\"]
+  keep_labels = [\"team\", \"app.*\"]  # labels that are stored with each instance
   [[identity.rules]]
   labels = { kind = \"function\" }     # also: image, container, env; * stands for any text
   platform = \"ours\"

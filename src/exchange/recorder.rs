@@ -251,6 +251,7 @@ impl<'a> Recorder<'a> {
             writer: "import".into(),
             version: env!("CARGO_PKG_VERSION").into(),
             kernel: String::new(),
+            cpu_model: None,
             cpus: 0,
             event: "cpu-clock".into(),
             hz: u32::try_from(hz).unwrap_or(u32::MAX),

@@ -39,6 +39,7 @@ fn write(
         writer: "agent".into(),
         version: "0".into(),
         kernel: "6".into(),
+        cpu_model: None,
         cpus: 2,
         event: "cpu-clock".into(),
         hz: 100,

@@ -34,6 +34,8 @@ pub struct IdentityConfig {
     pub allow_namespaces: Vec<Glob>,
     /// Functions of these namespaces do not count.
     pub deny_namespaces: Vec<Glob>,
+    /// Labels that are stored with each instance: names, or their begins with a `*` behind. None unless given.
+    pub keep_labels: Vec<Glob>,
     /// Rules that stand above every platform's, in order.
     pub rules: Vec<UserRule>,
 }
@@ -73,6 +75,7 @@ impl IdentityConfig {
             ("env", self.env.len()),
             ("allow_namespaces", self.allow_namespaces.len()),
             ("deny_namespaces", self.deny_namespaces.len()),
+            ("keep_labels", self.keep_labels.len()),
             ("rules", self.rules.len()),
         ] {
             if len > MAX_LISTED {
@@ -82,6 +85,13 @@ impl IdentityConfig {
         for key in &self.env {
             if key.is_empty() || key.contains(['=', '\0', '*']) {
                 faults.push(format!("identity.env has {key:?}; give names of variables in full"));
+            }
+        }
+        for Glob(name) in &self.keep_labels {
+            if name.is_empty() || name.strip_suffix('*').unwrap_or(name).contains('*') {
+                faults.push(format!(
+                    "identity.keep_labels has {name:?}; give names of labels, such as \"team\" or \"app.*\""
+                ));
             }
         }
         let mut names = Vec::new();
@@ -97,7 +107,7 @@ impl IdentityConfig {
         faults
     }
 
-    /// What its rules read of containers beside what platforms' rules do: to be kept for them.
+    /// What its rules read of containers beside what platforms' rules do, and the labels to be stored.
     pub fn keys(&self) -> Keys {
         let labels = self.rules.iter().flat_map(|rule| {
             rule.labels.keys().map(String::as_str).chain(rule.templates().flat_map(|(_, t)| t.labels()))
@@ -105,7 +115,7 @@ impl IdentityConfig {
         let mut labels: Vec<String> = labels.map(Into::into).collect();
         labels.sort_unstable();
         labels.dedup();
-        Keys { labels, env: self.env.clone() }
+        Keys { labels, env: self.env.clone(), keep: self.keep_labels.clone() }
     }
 
     /// Why functions of `namespace` do not count, where they do not: the rule that says so, and why.
@@ -176,6 +186,7 @@ mod tests {
     fn all_faults_are_told_at_once() {
         let text = r#"
             env = ["OK", "A=B"]
+            keep_labels = ["team", "*", "app.*", "a*b", ""]
             [[rules]]
             function = "${nonsense}"
             namespace = "${label:team"
@@ -191,6 +202,8 @@ mod tests {
         let faults = config.faults();
         for says in [
             "identity.env has \"A=B\"",
+            "identity.keep_labels has \"a*b\"",
+            "identity.keep_labels has \"\"",
             "rules 1: it matches on nothing",
             "rules 1: function: \"${nonsense}\": `${nonsense}` is unknown",
             "rules 1: namespace: \"${label:team\": `${` without `}`",
@@ -201,7 +214,7 @@ mod tests {
         ] {
             assert!(faults.iter().any(|fault| fault.contains(says)), "{says} in {faults:#?}");
         }
-        assert_eq!(faults.len(), 8, "{faults:#?}");
+        assert_eq!(faults.len(), 10, "{faults:#?}");
         assert!(IdentityConfig::default().faults().is_empty());
         for unknown in ["colour = 1", "[[rules]]\nlabel = {}", "functions = \"all\"", "env = 7"] {
             assert!(toml::from_str::<IdentityConfig>(unknown).is_err(), "{unknown}");
@@ -210,9 +223,13 @@ mod tests {
 
     #[test]
     fn what_rules_read_is_kept() {
-        let text = "env = [\"FN\"]\n[[rules]]\nlabels = { b = \"1\" }\nfunction = \"${label:a}/${label:b}/${env:FN}\"";
+        let text = "env = [\"FN\"]\nkeep_labels = [\"t*\"]\n[[rules]]\nlabels = { b = \"1\" }\nfunction = \"${label:a}/${label:b}/${env:FN}\"";
         let config: IdentityConfig = toml::from_str(text).expect("it is TOML");
-        assert_eq!(config.keys(), Keys { labels: vec!["a".into(), "b".into()], env: vec!["FN".into()] });
+        let keep = vec![Glob("t*".into())];
+        assert_eq!(
+            config.keys(),
+            Keys { labels: vec!["a".into(), "b".into()], env: vec!["FN".into()], keep }
+        );
         assert_eq!(config.faults(), [""; 0]);
     }
 }

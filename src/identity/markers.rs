@@ -4,6 +4,8 @@
 //! reads is therefore not kept, anywhere. A rule that reads a new key adds it here, or reads nothing:
 //! the rules' tests run on containers that were cut.
 
+use super::glob::Glob;
+use super::keep;
 use crate::model::identity::bounded_name;
 use crate::model::{Container, Pod};
 
@@ -105,13 +107,15 @@ pub const ANNOTATION_ALLOW_LIST: &[&str] = &[
     "nuclio.io/image-hash",
 ];
 
-/// What rules of the configuration read beside that.
+/// What rules of the configuration read beside that, and what it asks to keep.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Keys {
     /// Labels of containers and pods.
     pub labels: Vec<String>,
     /// Environment variables.
     pub env: Vec<String>,
+    /// Labels that are stored beside the name, see [`kept_labels`](super::kept_labels).
+    pub keep: Vec<Glob>,
 }
 
 /// `container` with nothing but what the table's rules read, every text cut to 253 bytes (an image reference to 1 KiB).
@@ -125,7 +129,14 @@ pub fn kept(container: Container) -> Container {
 pub fn kept_with(container: Container, keys: &Keys) -> Container {
     let first = |texts: Vec<String>| texts.first().map(|text| bounded_name(text)).into_iter().collect();
     let some = |name: Option<String>| name.as_deref().map(bounded_name);
-    let labels = |pairs: &[(String, String)]| listed(pairs, LABEL_ALLOW_LIST, &keys.labels);
+    let labels = |pairs: &[(String, String)]| {
+        let mut labels = listed(pairs, LABEL_ALLOW_LIST, &keys.labels);
+        // Behind what rules read: however many there are, they crowd none of that out.
+        let read = |key: &String| LABEL_ALLOW_LIST.contains(&key.as_str()) || keys.labels.contains(key);
+        let others = pairs.iter().filter(|(key, _)| !read(key) && keep::is_kept(key, &keys.keep));
+        labels.extend(others.map(|(key, value)| (key.clone(), bounded_name(value))).take(keep::MAX_LABELS));
+        labels
+    };
     let annotations = |pairs: &[(String, String)]| listed(pairs, ANNOTATION_ALLOW_LIST, &[]);
     let is_env = |key: &str| ENV_ALLOW_LIST.contains(&key) || keys.env.iter().any(|k| k == key);
     Container {
@@ -148,6 +159,7 @@ pub fn kept_with(container: Container, keys: &Keys) -> Container {
         entrypoint: first(container.entrypoint),
         annotations: annotations(&container.annotations),
         image_labels: labels(&container.image_labels),
+        runtime_handler: some(container.runtime_handler),
         sandbox: container.sandbox,
         pod: container.pod.map(|pod| Pod {
             name: bounded_name(&pod.name),
@@ -212,7 +224,7 @@ mod tests {
 
     #[test]
     fn what_the_configuration_reads_is_kept_too() {
-        let keys = Keys { labels: vec!["team".into()], env: vec!["FN".into()] };
+        let keys = Keys { labels: vec!["team".into()], env: vec!["FN".into()], keep: vec![] };
         let pair = |key: &str| (key.to_owned(), "x".to_owned());
         let pod = Pod { labels: vec![pair("team"), pair("other")], ..Pod::default() };
         let container = Container {

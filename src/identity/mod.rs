@@ -6,6 +6,7 @@
 //! | [`config`], `user`, [`template`], [`glob`] | what the user decides: rules of their own, namespaces to leave out |
 //! | [`later`], [`environ`] | what is learned after a container's creation |
 //! | [`markers`] | the environment variables and labels that rules read: nothing else of a container is kept |
+//! | [`keep`] | the labels that the configuration asks to store beside a name |
 //! | [`image`] | image references taken apart |
 //! | [`pod`] | containers of Kubernetes pods, and which of them run no function |
 //! | `own`, `openfaas`, `knative`, `fission`, `nuclio`, `kubeless`, `openwhisk`, `fnproject`, `lambda`, `azure`, `functions_framework` | a platform each |
@@ -31,6 +32,7 @@ mod functions_framework;
 pub mod glob;
 pub mod image;
 pub mod input;
+pub mod keep;
 mod knative;
 mod kubeless;
 mod lambda;
@@ -58,6 +60,7 @@ use crate::model::{Confidence, Container, Identity};
 pub use config::{Functions, IdentityConfig, UserRule};
 pub use environ::{MAX_ENVIRON_BYTES, parse_environ};
 pub use input::{Element, InputError, parse};
+pub use keep::kept_labels;
 pub use later::{LATER_ENV_ALLOW_LIST, LATER_LABEL_ALLOW_LIST, Later, explain_later, identify_later};
 pub use markers::{ANNOTATION_ALLOW_LIST, ENV_ALLOW_LIST, Keys, LABEL_ALLOW_LIST, kept, kept_with};
 pub use pod::pod_of_sandbox;

@@ -32,10 +32,13 @@ pub struct Container {
     /// The runtime's annotations of the container (CRI, OCI).
     #[serde(default)]
     pub annotations: Vec<(String, String)>,
-    /// Labels that the image carries, where the runtime knows them. Runtimes mix them with the container's own, so a
+    /// Labels that the image carries, where the runtime knows them; empty where it does not. Runtimes mix them with the container's own, so a
     /// label that is also here is the word of whoever built the image, not of the platform.
     #[serde(default)]
     pub image_labels: Vec<(String, String)>,
+    /// What runs it below the runtime (`runc`, `io.containerd.kata.v2`), where the runtime tells.
+    #[serde(default)]
+    pub runtime_handler: Option<String>,
     /// Whether it is a pod's sandbox (the pause container), which runs nothing of the pod's.
     #[serde(default)]
     pub sandbox: bool,

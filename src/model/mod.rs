@@ -16,7 +16,7 @@ pub use frame::{Frame, FrameKind};
 pub use identity::{Confidence, Identity};
 pub use ids::{BuildId, CgroupId, ContainerId, InstanceKey, Pid};
 pub use record::{
-    Batch, CpuSource, CpuStats, Entry, Fact, FactKind, InstanceInfo, InstanceNo, Sample, WriterInfo,
+    Batch, CpuSource, CpuStats, Entry, Fact, FactKind, InstanceInfo, InstanceNo, OwnUse, Sample, WriterInfo,
 };
 pub use stack::{Quality, Stack};
 pub use time::{Timestamp, Window};

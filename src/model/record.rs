@@ -26,6 +26,9 @@ pub struct WriterInfo {
     pub version: String,
     /// The kernel's release.
     pub kernel: String,
+    /// What its CPUs call themselves; a journal tells it beside this.
+    #[serde(skip)]
+    pub cpu_model: Option<String>,
     /// Online CPUs at the start.
     pub cpus: u32,
     /// Sampled event, `cpu-clock`.
@@ -235,6 +238,25 @@ pub struct CpuStats {
     pub lost: u64,
 }
 
+/// What the writer's own process used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct OwnUse {
+    /// CPU time since the batch before, in microseconds.
+    pub cpu_us: u64,
+    /// Memory it holds now, in bytes.
+    pub memory_bytes: u64,
+}
+
+impl OwnUse {
+    /// Both together: CPU time in sum, and the most memory.
+    pub fn with(self, other: OwnUse) -> OwnUse {
+        OwnUse {
+            cpu_us: self.cpu_us.saturating_add(other.cpu_us),
+            memory_bytes: self.memory_bytes.max(other.memory_bytes),
+        }
+    }
+}
+
 /// About a second of work, stored whole or not at all.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
@@ -248,6 +270,8 @@ pub struct Batch {
     pub unattributed: u64,
     /// Realtime minus monotonic clock in nanoseconds when the batch was closed; shows clock steps.
     pub clock_offset_ns: i64,
+    /// What the writer itself used; nothing where it does not tell.
+    pub own_use: OwnUse,
 }
 
 impl Batch {

@@ -40,10 +40,10 @@ pub struct ColdStart {
     pub first_sample_us: Option<i64>,
     /// From the start until it was ready, or to that first sample, in microseconds.
     pub total_us: Option<i64>,
-    /// CPU time before the exec, in microseconds: the account, parted by samples; see [`ColdStart::cold_cpu_us`].
+    /// CPU time before the exec, in microseconds: that of [`ColdStart::phases`]; without an account the samples are the
+    /// measure.
     pub init_cpu_us: Option<u64>,
-    /// CPU time of the cold phase, in microseconds. Readings of the account are too far apart for a phase, so its
-    /// part of the instance's samples tells its part of the account; without an account they are the measure.
+    /// CPU time of the cold phase, in microseconds, likewise.
     pub cold_cpu_us: Option<u64>,
     /// The phases the window shows, in order of time.
     pub phases: Vec<PhaseRow>,
@@ -123,16 +123,12 @@ fn row(
     let running = ready_at.or(stay.tally.first_after_exec).or(instance.exec_at).or(stay.tally.first);
     let rows = phases(window, instance, life, stay);
     let cpu_us = |phase: Phase| {
-        let of_phase = weight(phase);
-        match (stay.account, rows.iter().find(|row| row.phase == phase)) {
-            (Some(account), _) if stay.tally.samples > 0 => {
-                let part = of_phase.samples as f64 / stay.tally.samples as f64;
-                Some((account.cpu_us as f64 * part.min(1.0)).round() as u64)
-            }
-            (Some(_), row) => row.and_then(|row| row.cpu_us),
-            (None, _) if of_phase.samples > 0 => Some(of_phase.time_ns / 1_000),
-            (None, _) => None,
+        if stay.account.is_some() {
+            let own = rows.iter().filter(|row| row.phase == phase).map(|row| row.cpu_us);
+            return own.reduce(|sum, cpu_us| Some(sum?.saturating_add(cpu_us?))).flatten();
         }
+        let of_phase = weight(phase);
+        (of_phase.samples > 0).then_some(of_phase.time_ns / 1_000)
     };
     ColdStart {
         key: instance.info.key.to_string(),
@@ -184,6 +180,7 @@ mod tests {
     use crate::model::{CpuSource, Fact};
     use crate::query::fixture::{Journal, at_ms, at_s, identity, usage};
     use crate::query::{Merger, Selector, functions};
+    use crate::store::Usage;
 
     /// Three starts of `pi`: exec after 100, 200 and 300 ms; the last is told to be ready. A fourth was found running.
     fn view(window: Window) -> View {
@@ -208,6 +205,38 @@ mod tests {
         View::new(merger.finish())
     }
 
+    /// CPU time of a phase as `instances` tells it.
+    fn of_phase(row: &ColdStart, phase: Phase) -> Option<u64> {
+        row.phases.iter().find(|row| row.phase == phase).and_then(|row| row.cpu_us)
+    }
+
+    #[test]
+    fn the_reading_at_the_exec_parts_the_account_exactly() {
+        let mut journal = Journal::new();
+        let number = journal.instance("aa", true, 10);
+        let record = journal.record(number);
+        record.identities = vec![(at_s(10), identity("demo", "pi", "1"))];
+        record.exec_at = Some(at_ms(10_300));
+        let at_exec = Usage { at: at_ms(10_300), cpu_us: 70_001, source: CpuSource::Running };
+        record.usage =
+            vec![at_exec, usage(12, 1_000_000, CpuSource::Running), usage(13, 1_200_000, CpuSource::Final)];
+        // Samples that would tell otherwise: most of them before the exec.
+        journal.samples(number, 10_010, 200, "init [runc]");
+        journal.samples(number, 10_340, 40, "load [pi]");
+        let mut merger = Merger::new(Window::ALL);
+        merger.add(journal.contents);
+        let view = View::new(merger.finish());
+        let all = view.select(None, &[]).unwrap();
+        let rows = cold_starts(&view, &all);
+        assert_eq!(rows[0].init_cpu_us, Some(70_001));
+        let cold = rows[0].cold_cpu_us.unwrap();
+        let warm = of_phase(&rows[0], Phase::Warm).unwrap();
+        assert_eq!(70_001 + cold + warm, 1_200_000);
+        assert_eq!(rows[0].phases, crate::query::instances(&view, &all)[0].phases);
+        // A second of the 1.7 s between the exec and the next reading.
+        assert!((cold as f64 - 929_999.0 / 1.7).abs() < 2.0, "{cold}");
+    }
+
     #[test]
     fn every_start_is_told_and_the_longest_first() {
         let view = view(Window::ALL);
@@ -229,6 +258,10 @@ mod tests {
         // A quarter of 2 s before the exec. Told to be ready late: all that follows is cold.
         assert_eq!((rows[1].init_cpu_us, rows[1].cold_cpu_us), (Some(500_000), Some(1_000_000)));
         assert_eq!((rows[0].init_cpu_us, rows[0].cold_cpu_us), (Some(500_000), Some(1_500_000)));
+        for row in &rows {
+            assert_eq!(of_phase(row, Phase::RuntimeInit), row.init_cpu_us);
+            assert_eq!(of_phase(row, Phase::Cold), row.cold_cpu_us);
+        }
         let summary = summary(&rows);
         assert_eq!(summary.starts, 3);
         assert_eq!(summary.init, Some(Spread { count: 3, median: 200_000, p95: 300_000, max: 300_000 }));

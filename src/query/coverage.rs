@@ -9,6 +9,9 @@ use super::merge::Instance;
 use crate::model::{CpuSource, Timestamp, Window};
 use crate::store::{Usage, account};
 
+/// A reading is of a moment that it is so near to, in microseconds.
+const NEAR_US: u64 = 1_000;
+
 /// The CPU time of an instance over its life.
 #[derive(Debug)]
 pub struct CpuCurve {
@@ -96,6 +99,12 @@ impl CpuCurve {
     /// When it was read, in order of time; its birth first, where that was seen.
     pub fn times(&self) -> impl Iterator<Item = Timestamp> {
         self.birth.into_iter().chain(self.readings.iter().map(|reading| reading.at))
+    }
+
+    /// Whether it was read at `time`, to a millisecond: so is the account at an exec.
+    pub fn is_read_at(&self, time: Timestamp) -> bool {
+        let near = |reading: &&Usage| reading.at.since_us(time).unsigned_abs() <= NEAR_US;
+        self.readings.iter().any(|reading| near(&reading))
     }
 
     /// Whether the account goes beyond `time`.

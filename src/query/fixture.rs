@@ -64,6 +64,7 @@ impl Journal {
             writer: "agent".into(),
             version: "0".into(),
             kernel: "6.12".into(),
+            cpu_model: None,
             cpus: 2,
             event: "cpu-clock".into(),
             hz: 100,
@@ -143,6 +144,7 @@ impl Journal {
             cpus: vec![CpuStats { cpu: 0, samples, lost }],
             unattributed: 0,
             clock_offset_ns: 0,
+            own_use: Default::default(),
         });
         u32::try_from(self.contents.batches.len() - 1).unwrap()
     }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::error::QueryError;
 use super::origin::{Host, short_boot};
 use super::view::{Selection, View};
-use crate::model::{CpuStats, Timestamp};
+use crate::model::{CpuStats, OwnUse, Timestamp};
 
 /// A host within a window.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,6 +21,8 @@ pub struct HostRow {
     pub boots: Vec<String>,
     /// Releases of its kernel.
     pub kernels: Vec<String>,
+    /// What its CPUs call themselves.
+    pub cpu_models: Vec<String>,
     /// Online CPUs when its newest writer began.
     pub cpus: u32,
     /// Sampled events.
@@ -43,6 +45,9 @@ pub struct HostRow {
     pub unattributed: u64,
     /// Steps of its wall clock, in nanoseconds, and when.
     pub clock_steps: Vec<(Timestamp, i64)>,
+    /// What those who sampled it used themselves, the agent above all, and the most memory one of them held; none where
+    /// nobody told. What an agent used in an hour in which it wrote nothing is counted when it next did.
+    pub own_use: Option<OwnUse>,
     /// First and last sign of it in the window: batches and samples.
     pub seen: Option<(Timestamp, Timestamp)>,
 }
@@ -82,6 +87,7 @@ fn row(host: &Host, instances: u64, samples: u64) -> HostRow {
         node: host.node.clone(),
         boots: distinct(writers().map(|writer| short_boot(&writer.boot_id))),
         kernels: distinct(writers().map(|writer| writer.kernel.clone())),
+        cpu_models: distinct(writers().filter_map(|writer| writer.cpu_model.clone())),
         cpus: writers().max_by_key(|writer| writer.started_at).map_or(0, |writer| writer.cpus),
         events: distinct(writers().map(|writer| writer.event.clone())),
         hz: distinct(writers().map(|writer| writer.hz)),
@@ -92,6 +98,7 @@ fn row(host: &Host, instances: u64, samples: u64) -> HostRow {
         lost: sum(|cpu| cpu.lost),
         unattributed: host.sources.iter().map(|source| source.unattributed).fold(0, u64::saturating_add),
         clock_steps,
+        own_use: host.sources.iter().filter_map(|source| source.own_use).reduce(OwnUse::with),
         seen: seen.reduce(|(a, b), (first, last)| (a.min(first), b.max(last))),
         by_cpu: by_cpu.into_values().collect(),
     }

@@ -1,10 +1,11 @@
 //! The instances of a function: when each lived, how it began, and what it used in each phase.
 
+use super::coverage::Account;
 use super::merge::Instance;
 use super::phases::Phase;
 use super::selector::FunctionId;
 use super::view::{Life, Selection, Stay, View};
-use crate::model::{CpuSource, Timestamp, Window};
+use crate::model::{CpuSource, Fact, Timestamp, Window};
 
 /// An instance as one function within a window.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,6 +20,10 @@ pub struct InstanceRow {
     pub node: String,
     /// Its image.
     pub image: Option<String>,
+    /// What runs it below its runtime (`runc`, `kata`, …), as that runtime calls it.
+    pub runtime_handler: Option<String>,
+    /// The labels that the configuration asked to keep, in order of name.
+    pub labels: Vec<(String, String)>,
     /// When its cgroup was made.
     pub started_at: Timestamp,
     /// The function's own exec.
@@ -54,7 +59,9 @@ pub struct PhaseRow {
     pub to: Option<Timestamp>,
     /// Samples.
     pub samples: u64,
-    /// CPU time in microseconds, interpolated between readings where it begins or ends between two.
+    /// CPU time in microseconds. The account is read at the exec, so that what is the runtime's and what the function's
+    /// is exact; where it was not, the phase's part of the samples tells its part of the account. Other ends of a phase
+    /// lie between readings a second apart, and are interpolated.
     pub cpu_us: Option<u64>,
 }
 
@@ -76,6 +83,15 @@ fn row(window: Window, id: FunctionId, instance: &Instance, life: &Life, stay: &
         id,
         node: instance.node.clone(),
         image: instance.info.image.clone(),
+        runtime_handler: told(instance, |fact| match fact {
+            Fact::RuntimeHandler(handler) => Some(handler.clone()),
+            _ => None,
+        }),
+        labels: told(instance, |fact| match fact {
+            Fact::Labels(labels) => Some(labels.clone()),
+            _ => None,
+        })
+        .unwrap_or_default(),
         started_at: instance.info.started_at,
         exec_at: instance.exec_at,
         ended_at: instance.ended.map(|ended| ended.at),
@@ -90,6 +106,11 @@ fn row(window: Window, id: FunctionId, instance: &Instance, life: &Life, stay: &
     }
 }
 
+/// The last that `pick` picks of what became true of `instance`.
+fn told<T>(instance: &Instance, pick: impl Fn(&Fact) -> Option<T>) -> Option<T> {
+    instance.facts.iter().rev().find_map(|(_, fact)| pick(fact))
+}
+
 /// The platform's own name of `instance` during `stay`.
 pub(super) fn name_of(instance: &Instance, stay: &Stay) -> Option<String> {
     let named = instance.identities.iter().rev().filter(|(from, _)| *from < stay.window.to);
@@ -99,16 +120,28 @@ pub(super) fn name_of(instance: &Instance, stay: &Stay) -> Option<String> {
 pub(super) fn phases(window: Window, instance: &Instance, life: &Life, stay: &Stay) -> Vec<PhaseRow> {
     let spans = life.spans.get(stay.spans.clone()).unwrap_or_default();
     let end = instance.ended.map_or(Timestamp::MAX, |ended| ended.at);
+    let exec_shown = instance.exec_at.filter(|exec| window.contains(*exec) && stay.window.contains(*exec));
+    // Readings are then too far apart for what lies on the two sides of the exec.
+    let by_samples = stay.tally.samples > 0
+        && instance.info.from_birth
+        && exec_shown.is_some_and(|exec| !life.curve.is_read_at(exec));
     let rows = spans.iter().zip(&stay.by_span).filter_map(|(span, &samples)| {
         let from = span.window.from.max(window.from).max(instance.info.started_at.min(span.window.to));
         let to = span.window.to.min(window.to).min(end.max(from));
-        let known = stay.account.filter(|_| life.curve.known_after(from));
+        let known = stay.account.filter(|_| by_samples || life.curve.known_after(from));
+        let cpu_us = |account: Account| {
+            if by_samples {
+                let part = samples as f64 / stay.tally.samples as f64;
+                return (account.cpu_us as f64 * part.min(1.0)).round() as u64;
+            }
+            life.curve.between(span.window, stay.window, window)
+        };
         (from < to || samples > 0).then(|| PhaseRow {
             phase: span.phase,
             from,
             to: Some(to).filter(|to| *to != Timestamp::MAX),
             samples,
-            cpu_us: known.map(|_| life.curve.between(span.window, stay.window, window)),
+            cpu_us: known.map(cpu_us),
         })
     });
     rows.collect()

@@ -317,8 +317,13 @@ impl Instance {
 
     /// Brings what came from several journals into order, each thing once.
     fn settle(&mut self) {
-        self.identities.sort_by_key(|(from, _)| *from);
-        self.identities.dedup();
+        // Of two names from the same moment on, in two journals, that of the surer rule: it was told later.
+        let doubt = |identity: &Identity| (identity.function_container, identity.confidence);
+        self.identities.sort_by(|(a, first), (b, other)| {
+            let order = a.cmp(b).then_with(|| doubt(first).cmp(&doubt(other)));
+            order.then_with(|| (&first.rule, &first.function).cmp(&(&other.rule, &other.function)))
+        });
+        self.identities.dedup_by_key(|(from, _)| *from);
         self.usage.sort_by_key(|usage| (usage.at, usage.cpu_us));
         self.usage.dedup();
         self.dropped.sort();

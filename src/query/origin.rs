@@ -6,9 +6,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::model::{CpuStats, Timestamp, Window, WriterInfo};
+use crate::model::{CpuStats, OwnUse, Timestamp, Window, WriterInfo};
 use crate::store::archive::SealedHour;
-use crate::store::{BatchRecord, JournalContents};
+use crate::store::{BatchRecord, JournalContents, own_use};
 
 /// A step of the wall clock is what exceeds so many nanoseconds beside what a clock that is being steered may drift.
 const STEP_NS: u64 = 1_000_000;
@@ -45,6 +45,8 @@ pub struct Source {
     pub seen: Option<(Timestamp, Timestamp)>,
     /// Steps of the wall clock between two batches, in nanoseconds, and when.
     pub clock_steps: Vec<(Timestamp, i64)>,
+    /// What its writer used, and the most memory it held; none where it did not tell.
+    pub own_use: Option<OwnUse>,
 }
 
 impl Source {
@@ -66,7 +68,8 @@ impl Source {
             Some(seen.map_or((at, at), |(first, last)| (first.min(at), last.max(at))))
         });
         let clock_steps = clock_steps(&journal.batches);
-        Source { writer: journal.writer.clone(), store, cpus, unattributed, seen, clock_steps }
+        let own_use = own_use(journal.batches.iter());
+        Source { writer: journal.writer.clone(), store, cpus, unattributed, seen, clock_steps, own_use }
     }
 }
 
@@ -95,6 +98,7 @@ impl Source {
             unattributed: if overlaps { host.unattributed } else { 0 },
             seen,
             clock_steps: if is_step { vec![(of.to, step)] } else { Vec::new() },
+            own_use: host.own_use.filter(|_| overlaps),
         }
     }
 }

@@ -95,6 +95,8 @@ pub fn instance(row: &InstanceRow) -> String {
         ("function", row.id.to_string()),
         ("node", row.node.clone()),
         ("image", or_unknown(row.image.clone())),
+        ("handler", or_unknown(row.runtime_handler.clone())),
+        ("labels", labels(row)),
         ("started", row.started_at.to_string()),
         ("exec", or_unknown(row.exec_at.map(|time| time.to_string()))),
         ("ended", or_unknown(row.ended_at.map(|time| time.to_string()))),
@@ -142,6 +144,11 @@ pub(super) fn or_unknown(text: Option<String>) -> String {
 
 pub(super) fn cpu(us: Option<u64>) -> String {
     or_unknown(us.map(|us| time::length(i64::try_from(us).unwrap_or(i64::MAX))))
+}
+
+fn labels(row: &InstanceRow) -> String {
+    let labels: Vec<String> = row.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    or_unknown(Some(labels.join(", ")).filter(|text| !text.is_empty()))
 }
 
 fn coverage(row: &InstanceRow) -> String {

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::answers::or_unknown;
-use super::json::time as rfc3339;
+use super::answers::{cpu, or_unknown};
+use super::json::{seconds, time as rfc3339};
 use super::table::{Column, table};
 use super::time;
 use crate::query::HostRow;
@@ -14,6 +14,7 @@ pub fn hosts(rows: &[HostRow], width: Option<u16>) -> String {
         Column::text("HOST", 10),
         Column::text("KERNEL", 8).drops(3),
         Column::number("CPUS").drops(4),
+        Column::text("CPU MODEL", 8).drops(11),
         Column::text("RATE", 6),
         Column::text("EVENT", 6).drops(6),
         Column::number("INSTANCES").drops(7),
@@ -22,6 +23,8 @@ pub fn hosts(rows: &[HostRow], width: Option<u16>) -> String {
         Column::text("BY CPU", 8).drops(8),
         Column::number("UNATTRIBUTED").drops(2),
         Column::text("CLOCK STEPS", 6).drops(5),
+        Column::number("AGENT CPU").drops(10),
+        Column::number("AGENT MEMORY").drops(10),
         Column::fixed("FIRST").drops(9),
         Column::fixed("LAST").drops(1),
     ];
@@ -39,6 +42,7 @@ pub fn hosts(rows: &[HostRow], width: Option<u16>) -> String {
             row.host.clone(),
             row.kernels.join(", "),
             row.cpus.to_string(),
+            or_unknown(Some(row.cpu_models.join(", ")).filter(|models| !models.is_empty())),
             rates.join(", "),
             row.events.join(", "),
             time::count(row.instances),
@@ -47,6 +51,8 @@ pub fn hosts(rows: &[HostRow], width: Option<u16>) -> String {
             by_cpu.join(", "),
             time::count(row.unattributed),
             steps,
+            cpu(row.own_use.map(|own_use| own_use.cpu_us)),
+            or_unknown(row.own_use.map(|own_use| format!("{} MiB", own_use.memory_bytes >> 20))),
             or_unknown(row.seen.map(|(first, _)| time::second(first))),
             or_unknown(row.seen.map(|(_, last)| time::second(last))),
         ]
@@ -64,6 +70,7 @@ pub fn json(rows: &[HostRow]) -> Value {
             "node": row.node,
             "boots": row.boots,
             "kernels": row.kernels,
+            "cpu_models": row.cpu_models,
             "cpus": row.cpus,
             "hz": row.hz,
             "events": row.events,
@@ -79,6 +86,8 @@ pub fn json(rows: &[HostRow]) -> Value {
             "clock_steps": steps
                 .map(|(at, ns)| json!({"at": rfc3339(*at), "seconds": *ns as f64 / 1e9}))
                 .collect::<Value>(),
+            "agent_cpu_seconds": row.own_use.map(|own_use| seconds(own_use.cpu_us)),
+            "agent_memory_bytes": row.own_use.map(|own_use| own_use.memory_bytes),
             "first_seen": row.seen.map(|(first, _)| rfc3339(first)),
             "last_seen": row.seen.map(|(_, last)| rfc3339(last)),
         })

@@ -57,6 +57,8 @@ pub fn instances(rows: &[InstanceRow]) -> Value {
             "revision": row.id.revision.text(),
             "node": row.node,
             "image": row.image,
+            "runtime_handler": row.runtime_handler,
+            "labels": row.labels.iter().cloned().map(|(name, value)| (name, value.into())).collect::<Map<_, _>>(),
             "started_at": time(row.started_at),
             "exec_at": row.exec_at.map(time),
             "ended_at": row.ended_at.map(time),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::model::{
-    CpuSource, CpuStats, Fact, FactKind, Identity, InstanceInfo, Stack, Timestamp, WriterInfo,
+    CpuSource, CpuStats, Fact, FactKind, Identity, InstanceInfo, OwnUse, Stack, Timestamp, WriterInfo,
 };
 
 /// A journal, read for a window of time.
@@ -134,6 +134,23 @@ pub struct BatchRecord {
     pub unattributed: u64,
     /// Realtime minus monotonic clock in nanoseconds.
     pub clock_offset_ns: i64,
+    /// What its writer used.
+    pub own_use: OwnUse,
+}
+
+/// Adds to `identities`, which are in order of time, that it is `identity` from `from` on. What was told earlier of that
+/// same moment was told worse, and goes.
+pub(super) fn rename(identities: &mut Vec<(Timestamp, Identity)>, from: Timestamp, identity: Identity) {
+    match identities.binary_search_by_key(&from, |(from, _)| *from) {
+        Ok(at) => identities[at].1 = identity,
+        Err(at) => identities.insert(at, (from, identity)),
+    }
+}
+
+/// What the writer of `batches` used in all of them: CPU time in sum, and the most memory; none where it never told.
+pub fn own_use<'a>(batches: impl Iterator<Item = &'a BatchRecord>) -> Option<OwnUse> {
+    let told = batches.map(|batch| batch.own_use).filter(|own_use| *own_use != OwnUse::default());
+    told.reduce(OwnUse::with)
 }
 
 /// A part of a journal that could not be read.

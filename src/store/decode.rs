@@ -8,10 +8,10 @@ use std::io::Read;
 
 use serde::Deserialize;
 
-use crate::model::{Entry, Timestamp};
+use crate::model::{Entry, OwnUse, Timestamp};
 
 use super::varint;
-use super::wire::{BatchHead, Closed, Head, MAX_RAW_BYTES, Malformed, Stacks, Strings, Tasks, tag};
+use super::wire::{BatchHead, Closed, Head, MAX_RAW_BYTES, Machine, Malformed, Stacks, Strings, Tasks, tag};
 
 /// Largest window in powers of two that a frame may make its reader keep; level 1 needs 19.
 const MAX_WINDOW_LOG: u32 = 24;
@@ -28,6 +28,8 @@ pub(super) enum Item<'a> {
     Batch(BatchHead),
     Samples(Vec<EncodedSample>),
     Closed(Closed),
+    Machine(Machine),
+    OwnUse(OwnUse),
     /// Of a later version: to be skipped.
     Unknown,
 }
@@ -63,6 +65,8 @@ pub(super) fn item(tag: u8, body: &[u8]) -> Result<Item<'_>, Malformed> {
         tag::BATCH => Item::Batch(body_of(body, "a batch that cannot be read")?),
         tag::SAMPLES => Item::Samples(samples(body).ok_or(Malformed("samples that cannot be read"))?),
         tag::CLOSED => Item::Closed(body_of(body, "a closing item that cannot be read")?),
+        tag::MACHINE => Item::Machine(body_of(body, "a machine that cannot be read")?),
+        tag::OWN_USE => Item::OwnUse(body_of(body, "an own use that cannot be read")?),
         _ => Item::Unknown,
     })
 }

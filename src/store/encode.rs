@@ -9,15 +9,19 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
-use crate::model::{Batch, Entry, Sample};
+use crate::model::{Batch, Entry, OwnUse, Sample};
 
 use super::dictionary::Dictionary;
 use super::varint;
-use super::wire::{BatchHead, Closed, Head, Stacks, Strings, Tasks, put_item, tag};
+use super::wire::{BatchHead, Closed, Head, Machine, Stacks, Strings, Tasks, put_item, tag};
 
-/// Appends `head`.
+/// Appends `head`, and what it has no place for.
 pub(super) fn head(out: &mut Vec<u8>, head: &Head) {
     put(out, tag::HEAD, head);
+    let machine = Machine { cpu_model: head.info.cpu_model.clone() };
+    if machine.cpu_model.is_some() {
+        put(out, tag::MACHINE, &machine);
+    }
 }
 
 /// Appends `closed`.
@@ -42,6 +46,9 @@ pub(super) fn batch(
     new_ids(out, dictionary);
     batch.entries.iter().for_each(|entry| self::entry(out, entry));
     put(out, tag::BATCH, head);
+    if batch.own_use != OwnUse::default() {
+        put(out, tag::OWN_USE, &batch.own_use);
+    }
     if !batch.samples.is_empty() {
         put_item(out, tag::SAMPLES, &columns);
     }

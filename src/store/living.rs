@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use super::contents;
 use crate::model::{Entry, FactKind, Identity, InstanceInfo, InstanceNo, Timestamp};
 
 /// How long the ended are remembered.
@@ -112,8 +113,7 @@ impl Living {
         let Some(known) = self.known.get_mut(&no) else { return };
         match entry {
             Entry::Identity { from, identity, .. } => {
-                let at = known.identities.partition_point(|(begin, _)| begin <= from);
-                known.identities.insert(at, (*from, identity.clone()));
+                contents::rename(&mut known.identities, *from, identity.clone());
                 let old = known.identities.len().saturating_sub(MAX_IDENTITIES);
                 known.identities.drain(..old);
             }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
 
-use crate::model::{Timestamp, Window, WriterInfo};
+use crate::model::{OwnUse, Timestamp, Window, WriterInfo};
 
 use super::contents::{BatchRecord, Damage, JournalContents};
 use super::error::StoreError;
@@ -116,7 +116,7 @@ impl JournalFile {
     /// # Errors
     /// If it cannot be opened, or every copy of its head is damaged. Other damage is part of what is returned.
     pub fn load(&self, window: Window) -> Result<JournalContents, StoreError> {
-        let (mut samples, mut batches) = (Vec::new(), Vec::new());
+        let (mut samples, mut batches) = (Vec::new(), Vec::<BatchRecord>::new());
         let mut batch = u32::MAX;
         let (replay, damage) = self.replay(|seen| match seen {
             Seen::Batch(head) if window.overlaps(head.from, head.to) => {
@@ -127,7 +127,13 @@ impl JournalFile {
                     cpus: head.cpus,
                     unattributed: head.unattributed,
                     clock_offset_ns: head.clock_offset_ns,
+                    own_use: OwnUse::default(),
                 });
+            }
+            Seen::OwnUse(own_use) => {
+                if let Some(batch) = batches.get_mut(batch as usize) {
+                    batch.own_use = own_use;
+                }
             }
             Seen::Frame | Seen::Batch(_) => batch = u32::MAX,
             Seen::Sample(mut sample) if window.contains(sample.time) => {

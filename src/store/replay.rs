@@ -10,10 +10,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::model::{
-    CgroupId, Entry, InstanceInfo, InstanceKey, InstanceNo, Quality, Stack, Timestamp, frame,
+    CgroupId, Entry, InstanceInfo, InstanceKey, InstanceNo, OwnUse, Quality, Stack, Timestamp, frame,
 };
 
-use super::contents::{Ended, InstanceRecord, StoredSample, Usage};
+use super::contents::{self, Ended, InstanceRecord, StoredSample, Usage};
 use super::decode::{self, EncodedSample, Item};
 use super::living::number;
 use super::wire::{BatchHead, Closed, Head, Malformed, Stacks, Task, items, tag};
@@ -49,6 +49,8 @@ pub(super) enum Seen {
     Frame,
     /// A batch begins.
     Batch(BatchHead),
+    /// What its writer used.
+    OwnUse(OwnUse),
     /// A sample of it; its field `batch` is not set.
     Sample(StoredSample),
 }
@@ -78,6 +80,12 @@ impl Replay {
     fn item(&mut self, item: Item<'_>, seen: &mut impl FnMut(Seen)) -> Result<(), Malformed> {
         match item {
             Item::Head(head) => drop(self.head.get_or_insert(head)),
+            Item::Machine(machine) => {
+                if let Some(head) = &mut self.head {
+                    head.info.cpu_model = head.info.cpu_model.take().or(machine.cpu_model);
+                }
+            }
+            Item::OwnUse(own_use) => seen(Seen::OwnUse(own_use)),
             Item::Strings(new) => self.strings.define(new.base, new.strings.into_iter().map(Arc::from))?,
             Item::Comms(new) => {
                 let first = self.comms.len() as u32;
@@ -151,8 +159,7 @@ impl Replay {
         match entry {
             Entry::Instance { info, .. } => record.info = info,
             Entry::Identity { from, identity, .. } => {
-                let at = record.identities.partition_point(|(begin, _)| *begin <= from);
-                record.identities.insert(at, (from, identity));
+                contents::rename(&mut record.identities, from, identity);
             }
             Entry::Exec { at, .. } => drop(record.exec_at.get_or_insert(at)),
             Entry::Ended { at, exit_code, oom, .. } => {

@@ -12,6 +12,8 @@
 //! | 7 batch | [`BatchHead`] | one a batch |
 //! | 8 samples | columns, see `encode` | one a batch |
 //! | 9 closed | [`Closed`] | the last frame of a journal that was closed in peace |
+//! | 10 machine | [`Machine`] | behind each head |
+//! | 11 own use | [`crate::model::OwnUse`] | behind the batch it was told with |
 
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +38,8 @@ pub(super) mod tag {
     pub(in crate::store) const BATCH: u8 = 7;
     pub(in crate::store) const SAMPLES: u8 = 8;
     pub(in crate::store) const CLOSED: u8 = 9;
+    pub(in crate::store) const MACHINE: u8 = 10;
+    pub(in crate::store) const OWN_USE: u8 = 11;
 }
 
 /// Who writes this journal, and since when.
@@ -45,6 +49,13 @@ pub(super) struct Head {
     pub info: WriterInfo,
     /// When this journal was begun.
     pub opened_at: Timestamp,
+}
+
+/// What of a writer's info its head has no place for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Machine {
+    /// [`WriterInfo::cpu_model`].
+    pub cpu_model: Option<String>,
 }
 
 /// New strings (frames of stacks) or process names.

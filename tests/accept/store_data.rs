@@ -158,6 +158,7 @@ impl Making {
             writer: "agent".into(),
             version: env!("CARGO_PKG_VERSION").into(),
             kernel: "6.8.0".into(),
+            cpu_model: None,
             cpus: shape.cpus,
             event: "cpu-clock".into(),
             hz: 100,
@@ -294,7 +295,7 @@ fn seal(store: &Store, folded: bool) -> anyhow::Result<(Tidied, u64)> {
 }
 
 impl Life {
-    fn begin(&self, entries: &mut Vec<Entry>) {
+    fn begin(&mut self, entries: &mut Vec<Entry>) {
         let (no, name) = (self.no, function(self.function));
         let container_id = format!("{:016x}", Dice(u64::from(no.0) + 1_000).next()).repeat(4);
         let cgroup_id = CgroupId(u64::from(no.0) + 100);
@@ -321,7 +322,10 @@ impl Life {
         };
         entries.push(Entry::Instance { no, info });
         entries.push(Entry::Identity { no, from: started_at, identity });
-        entries.push(Entry::Exec { no, at: started_at.plus_us(INIT_US) });
+        let at = started_at.plus_us(INIT_US);
+        entries.push(Entry::Exec { no, at });
+        self.told_us = self.due(at.0) * PERIOD_US;
+        entries.push(Entry::Usage { no, at, cpu_us: self.told_us, source: CpuSource::Running });
     }
 
     fn name(&self) -> String {

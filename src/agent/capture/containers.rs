@@ -63,8 +63,10 @@ impl Capture {
             let claim = Claim {
                 container: id.clone(),
                 runtime: container.runtime,
+                name: container.name,
                 image: None,
                 identity: answer.into_stored(),
+                facts: Vec::new(),
                 forgotten: true,
             };
             return Some((Candidate { container: id, claim: Some(claim) }, own.into()));

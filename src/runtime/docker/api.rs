@@ -19,6 +19,7 @@ use thiserror::Error;
 
 use super::RUNTIME;
 use super::book::{Action, Answer, Event, Inspected, Life, Listed};
+use super::images::Images;
 use crate::identity::{Keys, kept_with};
 use crate::model::{Container, ContainerId, Identity, Pid, Timestamp};
 
@@ -26,6 +27,8 @@ use crate::model::{Container, ContainerId, Identity, Pid, Timestamp};
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// For an inspection. The daemon answers in about a millisecond, or after it has started the container.
 const INSPECT_LIMIT: Duration = Duration::from_secs(5);
+/// For an image, which the daemon has at hand: a container's claim waits for it.
+const IMAGE_LIMIT: Duration = Duration::from_millis(500);
 /// For the list of everything.
 const LIST_LIMIT: Duration = Duration::from_secs(60);
 
@@ -69,6 +72,7 @@ impl From<Error> for ApiError {
 pub struct Api {
     docker: Docker,
     keys: Arc<Keys>,
+    images: Arc<Images>,
 }
 
 impl Api {
@@ -77,7 +81,7 @@ impl Api {
         let path = socket.to_str().ok_or_else(|| ApiError::Other("its path is not UTF-8".into()))?;
         let docker = Docker::connect_with_unix(path, LIST_LIMIT.as_secs(), bollard::API_DEFAULT_VERSION)?;
         let docker = within(CONNECT_LIMIT, docker.negotiate_version()).await?;
-        Ok(Api { docker, keys: Arc::new(keys.clone()) })
+        Ok(Api { docker, keys: Arc::new(keys.clone()), images: Arc::default() })
     }
 
     /// The engine's version.
@@ -101,8 +105,39 @@ impl Api {
             return Err(ApiError::Other("not a container's name or id".into()));
         }
         let asked = self.docker.inspect_container(name_or_id, None::<InspectContainerOptions>);
-        inspected(within(INSPECT_LIMIT, asked).await?, &self.keys)
-            .ok_or_else(|| ApiError::Garbled("an inspection without an id".into()))
+        let mut answer = within(INSPECT_LIMIT, asked).await?;
+        let image = answer.image.take();
+        let mut inspected = inspected(answer, &self.keys)
+            .ok_or_else(|| ApiError::Garbled("an inspection without an id".into()))?;
+        if let Some(image) = image {
+            inspected.container.image_labels = self.image_labels(image).await;
+        }
+        Ok(inspected)
+    }
+
+    /// The labels that image `id` carries; none where that cannot be known: the image may be gone, its containers run
+    /// on.
+    async fn image_labels(&self, id: String) -> Vec<(String, String)> {
+        if id.len() > Identity::MAX_NAME || !id.chars().all(|c| c.is_ascii_alphanumeric() || c == ':') {
+            return Vec::new();
+        }
+        if let Some(known) = self.images.get(&id) {
+            return known;
+        }
+        match within(IMAGE_LIMIT, self.docker.inspect_image(&id)).await {
+            Ok(image) => {
+                let labels = image.config.and_then(|config| config.labels).unwrap_or_default();
+                let of_image =
+                    Container { image_labels: labels.into_iter().collect(), ..Container::default() };
+                let labels = kept_with(of_image, &self.keys).image_labels;
+                self.images.put(id, labels.clone());
+                labels
+            }
+            Err(error) => {
+                tracing::debug!(image = %id, %error, "image not inspected; its labels count as its containers'");
+                Vec::new()
+            }
+        }
     }
 
     /// The answer to an inspection, for the book.
@@ -165,6 +200,10 @@ fn event(message: EventMessage, keys: &Keys) -> Option<Event> {
     let mut attributes = actor.attributes.unwrap_or_default();
     let exit_code = attributes.get("exitCode").and_then(|code| code.parse().ok());
     let (name, image) = (attributes.remove("name"), attributes.remove("image"));
+    // The daemon's own words, which stand among the container's labels.
+    for own in ["exitCode", "execDuration", "oldName"] {
+        attributes.remove(own);
+    }
     let time_ns =
         message.time_nano.or(message.time.map(|time| time.saturating_mul(1_000_000_000))).unwrap_or(0);
     Some(Event {
@@ -200,6 +239,7 @@ fn inspected(answer: ContainerInspectResponse, keys: &Keys) -> Option<Inspected>
         env: config.env.unwrap_or_default(),
         cmd: config.cmd.unwrap_or_default(),
         entrypoint: config.entrypoint.unwrap_or_default(),
+        runtime_handler: answer.host_config.and_then(|config| config.runtime).filter(|name| !name.is_empty()),
         ..described(&id, answer.name, config.image, config.labels, keys)
     };
     let running = state.running == Some(true);

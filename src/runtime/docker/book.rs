@@ -423,6 +423,8 @@ impl Entry {
                 env: known.env.clone(),
                 cmd: known.cmd.clone(),
                 entrypoint: known.entrypoint.clone(),
+                image_labels: known.image_labels.clone(),
+                runtime_handler: known.runtime_handler.clone(),
                 ..container
             },
             None => container,

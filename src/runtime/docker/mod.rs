@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`book`] | what is known, what is to be asked, in which order things are told; pure |
 //! | `api` | the engine's API; bollard is used there alone |
+//! | `images` | labels of images, asked for once |
 //! | `backoff` | how long to wait for a daemon that is not there |
 //!
 //! Promises: an absent or restarted daemon is waited for; nothing that happens between the list and the stream of
@@ -13,6 +14,7 @@
 mod api;
 mod backoff;
 pub mod book;
+mod images;
 
 use std::path::{Path, PathBuf};
 use std::pin::pin;

@@ -4,7 +4,7 @@ use super::decode::Fault;
 use super::read::SealedHour;
 use super::schema::Table;
 use super::sums::Sums;
-use crate::model::{CpuStats, Timestamp, WriterInfo};
+use crate::model::{CpuStats, OwnUse, Timestamp, WriterInfo};
 
 /// A host in an hour.
 #[derive(Debug, Clone)]
@@ -17,6 +17,8 @@ pub struct SealedHost {
     pub unattributed: u64,
     /// Realtime minus monotonic clock in nanoseconds, at the hour's begin and end.
     pub clock_offsets_ns: Option<(i64, i64)>,
+    /// What the writer used in that hour, and the most memory it held.
+    pub own_use: Option<OwnUse>,
 }
 
 impl SealedHost {
@@ -28,13 +30,14 @@ impl SealedHost {
             writer: String::new(),
             version: String::new(),
             kernel: String::new(),
+            cpu_model: None,
             cpus: 0,
             event: String::new(),
             hz: 0,
             period_ns: sums.period_ns,
             started_at: Timestamp(0),
         };
-        SealedHost { writer, cpus: Vec::new(), unattributed: 0, clock_offsets_ns: None }
+        SealedHost { writer, cpus: Vec::new(), unattributed: 0, clock_offsets_ns: None, own_use: None }
     }
 }
 
@@ -51,6 +54,9 @@ impl SealedHour {
         let whole = |name: &str| -> Result<u64, Fault> {
             int(name)?.and_then(|value| u64::try_from(value).ok()).ok_or_else(incomplete)
         };
+        let used = |name: &str| -> Result<Option<u64>, Fault> {
+            Ok(int(name)?.and_then(|value| u64::try_from(value).ok()))
+        };
         let word = |name: &str| -> Result<String, Fault> { text(name)?.ok_or_else(incomplete) };
         let short = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
         if file.groups() == 0 {
@@ -62,6 +68,7 @@ impl SealedHour {
             writer: word("writer")?,
             version: word("version")?,
             kernel: word("kernel")?,
+            cpu_model: text("cpu_model")?,
             cpus: short(whole("cpus")?),
             event: word("event")?,
             hz: short(whole("hz")?),
@@ -75,6 +82,9 @@ impl SealedHour {
             cpus: rings.map_err(|_| incomplete())?.unwrap_or_default(),
             unattributed: whole("unattributed")?,
             clock_offsets_ns: offsets,
+            own_use: used("agent_cpu_us")?
+                .zip(used("agent_memory_bytes")?)
+                .map(|(cpu_us, memory_bytes)| OwnUse { cpu_us, memory_bytes }),
         })
     }
 }

@@ -39,6 +39,12 @@ pub(super) fn rising(record: &InstanceRecord) -> Vec<Usage> {
     record.usage.iter().map(raise).collect()
 }
 
+/// Whether one of `readings` is of `time`, to a millisecond: so is the account at an exec.
+pub(super) fn is_read_at(readings: &[Usage], time: Timestamp) -> bool {
+    const NEAR_US: u64 = 1_000;
+    readings.iter().any(|usage| usage.at.since_us(time).unsigned_abs() <= NEAR_US)
+}
+
 /// The marks of an instance for the stretch `own`; `cuts` are the cuts in its life.
 pub(super) fn marks(readings: &[Usage], own: Window, cuts: &[Timestamp]) -> Vec<Mark> {
     let begin = readings.partition_point(|usage| usage.at < own.from);

@@ -9,7 +9,7 @@ use super::readings::{self, UsageRow};
 use super::rows::{HourRows, InstanceRow, Rows};
 use super::schema::Table;
 use crate::model::{CpuSource, CpuStats, Fact, FactKind, Stack, Timestamp, Window};
-use crate::store::contents::{InstanceRecord, JournalContents, StoredSample, Usage};
+use crate::store::contents::{self, InstanceRecord, JournalContents, StoredSample, Usage};
 use crate::store::folded;
 use crate::store::loss::Rates;
 
@@ -168,7 +168,16 @@ impl Row<'_> {
             [from, to] if cuts.phase(*from) == phase => Some(Window { from: *from, to: *to }),
             _ => None,
         });
-        self.cpu_us(part?)
+        let told = self.cpu_us(part?)?;
+        let exec = cuts.exec_at.filter(|exec| cuts.from_birth && self.row.window.contains(*exec));
+        let counts = &self.row.counts;
+        if counts.samples == 0 || exec.is_none_or(|exec| readings::is_read_at(&self.readings, exec)) {
+            return Some(told);
+        }
+        // The account was not read at the exec: readings are too far apart for what lies on its two sides.
+        let of_phase = counts.phases.get(phase).copied()?;
+        let part = of_phase as f64 / counts.samples as f64;
+        self.cpu_us(Window::ALL).map(|cpu_us| (cpu_us as f64 * part).round() as i64)
     }
 
     fn ready_at(&self) -> Option<i64> {
@@ -320,6 +329,7 @@ pub(super) fn hosts(contents: &JournalContents, hour: &HourRows) -> Result<Writt
     let rings: Vec<CpuStats> = rings.into_values().collect();
     let lost = rings.iter().fold(0u64, |sum, cpu| sum.saturating_add(cpu.lost));
     let unattributed = batches.iter().fold(0u64, |sum, batch| sum.saturating_add(batch.unattributed));
+    let own_use = contents::own_use(batches.iter().copied());
     let samples: usize = hour.groups.iter().map(|group| group.len()).sum();
     let offsets = || batches.iter().map(|batch| batch.clock_offset_ns).filter(|offset| *offset != 0);
     let one = |text: &str| std::iter::once(Some(ByteArray::from(text)));
@@ -331,7 +341,7 @@ pub(super) fn hosts(contents: &JournalContents, hour: &HourRows) -> Result<Writt
         for text in [&writer.node, &writer.boot_id, &writer.writer, &writer.version, &writer.kernel] {
             group.text(one(text))?;
         }
-        group.text(std::iter::once(None))?;
+        group.text(std::iter::once(writer.cpu_model.as_deref().map(ByteArray::from)))?;
         group.int(number(writer.cpus.into()))?;
         group.int(number(writer.hz.into()))?;
         group.int(number(writer.period_ns))?;
@@ -343,8 +353,8 @@ pub(super) fn hosts(contents: &JournalContents, hour: &HourRows) -> Result<Writt
         group.int(number(unattributed))?;
         group.int(std::iter::once(offsets().next()))?;
         group.int(std::iter::once(offsets().next_back()))?;
-        group.int(std::iter::once(None))?;
-        group.int(std::iter::once(None))?;
+        group.int(std::iter::once(own_use.map(|own_use| signed(own_use.cpu_us))))?;
+        group.int(std::iter::once(own_use.map(|own_use| signed(own_use.memory_bytes))))?;
         group.text(std::iter::once(json(&damage).filter(|_| !damage.is_empty())))
     })?;
     file.finish()

@@ -19,6 +19,7 @@ pub fn writer(node: &str) -> WriterInfo {
         writer: "agent".into(),
         version: "0.1.0".into(),
         kernel: "6.8.0".into(),
+        cpu_model: Some("Model 1".into()),
         cpus: 2,
         event: "cpu-clock".into(),
         hz: 199,

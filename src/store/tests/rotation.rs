@@ -58,7 +58,7 @@ fn each_journal_stands_alone() {
     let paths = [journal.path().to_path_buf()];
     journal.rotate().unwrap();
     assert_ne!(journal.path(), paths[0]);
-    journal.append(&with(vec![identity(2, EIGHT, "again")], vec![sample(2, EIGHT, &frames)])).unwrap();
+    journal.append(&with(vec![identity(2, EIGHT + 1, "again")], vec![sample(2, EIGHT, &frames)])).unwrap();
     journal.finish().unwrap();
 
     let journals = store.journals().unwrap();

@@ -83,6 +83,7 @@ fn contents(journal: &Journal) -> JournalContents {
             .collect(),
         unattributed: 0,
         clock_offset_ns: 0,
+        own_use: Default::default(),
     };
     let stack = |(frames, quality): &(Vec<String>, u8)| {
         let plain = |frame: &String| Arc::from(frame.replace([';', '\n', '\r'], "_"));
@@ -95,6 +96,7 @@ fn contents(journal: &Journal) -> JournalContents {
             writer: "agent".into(),
             version: "0".into(),
             kernel: "6".into(),
+            cpu_model: None,
             cpus: 2,
             event: "cpu-clock".into(),
             hz: 199,

@@ -249,6 +249,7 @@ fn info() -> WriterInfo {
         writer: "agent".into(),
         version: "0".into(),
         kernel: "6.8".into(),
+        cpu_model: None,
         cpus: 2,
         event: "cpu-clock".into(),
         hz: 199,

@@ -53,6 +53,7 @@ fn make() -> Sealed {
         writer: "agent".into(),
         version: "0".into(),
         kernel: "6".into(),
+        cpu_model: None,
         cpus: 2,
         event: "cpu-clock".into(),
         hz: 100,
