@@ -58,9 +58,8 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         ));
         return Ok(Outcome::Nothing);
     }
-    if shown.len() < starts.len() && !args.filter.json {
-        let (all, hidden) = (starts.len(), time::count((starts.len() - shown.len()) as u64));
-        output::tell(&format!("fnscope: {hidden} more starts, --limit {all} shows them"));
+    if !args.filter.json {
+        output::tell_hidden(shown.len(), starts.len(), "starts");
     }
     Ok(Outcome::Done)
 }

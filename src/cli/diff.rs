@@ -166,10 +166,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         tell_sides(&names, [&side_a, &side_b]);
         let words = if args.per == "start" { diff::Words::STARTS } else { diff::Words::DIFF };
         output::print(&diff::table_of(shown, words, output::terminal_width()))?;
-        if shown.len() < rows.len() {
-            let hidden = time::count((rows.len() - shown.len()) as u64);
-            output::tell(&format!("fnscope: {hidden} more frames, --limit {} shows them", rows.len()));
-        }
+        output::tell_hidden(shown.len(), rows.len(), "frames");
     }
     for verdict in &verdicts {
         output::tell(&format!("fnscope: {}", escape::line(&diff::verdict_line(verdict))));

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::args::{FilterArgs, FunctionArg, PhaseArg};
 use super::{Outcome, open, output};
 use crate::query::{self, PhaseFilter, Scope};
-use crate::render::{self, groups, time};
+use crate::render::{self, groups};
 
 /// Arguments of `top`.
 #[derive(Debug, clap::Args)]
@@ -107,10 +107,6 @@ fn answer<R>(
         return output::print_json(&json(shown));
     }
     output::print(&table(shown, output::terminal_width()))?;
-    if shown.len() < rows.len() {
-        let (all, hidden) = (rows.len(), time::count((rows.len() - shown.len()) as u64));
-        let what = args.by.plural();
-        output::tell(&format!("fnscope: {hidden} more {what}, --limit {all} shows them"));
-    }
+    output::tell_hidden(shown.len(), rows.len(), args.by.plural());
     Ok(())
 }

@@ -42,7 +42,7 @@ pub use cold::{ColdStart, ColdSummary, Spread, cold_starts, summary};
 pub use condition::{Condition, ConditionError, Cpu, Frames, Pattern, Quantity};
 pub use cost::{CostBy, CostRow, cost};
 pub use diff::{DiffRow, FrameKey, Side, diff, side};
-pub use error::{QueryError, shortest};
+pub use error::{QueryError, shortest_names};
 pub use functions::{FunctionRow, coverage, functions, functions_by_host};
 pub use groups::{ModuleRow, PhaseSum, ThreadRow, by_module, by_phase, by_thread};
 pub use hosts::{HostRow, hosts};

@@ -8,14 +8,17 @@
 #[allow(dead_code, reason = "measurements use their part of it")]
 mod ask;
 mod cost;
+mod diff;
 mod engines;
 mod exchange;
 mod host;
 mod idle;
+mod import;
 mod kill;
 #[path = "../made_store.rs"]
 #[allow(dead_code, reason = "measurements use their part of it")]
 mod made_store;
+mod many;
 mod measure;
 mod phases;
 mod report;
@@ -27,6 +30,7 @@ mod storm;
 #[path = "../support.rs"]
 #[allow(dead_code, reason = "measurements use their part of it")]
 mod support;
+mod taken;
 mod warm;
 mod watched;
 
@@ -47,9 +51,12 @@ const MEASUREMENTS: &[Measurement] = &[
     idle::IDLE,
     kill::KILL,
     exchange::EXCHANGE,
+    import::IMPORT,
+    diff::DIFF,
     host::QUIET,
     cost::COST,
     store::STORE,
+    many::MANY,
     engines::ENGINES,
     store::WRITING,
 ];
