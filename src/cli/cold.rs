@@ -33,8 +33,10 @@ const DEFAULT_LIMIT: usize = 40;
 
 /// Shows cold starts.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
-    let view =
-        open::view_for(&args.filter, Scope::Samples(Some(&args.function.function), &args.filter.instance))?;
+    let view = open::view_for(
+        &args.filter,
+        Scope::Samples(std::slice::from_ref(&args.function.function), &args.filter.instance),
+    )?;
     let selection = open::select(&view, &args.filter, Some(&args.function.function))?;
     let starts = open::patiently("looking at starts", || query::cold_starts(&view, &selection));
     let limit = args.limit.unwrap_or(if args.filter.json { usize::MAX } else { DEFAULT_LIMIT });

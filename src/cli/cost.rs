@@ -66,7 +66,7 @@ impl ValueEnum for CostBy {
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let price = price(args)?;
     let scope = if args.by.contains(&CostBy::Day) {
-        Scope::Samples(args.function.as_ref(), &args.filter.instance)
+        Scope::Samples(args.function.as_slice(), &args.filter.instance)
     } else {
         Scope::Counts
     };

@@ -1,5 +1,7 @@
 //! `fnscope top`: the frames that took the most time, or the modules, threads or phases.
 
+use std::slice::from_ref;
+
 use clap::ValueEnum;
 use serde_json::Value;
 
@@ -60,7 +62,7 @@ const DEFAULT_LIMIT: usize = 40;
 
 /// Shows rows.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
-    let (function, instances) = (Some(&args.function.function), args.filter.instance.as_slice());
+    let (function, instances) = (from_ref(&args.function.function), args.filter.instance.as_slice());
     let scope = match args.by {
         By::Thread => Scope::Threads(function, instances),
         By::Frame | By::Module | By::Phase => Scope::Samples(function, instances),

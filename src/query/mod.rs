@@ -13,6 +13,7 @@ mod error;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod functions;
+mod gathered;
 mod groups;
 mod hosts;
 mod instances;
