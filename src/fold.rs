@@ -20,6 +20,11 @@ pub struct Weight {
 }
 
 impl Weight {
+    /// Of so many samples that stand for `period_ns` nanoseconds each.
+    pub fn of(samples: u64, period_ns: u64) -> Weight {
+        Weight { samples, time_ns: samples.saturating_mul(period_ns) }
+    }
+
     /// Counts one sample that stands for `period_ns` nanoseconds.
     pub fn add_sample(&mut self, period_ns: u64) {
         self.samples += 1;

@@ -1,8 +1,11 @@
 //! Export and import as a person and a pipe use them: formats, hostile input, what is told. Needs no rights.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
 
@@ -101,16 +104,25 @@ fn hostile_input_is_bounded_and_told() {
     let says = |ended: &Ended, text: &str| {
         assert!(ended.code == Some(2) && ended.stderr.contains(text), "{ended:?}")
     };
-    for (name, bytes, text) in [
-        ("empty", &b""[..], "empty: it is empty"),
-        ("noise", b"\x00\x01\x02\xff", "--format"),
-        ("words", b"hello\n", "--format"),
-        ("zero", b"a 0\n", "no event of folded in 1 lines"),
-        ("huge", b"a 1\nb 18446744073709551615\n", "line 2: its counts stand for more than 20000000"),
+    // Nothing to find is no fault: 1, as everywhere.
+    for (name, bytes, code, text) in [
+        ("empty", &b""[..], 1, "empty: it is empty; nothing is stored"),
+        (
+            "zero",
+            b"a 0\n",
+            1,
+            "no event of folded in 1 lines: 1 stacks with a count of zero (the first at 1); nothing is stored",
+        ),
+        ("idle", b"# captured on : today\n#\n", 1, "no event of perf-script in 2 lines; nothing is stored"),
+        ("noise", b"\x00\x01\x02\xff", 2, "--format"),
+        ("words", b"hello\n", 2, "--format"),
+        ("huge", b"a 1\nb 18446744073709551615\n", 2, "line 2: its counts stand for more than 20000000"),
     ] {
         let file = path(&scope, name);
         fs::write(&file, bytes).expect("write a file");
-        says(&scope.run(["import", &file, "--name", "x"]), text);
+        let ended = scope.run(["import", &file, "--name", "x"]);
+        assert!(ended.code == Some(code) && ended.stderr.contains(text), "{name}: {ended:?}");
+        assert!(ended.stdout.is_empty() && ended.stderr.starts_with("fnscope: "), "{name}: {ended:?}");
         assert!(scope.store().exists() == (name == "huge"), "{name}");
     }
     says(&scope.run(["import", "/nowhere", "--name", "x"]), "read /nowhere: No such file");
@@ -150,4 +162,65 @@ fn hostile_input_is_bounded_and_told() {
         while to.write_all(&noise).is_ok() {}
     });
     assert!(code == Some(2) && told.contains("no event in 6"), "{told}");
+}
+
+#[test]
+fn a_named_pipe_is_read_as_it_comes_and_a_terminal_is_told_how_far_it_is() {
+    let scope = Fnscope::new();
+    let pipe = path(&scope, "pipe");
+    let made = Command::new("mkfifo").arg(&pipe).status().expect("run mkfifo");
+    assert!(made.success());
+    // The terminal is that of util-linux's `script`.
+    let plain = scope.command(["import", &pipe, "--name", "piped", "--format", "perf-script"]);
+    let words = [plain.get_program()].into_iter().chain(plain.get_args());
+    let line: Vec<&str> = words.map(|word| word.to_str().expect("a plain path")).collect();
+    let mut command = Command::new("script");
+    command.args(["-qec", &line.join(" "), "/dev/null"]);
+    command.env("FNSCOPE_STORE", scope.store()).env("TERM", "xterm");
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn();
+    let mut child = child.expect("run script");
+    let mut terminal = child.stdout.take().expect("it is piped");
+    let told = AtomicBool::new(false);
+    let (events, seen) = std::thread::scope(|both| {
+        let writer = both.spawn(|| {
+            let mut to = fs::OpenOptions::new().write(true).open(&pipe).expect("open the pipe");
+            let mut events = 0u64;
+            // Until the terminal has shown it: how long that takes is the machine's affair.
+            while !told.load(Ordering::Relaxed) {
+                let mut some = Vec::new();
+                for _ in 0..1_000 {
+                    let us = 1_795_420_800_000_000 + events * 1_000;
+                    let (second, us) = (us / 1_000_000, us % 1_000_000);
+                    write!(
+                        some,
+                        "pi 1/2 [000] {second}.{us:06}: cpu-clock: \n\t7f f{} (/bin/pi)\n\n",
+                        events % 7
+                    )
+                    .expect("write to memory");
+                    events += 1;
+                }
+                to.write_all(&some).expect("write to the pipe");
+            }
+            events
+        });
+        let (mut seen, mut some) = (Vec::new(), [0; 4096]);
+        loop {
+            match terminal.read(&mut some).expect("read from the terminal") {
+                0 => break,
+                read => seen.extend(&some[..read]),
+            }
+            if String::from_utf8_lossy(&seen).contains(" MiB read, ") {
+                told.store(true, Ordering::Relaxed);
+            }
+        }
+        // Where it ended too early the writer must not wait for a reader forever.
+        told.store(true, Ordering::Relaxed);
+        let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+        let _reader = fs::OpenOptions::new().read(true).custom_flags(nonblocking).open(&pipe);
+        (writer.join().expect("the writer ends"), String::from_utf8_lossy(&seen).into_owned())
+    });
+    assert_eq!(child.wait().expect("wait for script").code(), Some(0), "{seen}");
+    assert!(seen.contains(" MiB read, "), "{seen}");
+    let rows = scope.rows(&["ls"]);
+    assert_eq!((rows.len(), rows[0]["samples"].as_u64()), (1, Some(events)), "{seen}");
 }

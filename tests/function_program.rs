@@ -52,6 +52,7 @@ fn its_account_of_cpu_time_is_the_cgroups() {
         &["deep", "--depth", "200", "--cpu-ms", "300"],
         &["threads", "--cpu-ms", "150"],
         &["shares", "--cpu-ms", "300"],
+        &["part", "--cpu-ms", "300", "--per-mille", "250"],
     ] {
         let cgroup = Cgroup::new();
         let (code, said) = Running::start(&mut cgroup.command(function.path(), arguments)).wait();

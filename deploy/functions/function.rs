@@ -23,6 +23,8 @@ usage: function COMMAND [--OPTION VALUE]...
   fib      --cpu-ms 300                 recursion
   burn     --cpu-ms 300                 CPU time and nothing else
   shares   --cpu-ms 1000                three functions that take 60, 30 and 10 % of it
+  part     --cpu-ms 1000 --per-mille 200
+                                        a function that takes that part of it, and another that takes the rest
   pulse    --count 100 --cpu-us 3000 --pause-us-max 10000
                                         a warm container: short invocations with pauses of random length between them
   deep     --depth 300 --cpu-ms 300     a stack of that many frames
@@ -87,6 +89,13 @@ fn run(command: &str, rest: &[String], exec_cpu: u64) -> Result<Truth, Failure> 
         "shares" => {
             let [cpu_ms] = options(rest, [("--cpu-ms", 1000)])?;
             Ok(shares(until(cpu_ms)))
+        }
+        "part" => {
+            let [cpu_ms, per_mille] = options(rest, [("--cpu-ms", 1000), ("--per-mille", 200)])?;
+            if per_mille > 1000 {
+                return Err(Failure::Usage("--per-mille is 1000 at most".into()));
+            }
+            Ok(part(until(cpu_ms), per_mille))
         }
         "pulse" => {
             let defaults = [("--count", 100), ("--cpu-us", 3000), ("--pause-us-max", 10_000)];
@@ -407,6 +416,40 @@ fn spend_thirty(until: u64) -> u64 {
 #[inline(never)]
 fn spend_ten(until: u64) -> u64 {
     spend::<0xc4ce_b9fe_1a85_ec53>(THREAD_CPU, until)
+}
+
+// ---- part
+
+/// Two functions that part CPU time, in slices of random length as [`shares`] has them.
+fn part(until: u64, per_mille: u64) -> Truth {
+    let mut random = Random::from_clock();
+    let mut took = [0_u64; 2];
+    while cpu_ns(PROCESS_CPU) < until {
+        let first = random.below(2) as usize;
+        for which in [first, 1 - first] {
+            // 0.5 to 1.5 us for each thousandth.
+            let thousandth = 500 + random.below(1_000);
+            let begin = cpu_ns(THREAD_CPU);
+            let (share, function): (u64, fn(u64) -> u64) = match which {
+                0 => (per_mille, spend_part),
+                _ => (1000 - per_mille, spend_rest),
+            };
+            black_box(function(begin + share * thousandth));
+            took[which] += cpu_ns(THREAD_CPU) - begin;
+        }
+    }
+    let [part, rest] = took.map(millis);
+    format!("\"spend_part\":{part},\"spend_rest\":{rest},")
+}
+
+#[inline(never)]
+fn spend_part(until: u64) -> u64 {
+    spend::<0x9fb2_1c65_1e98_df25>(THREAD_CPU, until)
+}
+
+#[inline(never)]
+fn spend_rest(until: u64) -> u64 {
+    spend::<0xd1b5_4a32_d192_ed03>(THREAD_CPU, until)
 }
 
 /// The loop of all that burn CPU time, always part of the function that calls it: no call, no library, one frame.

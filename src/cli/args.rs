@@ -112,6 +112,24 @@ impl ValueEnum for PhaseFilter {
     }
 }
 
+/// How many rows of a long list, as an option.
+#[derive(Debug, Clone, clap::Args)]
+pub struct RowsArg {
+    /// Show at most this many rows (default: 1,000 as a table, all as JSON)
+    #[arg(short = 'n', long, value_name = "COUNT")]
+    pub limit: Option<usize>,
+}
+
+impl RowsArg {
+    /// Those of `rows` that are shown, as JSON or as a table.
+    pub fn of<'a, R>(&self, rows: &'a [R], json: bool) -> &'a [R] {
+        /// More in a table nobody reads, and all of 100,000 would fill a terminal for minutes.
+        const DEFAULT_LIMIT: usize = 1_000;
+        let default = if json { usize::MAX } else { DEFAULT_LIMIT };
+        rows.get(..self.limit.unwrap_or(default)).unwrap_or(rows)
+    }
+}
+
 /// The wall clock.
 pub fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

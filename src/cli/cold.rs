@@ -33,8 +33,10 @@ const DEFAULT_LIMIT: usize = 40;
 
 /// Shows cold starts.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
-    let view =
-        open::view_for(&args.filter, Scope::Samples(Some(&args.function.function), &args.filter.instance))?;
+    let view = open::view_for(
+        &args.filter,
+        Scope::Samples(std::slice::from_ref(&args.function.function), &args.filter.instance),
+    )?;
     let selection = open::select(&view, &args.filter, Some(&args.function.function))?;
     let starts = open::patiently("looking at starts", || query::cold_starts(&view, &selection));
     let limit = args.limit.unwrap_or(if args.filter.json { usize::MAX } else { DEFAULT_LIMIT });
@@ -58,9 +60,8 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         ));
         return Ok(Outcome::Nothing);
     }
-    if shown.len() < starts.len() && !args.filter.json {
-        let (all, hidden) = (starts.len(), time::count((starts.len() - shown.len()) as u64));
-        output::tell(&format!("fnscope: {hidden} more starts, --limit {all} shows them"));
+    if !args.filter.json {
+        output::tell_hidden(shown.len(), starts.len(), "starts");
     }
     Ok(Outcome::Done)
 }

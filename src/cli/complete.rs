@@ -27,9 +27,7 @@ pub fn answered() -> bool {
 
 /// The functions of the stores that are asked about, as short as they can be told.
 pub fn functions() -> Vec<CompletionCandidate> {
-    let view = glance();
-    let known = view.functions();
-    let names: BTreeSet<String> = known.iter().map(|id| query::shortest(id, known)).collect();
+    let names: BTreeSet<String> = query::shortest_names(glance().functions()).into_iter().collect();
     names.into_iter().map(CompletionCandidate::new).collect()
 }
 

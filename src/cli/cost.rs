@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{ValueEnum, ValueHint};
 use clap_complete::engine::ArgValueCandidates;
 
-use super::args::{self, FilterArgs};
+use super::args::{self, FilterArgs, RowsArg};
 use super::{Outcome, complete, open, output};
 use crate::config::Config;
 use crate::query::Scope;
@@ -41,6 +41,8 @@ pub struct Args {
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     config: Option<PathBuf>,
     #[command(flatten)]
+    rows: RowsArg,
+    #[command(flatten)]
     filter: FilterArgs,
 }
 
@@ -64,17 +66,19 @@ impl ValueEnum for CostBy {
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let price = price(args)?;
     let scope = if args.by.contains(&CostBy::Day) {
-        Scope::Samples(args.function.as_ref(), &args.filter.instance)
+        Scope::Samples(args.function.as_slice(), &args.filter.instance)
     } else {
         Scope::Counts
     };
     let view = open::view_for(&args.filter, scope)?;
     let selection = open::select(&view, &args.filter, args.function.as_ref())?;
     let rows = open::patiently("adding up", || query::cost(&view, &selection, &args.by));
+    let shown = args.rows.of(&rows, args.filter.json);
     if args.filter.json {
-        output::print_json(&cost::json(&rows, &args.by, price.as_ref()))?;
+        output::print_json(&cost::json(shown, &args.by, price.as_ref()))?;
     } else if !rows.is_empty() {
-        output::print(&cost::cost(&rows, &args.by, price.as_ref(), output::terminal_width()))?;
+        output::print(&cost::cost(shown, &args.by, price.as_ref(), output::terminal_width()))?;
+        output::tell_hidden(shown.len(), rows.len(), "rows");
         let unaccounted: u64 = rows.iter().map(|row| row.unaccounted_ns).sum();
         if unaccounted > 0 {
             let length = time::length_ns(unaccounted);

@@ -104,13 +104,6 @@ struct Asked {
     hosts: Vec<String>,
 }
 
-impl Asked {
-    /// What it takes to answer; all instances of the function, of which the other side may mean others.
-    fn scope(&self) -> Scope<'_> {
-        Scope::Samples(Some(&self.selector), &[])
-    }
-}
-
 /// Compares, draws, judges.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let [a, b] = asked(args)?;
@@ -119,10 +112,11 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     };
     let windows = [window(&a, "A: --since", "--until")?, window(&b, "B: --since", "--until")?];
     let same = (&a.stores, a.since, a.until) == (&b.stores, b.since, b.until);
-    let scope =
-        |side| if same && a.selector != b.selector { Scope::Samples(None, &[]) } else { Asked::scope(side) };
-    let view_a = open::view_of(&a.stores, windows[0], scope(&a))?;
-    let other = if same { None } else { Some(open::view_of(&b.stores, windows[1], scope(&b))?) };
+    // All instances of a function, of which the sides may mean different ones.
+    let both = [a.selector.clone(), b.selector.clone()];
+    let of_both = Scope::Samples(&both, &[]);
+    let view_a = open::view_of(&a.stores, windows[0], of_both)?;
+    let other = if same { None } else { Some(open::view_of(&b.stores, windows[1], of_both)?) };
     let view_b = other.as_ref().unwrap_or(&view_a);
     let judged = !args.fail_if.is_empty();
     // For a build, exit code 1 says that a condition holds and nothing else.
@@ -166,10 +160,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         tell_sides(&names, [&side_a, &side_b]);
         let words = if args.per == "start" { diff::Words::STARTS } else { diff::Words::DIFF };
         output::print(&diff::table_of(shown, words, output::terminal_width()))?;
-        if shown.len() < rows.len() {
-            let hidden = time::count((rows.len() - shown.len()) as u64);
-            output::tell(&format!("fnscope: {hidden} more frames, --limit {} shows them", rows.len()));
-        }
+        output::tell_hidden(shown.len(), rows.len(), "frames");
     }
     for verdict in &verdicts {
         output::tell(&format!("fnscope: {}", escape::line(&diff::verdict_line(verdict))));

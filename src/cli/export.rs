@@ -66,8 +66,10 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     if args.format == Format::Pprof && args.output.is_none() && io::stdout().is_terminal() {
         bail!("a pprof file is not for a terminal; name one with -o FILE.pb.gz, or redirect stdout");
     }
-    let view =
-        open::view_for(&args.filter, Scope::Threads(Some(&args.function.function), &args.filter.instance))?;
+    let view = open::view_for(
+        &args.filter,
+        Scope::Threads(std::slice::from_ref(&args.function.function), &args.filter.instance),
+    )?;
     let found = open::stacks(&view, &args.filter, &args.function.function, args.phase.phase)?;
     let Some((selection, stacks)) = found else { return Ok(Outcome::Nothing) };
     let title = flame::title(&view, &args.function.function);

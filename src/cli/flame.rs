@@ -51,7 +51,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     if to_terminal {
         bail!("an SVG is not for a terminal; name a file with -o FILE.svg, or redirect stdout");
     }
-    let scope = Scope::Samples(Some(&args.function.function), &args.filter.instance);
+    let scope = Scope::Samples(std::slice::from_ref(&args.function.function), &args.filter.instance);
     let view = open::view_for(&args.filter, scope)?;
     let found = open::stacks(&view, &args.filter, &args.function.function, args.phase.phase)?;
     let Some((selection, stacks)) = found else { return Ok(Outcome::Nothing) };

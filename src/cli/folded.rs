@@ -25,7 +25,7 @@ pub struct Args {
 
 /// Prints folded text.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
-    let scope = Scope::Samples(Some(&args.function.function), &args.filter.instance);
+    let scope = Scope::Samples(std::slice::from_ref(&args.function.function), &args.filter.instance);
     let view = open::view_for(&args.filter, scope)?;
     let found = open::stacks(&view, &args.filter, &args.function.function, args.phase.phase)?;
     let outcome = if found.is_some() { Outcome::Done } else { Outcome::Nothing };

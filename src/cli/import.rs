@@ -30,7 +30,9 @@ Examples:
   perf script | fnscope import - --name pi
   fnscope import old.folded.gz --name pi --revision 1 --hz 99
   fnscope import cpu.pb.gz --name api --namespace shop --node web-3
-  fnscope import out.perf --name pi --at 2026-11-23T08:00:00Z --json")]
+  fnscope import out.perf --name pi --at 2026-11-23T08:00:00Z --json
+
+Exit codes: 1 if there is no event in it, 2 error, 64 wrong usage.")]
 pub struct Args {
     /// The file; `-` for stdin
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -102,7 +104,14 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         }
     });
     bar.finish_and_clear();
-    let imported = imported.map_err(|error| anyhow!("import {shown}: {error}"))?;
+    let imported = match imported {
+        Ok(imported) => imported,
+        Err(error) if error.is_nothing() => {
+            output::tell(&escape::lines(&format!("fnscope: import {shown}: {error}")));
+            return Ok(Outcome::Nothing);
+        }
+        Err(error) => return Err(anyhow!("import {shown}: {error}")),
+    };
     if args.json {
         output::print_json(&summary(args, &imported))?;
     } else {

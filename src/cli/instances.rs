@@ -2,7 +2,7 @@
 
 use clap_complete::engine::ArgValueCandidates;
 
-use super::args::FilterArgs;
+use super::args::{FilterArgs, RowsArg};
 use super::{Outcome, complete, open, output};
 use crate::query::{self, Scope, Selector};
 use crate::render::{self, time};
@@ -22,6 +22,8 @@ pub struct Args {
     #[arg(value_name = "FUNCTION", add = ArgValueCandidates::new(complete::functions))]
     function: Option<Selector>,
     #[command(flatten)]
+    rows: RowsArg,
+    #[command(flatten)]
     filter: FilterArgs,
 }
 
@@ -30,14 +32,16 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let view = open::view_for(&args.filter, Scope::Counts)?;
     let selection = open::select(&view, &args.filter, args.function.as_ref())?;
     let rows = query::instances(&view, &selection);
+    let shown = args.rows.of(&rows, args.filter.json);
     if args.filter.json {
-        output::print_json(&render::json::instances(&rows))?;
+        output::print_json(&render::json::instances(shown))?;
     } else {
-        match rows.as_slice() {
+        match shown {
             [] => {}
             [row] if !args.filter.instance.is_empty() => output::print(&render::instance(row))?,
-            rows => output::print(&render::instances(rows, output::terminal_width()))?,
+            shown => output::print(&render::instances(shown, output::terminal_width()))?,
         }
+        output::tell_hidden(shown.len(), rows.len(), "instances");
     }
     if rows.is_empty() {
         output::tell(&format!("fnscope: no such instances ({})", time::window(view.window())));

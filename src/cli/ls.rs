@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 
-use super::args::FilterArgs;
+use super::args::{FilterArgs, RowsArg};
 use super::{Outcome, open, output};
 use crate::query::{self, Scope};
 use crate::render::{self, time};
@@ -22,6 +22,8 @@ pub struct Args {
     #[arg(long, value_name = "WHAT", default_value = "function")]
     by: By,
     #[command(flatten)]
+    rows: RowsArg,
+    #[command(flatten)]
     filter: FilterArgs,
 }
 
@@ -33,31 +35,45 @@ enum By {
     Host,
 }
 
+enum Answer {
+    Json(serde_json::Value),
+    Table(String),
+}
+
 /// Lists functions.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let view = open::view_for(&args.filter, Scope::Counts)?;
     let selection = open::select(&view, &args.filter, None)?;
-    let width = output::terminal_width();
-    let (json, table, found) = match args.by {
+    let (width, as_json) = (output::terminal_width(), args.filter.json);
+    let (answer, shown, all) = match args.by {
         By::Function => {
             let rows = query::functions(&view, &selection);
-            (render::json::functions(&rows), render::functions(&rows, width), !rows.is_empty())
+            let shown = args.rows.of(&rows, as_json);
+            let answer = match as_json {
+                true => Answer::Json(render::json::functions(shown)),
+                false => Answer::Table(render::functions(shown, width)),
+            };
+            (answer, shown.len(), rows.len())
         }
         By::Host => {
             let rows = query::functions_by_host(&view, &selection);
-            (
-                render::json::functions_by_host(&rows),
-                render::functions_by_host(&rows, width),
-                !rows.is_empty(),
-            )
+            let shown = args.rows.of(&rows, as_json);
+            let answer = match as_json {
+                true => Answer::Json(render::json::functions_by_host(shown)),
+                false => Answer::Table(render::functions_by_host(shown, width)),
+            };
+            (answer, shown.len(), rows.len())
         }
     };
-    if args.filter.json {
-        output::print_json(&json)?;
-    } else if found {
-        output::print(&table)?;
+    match answer {
+        Answer::Json(json) => output::print_json(&json)?,
+        Answer::Table(table) if all > 0 => {
+            output::print(&table)?;
+            output::tell_hidden(shown, all, "functions");
+        }
+        Answer::Table(_) => {}
     }
-    if !found {
+    if all == 0 {
         let stores: Vec<String> = args.filter.store.iter().map(|store| store.display().to_string()).collect();
         let window = time::window(view.window());
         output::tell(&format!("fnscope: no functions in {} ({window})", stores.join(", ")));

@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, IsTerminal as _, Write};
 use anyhow::Context as _;
 use serde_json::Value;
 
-use crate::render::escape;
+use crate::render::{escape, time};
 
 /// Writes `text` to stdout.
 pub fn print(text: &str) -> anyhow::Result<()> {
@@ -28,6 +28,14 @@ pub fn stdout(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> anyhow::R
 /// Says `text` on stderr. Where nobody listens there is nobody to tell.
 pub fn tell(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// Says how many of `all` rows are not among those `shown`, if any, and how to see them.
+pub fn tell_hidden(shown: usize, all: usize, what: &str) {
+    if shown < all {
+        let hidden = time::count((all - shown) as u64);
+        tell(&format!("fnscope: … and {hidden} more {what}, --limit {all} shows them"));
+    }
 }
 
 /// The terminal's width in characters, none where stdout is none.

@@ -2,7 +2,7 @@
 
 use clap_complete::engine::ArgValueCandidates;
 
-use super::args::FilterArgs;
+use super::args::{FilterArgs, RowsArg};
 use super::{Outcome, complete, open, output};
 use crate::query::Scope;
 use crate::query::{self, Selector};
@@ -23,6 +23,8 @@ pub struct Args {
     #[arg(value_name = "FUNCTION", add = ArgValueCandidates::new(complete::functions))]
     function: Option<Selector>,
     #[command(flatten)]
+    rows: RowsArg,
+    #[command(flatten)]
     filter: FilterArgs,
 }
 
@@ -31,10 +33,12 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let view = open::view_for(&args.filter, Scope::Counts)?;
     let selection = open::select(&view, &args.filter, args.function.as_ref())?;
     let rows = query::throttled(&view, &selection);
+    let shown = args.rows.of(&rows, args.filter.json);
     if args.filter.json {
-        output::print_json(&render::throttled::json(&rows))?;
+        output::print_json(&render::throttled::json(shown))?;
     } else if !rows.is_empty() {
-        output::print(&render::throttled::throttled(&rows, output::terminal_width()))?;
+        output::print(&render::throttled::throttled(shown, output::terminal_width()))?;
+        output::tell_hidden(shown.len(), rows.len(), "functions");
     }
     if rows.is_empty() {
         let window = time::window(view.window());

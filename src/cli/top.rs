@@ -1,12 +1,14 @@
 //! `fnscope top`: the frames that took the most time, or the modules, threads or phases.
 
+use std::slice::from_ref;
+
 use clap::ValueEnum;
 use serde_json::Value;
 
 use super::args::{FilterArgs, FunctionArg, PhaseArg};
 use super::{Outcome, open, output};
 use crate::query::{self, PhaseFilter, Scope};
-use crate::render::{self, groups, time};
+use crate::render::{self, groups};
 
 /// Arguments of `top`.
 #[derive(Debug, clap::Args)]
@@ -60,7 +62,7 @@ const DEFAULT_LIMIT: usize = 40;
 
 /// Shows rows.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
-    let (function, instances) = (Some(&args.function.function), args.filter.instance.as_slice());
+    let (function, instances) = (from_ref(&args.function.function), args.filter.instance.as_slice());
     let scope = match args.by {
         By::Thread => Scope::Threads(function, instances),
         By::Frame | By::Module | By::Phase => Scope::Samples(function, instances),
@@ -107,10 +109,6 @@ fn answer<R>(
         return output::print_json(&json(shown));
     }
     output::print(&table(shown, output::terminal_width()))?;
-    if shown.len() < rows.len() {
-        let (all, hidden) = (rows.len(), time::count((rows.len() - shown.len()) as u64));
-        let what = args.by.plural();
-        output::tell(&format!("fnscope: {hidden} more {what}, --limit {all} shows them"));
-    }
+    output::tell_hidden(shown.len(), rows.len(), args.by.plural());
     Ok(())
 }

@@ -54,6 +54,7 @@ pub fn detect(begin: &[u8]) -> Result<Format, &'static str> {
     }
     let text = String::from_utf8_lossy(begin);
     let lines = || text.lines().filter(|line| !line.trim().is_empty());
+    let is_comment = |line: &str| line.starts_with('#');
     let told = || lines().filter(|line| !line.starts_with(['#', '\t']));
     if told().filter_map(perf_script_in::head).any(|head| head.time.is_some()) {
         return Ok(Format::PerfScript);
@@ -68,6 +69,10 @@ pub fn detect(begin: &[u8]) -> Result<Format, &'static str> {
         return Ok(Format::Folded);
     }
     if told().any(|line| perf_script_in::head(line).is_some()) {
+        return Ok(Format::PerfScript);
+    }
+    // What perf says of itself before a recording that has nothing.
+    if !binary && lines().next().is_some_and(|line| line.starts_with('#')) && lines().all(is_comment) {
         return Ok(Format::PerfScript);
     }
     Err(
@@ -89,6 +94,7 @@ mod tests {
             (b"a 1 b: 3\n", Ok(Format::Folded)),
             (b"a 1 cycles:\n\t7f x (y)\n", Ok(Format::PerfScript)),
             (b"main [pi];x_[k] 4", Ok(Format::Folded)),
+            (b"# ========\n# captured on : today\n#\n\n", Ok(Format::PerfScript)),
             (b"\x0a\x04\x08\x01\x10\x02\x0a\x04\x08\x03\x10\x04", Ok(Format::Pprof)),
         ] {
             assert_eq!(detect(begin), found, "{begin:?}");

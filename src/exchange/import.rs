@@ -40,6 +40,9 @@ pub struct Imported {
 /// Why an import failed.
 #[derive(Debug, Error)]
 pub enum ImportError {
+    /// There is nothing in it; nothing is stored.
+    #[error("it is empty; nothing is stored")]
+    Empty,
     /// It is no format that can be read.
     #[error("{0}")]
     Unknown(&'static str),
@@ -67,6 +70,13 @@ pub enum ImportError {
     },
 }
 
+impl ImportError {
+    /// Whether it says that there was nothing to import, and no fault.
+    pub fn is_nothing(&self) -> bool {
+        matches!(self, ImportError::Empty | ImportError::NoEvents { .. })
+    }
+}
+
 /// Bytes without an event after which nobody waits for one.
 const PATIENCE_BYTES: u64 = 64 << 20;
 
@@ -83,6 +93,9 @@ pub fn import(
         |format, at, cause: anyhow::Error, samples| ImportError::Broken { format, at, cause, samples };
     let assumed = options.format.unwrap_or(Format::PerfScript);
     let mut input = Input::new(source).map_err(|error| broken(assumed, 0, error.into(), 0))?;
+    if input.begin.is_empty() {
+        return Err(ImportError::Empty);
+    }
     let format = match options.format {
         Some(format) => format,
         None => detect(&input.begin).map_err(ImportError::Unknown)?,

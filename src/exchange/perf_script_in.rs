@@ -80,18 +80,14 @@ pub fn read<R: BufRead>(
         skipped,
         each,
     };
-    while let Some(line) = lines.next_line()? {
-        let text = match line {
-            Line::Text(text) => Some(text.into_owned()),
-            Line::TooLong => None,
-        };
-        let number = lines.number();
-        match text {
-            Some(text) => reader.line(&text, number)?,
-            None => reader.skipped.add(Reason::LongLine, number),
+    loop {
+        let number = lines.number() + 1;
+        match lines.next_line()? {
+            Some(Line::Text(text)) => reader.line(&text, number)?,
+            Some(Line::TooLong) => reader.skipped.add(Reason::LongLine, number),
+            None => return reader.end(),
         }
     }
-    reader.end()
 }
 
 struct Open {

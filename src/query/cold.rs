@@ -92,8 +92,8 @@ pub(super) fn is_cold_start(window: Window, instance: &Instance, stay: &Stay) ->
 /// The cold starts of `selection`, those that took longest first.
 pub fn cold_starts(view: &View, selection: &Selection) -> Vec<ColdStart> {
     let mut by_phase: HashMap<(u32, Phase), Weight> = HashMap::new();
-    each_sample(view, selection, |instance, _, phase, period_ns| {
-        by_phase.entry((instance, phase)).or_default().add_sample(period_ns);
+    each_sample(view, selection, |instance, _, phase, weight| {
+        by_phase.entry((instance, phase)).or_default().add(weight);
     });
     let starts = view.stays(selection).filter(|(_, instance, _, stay)| {
         let begun = instance.exec_at.is_some() || stay.tally.first.is_some();

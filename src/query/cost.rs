@@ -123,14 +123,14 @@ fn day_of(at: Timestamp) -> Timestamp {
 fn sampled_by_day(view: &View) -> BTreeMap<(usize, usize), BTreeMap<Timestamp, u64>> {
     let mut days: BTreeMap<(usize, usize), BTreeMap<Timestamp, u64>> = BTreeMap::new();
     for part in &view.merged.parts {
-        for sample in &part.samples {
+        for (sample, count) in part.counted() {
             let instance = sample.instance as usize;
             let Some(life) = view.lives.get(instance) else { continue };
             let span = super::view::span_at(&life.spans, sample.time);
             let Some(stay) = life.stays.iter().find(|stay| stay.spans.contains(&span)) else { continue };
             let of_stay = days.entry((instance, stay.spans.start)).or_default();
             let time = of_stay.entry(day_of(sample.time)).or_default();
-            *time = time.saturating_add(part.period_ns);
+            *time = time.saturating_add(part.period_ns.saturating_mul(count));
         }
     }
     days

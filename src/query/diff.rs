@@ -74,13 +74,13 @@ struct Seen {
 pub fn side(view: &View, selection: &Selection, phases: PhaseFilter) -> Side {
     let mut counts: BTreeMap<(u32, u32), u64> = BTreeMap::new();
     for part in &view.merged.parts {
-        for sample in &part.samples {
+        for (sample, count) in part.counted() {
             let instance = sample.instance as usize;
             let Some(life) = view.lives.get(instance) else { continue };
             let Some(span) = life.spans.get(span_at(&life.spans, sample.time)) else { continue };
             let meant = span.function.is_some_and(|function| selection.has(instance, function));
             if meant && phases.takes(span.phase) {
-                *counts.entry((sample.instance, sample.stack)).or_default() += 1;
+                *counts.entry((sample.instance, sample.stack)).or_default() += count;
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Why a question has no answer, and what to ask instead.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use thiserror::Error;
 
@@ -88,38 +88,48 @@ impl QueryError {
 
 fn no_function(selector: &Selector, functions: &[FunctionId]) -> QueryError {
     let wanted = selector.function.to_string().to_lowercase();
-    let mut near: Vec<(usize, String)> = Vec::new();
-    for id in functions {
+    let names = shortest_names(functions);
+    let mut near: Vec<(usize, &String)> = Vec::new();
+    for (id, shortest) in functions.iter().zip(&names) {
         let name = id.function.to_string().to_lowercase();
         let distance = strsim::damerau_levenshtein(&wanted, &name);
         let close = distance <= 1 + wanted.len() / 4 || (wanted.len() > 2 && name.contains(&wanted));
         if close && distance < name.len().max(wanted.len()) {
-            near.push((distance, shortest(id, functions)));
+            near.push((distance, shortest));
         }
     }
     near.sort();
     near.dedup();
-    let known: BTreeSet<String> = functions.iter().map(|id| shortest(id, functions)).collect();
-    QueryError::NoFunction {
-        wanted: selector.to_string(),
-        near: near.into_iter().map(|(_, name)| name).take(3).collect(),
-        known: known.into_iter().collect(),
-    }
+    let near = near.into_iter().map(|(_, name)| name.clone()).take(3).collect();
+    let known: BTreeSet<String> = names.into_iter().collect();
+    QueryError::NoFunction { wanted: selector.to_string(), near, known: known.into_iter().collect() }
 }
 
-/// The shortest name of the function of `id` that means no other of `functions`.
-pub fn shortest(id: &FunctionId, functions: &[FunctionId]) -> String {
-    let full = id.any_revision();
-    let only = |selector: &Selector| {
-        functions
-            .iter()
-            .filter(|other| selector.matches_function(other))
-            .all(|other| full.matches_function(other))
+/// For each of `functions` the shortest name that means no other of them, whatever its revision.
+pub fn shortest_names(functions: &[FunctionId]) -> Vec<String> {
+    let mut bare: HashMap<&Part, Option<(&Part, &Part)>> = HashMap::new();
+    let mut within: HashMap<(&Part, &Part), Option<&Part>> = HashMap::new();
+    for id in functions {
+        let whole = (&id.platform, &id.namespace);
+        let known = bare.entry(&id.function).or_insert(Some(whole));
+        *known = known.filter(|known| *known == whole);
+        let known = within.entry((&id.namespace, &id.function)).or_insert(Some(&id.platform));
+        *known = known.filter(|known| *known == &id.platform);
+    }
+    let name = |id: &FunctionId| {
+        let full = id.any_revision();
+        let shorter = if id.function == Part::Null {
+            full
+        } else if bare.get(&id.function).is_some_and(Option::is_some) {
+            Selector { platform: None, namespace: None, ..full }
+        } else if within.get(&(&id.namespace, &id.function)).is_some_and(Option::is_some) {
+            Selector { platform: None, ..full }
+        } else {
+            full
+        };
+        shorter.to_string()
     };
-    let bare = Selector { platform: None, namespace: None, ..full.clone() };
-    let within = Selector { platform: None, ..full.clone() };
-    let shorter = [bare, within].into_iter().filter(|_| id.function != Part::Null).find(only);
-    shorter.unwrap_or(full).to_string()
+    functions.iter().map(name).collect()
 }
 
 fn listed(names: &[String]) -> String {

@@ -1,8 +1,9 @@
 //! Which functions are there, and how much did each use: a row for each revision.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::cold::is_cold_start;
+use super::merge::Instance;
 use super::selector::FunctionId;
 use super::view::{Selection, View};
 use crate::model::Timestamp;
@@ -71,9 +72,34 @@ struct Sums {
 
 /// The rows of `selection`: functions with the most samples first, newest revision first.
 pub fn functions(view: &View, selection: &Selection) -> Vec<FunctionRow> {
-    let mut sums: Vec<Sums> = view.functions.iter().map(|_| Sums::default()).collect();
+    let mut rows: Vec<FunctionRow> = sums(view, selection, |_| 0)
+        .into_iter()
+        .filter_map(|((_, function), sums)| sums.row(view, function))
+        .collect();
+    sort(&mut rows);
+    rows
+}
+
+/// The same, a row for each host that ran it, hosts in order of label.
+pub fn functions_by_host(view: &View, selection: &Selection) -> Vec<(String, FunctionRow)> {
+    let mut by_host: BTreeMap<u32, Vec<FunctionRow>> = BTreeMap::new();
+    for ((host, function), sums) in sums(view, selection, |instance| instance.host) {
+        by_host.entry(host).or_default().extend(sums.row(view, function));
+    }
+    let mut all = Vec::new();
+    for (host, mut rows) in by_host {
+        let Some(host) = view.hosts().get(host as usize) else { continue };
+        sort(&mut rows);
+        all.extend(rows.into_iter().map(|row| (host.label.clone(), row)));
+    }
+    all
+}
+
+/// What each function used, told apart by `host` too.
+fn sums(view: &View, selection: &Selection, host: impl Fn(&Instance) -> u32) -> BTreeMap<(u32, u32), Sums> {
+    let mut all: BTreeMap<(u32, u32), Sums> = BTreeMap::new();
     for (at, instance, _, stay) in view.stays(selection) {
-        let Some(sums) = sums.get_mut(stay.function as usize) else { continue };
+        let sums = all.entry((host(instance), stay.function)).or_default();
         sums.instances.insert(at);
         sums.samples += stay.tally.samples;
         sums.sampled_ns = sums.sampled_ns.saturating_add(stay.tally.time_ns);
@@ -88,39 +114,27 @@ pub fn functions(view: &View, selection: &Selection) -> Vec<FunctionRow> {
         let (first, last) = stay.seen(instance);
         sums.seen = Some(sums.seen.map_or((first, last), |(a, b)| (a.min(first), b.max(last))));
     }
-    let row = |(id, sums): (&FunctionId, Sums)| {
-        let (first_seen, last_seen) = sums.seen?;
+    all
+}
+
+impl Sums {
+    fn row(self, view: &View, function: u32) -> Option<FunctionRow> {
+        let (first_seen, last_seen) = self.seen?;
         Some(FunctionRow {
-            id: id.clone(),
-            instances: sums.instances.len() as u64,
-            samples: sums.samples,
-            cpu_us: sums.cpu_us,
-            sampled_ns: sums.sampled_ns,
-            coverage: sums.coverage.share(),
-            lost: sums.lost.round() as u64,
-            truncated: sums.truncated,
-            unsymbolized: sums.unsymbolized,
-            cold_starts: sums.cold_starts,
+            id: view.functions.get(function as usize)?.clone(),
+            instances: self.instances.len() as u64,
+            samples: self.samples,
+            cpu_us: self.cpu_us,
+            sampled_ns: self.sampled_ns,
+            coverage: self.coverage.share(),
+            lost: self.lost.round() as u64,
+            truncated: self.truncated,
+            unsymbolized: self.unsymbolized,
+            cold_starts: self.cold_starts,
             first_seen,
             last_seen,
         })
-    };
-    let mut rows: Vec<FunctionRow> = view.functions.iter().zip(sums).filter_map(row).collect();
-    sort(&mut rows);
-    rows
-}
-
-/// The same, a row for each host that ran it, hosts in order of label.
-pub fn functions_by_host(view: &View, selection: &Selection) -> Vec<(String, FunctionRow)> {
-    let mut all = Vec::new();
-    for (at, host) in view.hosts().iter().enumerate() {
-        let mut on_host = selection.clone();
-        for (chosen, instance) in on_host.instances.iter_mut().zip(&view.merged.instances) {
-            *chosen &= instance.host as usize == at;
-        }
-        all.extend(functions(view, &on_host).into_iter().map(|row| (host.label.clone(), row)));
     }
-    all
 }
 
 fn sort(rows: &mut [FunctionRow]) {

@@ -87,10 +87,10 @@ pub fn by_module(profile: &Profile) -> Vec<ModuleRow> {
 pub fn by_thread(view: &View, selection: &Selection, phases: PhaseFilter) -> Vec<ThreadRow> {
     let mut sums: HashMap<(u32, u32), Weight> = HashMap::new();
     let mut all = 0;
-    each_sample(view, selection, |instance, task, phase, period_ns| {
+    each_sample(view, selection, |instance, task, phase, weight| {
         if phases.takes(phase) {
-            all += 1;
-            sums.entry((instance, task)).or_default().add_sample(period_ns);
+            all += weight.samples;
+            sums.entry((instance, task)).or_default().add(weight);
         }
     });
     let row = |((instance, task), weight): ((u32, u32), Weight)| {
@@ -114,23 +114,23 @@ pub fn by_thread(view: &View, selection: &Selection, phases: PhaseFilter) -> Vec
 /// The phases of `selection`, in order of time; those without a sample are left out.
 pub fn by_phase(view: &View, selection: &Selection) -> Vec<PhaseSum> {
     let mut sums = Phase::ALL.map(|phase| (phase, Weight::default()));
-    each_sample(view, selection, |_, _, phase, period_ns| {
-        sums.iter_mut().filter(|(of, _)| *of == phase).for_each(|(_, weight)| weight.add_sample(period_ns));
+    each_sample(view, selection, |_, _, phase, weight| {
+        sums.iter_mut().filter(|(of, _)| *of == phase).for_each(|(_, sum)| sum.add(weight));
     });
     let all = sums.iter().map(|(_, weight)| weight.samples).sum();
     let seen = sums.into_iter().filter(|(_, weight)| weight.samples > 0);
     seen.map(|(phase, weight)| PhaseSum { phase, weight, share: share(weight, all) }).collect()
 }
 
-/// Each sample of `selection`: its instance, its task, its phase, and the nanoseconds it stands for.
-pub(super) fn each_sample(view: &View, selection: &Selection, mut seen: impl FnMut(u32, u32, Phase, u64)) {
+/// Each sample of `selection`, or what was gathered: its instance, its task, its phase, and what it stands for.
+pub(super) fn each_sample(view: &View, selection: &Selection, mut seen: impl FnMut(u32, u32, Phase, Weight)) {
     for part in &view.merged.parts {
-        for (sample, task) in part.samples.iter().zip(&part.tasks) {
+        for ((sample, count), task) in part.counted().zip(&part.tasks) {
             let instance = sample.instance as usize;
             let Some(life) = view.lives.get(instance) else { continue };
             let Some(span) = life.spans.get(span_at(&life.spans, sample.time)) else { continue };
             if span.function.is_some_and(|function| selection.has(instance, function)) {
-                seen(sample.instance, *task, span.phase, part.period_ns);
+                seen(sample.instance, *task, span.phase, Weight::of(count, part.period_ns));
             }
         }
     }

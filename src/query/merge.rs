@@ -1,6 +1,7 @@
 //! Journals to one body of facts: an instance that several journals know becomes one, and so do equal stacks.
 //!
-//! Not here: any question. Promises: one journal in memory at a time, and 22 bytes for each of its samples after it;
+//! Not here: any question. Promises: one journal in memory at a time, and 22 bytes for each of its samples after it (of
+//! sealed hours less where counts are enough, see [`super::gathered`]);
 //! the order of the journals does not change an answer.
 
 use std::collections::HashMap;
@@ -68,12 +69,22 @@ pub struct Part {
     pub period_ns: u64,
     /// Its samples.
     pub samples: Vec<Sample>,
+    /// For each of them how many it stands for; empty where each is one. See [`Part::counted`].
+    pub counts: Vec<u32>,
     /// For each of them the thread it ran as: position in [`Merged::tasks`].
     pub tasks: Vec<u32>,
     /// And the CPU it ran on; the last there is for those beyond it.
     pub cpus: Vec<u16>,
     /// Samples the ring lost for one that it kept: position in `samples`, how many. Only where there were any.
     pub lost: Vec<(u32, f64)>,
+}
+
+impl Part {
+    /// Its samples, each with how many it stands for.
+    pub fn counted(&self) -> impl Iterator<Item = (&Sample, u64)> {
+        let counts = self.counts.iter().map(|count| u64::from(*count)).chain(std::iter::repeat(1));
+        self.samples.iter().zip(counts)
+    }
 }
 
 /// Samples of an instance that stand here as their totals.
@@ -165,6 +176,7 @@ impl Merger {
         let mut part = Part {
             period_ns: journal.writer.period_ns,
             samples: Vec::with_capacity(journal.samples.len()),
+            counts: Vec::new(),
             tasks: Vec::with_capacity(journal.samples.len()),
             cpus: Vec::with_capacity(journal.samples.len()),
             lost: Vec::new(),

@@ -13,6 +13,7 @@ mod error;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod functions;
+mod gathered;
 mod groups;
 mod hosts;
 mod instances;
@@ -42,7 +43,7 @@ pub use cold::{ColdStart, ColdSummary, Spread, cold_starts, summary};
 pub use condition::{Condition, ConditionError, Cpu, Frames, Pattern, Quantity};
 pub use cost::{CostBy, CostRow, cost};
 pub use diff::{DiffRow, FrameKey, Side, diff, side};
-pub use error::{QueryError, shortest};
+pub use error::{QueryError, shortest_names};
 pub use functions::{FunctionRow, coverage, functions, functions_by_host};
 pub use groups::{ModuleRow, PhaseSum, ThreadRow, by_module, by_phase, by_thread};
 pub use hosts::{HostRow, hosts};

@@ -37,7 +37,7 @@ pub struct SampleRow<'a> {
     pub period_ns: u64,
 }
 
-/// Tells `each` every sample of `selection` in `phases`, in order of time.
+/// Tells `each` every sample of a view that was opened with [`super::Scope::All`] or [`super::Scope::Threads`], of `selection` in `phases`, in order of time.
 ///
 /// # Errors
 /// Of `each`, at once.

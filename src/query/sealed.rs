@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use super::gathered::gather;
 use super::merge::{Counted, Merged, Part, Sample, SealedPart};
 use super::phases::Phase;
 use super::selector::{FunctionId, Selector};
@@ -24,12 +25,16 @@ pub enum Scope<'a> {
     All,
     /// No more than counts need: lists of functions and of instances.
     Counts,
-    /// The samples of one function (none: of all), and of these instances alone if any are named. Questions about
-    /// others find their instances and no samples.
-    Samples(Option<&'a Selector>, &'a [String]),
+    /// The samples of these functions (none: of all), and of these instances alone if any are named. Questions about
+    /// others find their instances and no samples. Of many samples their counts, as [`super::Stacks`] and
+    /// [`super::Side`] need them, and not each.
+    Samples(&'a [Selector], &'a [String]),
     /// The same, and which thread and CPU each ran on; [`Scope::All`] has that too, the others leave it out.
-    Threads(Option<&'a Selector>, &'a [String]),
+    Threads(&'a [Selector], &'a [String]),
 }
+
+/// Samples that are kept one by one where counts are enough: some 20 MB. Fewer are not worth the work.
+const MAX_RAW: usize = 1 << 20;
 
 /// What is to be done with an instance's rows of one sealed set.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -61,6 +66,7 @@ pub(super) fn add(
         // They are distinct, so each keeps its number.
         let _ = stacks.number(stack);
     }
+    let (mut raw, mut gathered) = (0, 0);
     for part in parts {
         progress();
         let hour = &part.hour;
@@ -125,14 +131,22 @@ pub(super) fn add(
         } else {
             (vec![tasks.number(nameless()); samples.times.len()], vec![0; samples.times.len()])
         };
+        raw += samples.times.len();
         merged.parts.push(Part {
             period_ns: hour.period_ns,
             samples: rows.map(sample).collect(),
+            counts: Vec::new(),
             tasks: ran,
             cpus: on,
             lost: samples.lost,
         });
         merged.damage.extend(samples.damage);
+        if raw > MAX_RAW && !threads {
+            for part in merged.parts.iter_mut().skip(gathered) {
+                gather(part, &merged.instances, &lives);
+            }
+            (raw, gathered) = (0, merged.parts.len());
+        }
     }
     merged.stacks = stacks.into_stacks();
     merged.tasks = tasks.into_tasks();
@@ -146,11 +160,11 @@ fn wanted(
     functions: &[FunctionId],
     scope: Scope<'_>,
 ) -> std::collections::HashSet<u32> {
-    let (Scope::Samples(selector, named) | Scope::Threads(selector, named)) = scope else {
+    let (Scope::Samples(selectors, named) | Scope::Threads(selectors, named)) = scope else {
         return Default::default();
     };
-    let chosen: Vec<bool> =
-        functions.iter().map(|id| selector.is_none_or(|selector| selector.matches(id))).collect();
+    let is_meant = |id| selectors.is_empty() || selectors.iter().any(|selector| selector.matches(id));
+    let chosen: Vec<bool> = functions.iter().map(is_meant).collect();
     let is_chosen = |function: u32| chosen.get(function as usize).copied().unwrap_or(false);
     let instances = merged.instances.iter().zip(lives).zip(0..);
     let meant = instances.filter(|((instance, life), _)| {

@@ -1,6 +1,7 @@
 //! The same answers, whether journals are sealed or not.
 
 use std::path::Path;
+use std::slice::from_ref;
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -141,7 +142,7 @@ fn answers(root: &Path, window: Window, narrow: bool) -> String {
     names.sort();
     for name in names {
         let selector: Selector = name.parse().unwrap();
-        let view = open(Scope::Samples(Some(&selector), &[]));
+        let view = open(Scope::Samples(from_ref(&selector), &[]));
         let one = view.select(Some(&selector), &[]).unwrap();
         for phases in [PhaseFilter::All, PhaseFilter::Function, PhaseFilter::Only(Phase::Cold)] {
             let found = stacks(&view, &one, phases);
@@ -255,7 +256,7 @@ fn a_name_that_came_in_a_later_journal_is_found_by_whoever_reads_the_sealed_samp
             assert_eq!(store.sealed(Window::ALL).unwrap().sets.len(), 2);
         }
         let late: Selector = "late".parse().unwrap();
-        for scope in [Scope::All, Scope::Samples(Some(&late), &[]), Scope::Counts] {
+        for scope in [Scope::All, Scope::Samples(from_ref(&late), &[]), Scope::Counts] {
             let (named, frames) = listed(&scope);
             assert_eq!(named, ["custom/demo/late@1"], "{scope:?}");
             assert_eq!(frames > 0, !matches!(scope, Scope::Counts), "{scope:?}");

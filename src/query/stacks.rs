@@ -46,20 +46,20 @@ pub fn stacks(view: &View, selection: &Selection, phases: PhaseFilter) -> Stacks
     let mut left_out = Phase::ALL.map(|phase| (phase, 0u64));
     let mut seen: Option<(Timestamp, Timestamp)> = None;
     for part in &view.merged.parts {
-        for sample in &part.samples {
+        for (sample, count) in part.counted() {
             let instance = sample.instance as usize;
             let (Some(life), Some(uses)) = (view.lives.get(instance), uses.get(instance)) else { continue };
             match uses.get(span_at(&life.spans, sample.time)) {
                 Some(Use::Counted) => {
                     if let Some(weight) = weights.get_mut(sample.stack as usize) {
-                        weight.add_sample(part.period_ns);
+                        weight.add(Weight::of(count, part.period_ns));
                     }
                     seen = Some(seen.map_or((sample.time, sample.time), |(a, b)| {
                         (a.min(sample.time), b.max(sample.time))
                     }));
                 }
                 Some(Use::LeftOut(phase)) => {
-                    left_out.iter_mut().filter(|(of, _)| of == phase).for_each(|(_, count)| *count += 1);
+                    left_out.iter_mut().filter(|(of, _)| of == phase).for_each(|(_, sum)| *sum += count);
                 }
                 Some(Use::Stranger) | None => {}
             }

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use super::coverage::{Account, CpuCurve};
 use super::error::QueryError;
-use super::merge::{Counted, Instance, Merged, Sample};
+use super::merge::{Counted, Instance, Merged};
 use super::phases::{FunctionTable, Span, spans};
 use super::sealed;
 use super::selector::{FunctionId, Selector};
@@ -231,7 +231,7 @@ fn count(merged: &Merged, lives: &mut [Life]) {
         .map(|stack| (stack.quality().has(Quality::TRUNCATED), stack.quality().has(Quality::UNSYMBOLIZED)))
         .collect();
     for part in &merged.parts {
-        for sample in &part.samples {
+        for (sample, number) in part.counted() {
             let exec_at =
                 merged.instances.get(sample.instance as usize).and_then(|instance| instance.exec_at);
             let Some((stay, span)) =
@@ -240,7 +240,7 @@ fn count(merged: &Merged, lives: &mut [Life]) {
                 continue;
             };
             let flaws = flaws.get(sample.stack as usize).copied().unwrap_or_default();
-            stay.count(sample, span, part.period_ns, flaws, exec_at);
+            stay.count(sample.time, (number, part.period_ns), span, flaws, exec_at);
         }
         for (at, lost) in &part.lost {
             let sample = part.samples.get(*at as usize);
@@ -276,30 +276,31 @@ fn count(merged: &Merged, lives: &mut [Life]) {
 impl Stay {
     fn count(
         &mut self,
-        sample: &Sample,
+        time: Timestamp,
+        (number, period_ns): (u64, u64),
         span: usize,
-        period_ns: u64,
         flaws: (bool, bool),
         exec_at: Option<Timestamp>,
     ) {
         let tally = &mut self.tally;
-        tally.samples += 1;
-        tally.time_ns = tally.time_ns.saturating_add(period_ns);
-        if self.account.is_some_and(|account| account.compared.contains(sample.time)) {
-            tally.compared_ns = tally.compared_ns.saturating_add(period_ns);
+        let time_ns = number.saturating_mul(period_ns);
+        tally.samples += number;
+        tally.time_ns = tally.time_ns.saturating_add(time_ns);
+        if self.account.is_some_and(|account| account.compared.contains(time)) {
+            tally.compared_ns = tally.compared_ns.saturating_add(time_ns);
         }
-        tally.truncated += u64::from(flaws.0);
-        tally.unsymbolized += u64::from(flaws.1);
-        let time = sample.time;
+        tally.truncated += number * u64::from(flaws.0);
+        tally.unsymbolized += number * u64::from(flaws.1);
         tally.first = Some(tally.first.map_or(time, |first| first.min(time)));
         tally.last = Some(tally.last.map_or(time, |last| last.max(time)));
         if exec_at.is_some_and(|exec| exec <= time) {
             tally.first_after_exec = Some(tally.first_after_exec.map_or(time, |first| first.min(time)));
         }
         if let Some(count) = self.by_span.get_mut(span) {
-            *count += 1;
+            *count += number;
         }
     }
+
     /// Adds totals; `phases` are those of its spans.
     fn add(&mut self, counted: &Counted, phases: &[super::phases::Phase]) {
         let (row, period_ns) = (&counted.row, counted.period_ns);

@@ -12,10 +12,11 @@
 //! Written when a journal is closed; a marker beside the journal tells that it is done. Writing it again gives the
 //! same files.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
-use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use flate2::{Compression, GzBuilder};
 
@@ -48,10 +49,9 @@ impl Store {
     pub fn write_folded(&self, journal: &JournalFile) -> Result<Folded, StoreError> {
         // Names may come after the samples, so the journal is read once for each: memory for its stacks, not for
         // its samples.
-        let (named, _) = journal.replay(|_| {})?;
+        let instances = journal.replay(|_| {})?.0.instances;
         let mut folders = Folders::default();
-        let places: Vec<Places> =
-            named.instances.iter().map(|record| Places::of(record, &mut folders)).collect();
+        let places: Vec<Places> = instances.iter().map(|record| Places::of(record, &mut folders)).collect();
         let mut files = BTreeMap::<(usize, i64), HashMap<u32, u64>>::new();
         let (replay, _) = journal.replay(|seen| {
             if let Seen::Sample(sample) = seen
@@ -64,11 +64,11 @@ impl Store {
         let mut folded = Folded { journals: 1, ..Folded::default() };
         for ((folder, hour), counts) in files {
             let Some(folder) = folders.list.get(folder) else { continue };
-            let text = lines(&replay.stacks, &counts);
             let folder = self.folded_folder().join(folder);
             directory::make_folder(&folder)?;
             let path = folder.join(format!("{}-{}.folded.gz", hour_name(hour), journal.name()));
-            let bytes = gzip(&text).map_err(|source| StoreError::io("compress", &path, source))?;
+            let bytes =
+                gzip(&replay.stacks, &counts).map_err(|source| StoreError::io("compress", &path, source))?;
             directory::replace(&self.folded_folder(), &path, &bytes)?;
             directory::sync_folder(&folder)?;
             folded.files += 1;
@@ -161,43 +161,68 @@ impl Places<'_> {
     }
 }
 
-/// Sorted lines; stacks that differ only in their quality are one.
-fn lines(stacks: &[std::sync::Arc<Stack>], counts: &HashMap<u32, u64>) -> String {
-    let mut lines = BTreeMap::<String, u64>::new();
-    for (stack, count) in counts {
-        if let Some(stack) = stacks.get(*stack as usize) {
-            *lines.entry(line(stack)).or_default() += count;
+/// The lines of `counts`, sorted and zipped; stacks that differ only in their quality are one. Lines are made as they
+/// are written: a hundred thousand deep stacks would be a hundred megabytes of text.
+fn gzip(stacks: &[Arc<Stack>], counts: &HashMap<u32, u64>) -> io::Result<Vec<u8>> {
+    let counted = counts.iter().filter_map(|(stack, count)| Some((&**stacks.get(*stack as usize)?, *count)));
+    let mut sorted: Vec<(&Stack, u64)> = counted.collect();
+    sorted.sort_unstable_by(|(a, _), (b, _)| compared(a, b));
+    let mut encoder = GzBuilder::new().write(Vec::new(), Compression::default());
+    for equal in sorted.chunk_by(|(a, _), (b, _)| compared(a, b).is_eq()) {
+        if let Some((stack, _)) = equal.first() {
+            let count: u64 = equal.iter().map(|(_, count)| count).sum();
+            writeln!(encoder, "{} {count}", line(stack))?;
         }
     }
-    let mut text = String::new();
-    for (line, count) in lines {
-        let _ = writeln!(text, "{line} {count}");
-    }
-    text
+    encoder.finish()
+}
+
+/// Which of two stacks has the first line, without making lines.
+fn compared(a: &Stack, b: &Stack) -> Ordering {
+    let alike = texts(a).zip(texts(b)).take_while(|(a, b)| a == b).count();
+    let rest = |stack| {
+        let frames = texts(stack).enumerate().skip(alike);
+        frames
+            .flat_map(|(at, text)| (at > 0).then_some(';').into_iter().chain(text.chars().flat_map(escaped)))
+    };
+    rest(a).cmp(rest(b))
 }
 
 pub(super) fn line(stack: &Stack) -> String {
     let mut line = String::new();
-    for (position, frame) in stack.frames().iter().enumerate() {
-        if position > 0 {
+    for (at, text) in texts(stack).enumerate() {
+        if at > 0 {
             line.push(';');
         }
-        for c in frame.chars() {
-            // Frames come escaped; what did not come from our own symbolizer is not trusted to.
-            if c == ';' || c.is_control() {
-                let _ = write!(line, "\\x{:02x}", u32::from(c));
-            } else {
-                line.push(c);
-            }
+        match text.contains(is_escaped) {
+            true => line.extend(text.chars().flat_map(escaped)),
+            false => line.push_str(text),
         }
     }
-    if line.is_empty() { frame::UNWOUND_SHORT.into() } else { line }
+    line
 }
 
-fn gzip(text: &str) -> io::Result<Vec<u8>> {
-    let mut encoder = GzBuilder::new().write(Vec::new(), Compression::default());
-    encoder.write_all(text.as_bytes())?;
-    encoder.finish()
+/// The frames of `stack`; a marker where its line would be empty.
+fn texts(stack: &Stack) -> impl Iterator<Item = &str> {
+    let frames = match stack.frames() {
+        [only] if only.is_empty() => &[],
+        frames => frames,
+    };
+    frames.is_empty().then_some(frame::UNWOUND_SHORT).into_iter().chain(frames.iter().map(|frame| &**frame))
+}
+
+/// Frames come escaped; what did not come from our own symbolizer is not trusted to.
+fn is_escaped(c: char) -> bool {
+    c == ';' || c.is_control()
+}
+
+/// `c` as it stands in a line; two digits are enough for what is escaped.
+fn escaped(c: char) -> impl Iterator<Item = char> {
+    let digit = |shift: u32| char::from_digit(u32::from(c) >> shift & 0xf, 16).unwrap_or('0');
+    match is_escaped(c) {
+        true => ['\\', 'x', digit(4), digit(0)].into_iter().take(4),
+        false => [c; 4].into_iter().take(1),
+    }
 }
 
 /// `2026-11-23T08`, in UTC; the bare number where no calendar has such an hour.
@@ -210,4 +235,27 @@ fn hour_name(hour: i64) -> String {
 /// Tells that the files of the journal at `path` are written.
 pub(super) fn marker(path: &Path) -> PathBuf {
     path.with_extension("folded")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Quality;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn stacks_are_in_the_order_of_their_lines(
+            a in proptest::collection::vec("[ab;<\u{85}é]{0,2}", 0..4),
+            b in proptest::collection::vec("[ab;<\u{85}é]{0,2}", 0..4),
+        ) {
+            let stack = |frames: &[String]| {
+                Stack::new(frames.iter().map(|frame| Arc::from(frame.as_str())).collect(), Quality::COMPLETE)
+            };
+            let (a, b) = (stack(&a), stack(&b));
+            let (line_a, line_b) = (line(&a), line(&b));
+            prop_assert_eq!(compared(&a, &b), line_a.cmp(&line_b), "{} {}", line_a, line_b);
+            prop_assert!(!line_a.is_empty() && !line_a.contains(char::is_control));
+        }
+    }
 }

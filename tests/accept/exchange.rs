@@ -1,8 +1,7 @@
 //! What is exported, read by tools that are not ours: each must find every sample. A tool that cannot be had fails the
 //! measurement: nothing is passed over.
-//!
-//! Of the Firefox profiler there is no program for a command line; its file is only counted here.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Cursor;
 use std::path::Path;
@@ -19,7 +18,7 @@ use crate::support::Fnscope;
 /// Exports by foreign tools.
 pub const EXCHANGE: Measurement = Measurement {
     name: "accept-exchange",
-    about: "exports counted by go tool pprof, inferno, FlameScope's expressions and speedscope's schema",
+    about: "exports counted by go tool pprof, inferno, FlameScope's expressions, speedscope's schema and the Firefox profiler",
     runs: 1,
     run: exchange,
 };
@@ -30,6 +29,8 @@ const SAMPLES: u64 = 650;
 const NANOSECONDS: u64 = SAMPLES * 10_000_000;
 /// The version whose schema is asked.
 const SPEEDSCOPE: &str = "speedscope@1.25.0";
+/// The Firefox profiler's own command line, and the Node.js it needs, whatever the host has.
+const FIREFOX: [&str; 2] = ["@firefox-devtools/profiler-cli@0.10.0", "node@24"];
 
 fn exchange() -> anyhow::Result<Vec<Bar>> {
     let scope = Fnscope::new();
@@ -56,9 +57,11 @@ fn exchange() -> anyhow::Result<Vec<Bar>> {
     let perf = fs::read(export("perf-script")?)?;
     let (collapsed, stacks) = inferno_collapsed(&perf)?;
     let flamescope = python(&["-c", FLAMESCOPE], &perf)?;
-    let firefox: Value = serde_json::from_slice(&fs::read(export("firefox")?)?)?;
-    let threads = firefox["threads"].as_array().context("threads")?;
-    let firefox: u64 = threads.iter().filter_map(|thread| thread["samples"]["length"].as_u64()).sum();
+    let firefox = firefox(folder.path(), &export("firefox")?)?;
+    let own = own_frames(&scope);
+    let differ =
+        own.keys().chain(firefox.frames.keys()).filter(|name| own.get(*name) != firefox.frames.get(*name));
+    let differ = differ.count() as u64;
 
     let speedscope = export("speedscope")?;
     let schema = schema(folder.path())?;
@@ -78,7 +81,10 @@ fn exchange() -> anyhow::Result<Vec<Bar>> {
         exactly("inferno-collapse-perf: distinct stacks", stacks, folded.lines().count() as u64),
         exactly("FlameScope's expressions: events", flamescope, SAMPLES),
         exactly("speedscope's schema: nanoseconds", weight, NANOSECONDS),
-        exactly("Firefox profile: samples (our own count)", firefox, SAMPLES),
+        exactly("Firefox profiler: samples of all threads", firefox.samples, SAMPLES),
+        exactly("Firefox profiler: threads", firefox.threads, 3),
+        exactly("Firefox profiler: frames that count otherwise than `top`", differ, 0),
+        exactly("Firefox profiler: frames", firefox.frames.len() as u64, own.len() as u64),
     ])
 }
 
@@ -104,6 +110,70 @@ fn go(arguments: &[&str]) -> anyhow::Result<String> {
     let output = output.context("run `go tool pprof`; install Go (Debian golang-go)")?;
     ensure!(output.status.success(), "go tool pprof: {}", String::from_utf8_lossy(&output.stderr));
     Ok(String::from_utf8(output.stdout)?)
+}
+
+/// What the Firefox profiler counts.
+#[derive(Default)]
+struct Firefox {
+    samples: u64,
+    threads: u64,
+    /// As the leaf and in all, by name.
+    frames: Frames,
+}
+
+type Frames = BTreeMap<String, (u64, u64)>;
+
+/// Gets the Firefox profiler's command line into `folder` and asks it about `profile`, thread by thread.
+fn firefox(folder: &Path, profile: &str) -> anyhow::Result<Firefox> {
+    let install = ["install", "--silent", "--no-save", "--no-audit", "--no-fund", "--prefix", "."];
+    let output = Command::new("npm").args(install).args(FIREFOX).current_dir(folder).output();
+    let output = output.context("run npm; install it")?;
+    ensure!(output.status.success(), "npm install {FIREFOX:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let modules = folder.join("node_modules");
+    let ask = |arguments: &[&str]| -> anyhow::Result<String> {
+        let mut node = Command::new(modules.join(".bin/node"));
+        node.arg(modules.join("@firefox-devtools/profiler-cli/dist/profiler-cli.js")).args(arguments);
+        // It leaves a server running, which is asked over a socket there; a socket's path must be short.
+        node.env("PROFILER_CLI_SESSION_DIR", folder.join("s")).stdin(Stdio::null());
+        let output = node.output().context("run the Firefox profiler's command line")?;
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "profiler-cli {arguments:?}: {complaint}");
+        Ok(String::from_utf8(output.stdout)?)
+    };
+    ask(&["load", profile])?;
+    let counted = firefox_counts(&ask);
+    ask(&["stop", "--all"])?;
+    counted
+}
+
+fn firefox_counts(ask: &dyn Fn(&[&str]) -> anyhow::Result<String>) -> anyhow::Result<Firefox> {
+    let mut found = Firefox::default();
+    let list: Value = serde_json::from_str(&ask(&["thread", "list", "--json"])?)?;
+    for thread in list["threads"].as_array().context("a list of threads")? {
+        found.threads += 1;
+        let handle = thread["threadHandle"].as_str().context("a handle")?;
+        let question = |what| ["thread", what, "--thread", handle, "--include-idle", "--json"];
+        let samples: Value = serde_json::from_str(&ask(&question("samples"))?)?;
+        found.samples += samples["categoryBreakdown"]["totalSamples"].as_u64().context("a total")?;
+        let functions: Value = serde_json::from_str(&ask(&question("functions"))?)?;
+        for function in functions["functions"].as_array().context("a list of functions")? {
+            let count = |key: &str| function[key].as_u64().context("a count");
+            let sums = found.frames.entry(function["name"].as_str().context("a name")?.into()).or_default();
+            *sums = (sums.0 + count("selfSamples")?, sums.1 + count("totalSamples")?);
+        }
+    }
+    Ok(found)
+}
+
+/// The same by our own `top`, modules as they stand in the file.
+fn own_frames(scope: &Fnscope) -> Frames {
+    let name = |row: &Value| match (row["frame"].as_str(), row["module"].as_str()) {
+        (Some(frame), Some(module)) => format!("{frame} ({module})"),
+        (frame, _) => frame.unwrap_or_default().into(),
+    };
+    let count = |row: &Value, key: &str| row[key].as_u64().unwrap_or_default();
+    let rows = scope.rows(&["top", "demo/pi"]);
+    rows.iter().map(|row| (name(row), (count(row, "self_samples"), count(row, "total_samples")))).collect()
 }
 
 /// Runs Python; the number it prints.

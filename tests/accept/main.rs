@@ -9,14 +9,17 @@
 mod ask;
 mod cost;
 mod damage;
+mod diff;
 mod engines;
 mod exchange;
 mod host;
 mod idle;
+mod import;
 mod kill;
 #[path = "../made_store.rs"]
 #[allow(dead_code, reason = "measurements use their part of it")]
 mod made_store;
+mod many;
 mod measure;
 mod phases;
 mod report;
@@ -31,6 +34,7 @@ mod storm;
 #[path = "../support.rs"]
 #[allow(dead_code, reason = "measurements use their part of it")]
 mod support;
+mod taken;
 mod warm;
 mod watched;
 
@@ -52,9 +56,12 @@ const MEASUREMENTS: &[Measurement] = &[
     kill::KILL,
     damage::DAMAGE,
     exchange::EXCHANGE,
+    import::IMPORT,
+    diff::DIFF,
     host::QUIET,
     cost::COST,
     store::STORE,
+    many::MANY,
     engines::ENGINES,
     store::WRITING,
 ];

@@ -20,6 +20,7 @@ use fnscope::store::archive::Tidied;
 use crate::measure::{Bar, Bound, Measurement};
 use crate::store_data::{A, B, BIG, Fed, Making, Shape, function};
 use crate::support::Fnscope;
+use crate::taken::taken;
 
 /// Bytes a sample and times to answer.
 pub const STORE: Measurement = Measurement {
@@ -174,20 +175,11 @@ impl Made {
 /// The most memory that `command` had at a time, in MiB: the kernel's high-water mark, looked at until it ends.
 pub fn peak_mib(command: &mut Command) -> anyhow::Result<f64> {
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-    let path = format!("/proc/{}/status", child.id());
-    let mut peak_kib = 0.0f64;
-    while child.try_wait()?.is_none() {
-        let status = fs::read_to_string(&path).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok());
-        peak_kib = peak_kib.max(kib.unwrap_or(0.0));
-        std::thread::sleep(Duration::from_micros(200));
-    }
-    ensure!(peak_kib > 0.0, "it ended before its memory was seen");
-    Ok(peak_kib / 1024.0)
+    Ok(taken(&mut child, Duration::from_micros(200))?.peak_mib)
 }
 
-fn bytes_below(path: &Path) -> anyhow::Result<u64> {
+/// Bytes of the files below `path`.
+pub fn bytes_below(path: &Path) -> anyhow::Result<u64> {
     let mut bytes = 0;
     for file in fs::read_dir(path).with_context(|| format!("list {}", path.display()))? {
         let (path, meta) = file.and_then(|file| Ok((file.path(), file.metadata()?)))?;

@@ -224,6 +224,12 @@ impl Making {
         seal(&self.store, folded)
     }
 
+    /// Closes the last journal, which stays as it is.
+    pub fn close(self) -> anyhow::Result<Fed> {
+        self.writer.finish().context("close the journal")?;
+        Ok(self.fed)
+    }
+
     /// Closes the last journal and seals everything. What was fed in, what was sealed and the CPU time of that, in
     /// nanoseconds.
     pub fn finish(self, folded: bool) -> anyhow::Result<(Fed, Tidied, u64)> {
