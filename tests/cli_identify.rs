@@ -157,7 +157,7 @@ fn a_container_of_crictl_is_joined_with_its_sandbox_wherever_that_stands() {
     ] {
         let rows = files.rows(&order, &[]);
         let [own, sandbox, sidecar, stranger] = at.map(|at| &rows[at]);
-        assert_eq!(told(own).0, true, "{own:#}");
+        assert!(told(own).0, "{own:#}");
         assert_eq!((&told(own).1, &told(own).2), (&Some("openfaas"), &Some("openfaas-fn")), "{own:#}");
         assert_eq!((text(own, "function"), text(own, "revision")), ("figlet", "pod-template-hash:6d9"));
         assert_eq!((text(own, "id"), text(own, "instance_name")), ("c1", "figlet-6d9-x7"));

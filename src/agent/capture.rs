@@ -178,7 +178,7 @@ impl Capture {
             let join = &mut self.setup.attribution;
             match command {
                 Command::Claim(claim) => {
-                    if let Some(no) = join.claim(claim, now) {
+                    if let Some(no) = join.claim(*claim, now) {
                         self.claimed(no);
                     }
                 }

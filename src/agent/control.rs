@@ -12,7 +12,7 @@ use crate::model::{ContainerId, Fact, Pid, Timestamp};
 #[derive(Debug)]
 pub(super) enum Command {
     /// What a container is.
-    Claim(Claim),
+    Claim(Box<Claim>),
     /// Whether a runtime answers.
     Runtime(&'static str, RuntimeState),
     /// A container's first process runs.

@@ -35,7 +35,7 @@ fn forward(event: ContainerEvent, identity: &IdentityConfig, control: &Control) 
             tracing::warn!(runtime, "runtime does not answer; its containers stay unnamed until it does");
             Command::Runtime(runtime, RuntimeState::Down)
         }
-        ContainerEvent::Known(container) => Command::Claim(claim(*container, identity)),
+        ContainerEvent::Known(container) => Command::Claim(Box::new(claim(*container, identity))),
         ContainerEvent::Started { id, pid, .. } => Command::Started { container: id, pid },
         ContainerEvent::Ready { id, at } => Command::Fact { container: id, at, fact: Fact::Ready },
         ContainerEvent::Paused { id, at, paused } => {

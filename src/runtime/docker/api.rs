@@ -27,7 +27,8 @@ use crate::model::{Container, ContainerId, Identity, Pid, Timestamp};
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// For an inspection. The daemon answers in about a millisecond, or after it has started the container.
 const INSPECT_LIMIT: Duration = Duration::from_secs(5);
-/// For an image, which the daemon has at hand: a container's claim waits for it.
+/// For an image, asked for once: a container's better description waits for it. The daemon has it at hand and answers in
+/// about a millisecond, as for a container; what its events say was told before.
 const IMAGE_LIMIT: Duration = Duration::from_millis(500);
 /// For the list of everything.
 const LIST_LIMIT: Duration = Duration::from_secs(60);
