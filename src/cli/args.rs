@@ -11,6 +11,7 @@ use clap_complete::engine::ArgValueCandidates;
 
 use super::complete;
 use crate::config::DEFAULT_STORE;
+use crate::identity::Functions;
 use crate::model::{Timestamp, Window};
 use crate::query::{Phase, PhaseFilter, Selector, When};
 
@@ -77,6 +78,35 @@ pub struct FunctionArg {
     pub function: Selector,
 }
 
+/// Which function, or every one.
+#[derive(Debug, Clone, clap::Args)]
+pub struct AnyFunctionArg {
+    /// The function: `platform/namespace/function@revision` or any end of that; without it all of them
+    #[arg(value_name = "FUNCTION", add = ArgValueCandidates::new(complete::functions))]
+    pub function: Option<Selector>,
+}
+
+/// How many rows, as an option.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub struct LimitArg {
+    /// Show at most this many rows (default: 40 as a table, all as JSON)
+    #[arg(short = 'n', long, value_name = "COUNT")]
+    pub limit: Option<usize>,
+}
+
+impl LimitArg {
+    /// The number of rows.
+    pub fn count(self, as_json: bool) -> usize {
+        const DEFAULT: usize = 40;
+        self.limit.unwrap_or(if as_json { usize::MAX } else { DEFAULT })
+    }
+
+    /// Those of `rows` that are shown.
+    pub fn of<R>(self, rows: &[R], as_json: bool) -> &[R] {
+        rows.get(..self.count(as_json)).unwrap_or(rows)
+    }
+}
+
 /// Which phases, as an option.
 #[derive(Debug, Clone, clap::Args)]
 pub struct PhaseArg {
@@ -109,6 +139,21 @@ impl ValueEnum for PhaseFilter {
             PhaseFilter::Only(Phase::Warm) => ("warm", "after that"),
         };
         Some(PossibleValue::new(name).help(help))
+    }
+}
+
+impl ValueEnum for Functions {
+    fn value_variants<'a>() -> &'a [Functions] {
+        &[Functions::Labelled, Functions::All]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(match self {
+            Functions::Labelled => {
+                PossibleValue::new("labelled").help("those that a platform or a label marks")
+            }
+            Functions::All => PossibleValue::new("all").help("every container"),
+        })
     }
 }
 

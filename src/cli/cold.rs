@@ -1,6 +1,6 @@
 //! `fnscope cold`: a function's cold starts, and which frames cost there that do not when it is warm.
 
-use super::args::{FilterArgs, FunctionArg};
+use super::args::{FilterArgs, FunctionArg, LimitArg};
 use super::{Outcome, open, output};
 use crate::query::{self, Phase, PhaseFilter, Scope, Selection, View};
 use crate::render::{cold, diff, time};
@@ -22,24 +22,21 @@ pub struct Args {
     /// Compare the frames of the cold phase with those of the warm one
     #[arg(long)]
     frames: bool,
-    /// Show at most this many starts and frames (default: 40 as tables, all as JSON)
-    #[arg(short = 'n', long, value_name = "COUNT")]
-    limit: Option<usize>,
+    #[command(flatten)]
+    limit: LimitArg,
     #[command(flatten)]
     filter: FilterArgs,
 }
 
-const DEFAULT_LIMIT: usize = 40;
-
 /// Shows cold starts.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
-    let view =
-        open::view_for(&args.filter, Scope::Samples(Some(&args.function.function), &args.filter.instance))?;
-    let selection = open::select(&view, &args.filter, Some(&args.function.function))?;
+    let function = &args.function.function;
+    let scope = Scope::Samples(Some(function), &args.filter.instance);
+    let (view, selection) = open::asked(&args.filter, scope, Some(function))?;
     let starts = open::patiently("looking at starts", || query::cold_starts(&view, &selection));
-    let limit = args.limit.unwrap_or(if args.filter.json { usize::MAX } else { DEFAULT_LIMIT });
     let summary = query::summary(&starts);
-    let shown = starts.get(..limit).unwrap_or(&starts);
+    let shown = args.limit.of(&starts, args.filter.json);
+    let limit = args.limit.count(args.filter.json);
     let frames = (args.frames && !starts.is_empty()).then(|| frames(&view, &selection, limit));
     if args.filter.json {
         let frames = frames.as_deref().map(diff::rows_json);
@@ -50,17 +47,14 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         if let Some(rows) = &frames {
             output::print(&format!("\n{}", diff::table_of(rows, diff::Words::COLD, width)))?;
         }
+        output::tell_hidden(starts.len(), shown.len(), "starts");
     }
     if starts.is_empty() {
-        let (function, window) = (&args.function.function, time::window(view.window()));
+        let window = time::window(view.window());
         output::tell(&format!(
             "fnscope: no cold start of `{function}` ({window}): only instances that were watched from birth show theirs"
         ));
         return Ok(Outcome::Nothing);
-    }
-    if shown.len() < starts.len() && !args.filter.json {
-        let (all, hidden) = (starts.len(), time::count((starts.len() - shown.len()) as u64));
-        output::tell(&format!("fnscope: {hidden} more starts, --limit {all} shows them"));
     }
     Ok(Outcome::Done)
 }

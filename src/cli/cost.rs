@@ -3,13 +3,11 @@
 use std::path::PathBuf;
 
 use clap::{ValueEnum, ValueHint};
-use clap_complete::engine::ArgValueCandidates;
 
-use super::args::{self, FilterArgs};
-use super::{Outcome, complete, open, output};
+use super::args::{self, AnyFunctionArg, FilterArgs};
+use super::{Outcome, open, output};
 use crate::config::Config;
-use crate::query::Scope;
-use crate::query::{self, CostBy, Selector};
+use crate::query::{self, CostBy, CostRow, Scope};
 use crate::render::cost::{self, Price};
 use crate::render::time;
 
@@ -25,9 +23,8 @@ Examples:
   fnscope cost --per-cpu-hour 0.04 --currency EUR
   fnscope cost --json | jq 'map(.cost) | add'")]
 pub struct Args {
-    /// The function: `platform/namespace/function@revision` or any end of that; without it all of them
-    #[arg(value_name = "FUNCTION", add = ArgValueCandidates::new(complete::functions))]
-    function: Option<Selector>,
+    #[command(flatten)]
+    function: AnyFunctionArg,
     /// What a row is; several, parted by commas, tell rows apart by all of them
     #[arg(long, value_name = "WHAT", default_value = "function", value_delimiter = ',')]
     by: Vec<CostBy>,
@@ -63,31 +60,24 @@ impl ValueEnum for CostBy {
 /// Lists what was used.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let price = price(args)?;
+    let function = args.function.function.as_ref();
     let scope = if args.by.contains(&CostBy::Day) {
-        Scope::Samples(args.function.as_ref(), &args.filter.instance)
+        Scope::Samples(function, &args.filter.instance)
     } else {
         Scope::Counts
     };
-    let view = open::view_for(&args.filter, scope)?;
-    let selection = open::select(&view, &args.filter, args.function.as_ref())?;
+    let (view, selection) = open::asked(&args.filter, scope, function)?;
     let rows = open::patiently("adding up", || query::cost(&view, &selection, &args.by));
-    if args.filter.json {
-        output::print_json(&cost::json(&rows, &args.by, price.as_ref()))?;
-    } else if !rows.is_empty() {
-        output::print(&cost::cost(&rows, &args.by, price.as_ref(), output::terminal_width()))?;
-        let unaccounted: u64 = rows.iter().map(|row| row.unaccounted_ns).sum();
-        if unaccounted > 0 {
-            let length = time::length_ns(unaccounted);
-            output::tell(&format!(
-                "fnscope: {length} of it are of instances without an account: from samples"
-            ));
-        }
+    let json = |rows: &[CostRow]| cost::json(rows, &args.by, price.as_ref());
+    let table = |rows: &[CostRow], width| cost::cost(rows, &args.by, price.as_ref(), width);
+    let nothing = format!("no CPU time of functions ({})", time::window(view.window()));
+    let outcome = output::answer(&rows, args.filter.json, json, table, &nothing)?;
+    let unaccounted: u64 = rows.iter().map(|row| row.unaccounted_ns).sum();
+    if unaccounted > 0 && !args.filter.json {
+        let length = time::length_ns(unaccounted);
+        output::tell(&format!("fnscope: {length} of it are of instances without an account: from samples"));
     }
-    if rows.is_empty() {
-        output::tell(&format!("fnscope: no CPU time of functions ({})", time::window(view.window())));
-        return Ok(Outcome::Nothing);
-    }
-    Ok(Outcome::Done)
+    Ok(outcome)
 }
 
 /// The price of the command line, or of the configuration.

@@ -7,7 +7,7 @@ use clap::ValueHint;
 use clap_complete::engine::ArgValueCandidates;
 use serde_json::json;
 
-use super::args::{self, FilterArgs, FunctionArg, PhaseArg};
+use super::args::{self, FilterArgs, FunctionArg, LimitArg, PhaseArg};
 use super::{Outcome, complete, flame, open, output};
 use crate::model::Window;
 use crate::query::Scope;
@@ -46,9 +46,8 @@ pub struct Args {
     /// What a frame's CPU time is told for
     #[arg(long, value_name = "WHAT", default_value = "instance", value_parser = ["instance", "start"])]
     per: String,
-    /// Show at most this many frames (default: 40 as a table, all as JSON)
-    #[arg(short = 'n', long, value_name = "COUNT")]
-    limit: Option<usize>,
+    #[command(flatten)]
+    limit: LimitArg,
     #[command(flatten)]
     phase: PhaseArg,
     #[command(flatten)]
@@ -153,8 +152,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let rows = open::patiently("comparing", || query::diff(&side_a, &side_b));
     let verdicts: Vec<query::Verdict> =
         args.fail_if.iter().map(|condition| query::judge(condition, &side_a, &side_b)).collect();
-    let default = if args.filter.json { usize::MAX } else { DEFAULT_LIMIT };
-    let shown = rows.get(..args.limit.unwrap_or(default)).unwrap_or(&rows);
+    let shown = args.limit.of(&rows, args.filter.json);
     if args.filter.json {
         output::print_json(&json!({
             "a": diff::side_json(&side_a, &names[0]),
@@ -166,18 +164,13 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         tell_sides(&names, [&side_a, &side_b]);
         let words = if args.per == "start" { diff::Words::STARTS } else { diff::Words::DIFF };
         output::print(&diff::table_of(shown, words, output::terminal_width()))?;
-        if shown.len() < rows.len() {
-            let hidden = time::count((rows.len() - shown.len()) as u64);
-            output::tell(&format!("fnscope: {hidden} more frames, --limit {} shows them", rows.len()));
-        }
+        output::tell_hidden(rows.len(), shown.len(), "frames");
     }
     for verdict in &verdicts {
         output::tell(&format!("fnscope: {}", escape::line(&diff::verdict_line(verdict))));
     }
     Ok(if verdicts.iter().any(query::Verdict::held) { Outcome::Nothing } else { Outcome::Done })
 }
-
-const DEFAULT_LIMIT: usize = 40;
 
 /// What each side is asked for; two that are the same are wrong usage.
 fn asked(args: &Args) -> Result<[Asked; 2], clap::Error> {

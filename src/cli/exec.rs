@@ -123,8 +123,7 @@ fn key(cgroups: &crate::cgroup::Cgroups, path: &str) -> anyhow::Result<InstanceK
 }
 
 fn run_to_end(args: &Args, own: &OwnCgroup, path: &str) -> anyhow::Result<ExitStatus> {
-    let reactor =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().context("make the event loop")?;
+    let reactor = super::reactor()?;
     reactor.block_on(async {
         // Signals from here on are the command's to answer, not ours.
         let mut signals = Signals::new()?;

@@ -1,10 +1,9 @@
 //! `fnscope export`: a function's samples in the format of another tool.
 
-use std::fs::File;
-use std::io::{self, BufWriter, IsTerminal as _, Write};
+use std::io::{self, IsTerminal as _, Write};
 use std::path::PathBuf;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, ValueEnum, ValueHint};
 use serde_json::json;
@@ -66,10 +65,9 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     if args.format == Format::Pprof && args.output.is_none() && io::stdout().is_terminal() {
         bail!("a pprof file is not for a terminal; name one with -o FILE.pb.gz, or redirect stdout");
     }
-    let view =
-        open::view_for(&args.filter, Scope::Threads(Some(&args.function.function), &args.filter.instance))?;
-    let found = open::stacks(&view, &args.filter, &args.function.function, args.phase.phase)?;
-    let Some((selection, stacks)) = found else { return Ok(Outcome::Nothing) };
+    let scope = Scope::Threads(Some(&args.function.function), &args.filter.instance);
+    let found = open::stacks(&args.filter, scope, &args.function.function, args.phase.phase)?;
+    let Some((view, selection, stacks)) = found else { return Ok(Outcome::Nothing) };
     let title = flame::title(&view, &args.function.function);
     let source = Source {
         view: &view,
@@ -91,19 +89,10 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         }
     };
     let Some(path) = &args.output else {
-        let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
-        write(&mut out).and_then(|_| Ok(out.flush()?)).context("write to stdout")?;
+        output::stdout(write)?;
         return Ok(Outcome::Done);
     };
-    let mut out = BufWriter::with_capacity(
-        1 << 16,
-        File::create(path).with_context(|| format!("write {}", path.display()))?,
-    );
-    let samples = write(&mut out).and_then(|samples| {
-        out.flush()?;
-        Ok(samples)
-    });
-    let samples = samples.with_context(|| format!("write {}", path.display()))?;
+    let samples = output::file(path, write)?;
     if args.filter.json {
         let format = args.format.to_possible_value().map(|value| value.get_name().to_owned());
         output::print_json(&json!({"file": path, "format": format, "samples": samples}))?;

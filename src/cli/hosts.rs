@@ -2,9 +2,8 @@
 
 use super::args::FilterArgs;
 use super::{Outcome, open, output};
-use crate::query;
-use crate::query::Scope;
-use crate::render::{self, time};
+use crate::query::{self, Scope};
+use crate::render::{hosts, time};
 
 /// Arguments of `hosts`.
 #[derive(Debug, clap::Args)]
@@ -24,17 +23,8 @@ pub struct Args {
 
 /// Lists hosts.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
-    let view = open::view_for(&args.filter, Scope::Counts)?;
-    let selection = open::select(&view, &args.filter, None)?;
+    let (view, selection) = open::asked(&args.filter, Scope::Counts, None)?;
     let rows = query::hosts(&view, &selection);
-    if args.filter.json {
-        output::print_json(&render::hosts::json(&rows))?;
-    } else if !rows.is_empty() {
-        output::print(&render::hosts::hosts(&rows, output::terminal_width()))?;
-    }
-    if rows.is_empty() {
-        output::tell(&format!("fnscope: no hosts ({})", time::window(view.window())));
-        return Ok(Outcome::Nothing);
-    }
-    Ok(Outcome::Done)
+    let nothing = format!("no hosts ({})", time::window(view.window()));
+    output::answer(&rows, args.filter.json, hosts::json, hosts::hosts, &nothing)
 }

@@ -1,10 +1,8 @@
 //! `fnscope instances`: the instances of a function.
 
-use clap_complete::engine::ArgValueCandidates;
-
-use super::args::FilterArgs;
-use super::{Outcome, complete, open, output};
-use crate::query::{self, Scope, Selector};
+use super::args::{AnyFunctionArg, FilterArgs};
+use super::{Outcome, open, output};
+use crate::query::{self, InstanceRow, Scope};
 use crate::render::{self, time};
 
 /// Arguments of `instances`.
@@ -18,30 +16,20 @@ Examples:
   fnscope instances --since 10m                  every instance that lived in the last ten minutes
   fnscope instances pi --instance 559aead08264   one of them in full")]
 pub struct Args {
-    /// The function: `platform/namespace/function@revision` or any end of that; without it all of them
-    #[arg(value_name = "FUNCTION", add = ArgValueCandidates::new(complete::functions))]
-    function: Option<Selector>,
+    #[command(flatten)]
+    function: AnyFunctionArg,
     #[command(flatten)]
     filter: FilterArgs,
 }
 
 /// Lists instances.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
-    let view = open::view_for(&args.filter, Scope::Counts)?;
-    let selection = open::select(&view, &args.filter, args.function.as_ref())?;
+    let (view, selection) = open::asked(&args.filter, Scope::Counts, args.function.function.as_ref())?;
     let rows = query::instances(&view, &selection);
-    if args.filter.json {
-        output::print_json(&render::json::instances(&rows))?;
-    } else {
-        match rows.as_slice() {
-            [] => {}
-            [row] if !args.filter.instance.is_empty() => output::print(&render::instance(row))?,
-            rows => output::print(&render::instances(rows, output::terminal_width()))?,
-        }
-    }
-    if rows.is_empty() {
-        output::tell(&format!("fnscope: no such instances ({})", time::window(view.window())));
-        return Ok(Outcome::Nothing);
-    }
-    Ok(Outcome::Done)
+    let table = |rows: &[InstanceRow], width| match rows {
+        [row] if !args.filter.instance.is_empty() => render::instance(row),
+        rows => render::instances(rows, width),
+    };
+    let nothing = format!("no such instances ({})", time::window(view.window()));
+    output::answer(&rows, args.filter.json, render::json::instances, table, &nothing)
 }

@@ -5,7 +5,7 @@ use clap::ValueEnum;
 use super::args::FilterArgs;
 use super::{Outcome, open, output};
 use crate::query::{self, Scope};
-use crate::render::{self, time};
+use crate::render::{self, json, time};
 
 /// Arguments of `ls`.
 #[derive(Debug, clap::Args)]
@@ -35,33 +35,18 @@ enum By {
 
 /// Lists functions.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
-    let view = open::view_for(&args.filter, Scope::Counts)?;
-    let selection = open::select(&view, &args.filter, None)?;
-    let width = output::terminal_width();
-    let (json, table, found) = match args.by {
+    let (view, selection) = open::asked(&args.filter, Scope::Counts, None)?;
+    let stores: Vec<String> = args.filter.store.iter().map(|store| store.display().to_string()).collect();
+    let nothing = format!("no functions in {} ({})", stores.join(", "), time::window(view.window()));
+    let as_json = args.filter.json;
+    match args.by {
         By::Function => {
             let rows = query::functions(&view, &selection);
-            (render::json::functions(&rows), render::functions(&rows, width), !rows.is_empty())
+            output::answer(&rows, as_json, json::functions, render::functions, &nothing)
         }
         By::Host => {
             let rows = query::functions_by_host(&view, &selection);
-            (
-                render::json::functions_by_host(&rows),
-                render::functions_by_host(&rows, width),
-                !rows.is_empty(),
-            )
+            output::answer(&rows, as_json, json::functions_by_host, render::functions_by_host, &nothing)
         }
-    };
-    if args.filter.json {
-        output::print_json(&json)?;
-    } else if found {
-        output::print(&table)?;
     }
-    if !found {
-        let stores: Vec<String> = args.filter.store.iter().map(|store| store.display().to_string()).collect();
-        let window = time::window(view.window());
-        output::tell(&format!("fnscope: no functions in {} ({window})", stores.join(", ")));
-        return Ok(Outcome::Nothing);
-    }
-    Ok(Outcome::Done)
 }

@@ -1,11 +1,14 @@
 //! Where words go: data to stdout, talk to stderr, and how wide the terminal is.
 
+use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal as _, Write};
+use std::path::Path;
 
 use anyhow::Context as _;
 use serde_json::Value;
 
-use crate::render::escape;
+use super::Outcome;
+use crate::render::{escape, time};
 
 /// Writes `text` to stdout.
 pub fn print(text: &str) -> anyhow::Result<()> {
@@ -19,10 +22,59 @@ pub fn print_json(value: &Value) -> anyhow::Result<()> {
     print("\n")
 }
 
+/// Prints `rows`: as JSON, or as a table where there are any. Where there are none, says that there is `nothing`.
+pub fn answer<R>(
+    rows: &[R],
+    as_json: bool,
+    json: impl FnOnce(&[R]) -> Value,
+    table: impl FnOnce(&[R], Option<u16>) -> String,
+    nothing: &str,
+) -> anyhow::Result<Outcome> {
+    if as_json {
+        print_json(&json(rows))?;
+    } else if !rows.is_empty() {
+        print(&table(rows, terminal_width()))?;
+    }
+    if rows.is_empty() {
+        tell(&format!("fnscope: {nothing}"));
+        return Ok(Outcome::Nothing);
+    }
+    Ok(Outcome::Done)
+}
+
+/// Says how many of `all` rows, which are `what`, a table did not show.
+pub fn tell_hidden(all: usize, shown: usize, what: &str) {
+    if shown < all {
+        let hidden = time::count((all - shown) as u64);
+        tell(&format!("fnscope: {hidden} more {what}, --limit {all} shows them"));
+    }
+}
+
 /// Lets `write` write to stdout.
-pub fn stdout(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> anyhow::Result<()> {
-    let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
-    write(&mut out).and_then(|()| out.flush()).context("write to stdout")
+pub fn stdout<T, E>(write: impl FnOnce(&mut dyn Write) -> Result<T, E>) -> anyhow::Result<T>
+where
+    anyhow::Error: From<E>,
+{
+    written(io::stdout().lock(), write).context("write to stdout")
+}
+
+/// Lets `write` write to a new file at `path`.
+pub fn file<T, E>(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<T, E>) -> anyhow::Result<T>
+where
+    anyhow::Error: From<E>,
+{
+    let write = || written(File::create(path)?, write);
+    write().with_context(|| format!("write {}", path.display()))
+}
+
+fn written<T, E>(to: impl Write, write: impl FnOnce(&mut dyn Write) -> Result<T, E>) -> anyhow::Result<T>
+where
+    anyhow::Error: From<E>,
+{
+    let mut out = BufWriter::with_capacity(1 << 16, to);
+    let value = write(&mut out)?;
+    out.flush()?;
+    Ok(value)
 }
 
 /// Says `text` on stderr. Where nobody listens there is nobody to tell.

@@ -35,6 +35,8 @@ fn lines_that_are_understood() {
         "fnscope cost --by day,function --per-cpu-hour 0.04 --currency EUR",
         "fnscope completions zsh",
         "fnscope man",
+        "fnscope man top",
+        "fnscope man --dir /usr/local/share/man/man1",
     ] {
         assert!(parse(line).is_ok(), "{line}: {}", parse(line).expect_err("checked"));
     }

@@ -1,12 +1,9 @@
 //! `fnscope throttled`: which functions were held back, by a quota, by others, by a freezer.
 
-use clap_complete::engine::ArgValueCandidates;
-
-use super::args::FilterArgs;
-use super::{Outcome, complete, open, output};
-use crate::query::Scope;
-use crate::query::{self, Selector};
-use crate::render::{self, time};
+use super::args::{AnyFunctionArg, FilterArgs};
+use super::{Outcome, open, output};
+use crate::query::{self, Scope};
+use crate::render::{throttled, time};
 
 /// Arguments of `throttled`.
 #[derive(Debug, clap::Args)]
@@ -19,27 +16,16 @@ Examples:
   fnscope throttled pi --since 1h                one of them, the last hour
   fnscope throttled --json | jq '.[] | select(.throttled_seconds > 1) | .function'")]
 pub struct Args {
-    /// The function: `platform/namespace/function@revision` or any end of that; without it all of them
-    #[arg(value_name = "FUNCTION", add = ArgValueCandidates::new(complete::functions))]
-    function: Option<Selector>,
+    #[command(flatten)]
+    function: AnyFunctionArg,
     #[command(flatten)]
     filter: FilterArgs,
 }
 
 /// Lists functions.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
-    let view = open::view_for(&args.filter, Scope::Counts)?;
-    let selection = open::select(&view, &args.filter, args.function.as_ref())?;
+    let (view, selection) = open::asked(&args.filter, Scope::Counts, args.function.function.as_ref())?;
     let rows = query::throttled(&view, &selection);
-    if args.filter.json {
-        output::print_json(&render::throttled::json(&rows))?;
-    } else if !rows.is_empty() {
-        output::print(&render::throttled::throttled(&rows, output::terminal_width()))?;
-    }
-    if rows.is_empty() {
-        let window = time::window(view.window());
-        output::tell(&format!("fnscope: no word of throttling, pressure or freezing ({window})"));
-        return Ok(Outcome::Nothing);
-    }
-    Ok(Outcome::Done)
+    let nothing = format!("no word of throttling, pressure or freezing ({})", time::window(view.window()));
+    output::answer(&rows, args.filter.json, throttled::json, throttled::throttled, &nothing)
 }

@@ -188,8 +188,8 @@ impl Sampler {
         fullest * 100 / self.options.side_band_bytes.max(1) as u64
     }
 
-    /// Every sample of a cgroup that `wanted` wants, unordered.
-    pub fn drain_samples(&mut self, wanted: impl Fn(CgroupId) -> bool, mut each: impl FnMut(RawSample)) {
+    /// Every sample that `wanted` wants, by its cgroup and its time (monotonic clock, nanoseconds); unordered.
+    pub fn drain_samples(&mut self, wanted: impl Fn(CgroupId, u64) -> bool, mut each: impl FnMut(RawSample)) {
         for rings in self.cpus.values_mut() {
             rings.drain_samples(&wanted, &mut each);
         }
@@ -210,7 +210,7 @@ impl Sampler {
     /// The list cannot be read, or a new CPU refuses; the others go on.
     pub fn follow_cpus(
         &mut self,
-        wanted: impl Fn(CgroupId) -> bool,
+        wanted: impl Fn(CgroupId, u64) -> bool,
         mut each: impl FnMut(RawSample),
     ) -> Result<bool, PerfError> {
         let online = cpus::online().map_err(PerfError::Cpus)?;
@@ -283,7 +283,7 @@ impl CpuRings {
         self.side_band.drain(|bytes| out.extend(parse_side_band(bytes)))
     }
 
-    fn drain_samples(&mut self, wanted: &impl Fn(CgroupId) -> bool, each: &mut impl FnMut(RawSample)) {
+    fn drain_samples(&mut self, wanted: &impl Fn(CgroupId, u64) -> bool, each: &mut impl FnMut(RawSample)) {
         let told = &mut self.lost_told;
         self.seen += self.samples.drain_samples(wanted, |bytes| match parse_sample(bytes) {
             Some(Record::Sample(sample)) => each(sample),
