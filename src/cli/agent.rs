@@ -21,7 +21,7 @@ Flags go over the configuration file; deploy/README.md lists its keys, such as w
 Examples:
   sudo fnscope agent                                      Docker's functions, to /var/lib/fnscope
   sudo fnscope agent --functions all --store /srv/prof    every container of Docker
-  sudo fnscope agent --no-docker --cgroup-parent /fn      processes in cgroups below /fn, such as /fn/resize@7.1")]
+  sudo fnscope agent --no-docker --cgroup-parent /fn      each cgroup in /fn, as /fn/resize@7.1")]
 pub struct Args {
     /// Configuration file (TOML)
     #[arg(long, value_name = "FILE")]
@@ -30,7 +30,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR", env = STORE_VARIABLE)]
     store: Option<PathBuf>,
     /// Name of this host in the store [default: its host name]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NODE")]
     node: Option<String>,
     /// Samples a second and busy CPU [default: 199]
     #[arg(long, value_name = "N")]
@@ -38,7 +38,7 @@ pub struct Args {
     /// Let --hz go beyond 1000, up to this [at most 4999]
     #[arg(long, value_name = "N")]
     max_hz: Option<u32>,
-    /// Which containers are functions [default: labelled]
+    /// Which containers are functions: those that a platform or a label marks, or all [default: labelled]
     #[arg(long, value_name = "WHICH")]
     functions: Option<Functions>,
     /// Docker's socket [default: /var/run/docker.sock]

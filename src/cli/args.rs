@@ -148,12 +148,10 @@ impl ValueEnum for Functions {
     }
 
     fn to_possible_value(&self) -> Option<PossibleValue> {
-        Some(match self {
-            Functions::Labelled => {
-                PossibleValue::new("labelled").help("those that a platform or a label marks")
-            }
-            Functions::All => PossibleValue::new("all").help("every container"),
-        })
+        Some(PossibleValue::new(match self {
+            Functions::Labelled => "labelled",
+            Functions::All => "all",
+        }))
     }
 }
 

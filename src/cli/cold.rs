@@ -8,12 +8,12 @@ use crate::render::{cold, diff, time};
 /// Arguments of `cold`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-TO EXEC is the time from the container's start to the function's own exec (runtime-init), TO READY from there until its
-platform says that it answers, FIRST SAMPLE from there to the first sample. IN ALL ends with readiness, else with the
+TO EXEC is the time from the container's start to the function's own exec (runtime-init), TO READY from there until its \
+platform says that it answers, FIRST SAMPLE from there to the first sample. IN ALL ends with readiness, else with the \
 first sample. The cold phase ends with readiness, else a second after the exec. The longest starts come first.
 
 Examples:
-  fnscope cold pi                                every cold start of `pi`, medians and 95th percentiles
+  fnscope cold pi                                every cold start of `pi`, and their median
   fnscope cold pi@2 --since 1h --frames          and what it does at a start that it does not later
   fnscope cold pi --json | jq .summary.total_ms.p95")]
 pub struct Args {

@@ -9,7 +9,7 @@ use super::{Outcome, complete, output};
 /// Arguments of `completions`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Names of functions, instances and hosts are completed too, out of the store that --store on the line names, else
+Names of functions, instances and hosts are completed too, out of the store that --store on the line names, else \
 FNSCOPE_STORE.
 
 Examples:

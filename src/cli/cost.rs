@@ -14,7 +14,7 @@ use crate::render::time;
 /// Arguments of `cost`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-CPU SECONDS are the cgroups' own account; an instance without one counts with its samples. SAMPLED is a check. A price
+CPU SECONDS are the cgroups' own account; an instance without one counts with its samples. SAMPLED is a check. A price \
 is given with --per-cpu-hour, or in the configuration file: `[cost]`, `per_cpu_hour = 0.04`, `currency = \"EUR\"`.
 
 Examples:

@@ -17,18 +17,19 @@ use crate::render::{self, diff, escape, time};
 /// Arguments of `diff`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-A and B are two revisions, or one function and what tells its sides apart: --a-since, --b-until, --a-host, --b-instance
-and the like. Options without a side are for both. With A and B alike and two --store, A is of the first and B of the
-second. Differences are in points of share; a star marks those that chance does not explain (95 %, instances counted as
-clusters). Condition: `share(F) > 10%`, `self(F) > 10%` of B; `delta(share(F)) > 2.5pt`, `delta(total) > 15%`,
-`delta(cpu_per_start) > 20%`, `delta(cpu_per_instance) > 20%` of B against A. F is a symbol or a glob (`json_*`); frames
+A and B are two revisions, or one function and what tells its sides apart: --a-since, --b-until, --a-host, --b-instance \
+and the like. Options without a side are for both. With A and B alike and two --store, A is of the first and B of the \
+second. Differences are in points of share; a star marks those that chance does not explain (95 %, instances counted as \
+clusters). Condition: `share(F) > 10%`, `self(F) > 10%` of B; `delta(share(F)) > 2.5pt`, `delta(total) > 15%`, \
+`delta(cpu_per_start) > 20%`, `delta(cpu_per_instance) > 20%` of B against A. F is a symbol or a glob (`json_*`); frames \
 of one glob count together. A condition holds if the lower end of the 95 % interval is over the bar.
 
 Examples:
   fnscope diff pi@1 pi@2                         what changed between two revisions
   fnscope diff pi --a-until 08:00 --b-since 08:00
   fnscope diff pi --a-host node-1 --b-host node-2 --svg diff.svg
-  fnscope diff pi@1 pi@2 --fail-if 'delta(share(hash)) > 2.5pt' --fail-if 'delta(cpu_per_start) > 20%'
+  fnscope diff pi@1 pi@2 --fail-if 'delta(share(hash)) > 2.5pt'
+  fnscope diff pi@1 pi@2 --fail-if 'delta(cpu_per_start) > 20%' --fail-if 'share(json_*) > 30%'
 
 Exit codes: 1 if a --fail-if holds (or, without one, if nothing was found), 2 error, 64 wrong usage.")]
 pub struct Args {

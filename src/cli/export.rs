@@ -18,15 +18,15 @@ use crate::render::{folded, time};
 /// Arguments of `export`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-perf-script has an event for each sample and no period, so that tools count samples; pprof has both, with labels for
-function, revision, instance, phase and host. firefox is held in memory before it is written; the others stream, or
+perf-script has an event for each sample and no period, so that tools count samples; pprof has both, with labels for \
+function, revision, instance, phase and host. firefox is held in memory before it is written; the others stream, or \
 take memory for distinct stacks alone.
 
 Examples:
   fnscope export pi --format pprof -o pi.pb.gz && go tool pprof -http : pi.pb.gz
   fnscope export pi --format perf-script --since 10m | inferno-collapse-perf | inferno-flamegraph > pi.svg
-  fnscope export pi --format speedscope -o pi.speedscope.json        drop it on https://www.speedscope.app
-  fnscope export pi --format firefox --phase cold -o pi.json         load it at https://profiler.firefox.com")]
+  fnscope export pi --format speedscope -o pi.speedscope.json     for speedscope.app
+  fnscope export pi --format firefox --phase cold -o pi.json      for profiler.firefox.com")]
 pub struct Args {
     #[command(flatten)]
     function: FunctionArg,

@@ -8,7 +8,7 @@ use crate::render;
 /// Arguments of `folded`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-A line is `root;…;leaf count`. A frame is `symbol [module]` and ends in _[k] for the kernel, _[i] inlined, _[j] JIT,
+A line is `root;…;leaf count`. A frame is `symbol [module]` and ends in _[k] for the kernel, _[i] inlined, _[j] JIT, \
 _[p] interpreted, _[g] guessed.
 
 Examples:

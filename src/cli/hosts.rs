@@ -8,8 +8,8 @@ use crate::render::{hosts, time};
 /// Arguments of `hosts`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-RING LOST is what the kernel could not write, of functions and strangers together, BY CPU where; UNATTRIBUTED are
-samples of containers that could be given to no instance; CLOCK STEPS are jumps of the wall clock, the largest in
+RING LOST is what the kernel could not write, of functions and strangers together, BY CPU where; UNATTRIBUTED are \
+samples of containers that could be given to no instance; CLOCK STEPS are jumps of the wall clock, the largest in \
 brackets.
 
 Examples:

@@ -20,7 +20,7 @@ use crate::runtime::docker::{self, DockerOptions};
 Exits with 1 if it is no function.
 
 Examples:
-  sudo fnscope identify thirsty_euler                                  every rule that was looked at, and why
+  sudo fnscope identify thirsty_euler                                  every rule, and why
   sudo fnscope identify thirsty_euler --config /etc/fnscope.toml       with rules of your own
   docker inspect $(docker ps -q) | fnscope identify --file -           a line for each
   docker inspect $(docker ps -q) | fnscope identify --file - --json    the same for programs
@@ -52,7 +52,7 @@ pub struct Args {
     /// The agent's configuration file, for its rules and namespaces
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Which containers are functions [default: labelled]
+    /// Which containers are functions: those that a platform or a label marks, or all [default: labelled]
     #[arg(long, value_name = "WHICH")]
     functions: Option<Functions>,
     /// Docker's socket

@@ -8,7 +8,7 @@ use crate::render::{self, time};
 /// Arguments of `instances`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-RUNTIME-INIT is the time from the container's start to the function's own exec, FIRST SAMPLE from there to its
+RUNTIME-INIT is the time from the container's start to the function's own exec, FIRST SAMPLE from there to its \
 first sample.
 
 Examples:

@@ -82,16 +82,16 @@ pub fn tell(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
-/// The terminal's width in characters, none where stdout is none.
+/// The terminal's width in characters, none where stdout is none. One that does not know is as wide as COLUMNS says.
 pub fn terminal_width() -> Option<u16> {
+    const LEAST: u16 = 40;
+    const USUAL: u16 = 80;
     let stdout = io::stdout();
     if !stdout.is_terminal() {
         return None;
     }
-    const LEAST: u16 = 40;
-    rustix::termios::tcgetwinsize(&stdout)
-        .ok()
-        .map(|size| size.ws_col)
-        .filter(|width| *width > 0)
-        .map(|w| w.max(LEAST))
+    let known = rustix::termios::tcgetwinsize(&stdout).ok().map(|size| size.ws_col);
+    let told = || std::env::var("COLUMNS").ok()?.parse().ok();
+    let width = known.filter(|width| *width > 0).or_else(told).unwrap_or(USUAL);
+    Some(width.max(LEAST))
 }

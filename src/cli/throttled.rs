@@ -8,7 +8,7 @@ use crate::render::{throttled, time};
 /// Arguments of `throttled`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-THROTTLED is the time that a CPU quota stopped a function's instances, TIMES in how many of its periods; PRESSURE is
+THROTTLED is the time that a CPU quota stopped a function's instances, TIMES in how many of its periods; PRESSURE is \
 time in which something of them waited for a CPU; FROZEN is time they were paused. All of it within the window.
 
 Examples:

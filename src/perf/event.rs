@@ -49,6 +49,12 @@ pub enum PerfError {
         /// The CPU.
         cpu: u32,
     },
+    /// The CPU has gone since it was listed.
+    #[error("open perf event on cpu {cpu}: it is not online any more")]
+    Gone {
+        /// The CPU.
+        cpu: u32,
+    },
     /// The ring could not be mapped.
     #[error(
         "map a perf ring of {bytes} bytes on cpu {cpu}: {source}; needs CAP_IPC_LOCK or a larger kernel.perf_event_mlock_kb"
@@ -164,6 +170,7 @@ fn explain(cpu: u32, error: io::Error) -> PerfError {
         }
         Some(Errno::PERM) => PerfError::Forbidden { cpu },
         Some(Errno::INVAL) => PerfError::TooOld { cpu, kernel: read("/proc/sys/kernel/osrelease") },
+        Some(Errno::NODEV) => PerfError::Gone { cpu },
         Some(Errno::NOENT | Errno::NOSYS) => PerfError::Missing { cpu },
         _ => PerfError::Other { what: "open perf event", cpu, source: error },
     }
@@ -226,6 +233,7 @@ mod tests {
             (Errno::PERM, "seccomp"),
             (Errno::INVAL, "5.7"),
             (Errno::NOSYS, "CONFIG_PERF_EVENTS"),
+            (Errno::NODEV, "not online"),
             (Errno::MFILE, "cpu 3"),
         ] {
             let text = explain(3, errno.into()).to_string();

@@ -105,7 +105,11 @@ impl Sampler {
             was_armed: false,
         };
         for cpu in cpus::online().map_err(PerfError::Cpus)? {
-            sampler.open_cpu(cpu)?;
+            match sampler.open_cpu(cpu) {
+                // Should it come again, it is followed.
+                Ok(()) | Err(PerfError::Gone { .. }) => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(sampler)
     }
@@ -230,6 +234,7 @@ impl Sampler {
         for cpu in online {
             if !self.cpus.contains_key(&cpu)
                 && let Err(error) = self.open_cpu(cpu)
+                && !matches!(error, PerfError::Gone { .. })
             {
                 result = Err(error);
             }

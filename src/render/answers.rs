@@ -24,7 +24,7 @@ pub fn functions_by_host(rows: &[(String, FunctionRow)], width: Option<u16>) -> 
 const FUNCTION_COLUMNS: [Column; 11] = [
     Column::text("FUNCTION", 16),
     Column::text("REVISION", 8),
-    Column::text("NAMESPACE", 6),
+    Column::text("NAMESPACE", 6).drops(1),
     Column::text("PLATFORM", 6).drops(4),
     Column::number("INSTANCES").drops(6),
     Column::number("COLD").drops(5),

@@ -29,7 +29,7 @@ use plan::Start;
 #[command(after_help = "\
 Examples:
   sudo fnscope demo              processes in cgroups of their own; needs nothing but root
-  sudo fnscope demo --docker     containers with OpenFaaS's labels; images are made here, nothing is pulled")]
+  sudo fnscope demo --docker     containers with OpenFaaS's labels; nothing is pulled")]
 pub struct Args {
     /// Directory for the profiles and the flame graphs; it stays
     #[arg(long, value_name = "DIR", default_value = "fnscope-demo")]
