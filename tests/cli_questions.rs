@@ -305,7 +305,7 @@ fn tables_fit_the_terminal_they_are_on() {
         journal.append(&life.batch()).expect("append");
     }
     journal.finish().expect("close the journal");
-    let program = env!("CARGO_BIN_EXE_fnscope");
+    let (program, mut wide) = (env!("CARGO_BIN_EXE_fnscope"), String::new());
     for columns in [60, 80, 200] {
         for question in [
             "ls",
@@ -317,7 +317,7 @@ fn tables_fit_the_terminal_they_are_on() {
             &format!("cold {} --frames", name[1]),
             &format!("diff {0} --a-instance {0}.1 --b-instance {0}.2", name[1]),
             "hosts",
-            "cost --by day,revision,host --per-cpu-hour 0.04 --currency EUR",
+            "cost --by day,revision --per-cpu-hour 0.04 --currency EUR",
         ] {
             let line = format!("stty cols {columns}; {program} {question} 2>/dev/null");
             let mut terminal = std::process::Command::new("script");
@@ -327,9 +327,12 @@ fn tables_fit_the_terminal_they_are_on() {
             let told = String::from_utf8_lossy(&output.stdout);
             assert!(output.status.success() && told.lines().count() > 1, "{question}: {output:?}");
             let widest = told.lines().map(|line| line.trim_end().chars().count()).max();
-            assert!(widest <= Some(columns), "{question} on {columns}:\n{told}");
+            if widest > Some(columns) {
+                wide += &format!("{question} on {columns}:\n{told}");
+            }
         }
     }
+    assert!(wide.is_empty(), "{wide}");
 }
 
 #[test]
