@@ -371,7 +371,11 @@ impl Capture {
             .follow_cpus(|id, _| join.wants(id), |s| order.push(s.time_ns, Happening::Sample(s)));
         let trouble = followed.as_ref().err().map(ToString::to_string);
         match (followed, &trouble) {
-            (Ok(true), _) => tracing::info!(cpus = self.setup.sampler.cpu_count(), "cpus came or went"),
+            (Ok(true), _) => {
+                tracing::info!(cpus = self.setup.sampler.cpu_count(), "cpus came or went");
+                // What one that came did before it was followed, nobody told.
+                self.rescan = true;
+            }
             // It is tried again each second, and told once.
             (Err(error), trouble) if *trouble != self.cpu_trouble => tracing::warn!("{error}"),
             (Ok(false) | Err(_), _) => {}

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 
 /// Highest CPU number that is believed: the kernel's own limit is 8192.
 const MAX_CPU: u32 = 8191;
@@ -14,6 +15,12 @@ pub(super) fn online() -> io::Result<BTreeSet<u32>> {
     let text = std::fs::read_to_string("/sys/devices/system/cpu/online")?;
     parse_cpu_list(&text)
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("no cpu list: {text:?}")))
+}
+
+/// Which coming of `cpu` this is: another number each time that it comes online (the kernel makes this folder anew).
+/// 0 where that cannot be read.
+pub(super) fn coming(cpu: u32) -> u64 {
+    std::fs::metadata(format!("/sys/devices/system/cpu/cpu{cpu}/topology")).map_or(0, |folder| folder.ino())
 }
 
 /// How many CPUs are online, whatever this process itself may run on; 1 where that cannot be read.

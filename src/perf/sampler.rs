@@ -74,6 +74,8 @@ pub struct Sampler {
 }
 
 struct CpuRings {
+    /// See [`cpus::coming`].
+    coming: u64,
     cgroups: Ring,
     side_band: Ring,
     samples: Ring,
@@ -218,10 +220,13 @@ impl Sampler {
         mut each: impl FnMut(RawSample),
     ) -> Result<bool, PerfError> {
         let online = cpus::online().map_err(PerfError::Cpus)?;
-        if online.iter().eq(self.cpus.keys()) {
+        // The events of a CPU that went and came again, as all but the first do while a machine sleeps, are dead.
+        let stays =
+            |(cpu, rings): (&u32, &CpuRings)| online.contains(cpu) && cpus::coming(*cpu) == rings.coming;
+        let gone: Vec<u32> = self.cpus.iter().filter(|open| !stays(*open)).map(|(cpu, _)| *cpu).collect();
+        if gone.is_empty() && online.len() == self.cpus.len() {
             return Ok(false);
         }
-        let gone: Vec<u32> = self.cpus.keys().filter(|cpu| !online.contains(cpu)).copied().collect();
         for cpu in gone {
             if let Some(mut rings) = self.cpus.remove(&cpu) {
                 rings.drain_samples(&wanted, &mut each);
@@ -244,6 +249,8 @@ impl Sampler {
 
     fn open_cpu(&mut self, cpu: u32) -> Result<(), PerfError> {
         let RingOptions { hz, sample_bytes, side_band_bytes, cgroup_bytes } = self.options;
+        // Before the events: one that goes meanwhile is opened again.
+        let coming = cpus::coming(cpu);
         let map =
             |event, bytes| Ring::new(event, bytes).map_err(|source| PerfError::Map { cpu, bytes, source });
         let cgroups = map(open_cgroups(cpu)?, cgroup_bytes)?;
@@ -253,8 +260,16 @@ impl Sampler {
         let samples = map(event, sample_bytes)?;
         hear(&self.epoll, cpu, &cgroups, SIDE_BAND)?;
         hear(&self.epoll, cpu, &samples, SAMPLES)?;
-        let rings =
-            CpuRings { cgroups, side_band, samples, counts_lost, lost_told: 0, lost_reported: 0, seen: 0 };
+        let rings = CpuRings {
+            coming,
+            cgroups,
+            side_band,
+            samples,
+            counts_lost,
+            lost_told: 0,
+            lost_reported: 0,
+            seen: 0,
+        };
         if self.armed {
             switch(&self.epoll, cpu, &rings, true, true)?;
         }

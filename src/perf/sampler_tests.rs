@@ -184,7 +184,24 @@ mod real {
         drop(offline);
         assert!(sampler.follow_cpus(|_, _| true, |_| {}).unwrap());
         assert_eq!(sampler.cpu_count(), all);
-        // The new CPU is armed as the others are: with a thread on each, all of them are seen.
+        // The new CPU is armed as the others are.
+        assert_all_are_sampled(&mut sampler);
+    }
+
+    #[test]
+    fn a_cpu_that_went_and_came_between_two_looks_is_sampled_again() {
+        let mut sampler = Sampler::open(OPTIONS).unwrap();
+        sampler.arm(true).unwrap();
+        drop(Offline::new());
+        sampler.follow_cpus(|_, _| true, |_| {}).unwrap();
+        // What it took before it went.
+        sampler.drain_samples(|_, _| false, |_| {});
+        assert_all_are_sampled(&mut sampler);
+    }
+
+    /// With a thread on each CPU, all of them are seen.
+    fn assert_all_are_sampled(sampler: &mut Sampler) {
+        let (all, own) = (sampler.cpu_count(), own_cgroup());
         let stop = std::sync::atomic::AtomicBool::new(false);
         std::thread::scope(|scope| {
             for _ in 0..all {
