@@ -11,6 +11,8 @@ use crate::identity::{Functions, IdentityConfig};
 
 /// Where profiles are stored unless told otherwise.
 pub const DEFAULT_STORE: &str = "/var/lib/fnscope";
+/// Docker's socket unless told otherwise.
+pub const DEFAULT_DOCKER_SOCKET: &str = "/var/run/docker.sock";
 /// Samples a second and busy CPU unless told otherwise: prime, so that it keeps no step with what runs each 5 or 10 ms.
 pub const DEFAULT_HZ: u32 = 199;
 /// Highest rate without a raised limit.
@@ -248,7 +250,7 @@ impl Default for Config {
 
 impl Default for Docker {
     fn default() -> Docker {
-        Docker { enabled: true, socket: "/var/run/docker.sock".into() }
+        Docker { enabled: true, socket: DEFAULT_DOCKER_SOCKET.into() }
     }
 }
 

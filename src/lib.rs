@@ -14,7 +14,7 @@
 //! | [`perf`] | perf events to records: samples with cgroup ids, side-band |
 //! | [`stack`] | addresses to frames: files, symbol tables, kallsyms |
 //! | [`attribution`] | cgroup id to container instance to function, late where it must be; pure |
-//! | [`store`] | the profiles directory: journal, folded tree |
+//! | [`store`] | the profiles directory: journal, sealed hours, folded tree |
 //! | [`fold`] | samples of a window to a profile |
 //! | [`query`] | questions over the store |
 //! | [`render`] | answers to tables, folded text, flame graphs |

@@ -14,15 +14,14 @@ const EVERY: &str = "*";
 const ROOMS: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("sys", &["model"]),
-    ("metrics", &["model"]),
     ("identity", &["model"]),
     ("privilege", &["model", "sys"]),
     ("cgroup", &["model", "sys"]),
-    ("runtime", &["model", "metrics", "identity", "cgroup"]),
-    ("perf", &["model", "sys", "metrics"]),
-    ("stack", &["model", "sys", "metrics"]),
-    ("attribution", &["model", "metrics", "cgroup"]),
-    ("store", &["model", "metrics"]),
+    ("runtime", &["model", "identity", "cgroup"]),
+    ("perf", &["model", "sys"]),
+    ("stack", &["model", "sys"]),
+    ("attribution", &["model", "cgroup"]),
+    ("store", &["model"]),
     ("fold", &["model", "store"]),
     ("query", &["model", "store", "fold"]),
     ("render", &["model", "store", "fold", "query"]),
@@ -34,7 +33,6 @@ const ROOMS: &[(&str, &[&str])] = &[
         &[
             "model",
             "sys",
-            "metrics",
             "identity",
             "privilege",
             "cgroup",
@@ -47,7 +45,6 @@ const ROOMS: &[(&str, &[&str])] = &[
             "config",
         ],
     ),
-    ("http", &["model", "metrics", "store", "fold", "query", "render", "exchange", "config"]),
     ("functions", &[]),
     // Every room above it.
     ("cli", &[EVERY]),
@@ -101,6 +98,20 @@ fn the_table_of_rooms_is_in_order() {
             let above = *used == EVERY || ROOMS[..at].iter().any(|(name, _)| name == used);
             assert!(above, "{room} uses {used}, which does not stand before it");
         }
+    }
+}
+
+#[test]
+fn every_room_is_on_the_maps() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &str| fs::read_to_string(root.join(path)).expect("a file of the project");
+    let (map, reasons) = (read("src/lib.rs"), read("ARCHITECTURE.md"));
+    let is_named = |line: &str, room: &str| line.starts_with('|') && line.contains(&format!("`{room}`"));
+    for (room, _) in ROOMS.iter().filter(|(room, _)| !["main", "lib"].contains(room)) {
+        assert!(map.contains(&format!("| [`{room}`] |")), "{room} is not in the map of src/lib.rs");
+        assert!(reasons.lines().any(|line| is_named(line, room)), "{room} is not in ARCHITECTURE.md");
+        let place = root.join("src").join(room);
+        assert!(place.is_dir() || place.with_extension("rs").is_file(), "there is no {room}");
     }
 }
 

@@ -1,30 +1,16 @@
 //! Several stores answered as one, hosts as an axis, and the questions of who runs a host: threads, throttling, cost.
 //! Needs no rights.
 
-use fnscope::model::{Batch, CgroupId, CpuStats, Entry, Fact, InstanceKey, InstanceNo, OwnUse, WriterInfo};
-use fnscope::store::Store;
+use fnscope::model::{Batch, CgroupId, CpuStats, Entry, Fact, InstanceKey, InstanceNo, OwnUse};
 use serde_json::{Value, json};
 
 use crate::answers::text;
-use crate::made_store::{LIVES, Life, at, made, writer};
+use crate::made_store::{LIVES, Life, at, made, writer, writer_booted};
 use crate::support::Fnscope;
 
 /// A store of node `node` that booted as `boot`, with one life of `pi` in it.
 fn store_of(node: &str, boot: &str, samples: i64) -> Fnscope {
     let scope = Fnscope::new();
-    let info = WriterInfo {
-        node: node.into(),
-        boot_id: boot.into(),
-        writer: "agent".into(),
-        version: "0.1.0".into(),
-        kernel: "6.8.0".into(),
-        cpu_model: Some("Model 1\u{1b}[31m".into()),
-        cpus: 2,
-        event: "cpu-clock".into(),
-        hz: 100,
-        period_ns: 10_000_000,
-        started_at: at(0),
-    };
     let life = Life { no: 1, name: ["demo", "pi", "1"], from_ms: 0, samples, leaf: "compute_pi" };
     let mut batch = life.batch();
     for entry in &mut batch.entries {
@@ -35,7 +21,7 @@ fn store_of(node: &str, boot: &str, samples: i64) -> Fnscope {
     batch.cpus = vec![CpuStats { cpu: 1, samples: 500, lost: 7 }];
     batch.unattributed = 3;
     batch.own_use = OwnUse { cpu_us: 20_000, memory_bytes: 30 << 20 };
-    let mut journal = Store::create(scope.store()).and_then(|store| store.journal(info)).expect("begin");
+    let mut journal = writer_booted(scope.store(), node, boot);
     journal.append(&batch).expect("append");
     journal.finish().expect("close the journal");
     scope

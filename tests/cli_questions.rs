@@ -8,7 +8,7 @@ use std::process::Stdio;
 use serde_json::Value;
 
 use crate::answers::{FUNCTION_KEYS, INSTANCE_KEYS, assert_phases, keys, text};
-use crate::made_store::{LIVES, at, made, writer};
+use crate::made_store::{LIVES, Life, at, made, writer};
 use crate::support::{Ended, Fnscope};
 
 fn scope() -> Fnscope {
@@ -291,6 +291,48 @@ fn a_reader_that_goes_away_is_no_failure() {
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(stderr.lines().all(|line| line.starts_with("fnscope: left out")), "{arguments:?}: {stderr}");
     }
+}
+
+#[test]
+fn tables_fit_the_terminal_they_are_on() {
+    let scope = Fnscope::new();
+    let mut journal = writer(scope.store(), "a-host-of-a-long-name.example.com");
+    let name =
+        ["a-namespace-of-a-team", "a-function-of-a-name-that-goes-on", "sha256:a-revision-of-an-image"];
+    let leaf = "core::iter::Iterator<Item = core::option::Option<alloc::string::String>>::next";
+    for no in 1..=2 {
+        let life = Life { no, name, from_ms: i64::from(no) * 5_000, samples: 200, leaf };
+        journal.append(&life.batch()).expect("append");
+    }
+    journal.finish().expect("close the journal");
+    let (program, mut wide) = (env!("CARGO_BIN_EXE_fnscope"), String::new());
+    for columns in [60, 80, 200] {
+        for question in [
+            "ls",
+            "ls --by host",
+            "instances",
+            &format!("top {}", name[1]),
+            &format!("top {} --by module", name[1]),
+            &format!("top {} --by thread", name[1]),
+            &format!("cold {} --frames", name[1]),
+            &format!("diff {0} --a-instance {0}.1 --b-instance {0}.2", name[1]),
+            "hosts",
+            "cost --by day,revision --per-cpu-hour 0.04 --currency EUR",
+        ] {
+            let line = format!("stty cols {columns}; {program} {question} 2>/dev/null");
+            let mut terminal = std::process::Command::new("script");
+            terminal.args(["-qec", &line, "/dev/null"]).env("SHELL", "/bin/sh").stdin(Stdio::null());
+            let output =
+                terminal.env("FNSCOPE_STORE", scope.store()).output().expect("run script (bsdutils)");
+            let told = String::from_utf8_lossy(&output.stdout);
+            assert!(output.status.success() && told.lines().count() > 1, "{question}: {output:?}");
+            let widest = told.lines().map(|line| line.trim_end().chars().count()).max();
+            if widest > Some(columns) {
+                wide += &format!("{question} on {columns}:\n{told}");
+            }
+        }
+    }
+    assert!(wide.is_empty(), "{wide}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::answers::{keys, text};
 use crate::made_store::{Life, made, writer};
 use crate::support::Fnscope;
 
-const COMMANDS: [&str; 19] = [
+const COMMANDS: [&str; 20] = [
     "agent",
     "exec",
     "demo",
@@ -30,6 +30,7 @@ const COMMANDS: [&str; 19] = [
     "identify",
     "doctor",
     "completions",
+    "man",
 ];
 
 #[test]
@@ -81,6 +82,8 @@ fn wrong_usage_is_64_and_said_on_stderr() {
         (&["identify"], "CONTAINER"),
         (&["identify", "x", "--file", "y"], "cannot be used with"),
         (&["completions", "tcsh"], "bash"),
+        (&["man", "enter"], "`fnscope --help` lists them"),
+        (&["man", "ls", "--dir", "x"], "cannot be used with"),
     ] {
         let ended = scope.run(arguments);
         assert_eq!((ended.code, ended.stdout.as_str()), (Some(64), ""), "{arguments:?}: {ended:?}");
@@ -161,12 +164,24 @@ fn shells_complete_commands_and_functions() {
 }
 
 #[test]
-fn the_manual_page_is_one() {
-    let page = Fnscope::new().run(["man"]).stdout;
-    assert!(page.contains(".TH fnscope 1") && page.contains(".SH SYNOPSIS"), "{page}");
+fn every_command_has_a_manual_page() {
+    let (scope, folder) = (Fnscope::new(), tempfile::tempdir().expect("make a folder"));
+    let dir = folder.path().join("man1");
+    let ended = scope.run(["man", "--dir", dir.to_str().expect("a plain path")]);
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), ""), "{ended:?}");
+    let page = |name: &str| std::fs::read_to_string(dir.join(name)).expect("a page");
+    let own = page("fnscope.1");
+    assert_eq!(scope.run(["man"]).stdout, own);
     for command in COMMANDS {
-        assert!(page.contains(&format!("fnscope\\-{command}(1)")), "{command} in {page}");
+        assert!(own.contains(&format!("fnscope\\-{command}(1)")), "{command} in {own}");
+        let page = page(&format!("fnscope-{command}.1"));
+        for part in [&format!(".TH fnscope-{command} 1"), ".SH SYNOPSIS", ".SH OPTIONS", ".SH EXAMPLES"] {
+            assert!(page.contains(part), "{part} in {page}");
+        }
+        assert_eq!(scope.run(["man", command]).stdout, page);
     }
+    let count = std::fs::read_dir(&dir).expect("a folder of our own").count();
+    assert_eq!(count, COMMANDS.len() + 1, "a page for each command, none for what is hidden");
 }
 
 const FIXTURES: &str = include_str!("fixtures/identity.json");

@@ -121,13 +121,18 @@ impl Life {
 
 /// Begins a journal of node `node` in the store at `root`.
 pub fn writer(root: &Path, node: &str) -> JournalWriter {
+    writer_booted(root, node, "6e9d3f62-1111-2222-3333-444455556666")
+}
+
+/// The same of a node that booted as `boot`.
+pub fn writer_booted(root: &Path, node: &str, boot: &str) -> JournalWriter {
     let info = WriterInfo {
         node: node.into(),
-        boot_id: "6e9d3f62-1111-2222-3333-444455556666".into(),
+        boot_id: boot.into(),
         writer: "agent".into(),
         version: "0.1.0".into(),
         kernel: "6.8.0".into(),
-        cpu_model: None,
+        cpu_model: Some("Model 1\u{1b}[31m".into()),
         cpus: 2,
         event: "cpu-clock".into(),
         hz: 100,

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 
+use crate::support::{ends_within, pid_of};
+
 /// Longest wait for a daemon to come up or go down. It takes a quarter of a second on an idle machine.
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -115,6 +117,7 @@ impl PrivateDocker {
                 self.daemon = None;
                 panic!("dockerd did not come up ({exited:?}):\n{}", self.log());
             }
+            // It has nobody to tell.
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -130,11 +133,8 @@ impl PrivateDocker {
         // Where nobody reaps the orphaned containerd, dockerd 20.10 takes its corpse for the living and waits for it.
         let pid_file = self.path("exec/containerd/containerd.pid");
         let pid = std::fs::read_to_string(&pid_file).expect("containerd had a pid");
-        let deadline = Instant::now() + LIMIT;
-        while is_alive(&pid) {
-            assert!(Instant::now() < deadline, "containerd {pid} outlives dockerd");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        let containerd = pid.trim().parse().ok().and_then(Pid::from_raw).expect("a process id");
+        assert!(ends_within(containerd, LIMIT), "containerd {pid} outlives dockerd");
         std::fs::remove_file(pid_file).expect("remove containerd's pid file");
     }
 
@@ -146,11 +146,8 @@ impl PrivateDocker {
             let sent = Command::new("kill").args(["-s", signal, &pid]).status().expect("run kill");
             assert!(sent.success(), "kill -s {signal} {pid}");
         }
-        let deadline = Instant::now() + LIMIT;
-        while daemon.try_wait().expect("wait for dockerd").is_none() {
-            assert!(Instant::now() < deadline, "dockerd did not end:\n{}", self.log());
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        assert!(ends_within(pid_of(&daemon), LIMIT), "dockerd did not end:\n{}", self.log());
+        daemon.wait().expect("wait for dockerd");
         // A killed daemon leaves its pid file; the pid may be another's by the next start.
         let _ = std::fs::remove_file(self.path("pid"));
     }
@@ -272,12 +269,6 @@ impl RunningContainer {
         let id = std::fs::read_to_string(&self.id_file).expect("docker has written the id");
         (status.code().expect("no signal ended docker"), id)
     }
-}
-
-/// Whether process `pid` runs; a zombie does not.
-fn is_alive(pid: &str) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
-    stat.rsplit_once(") ").is_some_and(|(_, state)| !state.starts_with('Z'))
 }
 
 impl Drop for PrivateDocker {

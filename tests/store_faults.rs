@@ -55,6 +55,7 @@ pub fn writer(node: &str, boot: &str) -> WriterInfo {
         writer: "agent".into(),
         version: "0.1.0".into(),
         kernel: "6.8.0".into(),
+        cpu_model: None,
         cpus: 2,
         event: "cpu-clock".into(),
         hz: 100,

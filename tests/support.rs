@@ -14,7 +14,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, PidfdFlags, Signal};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
@@ -137,6 +137,7 @@ pub fn poll<T>(what: &str, mut question: impl FnMut() -> Option<T>) -> T {
             return answer;
         }
         assert!(Instant::now() < deadline, "{what}: not within {DEADLINE:?}");
+        // For questions whose answer tells nobody that it has changed.
         std::thread::sleep(Duration::from_millis(50));
     }
 }
@@ -250,7 +251,17 @@ impl Drop for Running {
     }
 }
 
-fn pid_of(child: &Child) -> Pid {
+/// Waits until process `pid` has ended, whether somebody reaped it or not; false if it lives longer than `limit`.
+pub fn ends_within(pid: Pid, limit: Duration) -> bool {
+    // What cannot be opened is gone.
+    let Ok(process) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) else { return true };
+    let limit = Timespec::try_from(limit).expect("minutes fit");
+    rustix::event::poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&limit)).expect("poll a process")
+        > 0
+}
+
+/// The process id of `child`, which was not waited for.
+pub fn pid_of(child: &Child) -> Pid {
     Pid::from_raw(child.id().cast_signed()).expect("a child's process id is above 0")
 }
 

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use super::pace::is_due;
 use crate::attribution::Moment;
 use crate::cgroup::{Cgroups, CpuAccount, FactFiles};
 use crate::model::{CgroupId, CpuSource, Fact, InstanceNo};
@@ -16,8 +17,6 @@ const SHORT_WAIT_NS: u64 = 1_000_000_000;
 const LONG_WAIT_NS: u64 = 8_000_000_000;
 /// Between readings of throttling and pressure at ends of processes: a shell script ends hundreds a second.
 const FACTS_WAIT_NS: u64 = 100_000_000;
-/// How much earlier a reading may come that is due.
-const EARLY_NS: u64 = 100_000_000;
 /// Looks after an end of a process: the first after a millisecond, each next one twice as late.
 const FIRST_LOOK_NS: u64 = 1_000_000;
 const LAST_LOOK_NS: u64 = 64_000_000;
@@ -124,7 +123,7 @@ impl Accounts {
     pub(super) fn read_due(&mut self, now_ns: u64, cgroups: &Cgroups) -> Vec<(InstanceNo, Reading)> {
         let mut found = Vec::new();
         for (no, account) in &mut self.open {
-            if account.next_read_ns > now_ns.saturating_add(EARLY_NS) {
+            if !is_due(account.next_read_ns, now_ns) {
                 continue;
             }
             let reading = account.reading(CpuSource::Running, cgroups);

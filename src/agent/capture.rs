@@ -7,9 +7,9 @@
 
 mod containers;
 mod later;
+mod side_band;
 
 use std::collections::HashMap;
-use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,15 +17,15 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
 
 use super::accounts::{Accounts, Reading};
 use super::control::Command;
-use super::pace::{News, Pace};
+use super::pace::{News, Pace, is_due};
 use super::work::{PlacedSample, Work, add_stats, dropped, shorten};
 use super::{AgentStats, places};
 use crate::attribution::{Attribution, Moment};
 use crate::cgroup::Cgroups;
 use crate::identity::IdentityConfig;
-use crate::model::{BuildId, CgroupId, Fact, InstanceNo, Pid};
+use crate::model::{CgroupId, Fact, InstanceNo, Pid};
 use crate::perf::{Clock, Order, PerfError, RawSample, Sampler, SideBand, Stamped};
-use crate::stack::{Files, Mapped, Mapping, Processes};
+use crate::stack::{Files, Mapping, Processes};
 pub(super) use containers::container_id;
 
 /// Most memory of samples that wait for the keeper, in bytes.
@@ -35,12 +35,10 @@ const FLUSH_NS: u64 = 1_000_000_000;
 /// Between looks at everything while nothing happens to functions. A page touched after seconds of rest costs ten
 /// microseconds where memory is the host's of a virtual machine: a tick that need not look does not.
 const CALM_FLUSH_NS: u64 = 4_000_000_000;
+/// Between what is handed to the keeper: ticks may be 10 ms apart, and its queue is to hold seconds.
+const HAND_OVER_NS: u64 = 250_000_000;
 /// Between looks for containers that are no functions and have gone: half a minute.
 const SWEEP_NS: u64 = 30_000_000_000;
-/// How much earlier than planned a tick may do what is due: ticks are as late as the scheduler is.
-const EARLY_NS: u64 = 100_000_000;
-/// Files of an instance that are opened in a second: one that maps in a loop would have this thread for itself.
-const MAX_OPENED: u32 = 8_000;
 /// Priority of this thread: ahead of what it watches.
 const NICE: i32 = -15;
 /// How much earlier than the drain a record must be to have no earlier one still on its way into another ring.
@@ -76,6 +74,8 @@ pub(super) struct Capture {
     lineage: HashMap<Pid, InstanceNo>,
     order: Order<Happening>,
     side_band: Vec<Stamped<SideBand>>,
+    /// When the side-band was read last: cgroups that were made before are known.
+    side_band_read_ns: u64,
     /// Instances of which processes have ended in what is being read of the side-band, and when the last one did:
     /// one reading for all of them.
     ended: HashMap<InstanceNo, Moment>,
@@ -88,6 +88,7 @@ pub(super) struct Capture {
     /// Whether something was handed over since the keeper was last asked to write.
     unwritten: bool,
     last_flush_ns: u64,
+    next_hand_over_ns: u64,
     next_sweep_ns: u64,
     rescan: bool,
     /// Why a CPU is not sampled.
@@ -118,12 +119,14 @@ impl Capture {
             lineage: HashMap::new(),
             order: Order::default(),
             side_band: Vec::new(),
+            side_band_read_ns: 0,
             ended: HashMap::new(),
             newborns: Vec::new(),
             opened: HashMap::new(),
             pending: Work::default(),
             unwritten: false,
             last_flush_ns: 0,
+            next_hand_over_ns: 0,
             next_sweep_ns: 0,
             rescan: false,
             cpu_trouble: None,
@@ -201,142 +204,6 @@ impl Capture {
         last
     }
 
-    /// Reads the side-band rings: what was in them, and how full the fullest was in percent.
-    fn take_side_band(&mut self) -> (News, u64) {
-        let mut records = std::mem::take(&mut self.side_band);
-        let full = self.setup.sampler.drain_side_band(&mut records);
-        records.sort_by_key(|record| record.time_ns);
-        let mut news = News::Strangers;
-        for record in records.drain(..) {
-            let made = matches!(record.value, SideBand::Cgroup { .. });
-            let waiting = self.order.len();
-            let begun = self.side_band_record(record);
-            // What concerns a function waits for its turn.
-            let ours = made || self.order.len() > waiting;
-            let heard = if ours { News::Ours } else { News::Strangers };
-            news = news.max(if begun { News::Begun } else { heard });
-        }
-        self.side_band = records;
-        for (no, at) in std::mem::take(&mut self.ended) {
-            let now_ns = Clock::monotonic_ns();
-            let reading = self.accounts.process_ended(no, at, now_ns, &self.setup.cgroups);
-            self.reading(no, reading);
-            let facts = self.accounts.counters_at_end(no, now_ns);
-            self.facts(facts.into_iter().map(|fact| (no, fact)));
-        }
-        self.pace.heard(news, Clock::monotonic_ns());
-        (news, full)
-    }
-
-    /// Takes in one record. True if a process of an instance has just begun.
-    fn side_band_record(&mut self, record: Stamped<SideBand>) -> bool {
-        let time_ns = record.time_ns;
-        match record.value {
-            SideBand::Cgroup { id, path } => {
-                let moment = self.moment(time_ns);
-                self.cgroup_seen(id, &path, moment, true);
-            }
-            SideBand::Fork { pid, parent, tid } if pid == tid && pid != parent => {
-                // A stranger's child may have the number of a member whose end was not told.
-                self.lineage.remove(&pid);
-                if let Some(no) = self.member(parent) {
-                    self.lineage.insert(pid, no);
-                    self.order.push(time_ns, Happening::Fork { pid, parent });
-                }
-            }
-            SideBand::Comm { pid, exec: true, comm, .. } => {
-                // A process moved into a cgroup leaves no record of that: ask at every exec, while anybody cares.
-                let no = self.member(pid).or_else(|| self.member_by_cgroup(pid));
-                if let Some(no) = no {
-                    let moment = self.moment(time_ns);
-                    if self.setup.attribution.exec(no, &comm, moment.wall)
-                        && let Some(Reading::Cpu { cpu_us, .. }) = self.accounts.read(no, &self.setup.cgroups)
-                    {
-                        self.setup.attribution.usage_at_exec(no, cpu_us);
-                    }
-                    self.may_name(no, pid, moment);
-                    self.order.push(time_ns, Happening::Exec { pid, comm });
-                    return true;
-                }
-            }
-            SideBand::Comm { pid, tid, exec: false, comm } => {
-                if self.member(pid).is_some() {
-                    self.order.push(time_ns, Happening::Name { pid, tid, comm });
-                }
-            }
-            SideBand::Mmap { pid, start, len, file_offset, build_id, path, .. } => {
-                if let Some(no) = self.member(pid) {
-                    let end = start.saturating_add(len);
-                    let what = self.what_is_mapped(no, pid, start..end, &path, build_id);
-                    self.order.push(
-                        time_ns,
-                        Happening::Mmap { pid, mapping: Mapping { start, end, file_offset, what } },
-                    );
-                }
-            }
-            SideBand::Exit { pid, tid } if pid == tid => {
-                if let Some(no) = self.lineage.remove(&pid) {
-                    self.ended.insert(no, self.moment(time_ns));
-                    self.order.push(time_ns, Happening::Exit { pid });
-                }
-            }
-            SideBand::Exit { pid, tid } => {
-                if self.member(pid).is_some() {
-                    self.order.push(time_ns, Happening::ThreadExit { pid, tid });
-                }
-            }
-            SideBand::Fork { .. } => {}
-            SideBand::Lost { count } => {
-                self.stats.side_band_lost += count;
-                self.rescan = true;
-            }
-        }
-        false
-    }
-
-    /// What a process of an instance has mapped.
-    fn what_is_mapped(
-        &mut self,
-        no: InstanceNo,
-        pid: Pid,
-        range: Range<u64>,
-        path: &str,
-        build_id: Option<BuildId>,
-    ) -> Mapped {
-        if let Some(known) = self.files.owned(no, path, build_id) {
-            return known;
-        }
-        let opened = self.opened.entry(no).or_default();
-        *opened += 1;
-        if *opened > MAX_OPENED && path.starts_with('/') {
-            return self.files.unopened(path, build_id);
-        }
-        let mapped = self.files.mapped(pid, range.start, range.end, path, build_id);
-        self.files.own(no, path, build_id, &mapped);
-        mapped
-    }
-
-    /// The instance a process belongs to, if that is or may be a function.
-    fn member(&mut self, pid: Pid) -> Option<InstanceNo> {
-        let no = *self.lineage.get(&pid)?;
-        if self.setup.attribution.is_wanted(no) {
-            return Some(no);
-        }
-        self.lineage.remove(&pid);
-        None
-    }
-
-    fn member_by_cgroup(&mut self, pid: Pid) -> Option<InstanceNo> {
-        if !self.setup.attribution.should_sample() {
-            return None;
-        }
-        let path = self.setup.cgroups.of_process(pid).ok()?;
-        let no =
-            self.setup.attribution.instance_at(&path).filter(|no| self.setup.attribution.is_wanted(*no))?;
-        self.lineage.insert(pid, no);
-        Some(no)
-    }
-
     fn look_at_accounts(&mut self, now_ns: u64) {
         for (no, reading) in self.accounts.look(now_ns, &self.setup.cgroups) {
             self.reading(no, Some(reading));
@@ -397,7 +264,7 @@ impl Capture {
         }
         let calm = !last && self.pace.is_calm(now_ns);
         let flush_ns = self.last_flush_ns.saturating_add(if calm { CALM_FLUSH_NS } else { FLUSH_NS });
-        let flush = last || now_ns.saturating_add(EARLY_NS) >= flush_ns;
+        let flush = last || is_due(flush_ns, now_ns);
         if calm && !flush {
             return full;
         }
@@ -420,17 +287,27 @@ impl Capture {
             self.processes.doubt();
             self.scan();
         }
-        if !last {
+        if !last && (flush || now_ns >= self.next_hand_over_ns) {
+            self.next_hand_over_ns = now_ns.saturating_add(HAND_OVER_NS);
             self.hand_over(flush);
         }
         full
     }
 
-    /// Takes samples out of the rings that somebody wants now.
+    /// Takes samples out of the rings that somebody wants now. Read the side-band before it.
     fn drain_samples(&mut self) {
-        let Capture { setup, order, .. } = self;
-        let join = &setup.attribution;
-        setup.sampler.drain_samples(|id| join.wants(id), |s| order.push(s.time_ns, Happening::Sample(s)));
+        let Capture { setup, side_band_read_ns, .. } = self;
+        let (join, mut taken) = (&setup.attribution, Vec::new());
+        let wanted = |id, time_ns| join.wants(id) || time_ns >= *side_band_read_ns;
+        setup.sampler.drain_samples(wanted, |sample| taken.push(sample));
+        // Of a stranger, or of a cgroup that was made since.
+        if taken.iter().any(|sample| !join.wants(sample.cgroup)) {
+            self.take_side_band();
+        }
+        let join = &self.setup.attribution;
+        for sample in taken.into_iter().filter(|sample| join.wants(sample.cgroup)) {
+            self.order.push(sample.time_ns, Happening::Sample(sample));
+        }
     }
 
     fn apply(&mut self, time_ns: u64, happening: Happening) {
@@ -498,11 +375,16 @@ impl Capture {
         self.facts(facts.into_iter());
         let Capture { setup, order, .. } = self;
         let join = &setup.attribution;
-        let followed =
-            setup.sampler.follow_cpus(|id| join.wants(id), |s| order.push(s.time_ns, Happening::Sample(s)));
+        let followed = setup
+            .sampler
+            .follow_cpus(|id, _| join.wants(id), |s| order.push(s.time_ns, Happening::Sample(s)));
         let trouble = followed.as_ref().err().map(ToString::to_string);
         match (followed, &trouble) {
-            (Ok(true), _) => tracing::info!(cpus = self.setup.sampler.cpu_count(), "cpus came or went"),
+            (Ok(true), _) => {
+                tracing::info!(cpus = self.setup.sampler.cpu_count(), "cpus came or went");
+                // What one that came did before it was followed, nobody told.
+                self.rescan = true;
+            }
             // It is tried again each second, and told once.
             (Err(error), trouble) if *trouble != self.cpu_trouble => tracing::warn!("{error}"),
             (Ok(false) | Err(_), _) => {}

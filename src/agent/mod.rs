@@ -42,7 +42,7 @@ use crate::store::{AtClose, Store, StoreLock};
 use control::{Command, Control};
 pub use keeper::KeeperStats;
 
-/// Ticks of work that may wait for the keeper: eight seconds.
+/// Work that may wait for the keeper, a quarter of a second each: eight seconds.
 const KEEPER_QUEUE: usize = 32;
 
 /// Who runs the agent: how it is named in the store, and whether the store is its own.

@@ -32,6 +32,13 @@ const SHORT_TICK_NS: u64 = 10_000_000;
 /// How full, in percent, a ring may become between two ticks before they come sooner, and before they come later again.
 const FULL: u64 = 25;
 const EMPTY: u64 = 6;
+/// How much earlier than planned a tick may do what is due: ticks are as late as the scheduler is.
+const EARLY_NS: u64 = 100_000_000;
+
+/// Whether a tick at `now_ns` does what is planned for `due_ns`.
+pub(super) fn is_due(due_ns: u64, now_ns: u64) -> bool {
+    now_ns.saturating_add(EARLY_NS) >= due_ns
+}
 
 /// What a reading of the side-band has found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,7 +69,8 @@ impl Pace {
     /// Something has happened to a function, if `news` says so.
     pub(super) fn heard(&mut self, news: News, now_ns: u64) {
         if news > News::Strangers {
-            self.alert_until_ns = now_ns.saturating_add(ALERT_NS);
+            // Samples are heard of in their tick, behind what is newer.
+            self.alert_until_ns = self.alert_until_ns.max(now_ns.saturating_add(ALERT_NS));
         }
     }
 
@@ -130,7 +138,9 @@ mod tests {
         assert_eq!(pace.tick_by(LONG_TICK_NS, 10), 10 + TICK_NS, "what was planned in peace comes sooner");
         assert_eq!(pace.tick_by(20, 10), 20);
         assert_eq!(pace.tick_ns(0, true, 20), TICK_NS);
+        pace.heard(News::Ours, 5);
         let later = 10 + ALERT_NS;
+        assert_eq!(pace.tick_by(later, later - 1), later, "what was older changed nothing");
         assert_eq!(pace.tick_ns(0, true, later), LONG_TICK_NS);
         let ticks: Vec<u64> =
             [30, 30, 10, 90, 90, 90, 0, 0].map(|full| pace.tick_ns(full, false, later)).into();

@@ -157,6 +157,11 @@ impl<S> Instance<S> {
         }
     }
 
+    /// Whether samples of it wait for a decision, or were dropped while they did.
+    pub(super) fn holds_samples(&self) -> bool {
+        self.fate == Fate::Undecided && (self.dropped > 0 || !self.buffer.is_empty())
+    }
+
     /// What it is, where that may still change.
     pub(super) fn open_identity(&self) -> Option<&Identity> {
         let open = [Confidence::Prewarm, Confidence::Lossy];

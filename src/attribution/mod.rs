@@ -184,12 +184,9 @@ impl<S> Attribution<S> {
 
     /// Nobody will say any more what is undecided: its samples go on unnamed. Whoever comes next may name it.
     pub fn give_up(&mut self, at: Moment) {
-        let undecided = |instance: &&Instance<S>| {
-            instance.fate == Fate::Undecided && (instance.dropped > 0 || !instance.buffer.is_empty())
-        };
-        let undecided: Vec<_> =
-            self.instances.values().filter(undecided).map(|instance| instance.no).collect();
-        undecided.into_iter().for_each(|no| self.decide(no, Fate::Unknown, None, at));
+        let waiting = self.instances.values().filter(|instance| instance.holds_samples());
+        let waiting: Vec<_> = waiting.map(|instance| instance.no).collect();
+        waiting.into_iter().for_each(|no| self.decide(no, Fate::Unknown, None, at));
     }
 
     /// The runtime has forgotten the container: its claim goes with its last instance.
@@ -375,6 +372,13 @@ impl<S> Attribution<S> {
                 break;
             }
             self.dead.pop_front();
+            // So many have died that there is no time left for its name.
+            if self.instances.get(&no).is_some_and(Instance::holds_samples) {
+                self.decide(no, Fate::Unknown, None, now);
+                if let Some(instance) = self.instances.get_mut(&no) {
+                    instance.tick(now, &mut self.out.entries);
+                }
+            }
             self.forget(no);
             released.push(no);
         }

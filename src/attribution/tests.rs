@@ -294,6 +294,27 @@ fn the_dead_are_remembered_for_a_while_and_then_forgotten() {
 }
 
 #[test]
+fn the_dead_that_are_too_many_to_wait_for_their_names_go_on_unnamed() {
+    let limits = Limits { dead_count: 1, ..Limits::default() };
+    let mut join = Attribution::new("b00t1d00", &["docker"], limits, at(0));
+    join.runtime("docker", RuntimeState::Up, at(0));
+    let mut born = Vec::new();
+    for id in 1..=3 {
+        let name = format!("c{id}");
+        let no = join.cgroup_seen(CgroupId(id), &format!("/docker/{name}"), candidate(&name), at(id), true);
+        born.extend(no);
+        assert!(join.offer(CgroupId(id), Timestamp(5), 100, 7));
+        join.usage(born[born.len() - 1], Timestamp(6), 9, CpuSource::Final);
+        join.cgroup_gone(born[born.len() - 1], Timestamp(7), at(id));
+    }
+    join.tick(at(SECOND));
+    let out = join.take();
+    assert_eq!(out.samples, [(born[0], 7), (born[1], 7)], "the last one still waits");
+    let readings = out.entries.iter().filter(|entry| matches!(entry, Entry::Usage { cpu_us: 9, .. }));
+    assert_eq!((readings.count(), join.len()), (2, 1));
+}
+
+#[test]
 fn a_restarted_container_is_a_new_instance() {
     let mut join = join();
     join.claim(claim("a", identity("f")), at(0));

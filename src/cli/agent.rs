@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::Outcome;
@@ -14,10 +13,15 @@ use crate::identity::Functions;
 /// Flags of the daemon; they go over the configuration file, which goes over the defaults.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
+Flags go over the configuration file; deploy/README.md lists its keys, such as what is kept and for how long:
+  [store]
+  max_age = \"30d\"                # \"0\": for ever
+  max_bytes = \"20GiB\"            # \"0\", the default: no limit
+
 Examples:
   sudo fnscope agent                                      Docker's functions, to /var/lib/fnscope
   sudo fnscope agent --functions all --store /srv/prof    every container of Docker
-  sudo fnscope agent --no-docker --cgroup-parent /fn      processes in cgroups below /fn, such as /fn/resize@7.1")]
+  sudo fnscope agent --no-docker --cgroup-parent /fn      each cgroup in /fn, as /fn/resize@7.1")]
 pub struct Args {
     /// Configuration file (TOML)
     #[arg(long, value_name = "FILE")]
@@ -26,7 +30,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR", env = STORE_VARIABLE)]
     store: Option<PathBuf>,
     /// Name of this host in the store [default: its host name]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NODE")]
     node: Option<String>,
     /// Samples a second and busy CPU [default: 199]
     #[arg(long, value_name = "N")]
@@ -34,9 +38,9 @@ pub struct Args {
     /// Let --hz go beyond 1000, up to this [at most 4999]
     #[arg(long, value_name = "N")]
     max_hz: Option<u32>,
-    /// Which containers are functions: those a platform marks, or all [default: labelled]
-    #[arg(long, value_name = "WHICH", value_parser = ["labelled", "all"])]
-    functions: Option<String>,
+    /// Which containers are functions: those that a platform or a label marks, or all [default: labelled]
+    #[arg(long, value_name = "WHICH")]
+    functions: Option<Functions>,
     /// Docker's socket [default: /var/run/docker.sock]
     #[arg(long, value_name = "PATH")]
     docker_socket: Option<PathBuf>,
@@ -51,8 +55,7 @@ pub struct Args {
 /// Runs until SIGTERM or SIGINT.
 pub(super) fn run(flags: Args) -> anyhow::Result<Outcome> {
     let config = resolve(flags)?;
-    let reactor =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().context("make the event loop")?;
+    let reactor = super::reactor()?;
     let agent = reactor.block_on(async {
         // Before anything is opened: a signal from here on ends the agent in order.
         let mut terminate = signal(SignalKind::terminate())?;
@@ -90,11 +93,7 @@ fn resolve(flags: Args) -> anyhow::Result<Config> {
     config.node = flags.node.or(config.node);
     config.hz = flags.hz.unwrap_or(config.hz);
     config.max_hz = flags.max_hz.unwrap_or(config.max_hz);
-    match flags.functions.as_deref() {
-        Some("all") => config.functions = Functions::All,
-        Some(_) => config.functions = Functions::Labelled,
-        None => {}
-    }
+    config.functions = flags.functions.unwrap_or(config.functions);
     config.docker.socket = flags.docker_socket.unwrap_or(config.docker.socket);
     config.docker.enabled &= !flags.no_docker;
     config.cgroup.parents.extend(flags.cgroup_parent);

@@ -11,6 +11,7 @@ use clap_complete::engine::ArgValueCandidates;
 
 use super::complete;
 use crate::config::DEFAULT_STORE;
+use crate::identity::Functions;
 use crate::model::{Timestamp, Window};
 use crate::query::{Phase, PhaseFilter, Selector, When};
 
@@ -77,6 +78,53 @@ pub struct FunctionArg {
     pub function: Selector,
 }
 
+/// Which function, or every one.
+#[derive(Debug, Clone, clap::Args)]
+pub struct AnyFunctionArg {
+    /// The function: `platform/namespace/function@revision` or any end of that; without it all of them
+    #[arg(value_name = "FUNCTION", add = ArgValueCandidates::new(complete::functions))]
+    pub function: Option<Selector>,
+}
+
+/// How many rows, as an option.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub struct LimitArg {
+    /// Show at most this many rows (default: 40 as a table, all as JSON)
+    #[arg(short = 'n', long, value_name = "COUNT")]
+    pub limit: Option<usize>,
+}
+
+impl LimitArg {
+    /// The number of rows.
+    pub fn count(self, as_json: bool) -> usize {
+        const DEFAULT: usize = 40;
+        self.limit.unwrap_or(if as_json { usize::MAX } else { DEFAULT })
+    }
+
+    /// Those of `rows` that are shown.
+    pub fn of<R>(self, rows: &[R], as_json: bool) -> &[R] {
+        rows.get(..self.count(as_json)).unwrap_or(rows)
+    }
+}
+
+/// How many rows of a long list, as an option.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub struct RowsArg {
+    /// Show at most this many rows (default: 1,000 as a table, all as JSON)
+    #[arg(short = 'n', long, value_name = "COUNT")]
+    pub limit: Option<usize>,
+}
+
+impl RowsArg {
+    /// Those of `rows` that are shown.
+    pub fn of<R>(self, rows: &[R], as_json: bool) -> &[R] {
+        /// More in a table nobody reads, and all of 100,000 would fill a terminal for minutes.
+        const DEFAULT: usize = 1_000;
+        let default = if as_json { usize::MAX } else { DEFAULT };
+        rows.get(..self.limit.unwrap_or(default)).unwrap_or(rows)
+    }
+}
+
 /// Which phases, as an option.
 #[derive(Debug, Clone, clap::Args)]
 pub struct PhaseArg {
@@ -112,21 +160,16 @@ impl ValueEnum for PhaseFilter {
     }
 }
 
-/// How many rows of a long list, as an option.
-#[derive(Debug, Clone, clap::Args)]
-pub struct RowsArg {
-    /// Show at most this many rows (default: 1,000 as a table, all as JSON)
-    #[arg(short = 'n', long, value_name = "COUNT")]
-    pub limit: Option<usize>,
-}
+impl ValueEnum for Functions {
+    fn value_variants<'a>() -> &'a [Functions] {
+        &[Functions::Labelled, Functions::All]
+    }
 
-impl RowsArg {
-    /// Those of `rows` that are shown, as JSON or as a table.
-    pub fn of<'a, R>(&self, rows: &'a [R], json: bool) -> &'a [R] {
-        /// More in a table nobody reads, and all of 100,000 would fill a terminal for minutes.
-        const DEFAULT_LIMIT: usize = 1_000;
-        let default = if json { usize::MAX } else { DEFAULT_LIMIT };
-        rows.get(..self.limit.unwrap_or(default)).unwrap_or(rows)
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(match self {
+            Functions::Labelled => "labelled",
+            Functions::All => "all",
+        }))
     }
 }
 

@@ -1,6 +1,8 @@
 //! `fnscope cold`: a function's cold starts, and which frames cost there that do not when it is warm.
 
-use super::args::{FilterArgs, FunctionArg};
+use std::slice::from_ref;
+
+use super::args::{FilterArgs, FunctionArg, LimitArg};
 use super::{Outcome, open, output};
 use crate::query::{self, Phase, PhaseFilter, Scope, Selection, View};
 use crate::render::{cold, diff, time};
@@ -8,12 +10,12 @@ use crate::render::{cold, diff, time};
 /// Arguments of `cold`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-TO EXEC is the time from the container's start to the function's own exec (runtime-init), TO READY from there until its
-platform says that it answers, FIRST SAMPLE from there to the first sample. IN ALL ends with readiness, else with the
+TO EXEC is the time from the container's start to the function's own exec (runtime-init), TO READY from there until its \
+platform says that it answers, FIRST SAMPLE from there to the first sample. IN ALL ends with readiness, else with the \
 first sample. The cold phase ends with readiness, else a second after the exec. The longest starts come first.
 
 Examples:
-  fnscope cold pi                                every cold start of `pi`, medians and 95th percentiles
+  fnscope cold pi                                every cold start of `pi`, and their median
   fnscope cold pi@2 --since 1h --frames          and what it does at a start that it does not later
   fnscope cold pi --json | jq .summary.total_ms.p95")]
 pub struct Args {
@@ -22,26 +24,21 @@ pub struct Args {
     /// Compare the frames of the cold phase with those of the warm one
     #[arg(long)]
     frames: bool,
-    /// Show at most this many starts and frames (default: 40 as tables, all as JSON)
-    #[arg(short = 'n', long, value_name = "COUNT")]
-    limit: Option<usize>,
+    #[command(flatten)]
+    limit: LimitArg,
     #[command(flatten)]
     filter: FilterArgs,
 }
 
-const DEFAULT_LIMIT: usize = 40;
-
 /// Shows cold starts.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
-    let view = open::view_for(
-        &args.filter,
-        Scope::Samples(std::slice::from_ref(&args.function.function), &args.filter.instance),
-    )?;
-    let selection = open::select(&view, &args.filter, Some(&args.function.function))?;
+    let function = &args.function.function;
+    let scope = Scope::Samples(from_ref(function), &args.filter.instance);
+    let (view, selection) = open::asked(&args.filter, scope, Some(function))?;
     let starts = open::patiently("looking at starts", || query::cold_starts(&view, &selection));
-    let limit = args.limit.unwrap_or(if args.filter.json { usize::MAX } else { DEFAULT_LIMIT });
     let summary = query::summary(&starts);
-    let shown = starts.get(..limit).unwrap_or(&starts);
+    let shown = args.limit.of(&starts, args.filter.json);
+    let limit = args.limit.count(args.filter.json);
     let frames = (args.frames && !starts.is_empty()).then(|| frames(&view, &selection, limit));
     if args.filter.json {
         let frames = frames.as_deref().map(diff::rows_json);
@@ -52,16 +49,14 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         if let Some(rows) = &frames {
             output::print(&format!("\n{}", diff::table_of(rows, diff::Words::COLD, width)))?;
         }
+        output::tell_hidden(starts.len(), shown.len(), "starts");
     }
     if starts.is_empty() {
-        let (function, window) = (&args.function.function, time::window(view.window()));
+        let window = time::window(view.window());
         output::tell(&format!(
             "fnscope: no cold start of `{function}` ({window}): only instances that were watched from birth show theirs"
         ));
         return Ok(Outcome::Nothing);
-    }
-    if !args.filter.json {
-        output::tell_hidden(shown.len(), starts.len(), "starts");
     }
     Ok(Outcome::Done)
 }

@@ -3,20 +3,18 @@
 use std::path::PathBuf;
 
 use clap::{ValueEnum, ValueHint};
-use clap_complete::engine::ArgValueCandidates;
 
-use super::args::{self, FilterArgs, RowsArg};
-use super::{Outcome, complete, open, output};
+use super::args::{self, AnyFunctionArg, FilterArgs, RowsArg};
+use super::{Outcome, open, output};
 use crate::config::Config;
-use crate::query::Scope;
-use crate::query::{self, CostBy, Selector};
+use crate::query::{self, CostBy, CostRow, Scope};
 use crate::render::cost::{self, Price};
 use crate::render::time;
 
 /// Arguments of `cost`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-CPU SECONDS are the cgroups' own account; an instance without one counts with its samples. SAMPLED is a check. A price
+CPU SECONDS are the cgroups' own account; an instance without one counts with its samples. SAMPLED is a check. A price \
 is given with --per-cpu-hour, or in the configuration file: `[cost]`, `per_cpu_hour = 0.04`, `currency = \"EUR\"`.
 
 Examples:
@@ -25,9 +23,8 @@ Examples:
   fnscope cost --per-cpu-hour 0.04 --currency EUR
   fnscope cost --json | jq 'map(.cost) | add'")]
 pub struct Args {
-    /// The function: `platform/namespace/function@revision` or any end of that; without it all of them
-    #[arg(value_name = "FUNCTION", add = ArgValueCandidates::new(complete::functions))]
-    function: Option<Selector>,
+    #[command(flatten)]
+    function: AnyFunctionArg,
     /// What a row is; several, parted by commas, tell rows apart by all of them
     #[arg(long, value_name = "WHAT", default_value = "function", value_delimiter = ',')]
     by: Vec<CostBy>,
@@ -65,33 +62,26 @@ impl ValueEnum for CostBy {
 /// Lists what was used.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let price = price(args)?;
+    let function = args.function.function.as_ref();
     let scope = if args.by.contains(&CostBy::Day) {
-        Scope::Samples(args.function.as_slice(), &args.filter.instance)
+        Scope::Samples(args.function.function.as_slice(), &args.filter.instance)
     } else {
         Scope::Counts
     };
-    let view = open::view_for(&args.filter, scope)?;
-    let selection = open::select(&view, &args.filter, args.function.as_ref())?;
+    let (view, selection) = open::asked(&args.filter, scope, function)?;
     let rows = open::patiently("adding up", || query::cost(&view, &selection, &args.by));
-    let shown = args.rows.of(&rows, args.filter.json);
-    if args.filter.json {
-        output::print_json(&cost::json(shown, &args.by, price.as_ref()))?;
-    } else if !rows.is_empty() {
-        output::print(&cost::cost(shown, &args.by, price.as_ref(), output::terminal_width()))?;
-        output::tell_hidden(shown.len(), rows.len(), "rows");
-        let unaccounted: u64 = rows.iter().map(|row| row.unaccounted_ns).sum();
-        if unaccounted > 0 {
-            let length = time::length_ns(unaccounted);
-            output::tell(&format!(
-                "fnscope: {length} of it are of instances without an account: from samples"
-            ));
-        }
+    let json = |rows: &[CostRow]| cost::json(rows, &args.by, price.as_ref());
+    let table = |rows: &[CostRow], width| cost::cost(rows, &args.by, price.as_ref(), width);
+    let nothing = format!("no CPU time of functions ({})", time::window(view.window()));
+    let listing =
+        output::Listing { rows: args.rows, as_json: args.filter.json, what: "rows", nothing: &nothing };
+    let outcome = listing.answer(&rows, json, table)?;
+    let unaccounted: u64 = rows.iter().map(|row| row.unaccounted_ns).sum();
+    if unaccounted > 0 && !args.filter.json {
+        let length = time::length_ns(unaccounted);
+        output::tell(&format!("fnscope: {length} of it are of instances without an account: from samples"));
     }
-    if rows.is_empty() {
-        output::tell(&format!("fnscope: no CPU time of functions ({})", time::window(view.window())));
-        return Ok(Outcome::Nothing);
-    }
-    Ok(Outcome::Done)
+    Ok(outcome)
 }
 
 /// The price of the command line, or of the configuration.

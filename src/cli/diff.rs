@@ -7,7 +7,7 @@ use clap::ValueHint;
 use clap_complete::engine::ArgValueCandidates;
 use serde_json::json;
 
-use super::args::{self, FilterArgs, FunctionArg, PhaseArg};
+use super::args::{self, FilterArgs, FunctionArg, LimitArg, PhaseArg};
 use super::{Outcome, complete, flame, open, output};
 use crate::model::Window;
 use crate::query::Scope;
@@ -17,18 +17,19 @@ use crate::render::{self, diff, escape, time};
 /// Arguments of `diff`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-A and B are two revisions, or one function and what tells its sides apart: --a-since, --b-until, --a-host, --b-instance
-and the like. Options without a side are for both. With A and B alike and two --store, A is of the first and B of the
-second. Differences are in points of share; a star marks those that chance does not explain (95 %, instances counted as
-clusters). Condition: `share(F) > 10%`, `self(F) > 10%` of B; `delta(share(F)) > 2.5pt`, `delta(total) > 15%`,
-`delta(cpu_per_start) > 20%`, `delta(cpu_per_instance) > 20%` of B against A. F is a symbol or a glob (`json_*`); frames
+A and B are two revisions, or one function and what tells its sides apart: --a-since, --b-until, --a-host, --b-instance \
+and the like. Options without a side are for both. With A and B alike and two --store, A is of the first and B of the \
+second. Differences are in points of share; a star marks those that chance does not explain (95 %, instances counted as \
+clusters). Condition: `share(F) > 10%`, `self(F) > 10%` of B; `delta(share(F)) > 2.5pt`, `delta(total) > 15%`, \
+`delta(cpu_per_start) > 20%`, `delta(cpu_per_instance) > 20%` of B against A. F is a symbol or a glob (`json_*`); frames \
 of one glob count together. A condition holds if the lower end of the 95 % interval is over the bar.
 
 Examples:
   fnscope diff pi@1 pi@2                         what changed between two revisions
   fnscope diff pi --a-until 08:00 --b-since 08:00
   fnscope diff pi --a-host node-1 --b-host node-2 --svg diff.svg
-  fnscope diff pi@1 pi@2 --fail-if 'delta(share(hash)) > 2.5pt' --fail-if 'delta(cpu_per_start) > 20%'
+  fnscope diff pi@1 pi@2 --fail-if 'delta(share(hash)) > 2.5pt'
+  fnscope diff pi@1 pi@2 --fail-if 'delta(cpu_per_start) > 20%' --fail-if 'share(json_*) > 30%'
 
 Exit codes: 1 if a --fail-if holds (or, without one, if nothing was found), 2 error, 64 wrong usage.")]
 pub struct Args {
@@ -46,9 +47,8 @@ pub struct Args {
     /// What a frame's CPU time is told for
     #[arg(long, value_name = "WHAT", default_value = "instance", value_parser = ["instance", "start"])]
     per: String,
-    /// Show at most this many frames (default: 40 as a table, all as JSON)
-    #[arg(short = 'n', long, value_name = "COUNT")]
-    limit: Option<usize>,
+    #[command(flatten)]
+    limit: LimitArg,
     #[command(flatten)]
     phase: PhaseArg,
     #[command(flatten)]
@@ -147,8 +147,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let rows = open::patiently("comparing", || query::diff(&side_a, &side_b));
     let verdicts: Vec<query::Verdict> =
         args.fail_if.iter().map(|condition| query::judge(condition, &side_a, &side_b)).collect();
-    let default = if args.filter.json { usize::MAX } else { DEFAULT_LIMIT };
-    let shown = rows.get(..args.limit.unwrap_or(default)).unwrap_or(&rows);
+    let shown = args.limit.of(&rows, args.filter.json);
     if args.filter.json {
         output::print_json(&json!({
             "a": diff::side_json(&side_a, &names[0]),
@@ -160,15 +159,13 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         tell_sides(&names, [&side_a, &side_b]);
         let words = if args.per == "start" { diff::Words::STARTS } else { diff::Words::DIFF };
         output::print(&diff::table_of(shown, words, output::terminal_width()))?;
-        output::tell_hidden(shown.len(), rows.len(), "frames");
+        output::tell_hidden(rows.len(), shown.len(), "frames");
     }
     for verdict in &verdicts {
         output::tell(&format!("fnscope: {}", escape::line(&diff::verdict_line(verdict))));
     }
     Ok(if verdicts.iter().any(query::Verdict::held) { Outcome::Nothing } else { Outcome::Done })
 }
-
-const DEFAULT_LIMIT: usize = 40;
 
 /// What each side is asked for; two that are the same are wrong usage.
 fn asked(args: &Args) -> Result<[Asked; 2], clap::Error> {

@@ -9,7 +9,7 @@ use super::args::STORE_VARIABLE;
 use super::{Outcome, output};
 
 use crate::cgroup::Cgroups;
-use crate::config::DEFAULT_STORE;
+use crate::config::{DEFAULT_DOCKER_SOCKET, DEFAULT_STORE};
 use crate::perf::{RingOptions, Sampler, online_cpus};
 use crate::privilege::{self, Finding, Standing};
 use crate::render::escape;
@@ -30,7 +30,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR", env = STORE_VARIABLE, default_value = DEFAULT_STORE)]
     store: PathBuf,
     /// Docker's socket
-    #[arg(long, value_name = "PATH", default_value = "/var/run/docker.sock")]
+    #[arg(long, value_name = "PATH", default_value = DEFAULT_DOCKER_SOCKET)]
     docker_socket: PathBuf,
     /// Print JSON
     #[arg(long)]
@@ -110,8 +110,7 @@ fn kernel_names() -> Finding {
 }
 
 fn docker_engine(args: &Args) -> anyhow::Result<Finding> {
-    let reactor =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().context("make the event loop")?;
+    let reactor = super::reactor()?;
     let options = DockerOptions::new(Some(&args.docker_socket), None)?;
     Ok(match reactor.block_on(docker::ping(&options)) {
         Ok(version) => Finding::ok("docker", format!("{version} at {}", args.docker_socket.display())),

@@ -21,7 +21,7 @@ use crate::{query, render};
 /// Runs a command and profiles it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Exits with the command's own status, 128 + N where signal N ended it, 125 where fnscope itself failed,
+Exits with the command's own status, 128 + N where signal N ended it, 125 where fnscope itself failed, \
 127 where the command could not be started. The summary goes to stderr; stdout is the command's.
 
 Examples:
@@ -41,10 +41,10 @@ pub struct Args {
     /// Samples a second and busy CPU [default: 199]
     #[arg(long, value_name = "N")]
     hz: Option<u32>,
-    /// Write a flame graph
-    #[arg(short, long, value_name = "FILE.svg")]
+    /// Draw a flame graph (SVG) into this file
+    #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Write the summary as JSON, as `instances` has it
+    /// Write the summary to this file as JSON, as `instances` has it
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// The command and its arguments
@@ -123,8 +123,7 @@ fn key(cgroups: &crate::cgroup::Cgroups, path: &str) -> anyhow::Result<InstanceK
 }
 
 fn run_to_end(args: &Args, own: &OwnCgroup, path: &str) -> anyhow::Result<ExitStatus> {
-    let reactor =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().context("make the event loop")?;
+    let reactor = super::reactor()?;
     reactor.block_on(async {
         // Signals from here on are the command's to answer, not ours.
         let mut signals = Signals::new()?;

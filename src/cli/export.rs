@@ -1,10 +1,10 @@
 //! `fnscope export`: a function's samples in the format of another tool.
 
-use std::fs::File;
-use std::io::{self, BufWriter, IsTerminal as _, Write};
+use std::io::{self, IsTerminal as _, Write};
 use std::path::PathBuf;
+use std::slice::from_ref;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, ValueEnum, ValueHint};
 use serde_json::json;
@@ -19,15 +19,15 @@ use crate::render::{folded, time};
 /// Arguments of `export`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-perf-script has an event for each sample and no period, so that tools count samples; pprof has both, with labels for
-function, revision, instance, phase and host. firefox is held in memory before it is written; the others stream, or
+perf-script has an event for each sample and no period, so that tools count samples; pprof has both, with labels for \
+function, revision, instance, phase and host. firefox is held in memory before it is written; the others stream, or \
 take memory for distinct stacks alone.
 
 Examples:
   fnscope export pi --format pprof -o pi.pb.gz && go tool pprof -http : pi.pb.gz
   fnscope export pi --format perf-script --since 10m | inferno-collapse-perf | inferno-flamegraph > pi.svg
-  fnscope export pi --format speedscope -o pi.speedscope.json        drop it on https://www.speedscope.app
-  fnscope export pi --format firefox --phase cold -o pi.json         load it at https://profiler.firefox.com")]
+  fnscope export pi --format speedscope -o pi.speedscope.json     for speedscope.app
+  fnscope export pi --format firefox --phase cold -o pi.json      for profiler.firefox.com")]
 pub struct Args {
     #[command(flatten)]
     function: FunctionArg,
@@ -66,12 +66,9 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     if args.format == Format::Pprof && args.output.is_none() && io::stdout().is_terminal() {
         bail!("a pprof file is not for a terminal; name one with -o FILE.pb.gz, or redirect stdout");
     }
-    let view = open::view_for(
-        &args.filter,
-        Scope::Threads(std::slice::from_ref(&args.function.function), &args.filter.instance),
-    )?;
-    let found = open::stacks(&view, &args.filter, &args.function.function, args.phase.phase)?;
-    let Some((selection, stacks)) = found else { return Ok(Outcome::Nothing) };
+    let scope = Scope::Threads(from_ref(&args.function.function), &args.filter.instance);
+    let found = open::stacks(&args.filter, scope, &args.function.function, args.phase.phase)?;
+    let Some((view, selection, stacks)) = found else { return Ok(Outcome::Nothing) };
     let title = flame::title(&view, &args.function.function);
     let source = Source {
         view: &view,
@@ -93,19 +90,10 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         }
     };
     let Some(path) = &args.output else {
-        let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
-        write(&mut out).and_then(|_| Ok(out.flush()?)).context("write to stdout")?;
+        output::stdout(write)?;
         return Ok(Outcome::Done);
     };
-    let mut out = BufWriter::with_capacity(
-        1 << 16,
-        File::create(path).with_context(|| format!("write {}", path.display()))?,
-    );
-    let samples = write(&mut out).and_then(|samples| {
-        out.flush()?;
-        Ok(samples)
-    });
-    let samples = samples.with_context(|| format!("write {}", path.display()))?;
+    let samples = output::file(path, write)?;
     if args.filter.json {
         let format = args.format.to_possible_value().map(|value| value.get_name().to_owned());
         output::print_json(&json!({"file": path, "format": format, "samples": samples}))?;

@@ -1,10 +1,9 @@
 //! `fnscope flame`: a flame graph as an SVG.
 
-use std::fs::File;
-use std::io::{self, BufWriter, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use clap::ValueHint;
 
 use super::args::{FilterArgs, FunctionArg, PhaseArg};
@@ -52,9 +51,8 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         bail!("an SVG is not for a terminal; name a file with -o FILE.svg, or redirect stdout");
     }
     let scope = Scope::Samples(std::slice::from_ref(&args.function.function), &args.filter.instance);
-    let view = open::view_for(&args.filter, scope)?;
-    let found = open::stacks(&view, &args.filter, &args.function.function, args.phase.phase)?;
-    let Some((selection, stacks)) = found else { return Ok(Outcome::Nothing) };
+    let found = open::stacks(&args.filter, scope, &args.function.function, args.phase.phase)?;
+    let Some((view, selection, stacks)) = found else { return Ok(Outcome::Nothing) };
     let style = Style {
         title: title(&view, &args.function.function),
         subtitle: subtitle(&view, &selection, &stacks, args.phase.phase),
@@ -72,12 +70,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
 
 /// Draws the graph into a file.
 pub(super) fn write_file(path: &Path, stacks: &Stacks, style: &Style) -> anyhow::Result<()> {
-    let write = || -> io::Result<()> {
-        let mut out = BufWriter::new(File::create(path)?);
-        flame::write(&stacks.profile, style, &mut out)?;
-        out.flush()
-    };
-    write().with_context(|| format!("write {}", path.display()))
+    output::file(path, |out| flame::write(&stacks.profile, style, out))
 }
 
 /// Draws a differential flame graph into a file: what `after` is against `before`.
@@ -93,12 +86,7 @@ pub(super) fn write_difference(
         min_width_percent: 0.05,
         ..Style::default()
     };
-    let write = || -> io::Result<()> {
-        let mut out = BufWriter::new(File::create(path)?);
-        flame::write_difference(before, after, &style, &mut out)?;
-        out.flush()
-    };
-    write().with_context(|| format!("write {}", path.display()))
+    output::file(path, |out| flame::write_difference(before, after, &style, out))
 }
 
 /// The function as people write it, its names as they are.

@@ -8,7 +8,7 @@ use crate::render;
 /// Arguments of `folded`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-A line is `root;…;leaf count`. A frame is `symbol [module]` and ends in _[k] for the kernel, _[i] inlined, _[j] JIT,
+A line is `root;…;leaf count`. A frame is `symbol [module]` and ends in _[k] for the kernel, _[i] inlined, _[j] JIT, \
 _[p] interpreted, _[g] guessed.
 
 Examples:
@@ -26,10 +26,9 @@ pub struct Args {
 /// Prints folded text.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let scope = Scope::Samples(std::slice::from_ref(&args.function.function), &args.filter.instance);
-    let view = open::view_for(&args.filter, scope)?;
-    let found = open::stacks(&view, &args.filter, &args.function.function, args.phase.phase)?;
+    let found = open::stacks(&args.filter, scope, &args.function.function, args.phase.phase)?;
     let outcome = if found.is_some() { Outcome::Done } else { Outcome::Nothing };
-    let profile = found.map(|(_, stacks)| stacks.profile).unwrap_or_default();
+    let profile = found.map(|(_, _, stacks)| stacks.profile).unwrap_or_default();
     if args.filter.json {
         output::print_json(&render::folded::json(&profile))?;
     } else {

@@ -1,16 +1,15 @@
 //! `fnscope hosts`: which hosts are there, how were they sampled, what was lost on them.
 
-use super::args::FilterArgs;
+use super::args::{FilterArgs, RowsArg};
 use super::{Outcome, open, output};
-use crate::query;
-use crate::query::Scope;
-use crate::render::{self, time};
+use crate::query::{self, Scope};
+use crate::render::{hosts, time};
 
 /// Arguments of `hosts`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-RING LOST is what the kernel could not write, of functions and strangers together, BY CPU where; UNATTRIBUTED are
-samples of containers that could be given to no instance; CLOCK STEPS are jumps of the wall clock, the largest in
+RING LOST is what the kernel could not write, of functions and strangers together, BY CPU where; UNATTRIBUTED are \
+samples of containers that could be given to no instance; CLOCK STEPS are jumps of the wall clock, the largest in \
 brackets; AGENT CPU is what those who sampled used themselves, AGENT MEMORY the most that one of them held.
 
 Examples:
@@ -19,22 +18,17 @@ Examples:
   fnscope hosts --json | jq '.[] | select(.ring_lost > 0) | .by_cpu'")]
 pub struct Args {
     #[command(flatten)]
+    rows: RowsArg,
+    #[command(flatten)]
     filter: FilterArgs,
 }
 
 /// Lists hosts.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
-    let view = open::view_for(&args.filter, Scope::Counts)?;
-    let selection = open::select(&view, &args.filter, None)?;
+    let (view, selection) = open::asked(&args.filter, Scope::Counts, None)?;
     let rows = query::hosts(&view, &selection);
-    if args.filter.json {
-        output::print_json(&render::hosts::json(&rows))?;
-    } else if !rows.is_empty() {
-        output::print(&render::hosts::hosts(&rows, output::terminal_width()))?;
-    }
-    if rows.is_empty() {
-        output::tell(&format!("fnscope: no hosts ({})", time::window(view.window())));
-        return Ok(Outcome::Nothing);
-    }
-    Ok(Outcome::Done)
+    let nothing = format!("no hosts ({})", time::window(view.window()));
+    let listing =
+        output::Listing { rows: args.rows, as_json: args.filter.json, what: "hosts", nothing: &nothing };
+    listing.answer(&rows, hosts::json, hosts::hosts)
 }

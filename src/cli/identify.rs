@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 
 use super::{Outcome, output};
-use crate::config::Config;
+use crate::config::{Config, DEFAULT_DOCKER_SOCKET};
 use crate::identity::row::{self, Row};
 use crate::identity::{self, Answer, Functions, Identified, IdentityConfig};
 use crate::model::Container;
@@ -20,7 +20,7 @@ use crate::runtime::docker::{self, DockerOptions};
 Exits with 1 if it is no function.
 
 Examples:
-  sudo fnscope identify thirsty_euler                                  every rule that was looked at, and why
+  sudo fnscope identify thirsty_euler                                  every rule, and why
   sudo fnscope identify thirsty_euler --config /etc/fnscope.toml       with rules of your own
   docker inspect $(docker ps -q) | fnscope identify --file -           a line for each
   docker inspect $(docker ps -q) | fnscope identify --file - --json    the same for programs
@@ -53,11 +53,11 @@ pub struct Args {
     /// The agent's configuration file, for its rules and namespaces
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Which containers are functions: those a platform marks, or all [default: labelled]
-    #[arg(long, value_name = "WHICH", value_parser = ["labelled", "all"])]
-    functions: Option<String>,
+    /// Which containers are functions: those that a platform or a label marks, or all [default: labelled]
+    #[arg(long, value_name = "WHICH")]
+    functions: Option<Functions>,
     /// Docker's socket
-    #[arg(long, value_name = "PATH", default_value = "/var/run/docker.sock")]
+    #[arg(long, value_name = "PATH", default_value = DEFAULT_DOCKER_SOCKET)]
     docker_socket: PathBuf,
     /// Print JSON: an object for a container, an array for a file
     #[arg(long)]
@@ -86,17 +86,12 @@ fn configured(args: &Args) -> anyhow::Result<IdentityConfig> {
     if !faults.is_empty() {
         bail!("config: {}", faults.join("; "));
     }
-    match args.functions.as_deref() {
-        Some("all") => config.functions = Functions::All,
-        Some(_) => config.functions = Functions::Labelled,
-        None => {}
-    }
+    config.functions = args.functions.unwrap_or(config.functions);
     Ok(config)
 }
 
 fn inspect(args: &Args, name: &str, config: &IdentityConfig) -> anyhow::Result<Container> {
-    let reactor =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().context("make the event loop")?;
+    let reactor = super::reactor()?;
     let options =
         DockerOptions { keys: config.keys(), ..DockerOptions::new(Some(&args.docker_socket), None)? };
     reactor.block_on(docker::inspect(&options, name))

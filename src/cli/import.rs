@@ -22,8 +22,8 @@ use crate::render::{escape, time};
 /// Arguments of `import`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Events stand at their own times. Folded text has none and stands at the file's time; so does the first event of a
-clock that began with the host, as perf's does. Zipped input is unzipped. What is not understood is counted and left
+Events stand at their own times. Folded text has none and stands at the file's time; so does the first event of a \
+clock that began with the host, as perf's does. Zipped input is unzipped. What is not understood is counted and left \
 out.
 
 Examples:
@@ -53,7 +53,7 @@ pub struct Args {
     #[arg(long, value_name = "PLATFORM", default_value = "imported", value_parser = name)]
     platform: String,
     /// The host it was sampled on
-    #[arg(long, value_name = "HOST", default_value = "imported", value_parser = name)]
+    #[arg(long, value_name = "NODE", default_value = "imported", value_parser = name)]
     node: String,
     /// Samples a second and busy CPU, if the file does not say or is wrong [default: the file's, else 199]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000), conflicts_with = "period")]

@@ -5,7 +5,7 @@ use clap::ValueEnum;
 use super::args::{FilterArgs, RowsArg};
 use super::{Outcome, open, output};
 use crate::query::{self, Scope};
-use crate::render::{self, time};
+use crate::render::{self, json, time};
 
 /// Arguments of `ls`.
 #[derive(Debug, clap::Args)]
@@ -35,49 +35,21 @@ enum By {
     Host,
 }
 
-enum Answer {
-    Json(serde_json::Value),
-    Table(String),
-}
-
 /// Lists functions.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
-    let view = open::view_for(&args.filter, Scope::Counts)?;
-    let selection = open::select(&view, &args.filter, None)?;
-    let (width, as_json) = (output::terminal_width(), args.filter.json);
-    let (answer, shown, all) = match args.by {
+    let (view, selection) = open::asked(&args.filter, Scope::Counts, None)?;
+    let stores: Vec<String> = args.filter.store.iter().map(|store| store.display().to_string()).collect();
+    let nothing = format!("no functions in {} ({})", stores.join(", "), time::window(view.window()));
+    let listing =
+        output::Listing { rows: args.rows, as_json: args.filter.json, what: "functions", nothing: &nothing };
+    match args.by {
         By::Function => {
             let rows = query::functions(&view, &selection);
-            let shown = args.rows.of(&rows, as_json);
-            let answer = match as_json {
-                true => Answer::Json(render::json::functions(shown)),
-                false => Answer::Table(render::functions(shown, width)),
-            };
-            (answer, shown.len(), rows.len())
+            listing.answer(&rows, json::functions, render::functions)
         }
         By::Host => {
             let rows = query::functions_by_host(&view, &selection);
-            let shown = args.rows.of(&rows, as_json);
-            let answer = match as_json {
-                true => Answer::Json(render::json::functions_by_host(shown)),
-                false => Answer::Table(render::functions_by_host(shown, width)),
-            };
-            (answer, shown.len(), rows.len())
+            listing.answer(&rows, json::functions_by_host, render::functions_by_host)
         }
-    };
-    match answer {
-        Answer::Json(json) => output::print_json(&json)?,
-        Answer::Table(table) if all > 0 => {
-            output::print(&table)?;
-            output::tell_hidden(shown, all, "functions");
-        }
-        Answer::Table(_) => {}
     }
-    if all == 0 {
-        let stores: Vec<String> = args.filter.store.iter().map(|store| store.display().to_string()).collect();
-        let window = time::window(view.window());
-        output::tell(&format!("fnscope: no functions in {} ({window})", stores.join(", ")));
-        return Ok(Outcome::Nothing);
-    }
-    Ok(Outcome::Done)
 }

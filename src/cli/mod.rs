@@ -21,6 +21,7 @@ mod identify;
 mod import;
 mod instances;
 mod ls;
+mod man;
 mod open;
 mod output;
 mod own_cgroup;
@@ -31,6 +32,7 @@ mod top;
 
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
 use crate::query::QueryError;
@@ -110,9 +112,8 @@ pub enum Command {
     Enter(enter::Args),
     /// Print a script that completes commands and names of functions in a shell.
     Completions(completions::Args),
-    /// Print the manual page.
-    #[command(hide = true)]
-    Man,
+    /// Print a manual page, or write all.
+    Man(man::Args),
 }
 
 /// Does what `cli` says.
@@ -138,8 +139,13 @@ pub fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Doctor(args) => doctor::run(&args),
         Command::Enter(args) => enter::run(&args),
         Command::Completions(args) => completions::run(&args),
-        Command::Man => completions::man(),
+        Command::Man(args) => man::run(&args),
     }
+}
+
+/// The event loop of a command that talks to Docker or waits for signals.
+fn reactor() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("make the event loop")
 }
 
 /// Answers a shell that completes a line, if one asks; true if that was all there is to do.

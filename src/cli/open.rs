@@ -10,15 +10,22 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::args::FilterArgs;
 use super::output::tell;
 use crate::model::Window;
-use crate::query::{self, Phase, PhaseFilter, QueryError, Scope, Selection, Selector, Stacks, View};
+use crate::query::{self, Phase, PhaseFilter, Scope, Selection, Selector, Stacks, View};
 use crate::render::{escape, time};
 
 /// How long a person is left alone before a bar appears.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The view that `args` ask for, for questions that `scope` is enough for.
-pub fn view_for(args: &FilterArgs, scope: Scope<'_>) -> anyhow::Result<View> {
-    view_of(&args.store, args.window()?, scope)
+/// The view that `args` ask for, for questions that `scope` is enough for; and what `function` (none for every
+/// function) and the filters mean in it.
+pub fn asked(
+    args: &FilterArgs,
+    scope: Scope<'_>,
+    function: Option<&Selector>,
+) -> anyhow::Result<(View, Selection)> {
+    let view = view_of(&args.store, args.window()?, scope)?;
+    let selection = view.select(function, &args.instance)?.on_hosts(&view, &args.host)?;
+    Ok((view, selection))
 }
 
 /// The view of `stores` for `window`, for questions that `scope` is enough for.
@@ -40,11 +47,6 @@ pub fn view_of(stores: &[PathBuf], window: Window, scope: Scope<'_>) -> anyhow::
     let view = view?;
     warn(&view);
     Ok(view)
-}
-
-/// What `function` (none for every function) and the filters of `args` mean in `view`.
-pub fn select(view: &View, args: &FilterArgs, function: Option<&Selector>) -> Result<Selection, QueryError> {
-    view.select(function, &args.instance)?.on_hosts(view, &args.host)
 }
 
 /// Does `work`; says on a terminal that it is at `what` once a person has waited for a second.
@@ -94,16 +96,16 @@ fn warn(view: &View) {
     }
 }
 
-/// The stacks of `function` in the phases asked for, with what was selected; what was left out is told. None, and
-/// why is told, where there are none.
+/// The stacks of `function` in the phases asked for, with the view and what was selected in it; what was left out is
+/// told. None, and why is told, where there are none.
 pub fn stacks(
-    view: &View,
     args: &FilterArgs,
+    scope: Scope<'_>,
     function: &Selector,
     phases: PhaseFilter,
-) -> Result<Option<(Selection, Stacks)>, QueryError> {
-    let selection = select(view, args, Some(function))?;
-    let stacks = patiently("adding up stacks", || query::stacks(view, &selection, phases));
+) -> anyhow::Result<Option<(View, Selection, Stacks)>> {
+    let (view, selection) = asked(args, scope, Some(function))?;
+    let stacks = patiently("adding up stacks", || query::stacks(&view, &selection, phases));
     let left_out: u64 = stacks.left_out.iter().map(|(_, count)| count).sum();
     if stacks.profile.stacks().is_empty() {
         let where_else = match left_out {
@@ -123,5 +125,5 @@ pub fn stacks(
             Phase::RuntimeInit,
         ));
     }
-    Ok(Some((selection, stacks)))
+    Ok(Some((view, selection, stacks)))
 }

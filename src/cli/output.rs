@@ -1,10 +1,14 @@
 //! Where words go: data to stdout, talk to stderr, and how wide the terminal is.
 
+use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal as _, Write};
+use std::path::Path;
 
 use anyhow::Context as _;
 use serde_json::Value;
 
+use super::Outcome;
+use super::args::RowsArg;
 use crate::render::{escape, time};
 
 /// Writes `text` to stdout.
@@ -19,10 +23,75 @@ pub fn print_json(value: &Value) -> anyhow::Result<()> {
     print("\n")
 }
 
+/// How a list is answered.
+#[derive(Debug)]
+pub struct Listing<'a> {
+    /// How many of its rows are shown.
+    pub rows: RowsArg,
+    /// Whether as JSON.
+    pub as_json: bool,
+    /// What the rows are, for who does not see all of them.
+    pub what: &'static str,
+    /// What to say where there are none.
+    pub nothing: &'a str,
+}
+
+impl Listing<'_> {
+    /// Prints `rows`: as JSON, or as a table where there are any.
+    pub fn answer<R>(
+        &self,
+        rows: &[R],
+        json: impl FnOnce(&[R]) -> Value,
+        table: impl FnOnce(&[R], Option<u16>) -> String,
+    ) -> anyhow::Result<Outcome> {
+        let shown = self.rows.of(rows, self.as_json);
+        if self.as_json {
+            print_json(&json(shown))?;
+        } else if !rows.is_empty() {
+            print(&table(shown, terminal_width()))?;
+            tell_hidden(rows.len(), shown.len(), self.what);
+        }
+        if rows.is_empty() {
+            tell(&format!("fnscope: {}", self.nothing));
+            return Ok(Outcome::Nothing);
+        }
+        Ok(Outcome::Done)
+    }
+}
+
+/// Says how many of `all` rows, which are `what`, a table did not show.
+pub fn tell_hidden(all: usize, shown: usize, what: &str) {
+    if shown < all {
+        let hidden = time::count((all - shown) as u64);
+        tell(&format!("fnscope: … and {hidden} more {what}, --limit {all} shows them"));
+    }
+}
+
 /// Lets `write` write to stdout.
-pub fn stdout(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> anyhow::Result<()> {
-    let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
-    write(&mut out).and_then(|()| out.flush()).context("write to stdout")
+pub fn stdout<T, E>(write: impl FnOnce(&mut dyn Write) -> Result<T, E>) -> anyhow::Result<T>
+where
+    anyhow::Error: From<E>,
+{
+    written(io::stdout().lock(), write).context("write to stdout")
+}
+
+/// Lets `write` write to a new file at `path`.
+pub fn file<T, E>(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<T, E>) -> anyhow::Result<T>
+where
+    anyhow::Error: From<E>,
+{
+    let write = || written(File::create(path)?, write);
+    write().with_context(|| format!("write {}", path.display()))
+}
+
+fn written<T, E>(to: impl Write, write: impl FnOnce(&mut dyn Write) -> Result<T, E>) -> anyhow::Result<T>
+where
+    anyhow::Error: From<E>,
+{
+    let mut out = BufWriter::with_capacity(1 << 16, to);
+    let value = write(&mut out)?;
+    out.flush()?;
+    Ok(value)
 }
 
 /// Says `text` on stderr. Where nobody listens there is nobody to tell.
@@ -30,24 +99,16 @@ pub fn tell(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
-/// Says how many of `all` rows are not among those `shown`, if any, and how to see them.
-pub fn tell_hidden(shown: usize, all: usize, what: &str) {
-    if shown < all {
-        let hidden = time::count((all - shown) as u64);
-        tell(&format!("fnscope: … and {hidden} more {what}, --limit {all} shows them"));
-    }
-}
-
-/// The terminal's width in characters, none where stdout is none.
+/// The terminal's width in characters, none where stdout is none. One that does not know is as wide as COLUMNS says.
 pub fn terminal_width() -> Option<u16> {
+    const LEAST: u16 = 40;
+    const USUAL: u16 = 80;
     let stdout = io::stdout();
     if !stdout.is_terminal() {
         return None;
     }
-    const LEAST: u16 = 40;
-    rustix::termios::tcgetwinsize(&stdout)
-        .ok()
-        .map(|size| size.ws_col)
-        .filter(|width| *width > 0)
-        .map(|w| w.max(LEAST))
+    let known = rustix::termios::tcgetwinsize(&stdout).ok().map(|size| size.ws_col);
+    let told = || std::env::var("COLUMNS").ok()?.parse().ok();
+    let width = known.filter(|width| *width > 0).or_else(told).unwrap_or(USUAL);
+    Some(width.max(LEAST))
 }

@@ -27,13 +27,13 @@ pub struct Args {
     /// The store's directory
     #[arg(long, value_name = "DIR", env = STORE_VARIABLE, default_value = DEFAULT_STORE)]
     store: PathBuf,
-    /// Drop hours that are older, such as 7d or 12h
-    #[arg(long, value_name = "TIME")]
+    /// Drop hours that are older, such as 7d or 12h; without it none is too old
+    #[arg(long, value_name = "AGE")]
     max_age: Option<String>,
-    /// Drop the oldest hours until all take no more, such as 20GiB
+    /// Drop the oldest hours until all take no more, such as 20GiB; without it there is no limit
     #[arg(long, value_name = "SIZE")]
     max_bytes: Option<String>,
-    /// Drop the oldest hours until so much of the file system is free
+    /// Drop the oldest hours until so much of the file system is free, such as 1GiB
     #[arg(long, value_name = "SIZE")]
     min_free_bytes: Option<String>,
     /// Write no folded files

@@ -35,6 +35,8 @@ fn lines_that_are_understood() {
         "fnscope cost --by day,function --per-cpu-hour 0.04 --currency EUR",
         "fnscope completions zsh",
         "fnscope man",
+        "fnscope man top",
+        "fnscope man --dir /usr/local/share/man/man1",
     ] {
         assert!(parse(line).is_ok(), "{line}: {}", parse(line).expect_err("checked"));
     }
@@ -66,6 +68,26 @@ fn every_question_has_examples_and_help_lists_exit_codes() {
         assert!(help.contains("Examples:"), "{help}");
     }
     assert!(Cli::command().render_help().to_string().contains("64 wrong usage"));
+}
+
+#[test]
+fn examples_are_understood() {
+    let mut count = 0;
+    for command in Cli::command().get_subcommands() {
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        let examples = help.lines().filter_map(|line| line.strip_prefix("  "));
+        for example in examples.map(|line| line.strip_prefix("sudo ").unwrap_or(line)) {
+            // Words that a shell would have a say in are not for this test.
+            if !example.starts_with("fnscope ") || example.contains(['\'', '"', '$', '(']) {
+                continue;
+            }
+            let ends = ["  ", " | ", " > ", " && "].iter().filter_map(|end| example.find(end));
+            let line = &example[..ends.min().unwrap_or(example.len())];
+            assert!(parse(line).is_ok(), "{line}: {}", parse(line).expect_err("checked"));
+            count += 1;
+        }
+    }
+    assert!(count > 30, "{count}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::slice::from_ref;
 use clap::ValueEnum;
 use serde_json::Value;
 
-use super::args::{FilterArgs, FunctionArg, PhaseArg};
+use super::args::{FilterArgs, FunctionArg, LimitArg, PhaseArg};
 use super::{Outcome, open, output};
 use crate::query::{self, PhaseFilter, Scope};
 use crate::render::{self, groups};
@@ -28,9 +28,8 @@ pub struct Args {
     /// What a row is
     #[arg(long, value_name = "WHAT", default_value = "frame")]
     by: By,
-    /// Show at most this many rows (default: 40 as a table, all as JSON)
-    #[arg(short = 'n', long, value_name = "COUNT")]
-    limit: Option<usize>,
+    #[command(flatten)]
+    limit: LimitArg,
     #[command(flatten)]
     filter: FilterArgs,
 }
@@ -58,8 +57,6 @@ impl By {
     }
 }
 
-const DEFAULT_LIMIT: usize = 40;
-
 /// Shows rows.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let (function, instances) = (from_ref(&args.function.function), args.filter.instance.as_slice());
@@ -67,10 +64,9 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         By::Thread => Scope::Threads(function, instances),
         By::Frame | By::Module | By::Phase => Scope::Samples(function, instances),
     };
-    let view = open::view_for(&args.filter, scope)?;
     let phases = if args.by == By::Phase { PhaseFilter::All } else { args.phase.phase };
-    let found = open::stacks(&view, &args.filter, &args.function.function, phases)?;
-    let Some((selection, stacks)) = found else {
+    let found = open::stacks(&args.filter, scope, &args.function.function, phases)?;
+    let Some((view, selection, stacks)) = found else {
         if args.filter.json {
             output::print_json(&Value::Array(Vec::new()))?;
         }
@@ -103,12 +99,11 @@ fn answer<R>(
     json: impl Fn(&[R]) -> Value,
     table: impl Fn(&[R], Option<u16>) -> String,
 ) -> anyhow::Result<()> {
-    let default = if args.filter.json { usize::MAX } else { DEFAULT_LIMIT };
-    let shown = rows.get(..args.limit.unwrap_or(default)).unwrap_or(rows);
+    let shown = args.limit.of(rows, args.filter.json);
     if args.filter.json {
         return output::print_json(&json(shown));
     }
     output::print(&table(shown, output::terminal_width()))?;
-    output::tell_hidden(shown.len(), rows.len(), args.by.plural());
+    output::tell_hidden(rows.len(), shown.len(), args.by.plural());
     Ok(())
 }

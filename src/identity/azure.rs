@@ -1,7 +1,7 @@
 //! Azure Functions: a container is an app that holds many functions; which of them runs is not to be seen here.
 
-use super::pod::{container_name, pod_label, pod_name, pod_namespace, template_hash};
-use super::rules::{Verdict, env as variable, function, matched, without};
+use super::pod::{container_name, in_pod, pod_label, template_hash};
+use super::rules::{Verdict, env as variable, matched, without};
 use super::{IdentityConfig, image};
 use crate::model::{Confidence, Container, Identity};
 
@@ -16,11 +16,9 @@ pub fn core_tools(container: &Container, _: &IdentityConfig) -> Verdict {
     let Some(app) = pod_label(container, "app") else { return without("pod label app") };
     matched(
         Identity {
-            namespace: pod_namespace(container).map(Into::into),
             function: Some(app.into()),
             revision: template_hash(container).or_else(|| revision(container)),
-            instance_name: pod_name(container).map(Into::into),
-            ..function("azure-functions", confidence(container))
+            ..in_pod(container, "azure-functions", confidence(container))
         },
         "variable AzureWebJobsScriptRoot marks an app of many functions, pod label app names it",
     )
@@ -39,11 +37,9 @@ pub fn env(container: &Container, _: &IdentityConfig) -> Verdict {
         .or(container.name.as_deref());
     matched(
         Identity {
-            namespace: pod_namespace(container).map(Into::into),
             function: app.map(Into::into),
             revision: revision(container),
-            instance_name: pod_name(container).map(Into::into),
-            ..function("azure-functions", confidence(container))
+            ..in_pod(container, "azure-functions", confidence(container))
         },
         "variable AzureWebJobsScriptRoot marks an app of many functions",
     )

@@ -1,7 +1,7 @@
 //! Containers that no platform claims. They are functions only where the user says `functions = "all"`; else the
 //! answer still tells what they are, and how they would be called.
 
-use super::pod::{container_name, pod_name, pod_namespace, template_hash};
+use super::pod::{container_name, deployed, pod_name, pod_namespace};
 use super::rules::{Found, Verdict, function, label, matched, without};
 use super::{Functions, IdentityConfig, image};
 use crate::model::{Confidence, Container, Identity};
@@ -13,7 +13,7 @@ pub fn kubernetes(container: &Container, config: &IdentityConfig) -> Verdict {
     let identity = Identity {
         namespace: pod_namespace(container).map(Into::into),
         function: Some(name.into()),
-        revision: template_hash(container).or_else(|| image::revision(container.image.as_deref())),
+        revision: deployed(container),
         instance_name: Some(pod.into()),
         ..function("k8s", Confidence::Fallback)
     };

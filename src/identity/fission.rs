@@ -2,7 +2,7 @@
 //! which no runtime sees: that is for `later`.
 
 use super::IdentityConfig;
-use super::pod::{container_name, of_the_pod, pod_label, pod_name, template_hash};
+use super::pod::{container_name, in_pod, of_the_pod, pod_label, pod_name, template_hash};
 use super::rules::{Verdict, function, matched, pool, without};
 use crate::model::{Confidence, Container, Identity};
 
@@ -39,8 +39,7 @@ pub fn pod(container: &Container, _: &IdentityConfig) -> Verdict {
             namespace: pod_label(container, "functionNamespace").map(Into::into),
             function: Some(name.into()),
             revision,
-            instance_name: pod_name(container).map(Into::into),
-            ..function("fission", if confirmed { Confidence::Exact } else { Confidence::Guessed })
+            ..in_pod(container, "fission", if confirmed { Confidence::Exact } else { Confidence::Guessed })
         },
         if confirmed {
             "pod labels functionName and functionUid name it"

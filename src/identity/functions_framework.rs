@@ -1,7 +1,7 @@
 //! Google's functions-framework, alone or in a local Cloud Run.
 
-use super::pod::{pod_name, pod_namespace};
-use super::rules::{Verdict, env as variable, function, matched, without};
+use super::pod::in_pod;
+use super::rules::{Verdict, env as variable, matched, without};
 use super::{IdentityConfig, image};
 use crate::model::{Confidence, Container, Identity};
 
@@ -27,11 +27,9 @@ pub fn env(container: &Container, _: &IdentityConfig) -> Verdict {
     };
     matched(
         Identity {
-            namespace: pod_namespace(container).map(Into::into),
             function: Some(service.unwrap_or(target).into()),
             revision: revision.map(Into::into).or_else(|| image::revision(container.image.as_deref())),
-            instance_name: pod_name(container).map(Into::into),
-            ..function("functions-framework", confidence)
+            ..in_pod(container, "functions-framework", confidence)
         },
         why,
     )

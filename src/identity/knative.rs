@@ -3,8 +3,8 @@
 //! User containers have any name; `queue-proxy`, beside them, is no function (see `pod::sidecar`).
 
 use super::IdentityConfig;
-use super::pod::{pod_label, pod_name, pod_namespace};
-use super::rules::{Verdict, env as variable, function, matched, without};
+use super::pod::{in_pod, pod_label};
+use super::rules::{Verdict, env as variable, matched, without};
 use crate::model::{Confidence, Container, Identity};
 
 /// `serving.knative.dev/revision` on the pod. The variable `K_REVISION` says that this is one of its user containers:
@@ -25,11 +25,9 @@ pub fn pod(container: &Container, _: &IdentityConfig) -> Verdict {
     };
     matched(
         Identity {
-            namespace: pod_namespace(container).map(Into::into),
             function: Some(name.unwrap_or(revision).into()),
             revision: Some(revision.into()),
-            instance_name: pod_name(container).map(Into::into),
-            ..function("knative", confidence)
+            ..in_pod(container, "knative", confidence)
         },
         why,
     )
@@ -42,11 +40,9 @@ pub fn env(container: &Container, _: &IdentityConfig) -> Verdict {
     let Some(name) = name else { return without("variable K_SERVICE, like K_CONFIGURATION,") };
     matched(
         Identity {
-            namespace: pod_namespace(container).map(Into::into),
             function: Some(name.into()),
             revision: Some(revision.into()),
-            instance_name: pod_name(container).map(Into::into),
-            ..function("knative", Confidence::Guessed)
+            ..in_pod(container, "knative", Confidence::Guessed)
         },
         "variables K_REVISION and K_SERVICE say so; no pod labels confirm them, and an image can set both",
     )

@@ -1,9 +1,8 @@
 //! Kubeless (archived): labels on the pod; the function's container is called like the function.
 
 use super::IdentityConfig;
-use super::image;
-use super::pod::{container_name, of_the_pod, pod_label, pod_name, pod_namespace, template_hash};
-use super::rules::{Verdict, env, function, matched, without};
+use super::pod::{container_name, deployed, in_pod, of_the_pod, pod_label};
+use super::rules::{Verdict, env, matched, without};
 use crate::model::{Confidence, Container, Identity};
 
 /// `created-by=kubeless` and `function`, confirmed by the container's name or `FUNC_HANDLER`.
@@ -19,11 +18,9 @@ pub fn pod(container: &Container, _: &IdentityConfig) -> Verdict {
     }
     matched(
         Identity {
-            namespace: pod_namespace(container).map(Into::into),
             function: Some(name.into()),
-            revision: template_hash(container).or_else(|| image::revision(container.image.as_deref())),
-            instance_name: pod_name(container).map(Into::into),
-            ..function("kubeless", if confirmed { Confidence::Exact } else { Confidence::Guessed })
+            revision: deployed(container),
+            ..in_pod(container, "kubeless", if confirmed { Confidence::Exact } else { Confidence::Guessed })
         },
         "pod labels created-by and function name it",
     )

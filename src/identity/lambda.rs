@@ -3,7 +3,7 @@
 //! All of them run Lambda's images, so each rule needs its emulator's own mark; `AWS_LAMBDA_FUNCTION_NAME` alone is
 //! none, any test container may set it. From the most to the least special: RIE's marks are in the images of all.
 
-use super::pod::{pod_name, pod_namespace};
+use super::pod::in_pod;
 use super::rules::{Verdict, env, function, label, matched, without};
 use super::{IdentityConfig, image};
 use crate::model::{Confidence, Container, Identity};
@@ -118,11 +118,9 @@ pub fn rie(container: &Container, _: &IdentityConfig) -> Verdict {
     let mark = if by_env { "variable LAMBDA_TASK_ROOT" } else { "entry point /lambda-entrypoint.sh" };
     matched(
         Identity {
-            namespace: pod_namespace(container).map(Into::into),
             function: named.function,
             revision,
-            instance_name: pod_name(container).map(Into::into),
-            ..function("aws-lambda-rie", named.confidence)
+            ..in_pod(container, "aws-lambda-rie", named.confidence)
         },
         format!("{mark} marks it, {}", named.why),
     )

@@ -2,7 +2,7 @@
 //!
 //! The label `nuclio.io/function-spec` may hold secrets and is not read.
 
-use super::pod::{container_name, of_the_pod, pod_annotation, pod_label, pod_name, pod_namespace};
+use super::pod::{container_name, in_pod, of_the_pod, pod_annotation, pod_label};
 use super::rules::{Verdict, env, function, label, matched, without};
 use super::{IdentityConfig, image};
 use crate::model::{Confidence, Container, Identity};
@@ -58,13 +58,11 @@ pub fn pod(container: &Container, _: &IdentityConfig) -> Verdict {
     let built = pod_annotation(container, "nuclio.io/image-hash");
     matched(
         Identity {
-            namespace: pod_namespace(container).map(Into::into),
             function: Some(name.into()),
             revision: built
                 .map(|hash| format!("nuclio.io/image-hash:{hash}"))
                 .or_else(|| image::revision(container.image.as_deref())),
-            instance_name: pod_name(container).map(Into::into),
-            ..function("nuclio", if confirmed { Confidence::Exact } else { Confidence::Guessed })
+            ..in_pod(container, "nuclio", if confirmed { Confidence::Exact } else { Confidence::Guessed })
         },
         "pod labels nuclio.io/class and nuclio.io/function-name name it",
     )

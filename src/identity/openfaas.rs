@@ -1,7 +1,7 @@
 //! OpenFaaS: on Kubernetes (faas-netes), on containerd (faasd), on Docker Swarm (faas-swarm), and by what its watchdog
 //! is told.
 
-use super::pod::{container_name, of_the_pod, pod_label, pod_name, pod_namespace, template_hash};
+use super::pod::{container_name, deployed, in_pod, of_the_pod, pod_label, pod_namespace};
 use super::rules::{Verdict, env, function, label, matched, without};
 use super::{IdentityConfig, image};
 use crate::model::{Confidence, Container, Identity};
@@ -55,12 +55,10 @@ pub fn pod(container: &Container, _: &IdentityConfig) -> Verdict {
     };
     matched(
         Identity {
-            namespace: pod_namespace(container).map(Into::into),
             function: Some(name.into()),
             // Not the label `uid`: that is a time stamp of updates.
-            revision: template_hash(container).or_else(|| image::revision(container.image.as_deref())),
-            instance_name: pod_name(container).map(Into::into),
-            ..function("openfaas", confidence)
+            revision: deployed(container),
+            ..in_pod(container, "openfaas", confidence)
         },
         why,
     )
@@ -86,9 +84,8 @@ pub fn watchdog_names(container: &Container, _: &IdentityConfig) -> Verdict {
         Identity {
             namespace: Some(namespace.into()),
             function: Some(name.into()),
-            revision: template_hash(container).or_else(|| image::revision(container.image.as_deref())),
-            instance_name: pod_name(container).map(Into::into),
-            ..function("openfaas", confidence)
+            revision: deployed(container),
+            ..in_pod(container, "openfaas", confidence)
         },
         why,
     )
@@ -113,8 +110,7 @@ pub fn watchdog(container: &Container, _: &IdentityConfig) -> Verdict {
             namespace: Some(FUNCTIONS.into()),
             function: Some(name.into()),
             revision: image::revision(container.image.as_deref()),
-            instance_name: pod_name(container).map(Into::into),
-            ..function("openfaas", Confidence::Guessed)
+            ..in_pod(container, "openfaas", Confidence::Guessed)
         },
         "a watchdog (fprocess) in namespace openfaas-fn, named by its container",
     )

@@ -3,9 +3,9 @@
 //! A platform's labels are on the pod, never on its containers, so every container of the pod sees them: the sandbox,
 //! init containers, sidecars. Whoever names a function by them must look at the container too.
 
-use super::IdentityConfig;
-use super::rules::{Verdict, env, label, matched};
-use crate::model::{Container, Identity, Pod};
+use super::rules::{Verdict, env, function, label, matched};
+use super::{IdentityConfig, image};
+use crate::model::{Confidence, Container, Identity, Pod};
 
 /// Containers that meshes put beside others, whatever the platform.
 const SIDECARS: &[&str] =
@@ -144,6 +144,21 @@ pub(super) fn any_label<'a>(container: &'a Container, key: &str) -> Option<&'a s
 /// The revision of what a Deployment runs: its template's hash, which changes with it.
 pub(super) fn template_hash(container: &Container) -> Option<String> {
     pod_label(container, "pod-template-hash").map(|hash| format!("pod-template-hash:{hash}"))
+}
+
+/// The same, or where nothing deployed it the image's.
+pub(super) fn deployed(container: &Container) -> Option<String> {
+    template_hash(container).or_else(|| image::revision(container.image.as_deref()))
+}
+
+/// A function of `platform`, its name and revision still to be filled in: the pod's namespace is its own, and the pod
+/// its instance.
+pub(super) fn in_pod(container: &Container, platform: &str, confidence: Confidence) -> Identity {
+    Identity {
+        namespace: pod_namespace(container).map(Into::into),
+        instance_name: pod_name(container).map(Into::into),
+        ..function(platform, confidence)
+    }
 }
 
 /// The pod that `sandbox`, a container of cri-dockerd or containerd, stands for; none if it is no sandbox.

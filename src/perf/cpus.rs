@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 
 /// Highest CPU number that is believed: the kernel's own limit is 8192.
 const MAX_CPU: u32 = 8191;
@@ -34,6 +34,12 @@ impl Online {
         parse_cpu_list(&text)
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("no cpu list: {text:?}")))
     }
+}
+
+/// Which coming of `cpu` this is: another number each time that it comes online (the kernel makes this folder anew).
+/// 0 where that cannot be read.
+pub(super) fn coming(cpu: u32) -> u64 {
+    std::fs::metadata(format!("/sys/devices/system/cpu/cpu{cpu}/topology")).map_or(0, |folder| folder.ino())
 }
 
 /// How many CPUs are online, whatever this process itself may run on; 1 where that cannot be read.

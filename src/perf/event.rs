@@ -49,6 +49,12 @@ pub enum PerfError {
         /// The CPU.
         cpu: u32,
     },
+    /// The CPU has gone since it was listed.
+    #[error("open perf event on cpu {cpu}: it is not online any more")]
+    Gone {
+        /// The CPU.
+        cpu: u32,
+    },
     /// The ring could not be mapped.
     #[error(
         "map a perf ring of {bytes} bytes on cpu {cpu}: {source}; needs CAP_IPC_LOCK or a larger kernel.perf_event_mlock_kb"
@@ -164,6 +170,7 @@ fn explain(cpu: u32, error: io::Error) -> PerfError {
         }
         Some(Errno::PERM) => PerfError::Forbidden { cpu },
         Some(Errno::INVAL) => PerfError::TooOld { cpu, kernel: read("/proc/sys/kernel/osrelease") },
+        Some(Errno::NODEV) => PerfError::Gone { cpu },
         Some(Errno::NOENT | Errno::NOSYS) => PerfError::Missing { cpu },
         _ => PerfError::Other { what: "open perf event", cpu, source: error },
     }
@@ -177,12 +184,18 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// Reads both clocks; the realtime reading lies between two monotonic ones, tens of nanoseconds apart.
+    /// Reads both clocks; the realtime reading lies between two monotonic ones, tens of nanoseconds apart. Of several
+    /// tries the nearest counts: one that was preempted would look like a step of the wall clock.
     pub fn read() -> Clock {
-        let before = Clock::monotonic_ns();
-        let real = nanoseconds(clock_gettime(ClockId::Realtime));
-        let after = Clock::monotonic_ns();
-        let middle = before + (after - before) / 2;
+        const TRIES: usize = 3;
+        let between = || {
+            let before = Clock::monotonic_ns();
+            let real = nanoseconds(clock_gettime(ClockId::Realtime));
+            (Clock::monotonic_ns().saturating_sub(before), before, real)
+        };
+        let nearest = std::iter::repeat_with(between).take(TRIES).min_by_key(|(apart, ..)| *apart);
+        let (apart, before, real) = nearest.unwrap_or_default();
+        let middle = before.saturating_add(apart / 2);
         Clock { offset_ns: i64::try_from(i128::from(real) - i128::from(middle)).unwrap_or(0) }
     }
 
@@ -220,6 +233,7 @@ mod tests {
             (Errno::PERM, "seccomp"),
             (Errno::INVAL, "5.7"),
             (Errno::NOSYS, "CONFIG_PERF_EVENTS"),
+            (Errno::NODEV, "not online"),
             (Errno::MFILE, "cpu 3"),
         ] {
             let text = explain(3, errno.into()).to_string();

@@ -169,6 +169,8 @@ pub(super) fn cgroup_offset(record_bytes: usize, chain_len: u64) -> Option<usize
     (offset.checked_add(8)? <= record_bytes).then_some(offset)
 }
 
+/// Where in a sample record (header included) its time stands: behind identifier, pid and tid.
+pub(super) const TIME_OFFSET: usize = HEADER_BYTES + 16;
 /// Where in a sample record (header included) its chain's length stands.
 pub(super) const CHAIN_LEN_OFFSET: usize = HEADER_BYTES + SAMPLE_FIXED_BYTES;
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::record::{CHAIN_LEN_OFFSET, HEADER_BYTES, cgroup_offset, header};
+use super::record::{CHAIN_LEN_OFFSET, HEADER_BYTES, TIME_OFFSET, cgroup_offset, header};
 use crate::model::CgroupId;
 use crate::sys::{RingMemory, perf_bindings as abi, perf_event_enable};
 
@@ -45,11 +45,11 @@ impl Ring {
         self.walk(|_, _, _| true, &mut each)
     }
 
-    /// Hands out every record that is in the ring now but the samples of cgroups nobody wants, which are not even
-    /// copied. Returns how many samples there were in all.
+    /// Hands out every record that is in the ring now but the samples that, by their cgroup and time, nobody wants, which
+    /// are not even copied. Returns how many samples there were in all.
     pub(super) fn drain_samples(
         &mut self,
-        wanted: impl Fn(CgroupId) -> bool,
+        wanted: impl Fn(CgroupId, u64) -> bool,
         mut each: impl FnMut(&[u8]),
     ) -> u64 {
         let mut samples = 0;
@@ -64,7 +64,7 @@ impl Ring {
                 memory.read(position + offset as u64, &mut bytes).then_some(u64::from_ne_bytes(bytes))
             };
             let cgroup = word(CHAIN_LEN_OFFSET).and_then(|len| cgroup_offset(size, len)).and_then(word);
-            cgroup.is_some_and(|id| wanted(CgroupId(id)))
+            cgroup.zip(word(TIME_OFFSET)).is_some_and(|(id, time_ns)| wanted(CgroupId(id), time_ns))
         };
         self.walk(check, &mut each);
         samples

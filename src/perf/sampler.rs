@@ -11,7 +11,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use rustix::event::epoll;
 use rustix::time::Timespec;
 
-use super::cpus::Online;
+use super::cpus::{self, Online};
 use super::event::{PerfError, open_cgroups, open_sampling, open_side_band};
 use super::record::{RawSample, Record, SideBand, Stamped, parse_sample, parse_side_band};
 use super::ring::Ring;
@@ -75,6 +75,8 @@ pub struct Sampler {
 }
 
 struct CpuRings {
+    /// See [`cpus::coming`].
+    coming: u64,
     cgroups: Ring,
     side_band: Ring,
     samples: Ring,
@@ -109,7 +111,11 @@ impl Sampler {
             was_armed: false,
         };
         for cpu in cpus {
-            sampler.open_cpu(cpu)?;
+            match sampler.open_cpu(cpu) {
+                // Should it come again, it is followed.
+                Ok(()) | Err(PerfError::Gone { .. }) => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(sampler)
     }
@@ -192,8 +198,8 @@ impl Sampler {
         fullest * 100 / self.options.side_band_bytes.max(1) as u64
     }
 
-    /// Every sample of a cgroup that `wanted` wants, unordered.
-    pub fn drain_samples(&mut self, wanted: impl Fn(CgroupId) -> bool, mut each: impl FnMut(RawSample)) {
+    /// Every sample that `wanted` wants, by its cgroup and its time (monotonic clock, nanoseconds); unordered.
+    pub fn drain_samples(&mut self, wanted: impl Fn(CgroupId, u64) -> bool, mut each: impl FnMut(RawSample)) {
         for rings in self.cpus.values_mut() {
             rings.drain_samples(&wanted, &mut each);
         }
@@ -214,14 +220,17 @@ impl Sampler {
     /// The list cannot be read, or a new CPU refuses; the others go on.
     pub fn follow_cpus(
         &mut self,
-        wanted: impl Fn(CgroupId) -> bool,
+        wanted: impl Fn(CgroupId, u64) -> bool,
         mut each: impl FnMut(RawSample),
     ) -> Result<bool, PerfError> {
         let online = self.online.read().map_err(PerfError::Cpus)?;
-        if online.iter().eq(self.cpus.keys()) {
+        // The events of a CPU that went and came again, as all but the first do while a machine sleeps, are dead.
+        let stays =
+            |(cpu, rings): (&u32, &CpuRings)| online.contains(cpu) && cpus::coming(*cpu) == rings.coming;
+        let gone: Vec<u32> = self.cpus.iter().filter(|open| !stays(*open)).map(|(cpu, _)| *cpu).collect();
+        if gone.is_empty() && online.len() == self.cpus.len() {
             return Ok(false);
         }
-        let gone: Vec<u32> = self.cpus.keys().filter(|cpu| !online.contains(cpu)).copied().collect();
         for cpu in gone {
             if let Some(mut rings) = self.cpus.remove(&cpu) {
                 rings.drain_samples(&wanted, &mut each);
@@ -234,6 +243,7 @@ impl Sampler {
         for cpu in online {
             if !self.cpus.contains_key(&cpu)
                 && let Err(error) = self.open_cpu(cpu)
+                && !matches!(error, PerfError::Gone { .. })
             {
                 result = Err(error);
             }
@@ -243,6 +253,8 @@ impl Sampler {
 
     fn open_cpu(&mut self, cpu: u32) -> Result<(), PerfError> {
         let RingOptions { hz, sample_bytes, side_band_bytes, cgroup_bytes } = self.options;
+        // Before the events: one that goes meanwhile is opened again.
+        let coming = cpus::coming(cpu);
         let map =
             |event, bytes| Ring::new(event, bytes).map_err(|source| PerfError::Map { cpu, bytes, source });
         let cgroups = map(open_cgroups(cpu)?, cgroup_bytes)?;
@@ -252,8 +264,16 @@ impl Sampler {
         let samples = map(event, sample_bytes)?;
         hear(&self.epoll, cpu, &cgroups, SIDE_BAND)?;
         hear(&self.epoll, cpu, &samples, SAMPLES)?;
-        let rings =
-            CpuRings { cgroups, side_band, samples, counts_lost, lost_told: 0, lost_reported: 0, seen: 0 };
+        let rings = CpuRings {
+            coming,
+            cgroups,
+            side_band,
+            samples,
+            counts_lost,
+            lost_told: 0,
+            lost_reported: 0,
+            seen: 0,
+        };
         if self.armed {
             switch(&self.epoll, cpu, &rings, true, true)?;
         }
@@ -287,7 +307,7 @@ impl CpuRings {
         self.side_band.drain(|bytes| out.extend(parse_side_band(bytes)))
     }
 
-    fn drain_samples(&mut self, wanted: &impl Fn(CgroupId) -> bool, each: &mut impl FnMut(RawSample)) {
+    fn drain_samples(&mut self, wanted: &impl Fn(CgroupId, u64) -> bool, each: &mut impl FnMut(RawSample)) {
         let told = &mut self.lost_told;
         self.seen += self.samples.drain_samples(wanted, |bytes| match parse_sample(bytes) {
             Some(Record::Sample(sample)) => each(sample),

@@ -35,7 +35,7 @@ mod real {
         while !enough(&samples) {
             assert!(begin.elapsed() < DEADLINE, "only {} samples in {DEADLINE:?}", samples.len());
             (0..100_000u64).fold(1u64, |a, b| std::hint::black_box(a.wrapping_mul(31).wrapping_add(b)));
-            sampler.drain_samples(|id| id == wanted, |sample| samples.push(sample));
+            sampler.drain_samples(|id, _| id == wanted, |sample| samples.push(sample));
         }
     }
 
@@ -53,10 +53,10 @@ mod real {
         assert!(sampler.take_stats().iter().map(|cpu| cpu.samples).sum::<u64>() >= 20);
 
         sampler.arm(false).unwrap();
-        sampler.drain_samples(|_| true, |_| {});
+        sampler.drain_samples(|_, _| true, |_| {});
         let mut later = 0;
         (0..20_000_000u64).fold(1u64, |a, b| std::hint::black_box(a.wrapping_mul(31).wrapping_add(b)));
-        sampler.drain_samples(|_| true, |_| later += 1);
+        sampler.drain_samples(|_, _| true, |_| later += 1);
         assert_eq!(later, 0, "nothing is sampled while it is not armed");
     }
 
@@ -68,9 +68,17 @@ mod real {
         while seen < 20 {
             assert!(begin.elapsed() < DEADLINE, "only {seen} samples");
             (0..100_000u64).fold(1u64, |a, b| std::hint::black_box(a.wrapping_mul(31).wrapping_add(b)));
-            sampler.drain_samples(|_| false, |sample| panic!("{sample:?} is nobody's"));
+            sampler.drain_samples(|_, _| false, |sample| panic!("{sample:?} is nobody's"));
             seen += sampler.take_stats().iter().map(|cpu| cpu.samples).sum::<u64>();
         }
+        // Nor those of another time.
+        let (from_ns, mut times) = (Clock::monotonic_ns(), Vec::new());
+        while times.len() < 20 {
+            assert!(begin.elapsed() < DEADLINE, "only {} samples", times.len());
+            (0..100_000u64).fold(1u64, |a, b| std::hint::black_box(a.wrapping_mul(31).wrapping_add(b)));
+            sampler.drain_samples(|_, time_ns| time_ns >= from_ns, |sample| times.push(sample.time_ns));
+        }
+        assert!(times.iter().all(|time_ns| *time_ns >= from_ns));
     }
 
     #[test]
@@ -169,14 +177,31 @@ mod real {
         sampler.arm(true).unwrap();
         let own = own_cgroup();
         let offline = Offline::new();
-        assert!(sampler.follow_cpus(|_| true, |_| {}).unwrap());
+        assert!(sampler.follow_cpus(|_, _| true, |_| {}).unwrap());
         assert_eq!(sampler.cpu_count(), all - 1);
-        assert!(!sampler.follow_cpus(|_| true, |_| {}).unwrap(), "nothing has changed since");
+        assert!(!sampler.follow_cpus(|_, _| true, |_| {}).unwrap(), "nothing has changed since");
         drain_until(&mut sampler, own, |samples| samples.len() > 5);
         drop(offline);
-        assert!(sampler.follow_cpus(|_| true, |_| {}).unwrap());
+        assert!(sampler.follow_cpus(|_, _| true, |_| {}).unwrap());
         assert_eq!(sampler.cpu_count(), all);
-        // The new CPU is armed as the others are: with a thread on each, all of them are seen.
+        // The new CPU is armed as the others are.
+        assert_all_are_sampled(&mut sampler);
+    }
+
+    #[test]
+    fn a_cpu_that_went_and_came_between_two_looks_is_sampled_again() {
+        let mut sampler = Sampler::open(OPTIONS).unwrap();
+        sampler.arm(true).unwrap();
+        drop(Offline::new());
+        sampler.follow_cpus(|_, _| true, |_| {}).unwrap();
+        // What it took before it went.
+        sampler.drain_samples(|_, _| false, |_| {});
+        assert_all_are_sampled(&mut sampler);
+    }
+
+    /// With a thread on each CPU, all of them are seen.
+    fn assert_all_are_sampled(sampler: &mut Sampler) {
+        let (all, own) = (sampler.cpu_count(), own_cgroup());
         let stop = std::sync::atomic::AtomicBool::new(false);
         std::thread::scope(|scope| {
             for _ in 0..all {
@@ -190,7 +215,7 @@ mod real {
             let begin = Instant::now();
             while seen.len() < all && begin.elapsed() < DEADLINE {
                 sampler.drain_samples(
-                    |id| id == own,
+                    |id, _| id == own,
                     |sample| {
                         seen.insert(sample.cpu);
                     },

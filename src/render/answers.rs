@@ -22,9 +22,9 @@ pub fn functions_by_host(rows: &[(String, FunctionRow)], width: Option<u16>) -> 
 }
 
 const FUNCTION_COLUMNS: [Column; 11] = [
-    Column::text("FUNCTION", 16),
+    Column::text("FUNCTION", 12),
     Column::text("REVISION", 8),
-    Column::text("NAMESPACE", 6),
+    Column::text("NAMESPACE", 6).drops(1),
     Column::text("PLATFORM", 6).drops(4),
     Column::number("INSTANCES").drops(6),
     Column::number("COLD").drops(5),
@@ -57,7 +57,7 @@ pub fn instances(rows: &[InstanceRow], width: Option<u16>) -> String {
         Column::text("INSTANCE", 12),
         Column::text("FUNCTION", 8),
         Column::fixed("STARTED").drops(3),
-        Column::number("LIVED"),
+        Column::number("LIVED").drops(1),
         Column::number("EXIT").drops(5),
         Column::number("CPU"),
         Column::number("SAMPLES"),

@@ -29,16 +29,16 @@ pub fn cost(rows: &[CostRow], by: &[CostBy], price: Option<&Price>, width: Optio
     let functions = has(CostBy::Function) || has(CostBy::Revision);
     let columns: Vec<(bool, Column)> = vec![
         (has(CostBy::Day), Column::fixed("DAY")),
-        (functions, Column::text("FUNCTION", 16)),
+        (functions, Column::text("FUNCTION", 8)),
         (has(CostBy::Revision), Column::text("REVISION", 8)),
-        (functions, Column::text("NAMESPACE", 6).drops(3)),
-        (functions, Column::text("PLATFORM", 6).drops(4)),
+        (functions, Column::text("NAMESPACE", 6).drops(4)),
+        (functions, Column::text("PLATFORM", 6).drops(5)),
         (has(CostBy::Host), Column::text("HOST", 8)),
-        (true, Column::number("INSTANCES").drops(2)),
+        (true, Column::number("INSTANCES").drops(3)),
         (true, Column::number("CPU SECONDS")),
-        (true, Column::number("SAMPLED")),
+        (true, Column::number("SAMPLED").drops(2)),
         (true, Column::number("COVERAGE").drops(1)),
-        (price.is_some(), Column::text("COST", 10)),
+        (price.is_some(), Column::number("COST")),
     ];
     let id = |row: &CostRow, of: fn(&crate::query::FunctionId) -> Option<String>| {
         or_unknown(row.id.as_ref().and_then(of))

@@ -11,7 +11,7 @@ use crate::query::ThrottledRow;
 /// The table.
 pub fn throttled(rows: &[ThrottledRow], width: Option<u16>) -> String {
     let columns = [
-        Column::text("FUNCTION", 16),
+        Column::text("FUNCTION", 12),
         Column::text("REVISION", 8),
         Column::text("NAMESPACE", 6).drops(4),
         Column::text("PLATFORM", 6).drops(5),

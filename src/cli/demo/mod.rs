@@ -16,7 +16,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{Outcome, output, report};
 use crate::agent::{Agent, Role};
-use crate::config::{Cgroup, Config, Docker};
+use crate::config::{Cgroup, Config, DEFAULT_DOCKER_SOCKET, Docker};
 use crate::functions;
 use crate::model::{Timestamp, Window};
 use crate::perf::Clock;
@@ -29,7 +29,7 @@ use plan::Start;
 #[command(after_help = "\
 Examples:
   sudo fnscope demo              processes in cgroups of their own; needs nothing but root
-  sudo fnscope demo --docker     containers with OpenFaaS's labels; images are made here, nothing is pulled")]
+  sudo fnscope demo --docker     containers with OpenFaaS's labels; nothing is pulled")]
 pub struct Args {
     /// Directory for the profiles and the flame graphs; it stays
     #[arg(long, value_name = "DIR", default_value = "fnscope-demo")]
@@ -38,7 +38,7 @@ pub struct Args {
     #[arg(long)]
     docker: bool,
     /// Docker's socket
-    #[arg(long, value_name = "PATH", default_value = "/var/run/docker.sock")]
+    #[arg(long, value_name = "PATH", default_value = DEFAULT_DOCKER_SOCKET)]
     docker_socket: PathBuf,
     /// Samples a second and busy CPU [default: 199]
     #[arg(long, value_name = "N")]

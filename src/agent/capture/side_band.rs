@@ -1,0 +1,155 @@
+//! What happens to processes: which of them are of an instance, and what they have mapped.
+//!
+//! The half of the capture thread that is in a hurry: a file is opened while the process that mapped it lives. What its
+//! samples need of that waits in the order of time, in the file above.
+
+use std::ops::Range;
+
+use super::{Capture, Happening};
+use crate::agent::accounts::Reading;
+use crate::agent::pace::News;
+use crate::model::{BuildId, InstanceNo, Pid};
+use crate::perf::{Clock, SideBand, Stamped};
+use crate::stack::{Mapped, Mapping};
+
+/// Files of an instance that are opened in a second: one that maps in a loop would have this thread for itself.
+const MAX_OPENED: u32 = 8_000;
+
+impl Capture {
+    /// Reads the side-band rings: what was in them, and how full the fullest was in percent.
+    pub(super) fn take_side_band(&mut self) -> (News, u64) {
+        self.side_band_read_ns = Clock::monotonic_ns();
+        let mut records = std::mem::take(&mut self.side_band);
+        let full = self.setup.sampler.drain_side_band(&mut records);
+        records.sort_by_key(|record| record.time_ns);
+        let mut news = News::Strangers;
+        for record in records.drain(..) {
+            let made = matches!(record.value, SideBand::Cgroup { .. });
+            let waiting = self.order.len();
+            let begun = self.side_band_record(record);
+            // What concerns a function waits for its turn.
+            let ours = made || self.order.len() > waiting;
+            let heard = if ours { News::Ours } else { News::Strangers };
+            news = news.max(if begun { News::Begun } else { heard });
+        }
+        self.side_band = records;
+        for (no, at) in std::mem::take(&mut self.ended) {
+            let now_ns = Clock::monotonic_ns();
+            let reading = self.accounts.process_ended(no, at, now_ns, &self.setup.cgroups);
+            self.reading(no, reading);
+            let facts = self.accounts.counters_at_end(no, now_ns);
+            self.facts(facts.into_iter().map(|fact| (no, fact)));
+        }
+        self.pace.heard(news, Clock::monotonic_ns());
+        (news, full)
+    }
+
+    /// Takes in one record. True if a process of an instance has just begun.
+    fn side_band_record(&mut self, record: Stamped<SideBand>) -> bool {
+        let time_ns = record.time_ns;
+        match record.value {
+            SideBand::Cgroup { id, path } => {
+                let moment = self.moment(time_ns);
+                self.cgroup_seen(id, &path, moment, true);
+            }
+            SideBand::Fork { pid, parent, tid } if pid == tid && pid != parent => {
+                // A stranger's child may have the number of a member whose end was not told.
+                self.lineage.remove(&pid);
+                if let Some(no) = self.member(parent) {
+                    self.lineage.insert(pid, no);
+                    self.order.push(time_ns, Happening::Fork { pid, parent });
+                }
+            }
+            SideBand::Comm { pid, exec: true, comm, .. } => {
+                // A process moved into a cgroup leaves no record of that: ask at every exec, while anybody cares.
+                let no = self.member(pid).or_else(|| self.member_by_cgroup(pid));
+                if let Some(no) = no {
+                    let moment = self.moment(time_ns);
+                    if self.setup.attribution.exec(no, &comm, moment.wall)
+                        && let Some(Reading::Cpu { cpu_us, .. }) = self.accounts.read(no, &self.setup.cgroups)
+                    {
+                        self.setup.attribution.usage_at_exec(no, cpu_us);
+                    }
+                    self.may_name(no, pid, moment);
+                    self.order.push(time_ns, Happening::Exec { pid, comm });
+                    return true;
+                }
+            }
+            SideBand::Comm { pid, tid, exec: false, comm } => {
+                if self.member(pid).is_some() {
+                    self.order.push(time_ns, Happening::Name { pid, tid, comm });
+                }
+            }
+            SideBand::Mmap { pid, start, len, file_offset, build_id, path, .. } => {
+                if let Some(no) = self.member(pid) {
+                    let end = start.saturating_add(len);
+                    let what = self.what_is_mapped(no, pid, start..end, &path, build_id);
+                    self.order.push(
+                        time_ns,
+                        Happening::Mmap { pid, mapping: Mapping { start, end, file_offset, what } },
+                    );
+                }
+            }
+            SideBand::Exit { pid, tid } if pid == tid => {
+                if let Some(no) = self.lineage.remove(&pid) {
+                    self.ended.insert(no, self.moment(time_ns));
+                    self.order.push(time_ns, Happening::Exit { pid });
+                }
+            }
+            SideBand::Exit { pid, tid } => {
+                if self.member(pid).is_some() {
+                    self.order.push(time_ns, Happening::ThreadExit { pid, tid });
+                }
+            }
+            SideBand::Fork { .. } => {}
+            SideBand::Lost { count } => {
+                self.stats.side_band_lost = self.stats.side_band_lost.saturating_add(count);
+                self.rescan = true;
+            }
+        }
+        false
+    }
+
+    /// What a process of an instance has mapped.
+    fn what_is_mapped(
+        &mut self,
+        no: InstanceNo,
+        pid: Pid,
+        range: Range<u64>,
+        path: &str,
+        build_id: Option<BuildId>,
+    ) -> Mapped {
+        if let Some(known) = self.files.owned(no, path, build_id) {
+            return known;
+        }
+        let opened = self.opened.entry(no).or_default();
+        *opened += 1;
+        if *opened > MAX_OPENED && path.starts_with('/') {
+            return self.files.unopened(path, build_id);
+        }
+        let mapped = self.files.mapped(pid, range.start, range.end, path, build_id);
+        self.files.own(no, path, build_id, &mapped);
+        mapped
+    }
+
+    /// The instance a process belongs to, if that is or may be a function.
+    fn member(&mut self, pid: Pid) -> Option<InstanceNo> {
+        let no = *self.lineage.get(&pid)?;
+        if self.setup.attribution.is_wanted(no) {
+            return Some(no);
+        }
+        self.lineage.remove(&pid);
+        None
+    }
+
+    fn member_by_cgroup(&mut self, pid: Pid) -> Option<InstanceNo> {
+        if !self.setup.attribution.should_sample() {
+            return None;
+        }
+        let path = self.setup.cgroups.of_process(pid).ok()?;
+        let no =
+            self.setup.attribution.instance_at(&path).filter(|no| self.setup.attribution.is_wanted(*no))?;
+        self.lineage.insert(pid, no);
+        Some(no)
+    }
+}
