@@ -324,13 +324,15 @@ mod tests {
                 "{wrong}"
             );
         }
-        let text = "functions = \"all\"\n[identity]\ndeny_namespaces = [\"kube-*\"]\n[[identity.rules]]\nimage = \"*\"\n";
+        let text = "functions = \"all\"\n[identity]\ndeny_namespaces = [\"kube-*\"]\nkeep_labels = [\"team\", \"app.*\"]\n[[identity.rules]]\nimage = \"*\"\n";
         let config: Config = toml::from_str(text).unwrap();
         let identity = config.identity();
         assert_eq!(
             (identity.functions, identity.deny_namespaces.len(), identity.rules.len()),
             (Functions::All, 1, 1)
         );
+        assert_eq!(identity.keys().keep.len(), 2, "{:?}", identity.keep_labels);
+        assert!(toml::from_str::<Config>("[identity]\nkeep_labels = \"team\"").is_err());
         assert_eq!(config.faults().len(), 1, "{:?}", config.faults());
         let error = toml::from_str::<Config>("herz = 99").unwrap_err().to_string();
         assert!(error.contains("herz"), "{error}");

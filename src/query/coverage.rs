@@ -10,7 +10,7 @@ use crate::model::{CpuSource, Timestamp, Window};
 use crate::store::{Usage, account};
 
 /// A reading is of a moment that it is so near to, in microseconds.
-const NEAR_US: u64 = 1_000;
+const NEAR_US: i64 = 1_000;
 
 /// The CPU time of an instance over its life.
 #[derive(Debug)]
@@ -103,8 +103,8 @@ impl CpuCurve {
 
     /// Whether it was read at `time`, to a millisecond: so is the account at an exec.
     pub fn is_read_at(&self, time: Timestamp) -> bool {
-        let near = |reading: &&Usage| reading.at.since_us(time).unsigned_abs() <= NEAR_US;
-        self.readings.iter().any(|reading| near(&reading))
+        let next = self.readings.partition_point(|reading| reading.at < time.plus_us(-NEAR_US));
+        self.readings.get(next).is_some_and(|reading| reading.at <= time.plus_us(NEAR_US))
     }
 
     /// Whether the account goes beyond `time`.

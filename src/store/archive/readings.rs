@@ -41,8 +41,9 @@ pub(super) fn rising(record: &InstanceRecord) -> Vec<Usage> {
 
 /// Whether one of `readings` is of `time`, to a millisecond: so is the account at an exec.
 pub(super) fn is_read_at(readings: &[Usage], time: Timestamp) -> bool {
-    const NEAR_US: u64 = 1_000;
-    readings.iter().any(|usage| usage.at.since_us(time).unsigned_abs() <= NEAR_US)
+    const NEAR_US: i64 = 1_000;
+    let next = readings.partition_point(|usage| usage.at < time.plus_us(-NEAR_US));
+    readings.get(next).is_some_and(|usage| usage.at <= time.plus_us(NEAR_US))
 }
 
 /// The marks of an instance for the stretch `own`; `cuts` are the cuts in its life.
