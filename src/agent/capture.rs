@@ -326,6 +326,11 @@ impl Capture {
         if !self.processes.knows(sample.pid) {
             self.find_process(sample.pid, sample.cgroup, sample.time_ns);
         }
+        if self.processes.ran(sample.pid, sample.tid, sample.time_ns)
+            && let Some(no) = self.setup.attribution.instance_of(sample.cgroup)
+        {
+            self.lineage.insert(sample.pid, no);
+        }
         let time = self.clock.wall(sample.time_ns);
         let placed = PlacedSample {
             time,

@@ -16,6 +16,8 @@ const MAX_ALL_MAPPINGS: usize = 1 << 20;
 const MAX_PROCESSES: usize = 65_536;
 /// Most named threads kept of a process.
 const MAX_THREADS: usize = 512;
+/// Threads of a process that ends go within this time, one after the other.
+const LEAVING_NS: u64 = 100_000_000;
 /// How long a process is known after its end: samples are at most a second late.
 const DEAD_NS: u64 = 3_000_000_000;
 
@@ -57,8 +59,8 @@ pub struct Processes {
 #[derive(Debug, Clone)]
 struct Process {
     birth: u64,
-    /// Whether it stands among the dead.
-    ended: bool,
+    /// Since when it stands among the dead, if it does.
+    ended_ns: Option<u64>,
     /// Whether something may have happened to it that was not told.
     doubtful: bool,
     comm: Arc<str>,
@@ -163,18 +165,31 @@ impl Processes {
     /// A process ended; it stays known for the samples that are still to come.
     pub fn exit(&mut self, pid: Pid, now_ns: u64) {
         if let Some(process) = self.by_pid.get_mut(&pid)
-            && !std::mem::replace(&mut process.ended, true)
+            && process.ended_ns.is_none()
         {
+            process.ended_ns = Some(now_ns);
             self.dead.push_back((now_ns, pid, process.birth));
         }
+    }
+
+    /// A thread ran at `at_ns`. True if its process was taken for ended long before: its first thread has left it to the
+    /// others, which is told like the end of all. It lives again.
+    pub fn ran(&mut self, pid: Pid, tid: Pid, at_ns: u64) -> bool {
+        let Some(process) = self.by_pid.get_mut(&pid).filter(|_| pid != tid) else { return false };
+        let outlived = process.ended_ns.is_some_and(|ended_ns| at_ns.saturating_sub(ended_ns) > LEAVING_NS);
+        if outlived {
+            self.births += 1;
+            (process.birth, process.ended_ns) = (self.births, None);
+        }
+        outlived
     }
 
     /// Counts every process as ended now that is not one of `members` any more: its end was not told, or nobody is
     /// interested in it.
     pub fn keep(&mut self, members: impl Fn(Pid) -> bool, now_ns: u64) {
         for (pid, process) in &mut self.by_pid {
-            if !process.ended && !members(*pid) {
-                process.ended = true;
+            if process.ended_ns.is_none() && !members(*pid) {
+                process.ended_ns = Some(now_ns);
                 self.dead.push_back((now_ns, *pid, process.birth));
             }
         }
@@ -237,14 +252,14 @@ impl Processes {
         self.births += 1;
         let fresh = Process {
             birth: self.births,
-            ended: false,
+            ended_ns: None,
             doubtful: false,
             comm: "?".into(),
             threads: HashMap::new(),
             mappings: Arc::default(),
         };
         let process = self.by_pid.entry(pid).or_insert(fresh);
-        (process.birth, process.ended, process.doubtful) = (self.births, false, false);
+        (process.birth, process.ended_ns, process.doubtful) = (self.births, None, false);
         Some(process)
     }
 }
@@ -316,6 +331,24 @@ mod tests {
         processes.exec(Pid(2), "b");
         assert_eq!(processes.place(Pid(2), 5), Place::Unknown(5));
         assert_eq!(&*processes.comm(Pid(2), Pid(2)), "b");
+    }
+
+    #[test]
+    fn a_process_whose_first_thread_has_left_lives_with_the_others() {
+        let mut processes = Processes::default();
+        processes.exec(Pid(1), "a");
+        processes.mmap(Pid(1), mapping(0, 10, 0, 1));
+        assert!(!processes.ran(Pid(1), Pid(2), 5), "it has not ended");
+        processes.exit(Pid(1), 10);
+        assert!(!processes.ran(Pid(1), Pid(2), 10 + LEAVING_NS), "its last threads are on their way out");
+        assert!(!processes.ran(Pid(1), Pid(1), 11 + LEAVING_NS), "the first does not come back");
+        assert!(processes.ran(Pid(1), Pid(2), 11 + LEAVING_NS));
+        assert!(!processes.ran(Pid(1), Pid(2), 12 + LEAVING_NS));
+        processes.expire(2 * DEAD_NS);
+        assert_eq!(offset(&processes.place(Pid(1), 5)), Some((1, 5)));
+        processes.exit(Pid(1), 2 * DEAD_NS);
+        processes.expire(3 * DEAD_NS);
+        assert!(!processes.knows(Pid(1)));
     }
 
     #[test]
