@@ -309,7 +309,10 @@ fn copies_count_once_and_namesakes_each_for_itself() {
         }
     };
     check("journals");
-    // What cannot be told apart is only the host: in one store a second boot is taken for a restart.
+    // What cannot be told apart is only the host: in one store a second boot is taken for a restart, unless both ran.
+    let ended = Fnscope::new().run(["hosts", "--store", a.to_str().expect("a plain path")]);
+    let warned = "node is two machines: its boots aaaaaaaa, bbbbbbbb were seen at the same time";
+    assert!(ended.code == Some(0) && ended.stderr.contains(warned), "{ended:?}");
     let view = query::open_for(&[&late, &b], Window::ALL, Scope::Counts, |_, _| {}).expect("open");
     let all = view.select(None, &[]).expect("everything");
     let mut nodes: Vec<String> = query::instances(&view, &all).into_iter().map(|row| row.node).collect();

@@ -4,7 +4,7 @@ use super::args::FilterArgs;
 use super::{Outcome, open, output};
 use crate::query;
 use crate::query::Scope;
-use crate::render::{self, time};
+use crate::render::{self, escape, time};
 
 /// Arguments of `hosts`.
 #[derive(Debug, clap::Args)]
@@ -27,6 +27,14 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let view = open::view_for(&args.filter, Scope::Counts)?;
     let selection = open::select(&view, &args.filter, None)?;
     let rows = query::hosts(&view, &selection);
+    for row in rows.iter().filter(|row| row.at_once) {
+        output::tell(&format!(
+            "fnscope: warning: {} is two machines: its boots {} were seen at the same time; counts are right, but not \
+             which machine's; give each a name of its own (`node` in the configuration)",
+            escape::line(&row.host),
+            row.boots.join(", "),
+        ));
+    }
     if args.filter.json {
         output::print_json(&render::hosts::json(&rows))?;
     } else if !rows.is_empty() {
