@@ -51,6 +51,8 @@ const MEASUREMENTS: &[Measurement] = &[
     idle::IDLE,
     kill::KILL,
     damage::DAMAGE,
+    damage::CUTS,
+    damage::SEALING,
     exchange::EXCHANGE,
     host::QUIET,
     cost::COST,
