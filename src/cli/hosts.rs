@@ -3,7 +3,7 @@
 use super::args::{FilterArgs, RowsArg};
 use super::{Outcome, open, output};
 use crate::query::{self, Scope};
-use crate::render::{hosts, time};
+use crate::render::{escape, hosts, time};
 
 /// Arguments of `hosts`.
 #[derive(Debug, clap::Args)]
@@ -27,6 +27,14 @@ pub struct Args {
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let (view, selection) = open::asked(&args.filter, Scope::Counts, None)?;
     let rows = query::hosts(&view, &selection);
+    for row in rows.iter().filter(|row| row.at_once) {
+        output::tell(&format!(
+            "fnscope: warning: {} is two machines: its boots {} were seen at the same time; counts are right, but not \
+             which machine's; give each a name of its own (`node` in the configuration)",
+            escape::line(&row.host),
+            row.boots.join(", "),
+        ));
+    }
     let nothing = format!("no hosts ({})", time::window(view.window()));
     let listing =
         output::Listing { rows: args.rows, as_json: args.filter.json, what: "hosts", nothing: &nothing };

@@ -19,6 +19,9 @@ pub struct HostRow {
     pub node: String,
     /// Begins of its boot ids.
     pub boots: Vec<String>,
+    /// Whether two of its boots were seen at the same time: then it is two machines of one name, and their figures
+    /// stand here together.
+    pub at_once: bool,
     /// Releases of its kernel.
     pub kernels: Vec<String>,
     /// What its CPUs call themselves.
@@ -66,6 +69,24 @@ pub fn hosts(view: &View, selection: &Selection) -> Vec<HostRow> {
     rows.filter(|row| row.seen.is_some() || row.instances > 0).collect()
 }
 
+/// Whether two boots of `host` overlap by more than a clock that is set at a boot explains.
+fn at_once(host: &Host) -> bool {
+    const CLOCK_SET_US: i64 = 60_000_000;
+    let mut boots: BTreeMap<&str, (Timestamp, Timestamp)> = BTreeMap::new();
+    for source in &host.sources {
+        let Some((first, last)) = source.seen else { continue };
+        let seen = boots.entry(&source.writer.boot_id).or_insert((first, last));
+        *seen = (seen.0.min(first), seen.1.max(last));
+    }
+    let mut spans: Vec<(Timestamp, Timestamp)> = boots.into_values().collect();
+    spans.sort_unstable();
+    // In order of their begins it is enough to look at neighbours: the first overlap there is shows in a pair of them.
+    spans.windows(2).any(|pair| match pair {
+        [(_, last), (first, end)] => (*last).min(*end).since_us(*first) > CLOCK_SET_US,
+        _ => false,
+    })
+}
+
 fn row(host: &Host, instances: u64, samples: u64) -> HostRow {
     fn distinct<T: Ord>(of: impl Iterator<Item = T>) -> Vec<T> {
         of.collect::<BTreeSet<T>>().into_iter().collect()
@@ -86,6 +107,7 @@ fn row(host: &Host, instances: u64, samples: u64) -> HostRow {
         host: host.label.clone(),
         node: host.node.clone(),
         boots: distinct(writers().map(|writer| short_boot(&writer.boot_id))),
+        at_once: at_once(host),
         kernels: distinct(writers().map(|writer| writer.kernel.clone())),
         cpu_models: distinct(writers().filter_map(|writer| writer.cpu_model.clone())),
         cpus: writers().max_by_key(|writer| writer.started_at).map_or(0, |writer| writer.cpus),

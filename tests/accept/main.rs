@@ -55,6 +55,8 @@ const MEASUREMENTS: &[Measurement] = &[
     idle::IDLE,
     kill::KILL,
     damage::DAMAGE,
+    damage::CUTS,
+    damage::SEALING,
     exchange::EXCHANGE,
     import::IMPORT,
     diff::DIFF,
