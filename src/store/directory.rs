@@ -280,11 +280,26 @@ pub(super) fn temporary(folder: &Path) -> PathBuf {
 /// Writes `path` whole or not at all, by way of an unfinished file in `folder` on the same file system. The caller
 /// syncs the folder of `path`.
 pub(super) fn replace(folder: &Path, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    replace_with(folder, path, bytes, File::sync_all)
+}
+
+/// The same of one file among many, which the caller syncs all at once with [`sync_everything`]: until then a power
+/// failure may leave it empty.
+pub(super) fn replace_unsynced(folder: &Path, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    replace_with(folder, path, bytes, |_| Ok(()))
+}
+
+fn replace_with(
+    folder: &Path,
+    path: &Path,
+    bytes: &[u8],
+    sync: impl Fn(&File) -> io::Result<()>,
+) -> Result<(), StoreError> {
     let unfinished = temporary(folder);
     let write = || {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(&unfinished)?;
         file.write_all(bytes)?;
-        file.sync_all()?;
+        sync(&file)?;
         fs::rename(&unfinished, path)
     };
     write().map_err(|source| {
@@ -302,6 +317,12 @@ pub(super) fn make_folder(path: &Path) -> Result<(), StoreError> {
 /// Makes names in `path` survive a power failure.
 pub(super) fn sync_folder(path: &Path) -> Result<(), StoreError> {
     let synced = File::open(path).and_then(|folder| folder.sync_all());
+    synced.map_err(|source| StoreError::io("write folder", path, source))
+}
+
+/// Makes all that was written to the file system of the folder `path` survive a power failure.
+pub(super) fn sync_everything(path: &Path) -> Result<(), StoreError> {
+    let synced = File::open(path).and_then(|folder| Ok(rustix::fs::syncfs(&folder)?));
     synced.map_err(|source| StoreError::io("write folder", path, source))
 }
 

@@ -30,6 +30,10 @@ use super::reader::JournalFile;
 use super::replay::Seen;
 use super::writer::{HOUR_US, hour};
 
+/// Files that are synced one by one; more take a second for each hundred so, and are synced all at once, with
+/// whatever else waits to be written to that disk.
+const MAX_SYNCED: usize = 100;
+
 /// What was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Folded {
@@ -61,6 +65,7 @@ impl Store {
                 *files.entry((folder, hour(sample.time))).or_default().entry(sample.stack).or_default() += 1;
             }
         })?;
+        let many = files.len() > MAX_SYNCED;
         let mut folded = Folded { journals: 1, ..Folded::default() };
         for ((folder, hour), counts) in files {
             let Some(folder) = folders.list.get(folder) else { continue };
@@ -69,10 +74,17 @@ impl Store {
             let path = folder.join(format!("{}-{}.folded.gz", hour_name(hour), journal.name()));
             let bytes =
                 gzip(&replay.stacks, &counts).map_err(|source| StoreError::io("compress", &path, source))?;
-            directory::replace(&self.folded_folder(), &path, &bytes)?;
-            directory::sync_folder(&folder)?;
+            if many {
+                directory::replace_unsynced(&self.folded_folder(), &path, &bytes)?;
+            } else {
+                directory::replace(&self.folded_folder(), &path, &bytes)?;
+                directory::sync_folder(&folder)?;
+            }
             folded.files += 1;
             folded.samples += counts.values().sum::<u64>();
+        }
+        if many {
+            directory::sync_everything(&self.folded_folder())?;
         }
         directory::replace(&self.journal_folder(), &marker(journal.path()), b"")?;
         Ok(folded)

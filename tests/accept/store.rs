@@ -80,6 +80,13 @@ fn store() -> anyhow::Result<Vec<Bar>> {
     bound("50 M: its peak memory", hour.peak_mib, "MiB", Bound::AtMost(200.0));
     let list = big.asked(&[&["ls"], &DAY[..]].concat(), 0)?;
     bound("50 M: ls, the day", list.ms, "ms", Bound::Recorded);
+    let day = big.asked(&[&["top", &one], &DAY[..]].concat(), BIG.samples * 10)?;
+    bound("50 M: top of a function, the day", day.ms, "ms", Bound::Recorded);
+    bound("50 M: its peak memory", day.peak_mib, "MiB", Bound::AtMost(200.0));
+    // Every sample of every function is read.
+    let all = big.asked(&[&["cost", "--by", "day,function"], &DAY[..]].concat(), 0)?;
+    bound("50 M: cost by day, all functions", all.ms, "ms", Bound::Recorded);
+    bound("50 M: peak memory of that", all.peak_mib, "MiB", Bound::AtMost(200.0));
     Ok(bars)
 }
 
