@@ -3,7 +3,7 @@
 //! Promises: what cannot be read is told with the file and with what is missing; nothing else is left out. A set that
 //! was dropped meanwhile is none.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::decode::{self, Fault, TableFile};
@@ -215,12 +215,12 @@ impl SealedHour {
                 return Ok(Some(read));
             }
         };
-        let mut stacks = HashMap::new();
+        let (mut stacks, mut frames) = (HashMap::new(), HashSet::new());
         for group in groups.iter().map(|group| *group as usize) {
             let kept = (read.times.len(), read.distinct.len(), read.lost.len());
             let comms = read.comms.len();
             let wanted = Wanted { window, threads, number: &number, most: self.sums.samples };
-            match read.group(&file, group, &wanted, &mut stacks) {
+            match read.group(&file, group, &wanted, &mut stacks, &mut frames) {
                 Ok(()) => {}
                 Err(Fault::Io(error)) => return Err(StoreError::io("read", &path, error)),
                 Err(fault) => {
@@ -317,6 +317,7 @@ impl SealedSamples {
         group: usize,
         wanted: &Wanted<'_, impl Fn(&str) -> Option<u32>>,
         stacks: &mut HashMap<(Vec<u8>, u8), u32>,
+        frames: &mut HashSet<Arc<str>>,
     ) -> Result<(), Fault> {
         let Wanted { window, threads, number, most } = wanted;
         let times = file.ints(group, "time")?;
@@ -356,7 +357,11 @@ impl SealedSamples {
                         Some(made) => *made,
                         None => {
                             let made = self.distinct.len() as u32;
-                            self.distinct.push(Arc::new(stack_of(file.utf8("stack", text)?, Quality(flags))));
+                            self.distinct.push(Arc::new(stack_of(
+                                file.utf8("stack", text)?,
+                                Quality(flags),
+                                frames,
+                            )));
                             stacks.insert((text.data().to_vec(), flags), made);
                             made
                         }
@@ -397,9 +402,20 @@ fn counts(file: &TableFile, group: usize, most: u64) -> Result<Option<Vec<u64>>,
     Ok(Some(counts))
 }
 
-fn stack_of(text: &str, quality: Quality) -> Stack {
-    let frames = text.split(';').filter(|_| !text.is_empty()).map(Arc::from);
-    Stack::new(frames.collect(), quality)
+/// The stack of `text`; a frame that `known` has is that very one, since stacks share most of theirs.
+fn stack_of(text: &str, quality: Quality, known: &mut HashSet<Arc<str>>) -> Stack {
+    let mut frames = Vec::with_capacity(text.bytes().filter(|byte| *byte == b';').count() + 1);
+    for frame in text.split(';').filter(|_| !text.is_empty()) {
+        frames.push(match known.get(frame) {
+            Some(frame) => Arc::clone(frame),
+            None => {
+                let fresh: Arc<str> = frame.into();
+                known.insert(Arc::clone(&fresh));
+                fresh
+            }
+        });
+    }
+    Stack::new(frames, quality)
 }
 
 /// What a question needs of the instances table.
