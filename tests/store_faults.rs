@@ -386,6 +386,8 @@ fn full(disk: &Disk, root: &Path, random: &mut Random, report: &mut Report) -> a
     report.told += u64::from(refused > 0 || feed.lost > 0);
     disk.free()?;
     feed.append_until(BATCHES)?;
+    // What waits is told when a writer ends, at the latest.
+    feed.append(Batch::default())?;
     let (stored, lost) = match kind {
         // The thread told of what failed; it is tried again.
         4 => {
@@ -474,14 +476,12 @@ pub fn flips(count: u64, seed: u64) -> Report {
     let root = folder.path().join("profiles");
     let whole = made(&root).expect("make a store");
     let mut report = Report::default();
-    let files = files(&root);
+    let has_bytes = |path: &PathBuf| fs::metadata(path).is_ok_and(|meta| meta.len() > 0);
+    let files: Vec<PathBuf> = files(&root).into_iter().filter(has_bytes).collect();
     let mut random = Random::new(seed);
     for _ in 0..count {
         let file = &files[random.below(files.len() as u64) as usize];
         let bytes = fs::read(file).expect("read what was written");
-        if bytes.is_empty() {
-            continue;
-        }
         let (at, bit) = (random.below(bytes.len() as u64) as usize, random.below(8));
         let mut flipped = bytes.clone();
         flipped[at] ^= 1 << bit;
