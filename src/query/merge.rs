@@ -1,7 +1,7 @@
 //! Journals to one body of facts: an instance that several journals know becomes one, and so do equal stacks.
 //!
 //! Not here: any question. Promises: one journal in memory at a time, and 22 bytes for each of its samples after it (of
-//! sealed hours less where counts are enough, see [`super::gathered`]);
+//! sealed hours less where counts are enough, see `gathered`);
 //! the order of the journals does not change an answer.
 
 use std::collections::HashMap;
