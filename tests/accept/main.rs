@@ -41,6 +41,7 @@ mod watched;
 use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use measure::{Measurement, Outcome};
 
@@ -101,7 +102,9 @@ fn main() -> ExitCode {
             load.split(' ').next().unwrap_or("unknown"),
             measurement.about
         );
+        let began = Instant::now();
         let outcome = measurement.take(runs);
+        eprintln!("accept: {} took {} s", measurement.name, began.elapsed().as_secs());
         print!("{}", report::table(&outcome));
         outcomes.push(outcome);
     }
