@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal as _, Write};
 use std::path::Path;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use serde_json::Value;
 
 use super::Outcome;
@@ -21,6 +21,28 @@ pub fn print_json(value: &Value) -> anyhow::Result<()> {
     let text = serde_json::to_string_pretty(value).context("write JSON")?;
     print(&escape::json(&text))?;
     print("\n")
+}
+
+/// Writes `rows` to stdout as an indented array, a few at a time: a hundred thousand of them as one value would take a
+/// gigabyte.
+fn print_rows<R>(rows: &[R], json: impl Fn(&[R]) -> Value) -> anyhow::Result<()> {
+    const AT_ONCE: usize = 256;
+    if rows.is_empty() {
+        return print_json(&Value::Array(Vec::new()));
+    }
+    stdout(|out| {
+        let mut before = "[\n  ";
+        for some in rows.chunks(AT_ONCE) {
+            let Value::Array(values) = json(some) else { bail!("rows are an array") };
+            for value in &values {
+                let text = serde_json::to_string_pretty(value).context("write JSON")?;
+                // No string of JSON holds a line's end.
+                write!(out, "{before}{}", escape::json(&text).replace('\n', "\n  "))?;
+                before = ",\n  ";
+            }
+        }
+        writeln!(out, "\n]").map_err(anyhow::Error::from)
+    })
 }
 
 /// How a list is answered.
@@ -41,12 +63,12 @@ impl Listing<'_> {
     pub fn answer<R>(
         &self,
         rows: &[R],
-        json: impl FnOnce(&[R]) -> Value,
+        json: impl Fn(&[R]) -> Value,
         table: impl FnOnce(&[R], Option<u16>) -> String,
     ) -> anyhow::Result<Outcome> {
         let shown = self.rows.of(rows, self.as_json);
         if self.as_json {
-            print_json(&json(shown))?;
+            print_rows(shown, json)?;
         } else if !rows.is_empty() {
             print(&table(shown, terminal_width()))?;
             tell_hidden(rows.len(), shown.len(), self.what);

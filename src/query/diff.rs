@@ -135,8 +135,11 @@ impl Side {
             let taken = || spans.iter().zip(&stay.by_span).filter(|(span, _)| phases.takes(span.phase));
             let samples: u64 = taken().map(|(_, count)| count).sum();
             let cpu_us = match stay.account {
+                // A cgroup that went with its last process takes the end of its account along: samples tell of the rest.
                 Some(account) if stay.tally.samples > 0 => {
-                    account.cpu_us as f64 * samples as f64 / stay.tally.samples as f64
+                    let rest_us = stay.tally.time_ns.saturating_sub(stay.tally.compared_ns) as f64 / 1e3;
+                    let whole_us = account.compared_cpu_us as f64 + rest_us;
+                    whole_us * samples as f64 / stay.tally.samples as f64
                 }
                 Some(_) => taken()
                     .map(|(span, _)| life.curve.between(span.window, stay.window, view.window()) as f64)

@@ -89,8 +89,8 @@ fn weigh(estimate: Estimate, bar: f64) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Window;
-    use crate::query::fixture::{Journal, at_ms, at_s, identity};
+    use crate::model::{CpuSource, Window};
+    use crate::query::fixture::{Journal, at_ms, at_s, identity, usage};
     use crate::query::{Merger, PhaseFilter, View, diff, side};
 
     /// Numbers that are the same in every run (a linear congruence of 64 bits).
@@ -129,6 +129,30 @@ mod tests {
 
     fn verdict(text: &str, a: &Side, b: &Side) -> Verdict {
         judge(&text.parse().unwrap(), a, b)
+    }
+
+    /// Each sample stands for 10 ms: the account tells of one second, samples of another two.
+    #[test]
+    fn what_ran_after_the_last_reading_counts_too() {
+        let side_of = |readings: &[(i64, u64, CpuSource)]| {
+            let mut journal = Journal::new();
+            let at = journal.instance("c0", true, 10);
+            let record = journal.record(at);
+            record.identities = vec![(at_s(10), identity("demo", "pi", "1"))];
+            record.exec_at = Some(at_s(10));
+            record.usage = readings.iter().map(|(at, cpu_us, source)| usage(*at, *cpu_us, *source)).collect();
+            journal.samples(at, 11_000, 100, "main [pi]").samples(at, 12_500, 200, "main [pi]");
+            let mut merger = Merger::new(Window::ALL);
+            merger.add(journal.contents);
+            let view = View::new(merger.finish());
+            side(&view, &view.select(None, &[]).unwrap(), PhaseFilter::Function)
+        };
+        let whole = side_of(&[(12, 1_000_000, CpuSource::Running), (14, 3_000_000, CpuSource::Final)]);
+        let torn = side_of(&[(12, 1_000_000, CpuSource::Running)]);
+        let own = side_of(&[(12, 1_100_000, CpuSource::Running), (14, 3_300_000, CpuSource::Final)]);
+        for (side, total_us) in [(&whole, 3e6), (&torn, 3e6), (&own, 3.3e6)] {
+            assert!((side.cpu.total_us() - total_us).abs() < 1.0, "{}", side.cpu.total_us());
+        }
     }
 
     /// Twenty pairs of each kind, 20,000 samples a side.
