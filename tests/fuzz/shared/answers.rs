@@ -4,8 +4,8 @@ use fnscope::fold::Profile;
 use fnscope::model::{Timestamp, Window};
 use fnscope::query::{
     CostBy, CostRow, Merger, Phase, PhaseFilter, Selection, View, by_module, by_phase, by_thread,
-    cold_starts, cost, coverage, diff, functions, functions_by_host, hosts, instances, judge, shortest, side,
-    stacks, summary, throttled, top,
+    cold_starts, cost, coverage, diff, functions, functions_by_host, hosts, instances, judge, shortest_names,
+    side, stacks, summary, throttled, top,
 };
 use fnscope::render::{self, flame, folded, json};
 use fnscope::store::JournalContents;
@@ -55,8 +55,7 @@ pub fn ask(journals: impl IntoIterator<Item = JournalContents>, window: Window) 
     compared(&view, &all);
     accounted(&view, &all, samples);
 
-    for id in view.functions() {
-        let name = shortest(id, view.functions());
+    for name in shortest_names(view.functions()) {
         let selector = name.parse().expect("a name that is shown can be typed");
         let chosen = view.select(Some(&selector), &[]).expect("a name that is shown means one function");
         let _ = functions(&view, &chosen);

@@ -9,7 +9,9 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|block: &[u8]| {
     let env = parse_environ(block);
-    assert!(env.iter().all(|(name, value)| LATER_ENV_ALLOW_LIST.contains(&name.as_str()) && !value.is_empty()));
+    assert!(
+        env.iter().all(|(name, value)| LATER_ENV_ALLOW_LIST.contains(&name.as_str()) && !value.is_empty())
+    );
     let later = Later { env, pod_labels: vec![] };
     let config = IdentityConfig::default();
     for name in ["wsk0_1_prewarm_go", "wsk0_1_guest_hello", "plain"] {

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use fnscope::model::{
-    Batch, CgroupId, CpuSource, Entry, InstanceInfo, InstanceKey, InstanceNo, Quality, Sample, Stack, Timestamp,
-    Window, WriterInfo,
+    Batch, CgroupId, CpuSource, Entry, InstanceInfo, InstanceKey, InstanceNo, Quality, Sample, Stack,
+    Timestamp, Window, WriterInfo,
 };
 use fnscope::query::{PhaseFilter, Scope, functions, open_for, stacks};
 use fnscope::store::Store;
@@ -85,7 +85,10 @@ fn make() -> Sealed {
             tid: n as u32 % 5,
             comm: "c".into(),
             cpu: 0,
-            stack: Arc::new(Stack::new(vec!["main".into(), format!("f{}", n % 11).into()], Quality::COMPLETE)),
+            stack: Arc::new(Stack::new(
+                vec!["main".into(), format!("f{}", n % 11).into()],
+                Quality::COMPLETE,
+            )),
         })
         .collect();
     journal.append(&batch).expect("room for a batch");
@@ -113,10 +116,13 @@ fuzz_target!(|damage: Damage| {
     }
     fs::write(path, &bytes).expect("write to a file of our own");
     for scope in [Scope::All, Scope::Counts] {
-        let view = open_for(&sealed.root, Window::ALL, scope, |_, _| {}).expect("damage is no error");
+        let view = open_for(&[&sealed.root], Window::ALL, scope, |_, _| {}).expect("damage is no error");
         let all = view.select(None, &[]).expect("everything is there");
         let samples: u64 = functions(&view, &all).iter().map(|row| row.samples).sum();
-        assert!(samples == sealed.samples || !view.damage().is_empty(), "{samples} samples and nothing is told");
+        assert!(
+            samples == sealed.samples || !view.damage().is_empty(),
+            "{samples} samples and nothing is told"
+        );
         assert!(samples <= sealed.samples);
         let _ = stacks(&view, &all, PhaseFilter::All);
     }
