@@ -4,7 +4,7 @@
 //! the journal and no unfinished set; trying again is always right.
 //!
 //! Memory: one journal at a time, all of it. A journal holds two million samples at most, so that is the bound whatever
-//! an hour holds: 153 MiB at the peak for an hour of five million samples (`accept-damage-sealing`).
+//! an hour holds: 140 MiB at the peak for an hour of five million samples (`accept-damage-sealing`).
 
 use std::fs;
 use std::path::Path;
