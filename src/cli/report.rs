@@ -68,7 +68,40 @@ pub(super) fn short_name(id: &FunctionId) -> String {
     escape::line(&parts.into_iter().flatten().collect::<Vec<_>>().join("@")).into_owned()
 }
 
+/// What to type for that revision of a function whose name is no other's.
+pub(super) fn typed(id: &FunctionId) -> String {
+    let whole = Selector {
+        platform: None,
+        namespace: None,
+        function: id.function.clone(),
+        revision: Some(id.revision.clone()),
+    };
+    whole.to_string()
+}
+
 /// The functions of `view`, a row a revision.
 pub(super) fn functions(view: &View) -> anyhow::Result<Vec<FunctionRow>> {
     Ok(query::functions(view, &view.select(None, &[])?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::query::Part;
+
+    #[test]
+    fn what_is_typed_means_that_revision() {
+        for revision in ["2", "image:fnscope-demo/function:2", "a@b%"] {
+            let part = |text: &str| Part::Name(text.into());
+            let id = FunctionId {
+                platform: part("custom"),
+                namespace: Part::Null,
+                function: part("pi"),
+                revision: part(revision),
+            };
+            let selector: Selector = typed(&id).parse().expect("it can be read back");
+            assert!(selector.matches(&id), "{selector}");
+            assert!(!selector.matches(&FunctionId { revision: part("1"), ..id }), "{selector}");
+        }
+    }
 }

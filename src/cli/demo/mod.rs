@@ -116,7 +116,10 @@ fn show(args: &Args, store: &Path, started_at: Timestamp) -> anyhow::Result<()> 
     }
     let shown = store.display();
     let _ = writeln!(text, "\nThe profiles stay in {shown}. Look at them with:\n");
-    for next in ["ls", "instances pi", "top pi@2", "folded pi", "flame pi -o pi.svg"] {
+    let slower = rows.iter().map(|row| &row.id).filter(|id| id.function.text().as_deref() == Some("pi"));
+    let slower = slower.max_by_key(|id| id.revision.text()).context("pi was not seen")?;
+    let top = format!("top {}", report::typed(slower));
+    for next in ["ls", "instances pi", &top, "folded pi", "flame pi -o pi.svg"] {
         let _ = writeln!(text, "  fnscope {next} --store {shown}");
     }
     output::print(&text)
