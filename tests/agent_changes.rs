@@ -1,5 +1,8 @@
 //! What changes in a container's life, as the agent tells it: it becomes another function, is held back, is paused.
 
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+
 use serde_json::Value;
 
 use crate::answers::{now, number, row, text, us};
@@ -54,6 +57,17 @@ fn a_quota_and_a_pause_are_told() {
     assert!(before["frozen_seconds"].as_f64().is_none_or(|seconds| seconds == 0.0), "{before:#}");
     docker.docker(&["pause", &id]);
     let paused_us = us(&now());
+    // What stands still: both read the same counters.
+    let docker_says = stats(&docker, &id);
+    let of = |pointer: &str| docker_says.pointer(pointer).and_then(Value::as_f64).expect("a counter") / 1e9;
+    let throttled = of("/cpu_stats/throttling_data/throttled_time");
+    let used = of("/cpu_stats/cpu_usage/total_usage");
+    poll("Docker's own word, to 20 ms", || {
+        let told = held_back()?["throttled_seconds"].as_f64()?;
+        let cpu =
+            scope.instances(&[]).iter().find(|row| row["function"] == "slow")?["cpu_seconds"].as_f64()?;
+        ((told - throttled).abs() <= 0.02 && (cpu - used).abs() <= 0.02).then_some(())
+    });
     // As long as that takes, which is two seconds at least.
     assert_eq!(docker.run_function(&["--label=fnscope.function=other"], &["burn", "--cpu-ms", "2000"]).0, 0);
     docker.docker(&["unpause", &id]);
@@ -66,6 +80,17 @@ fn a_quota_and_a_pause_are_told() {
     let (frozen, paused) = (number(&told, "frozen_seconds"), (ran_us - paused_us) as f64 / 1e6);
     assert!(paused >= 2.0 && (frozen - paused).abs() <= 1.0, "told {frozen} s of {paused} s");
     assert_eq!(number(&told, "frozen_count"), 1.0, "{told:#}");
+}
+
+/// What Docker tells of the container's use now.
+fn stats(docker: &PrivateDocker, id: &str) -> Value {
+    let mut engine = UnixStream::connect(docker.socket()).expect("the engine answers");
+    let path = format!("/containers/{id}/stats?stream=false&one-shot=true");
+    write!(engine, "GET {path} HTTP/1.0\r\n\r\n").expect("ask");
+    let mut answer = String::new();
+    engine.read_to_string(&mut answer).expect("an answer");
+    let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
+    serde_json::from_str(body.trim()).unwrap_or_else(|error| panic!("{error}: {answer}"))
 }
 
 #[test]
