@@ -14,6 +14,7 @@ use crate::config::DEFAULT_STORE;
 use crate::identity::Functions;
 use crate::model::{Timestamp, Window};
 use crate::query::{Phase, PhaseFilter, Selector, When};
+use crate::render::time;
 
 /// The environment variable that names the store.
 pub const STORE_VARIABLE: &str = "FNSCOPE_STORE";
@@ -86,42 +87,31 @@ pub struct AnyFunctionArg {
     pub function: Option<Selector>,
 }
 
-/// How many rows, as an option.
+/// How many rows, as an option; without it a table has at most `DEFAULT`, JSON all of them.
 #[derive(Debug, Clone, Copy, clap::Args)]
-pub struct LimitArg {
-    /// Show at most this many rows (default: 40 as a table, all as JSON)
-    #[arg(short = 'n', long, value_name = "COUNT")]
-    pub limit: Option<usize>,
+pub struct LimitArg<const DEFAULT: usize> {
+    #[arg(short = 'n', long, value_name = "COUNT", help = limit_help(DEFAULT))]
+    limit: Option<usize>,
 }
 
-impl LimitArg {
+/// Rows of a ranking, of which the first tell most.
+pub type TopArg = LimitArg<40>;
+/// Rows of a list. More in a table nobody reads, and all of 100,000 would fill a terminal for minutes.
+pub type RowsArg = LimitArg<1_000>;
+
+fn limit_help(default: usize) -> String {
+    format!("Show at most this many rows (default: {} as a table, all as JSON)", time::count(default as u64))
+}
+
+impl<const DEFAULT: usize> LimitArg<DEFAULT> {
     /// The number of rows.
     pub fn count(self, as_json: bool) -> usize {
-        const DEFAULT: usize = 40;
         self.limit.unwrap_or(if as_json { usize::MAX } else { DEFAULT })
     }
 
     /// Those of `rows` that are shown.
     pub fn of<R>(self, rows: &[R], as_json: bool) -> &[R] {
         rows.get(..self.count(as_json)).unwrap_or(rows)
-    }
-}
-
-/// How many rows of a long list, as an option.
-#[derive(Debug, Clone, Copy, clap::Args)]
-pub struct RowsArg {
-    /// Show at most this many rows (default: 1,000 as a table, all as JSON)
-    #[arg(short = 'n', long, value_name = "COUNT")]
-    pub limit: Option<usize>,
-}
-
-impl RowsArg {
-    /// Those of `rows` that are shown.
-    pub fn of<R>(self, rows: &[R], as_json: bool) -> &[R] {
-        /// More in a table nobody reads, and all of 100,000 would fill a terminal for minutes.
-        const DEFAULT: usize = 1_000;
-        let default = if as_json { usize::MAX } else { DEFAULT };
-        rows.get(..self.limit.unwrap_or(default)).unwrap_or(rows)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::slice::from_ref;
 
-use super::args::{FilterArgs, FunctionArg, LimitArg};
+use super::args::{FilterArgs, FunctionArg, TopArg};
 use super::{Outcome, open, output};
 use crate::query::{self, Phase, PhaseFilter, Scope, Selection, View};
 use crate::render::{cold, diff, time};
@@ -25,7 +25,7 @@ pub struct Args {
     #[arg(long)]
     frames: bool,
     #[command(flatten)]
-    limit: LimitArg,
+    limit: TopArg,
     #[command(flatten)]
     filter: FilterArgs,
 }

@@ -7,7 +7,7 @@ use clap::ValueHint;
 use clap_complete::engine::ArgValueCandidates;
 use serde_json::json;
 
-use super::args::{self, FilterArgs, FunctionArg, LimitArg, PhaseArg};
+use super::args::{self, FilterArgs, FunctionArg, PhaseArg, TopArg};
 use super::{Outcome, complete, flame, open, output};
 use crate::model::Window;
 use crate::query::Scope;
@@ -48,7 +48,7 @@ pub struct Args {
     #[arg(long, value_name = "WHAT", default_value = "instance", value_parser = ["instance", "start"])]
     per: String,
     #[command(flatten)]
-    limit: LimitArg,
+    limit: TopArg,
     #[command(flatten)]
     phase: PhaseArg,
     #[command(flatten)]

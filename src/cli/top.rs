@@ -5,7 +5,7 @@ use std::slice::from_ref;
 use clap::ValueEnum;
 use serde_json::Value;
 
-use super::args::{FilterArgs, FunctionArg, LimitArg, PhaseArg};
+use super::args::{FilterArgs, FunctionArg, PhaseArg, TopArg};
 use super::{Outcome, open, output};
 use crate::query::{self, PhaseFilter, Scope};
 use crate::render::{self, groups};
@@ -29,7 +29,7 @@ pub struct Args {
     #[arg(long, value_name = "WHAT", default_value = "frame")]
     by: By,
     #[command(flatten)]
-    limit: LimitArg,
+    limit: TopArg,
     #[command(flatten)]
     filter: FilterArgs,
 }
