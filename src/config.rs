@@ -2,12 +2,15 @@
 //!
 //! Defaults, then a TOML file, then flags. Unknown keys are refused; values are checked before anything is opened.
 
+mod stack;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
 
 use crate::identity::{Functions, IdentityConfig};
+pub use stack::{StackConfig, Switch, Unwind};
 
 /// Where profiles are stored unless told otherwise.
 pub const DEFAULT_STORE: &str = "/var/lib/fnscope";
@@ -38,6 +41,8 @@ pub struct Config {
     pub functions: Functions,
     /// Rules of the user's own for which function a container is, and namespaces to leave out.
     pub identity: IdentityConfig,
+    /// How stacks are walked and named.
+    pub stack: StackConfig,
     /// Docker.
     pub docker: Docker,
     /// The `cgroup` runtime.
@@ -241,6 +246,7 @@ impl Default for Config {
             ring_budget_bytes: 64 << 20,
             functions: Functions::default(),
             identity: IdentityConfig::default(),
+            stack: StackConfig::default(),
             docker: Docker::default(),
             cgroup: Cgroup::default(),
             cost: Cost::default(),
@@ -293,6 +299,7 @@ impl Config {
                 ));
             }
         }
+        faults.extend(self.stack.faults());
         faults.extend(self.identity.faults());
         faults
     }

@@ -37,8 +37,8 @@ pub(super) fn own_place() -> (String, u64) {
 }
 
 fn table_of(path: &str) -> SymbolTable {
-    let fd = std::fs::File::open(path).unwrap().into();
-    Plan::new(Source::file(fd).unwrap(), None).unwrap().build().unwrap()
+    let fd: std::os::fd::OwnedFd = std::fs::File::open(path).unwrap().into();
+    Plan::new(Source::file(fd.into()).unwrap(), None).unwrap().build().unwrap()
 }
 
 fn name_at(table: &SymbolTable, offset: u64) -> Option<String> {
@@ -284,8 +284,8 @@ fn sparse_files_of_terabytes_are_not_read() {
     bytes[sections_at + 2 * 64 + 32..][..8].copy_from_slice(&(24u64 << 36).to_le_bytes());
     std::fs::write(file.path(), &bytes).unwrap();
     file.as_file().set_len(1 << 42).unwrap();
-    let fd = std::fs::File::open(file.path()).unwrap().into();
-    let error = Plan::new(Source::file(fd).unwrap(), None).err().unwrap();
+    let fd: std::os::fd::OwnedFd = std::fs::File::open(file.path()).unwrap().into();
+    let error = Plan::new(Source::file(fd.into()).unwrap(), None).err().unwrap();
     assert_eq!(error.to_string(), "read symbols: the symbol section is larger than the limit");
 }
 

@@ -1,4 +1,4 @@
-//! Files of tenants, held open from the moment they are mapped until their symbols are known.
+//! Files of tenants, held open from the moment they are mapped for as long as somebody may ask for what is in them.
 
 use std::hash::{Hash, Hasher};
 use std::os::fd::OwnedFd;
@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::model::BuildId;
 
-/// A file that some process mapped for execution. The open file goes when its symbol table is made (or the last
-/// process that mapped it is forgotten), so the number of open files stays bounded.
+/// A file that some process mapped for execution. The open file goes when nobody has it mapped any more, or others need
+/// its place, so the number of open files stays bounded.
 #[derive(Debug)]
 pub struct MappedFile {
     /// Unique for the life of the agent; never reused.
@@ -16,14 +16,14 @@ pub struct MappedFile {
     pub name: String,
     /// Its build id, as the kernel read it: chosen by the tenant.
     pub build_id: Option<BuildId>,
-    fd: Mutex<Option<OwnedFd>>,
+    fd: Mutex<Option<Arc<OwnedFd>>>,
     never_open: bool,
 }
 
 impl MappedFile {
     /// A file with its open descriptor, or without one where it was gone before it could be opened.
     pub fn new(id: u64, name: String, build_id: Option<BuildId>, fd: Option<OwnedFd>) -> MappedFile {
-        MappedFile { id, name, build_id, never_open: fd.is_none(), fd: Mutex::new(fd) }
+        MappedFile { id, name, build_id, never_open: fd.is_none(), fd: Mutex::new(fd.map(Arc::new)) }
     }
 
     /// Whether the open file is still here.
@@ -36,9 +36,19 @@ impl MappedFile {
         self.never_open
     }
 
-    /// Takes the open file out, once.
-    pub fn take_fd(&self) -> Option<OwnedFd> {
-        self.fd.lock().unwrap_or_else(PoisonError::into_inner).take()
+    /// The open file, while it is here: to be read by `pread`, and let go of soon.
+    pub fn fd(&self) -> Option<Arc<OwnedFd>> {
+        self.fd.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Holds the file open again, through a new descriptor of it.
+    pub fn reopen(&self, fd: OwnedFd) {
+        *self.fd.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(fd));
+    }
+
+    /// Lets the open file go. Returns whether it was here.
+    pub fn close(&self) -> bool {
+        self.fd.lock().unwrap_or_else(PoisonError::into_inner).take().is_some()
     }
 }
 
@@ -66,6 +76,13 @@ pub enum Place {
         /// Offset in the file in bytes.
         offset: u64,
     },
+    /// Found by scanning the stack: a return address in a file, at this offset of the file.
+    Guessed {
+        /// The file.
+        file: Arc<MappedFile>,
+        /// Offset in the file in bytes.
+        offset: u64,
+    },
     /// In the kernel, at this address.
     Kernel(u64),
     /// In the vdso, at this offset of its image.
@@ -74,6 +91,17 @@ pub enum Place {
     Anonymous(u64),
     /// In no mapping that is known, at this address.
     Unknown(u64),
-    /// Not a place: the stack reached the depth limit here.
+    /// Not a place: the stack reached a limit here.
     Truncated,
+    /// Not a place: no rule led further up from here.
+    Short,
+    /// Not a place: here the thread's stack begins.
+    Root,
+}
+
+impl Place {
+    /// Whether it tells how the stack ends instead of where code lies.
+    pub fn is_end(&self) -> bool {
+        matches!(self, Place::Truncated | Place::Short | Place::Root)
+    }
 }

@@ -41,6 +41,7 @@ pub mod symbolize;
 #[cfg(test)]
 mod symbolize_tests;
 pub mod table;
+pub mod unwind;
 pub mod vdso;
 
 pub use file::{MappedFile, Place};

@@ -4,7 +4,7 @@
 //! same file is opened once for all processes. Open files are bounded; one that has to go before its symbols were
 //! needed is counted and stays without names.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -33,8 +33,6 @@ pub struct Files {
     /// Files by build id and path within one owner, who can mislead nobody but himself: for processes that are gone
     /// before their files can be opened, and to open less.
     owned: HashMap<(InstanceNo, BuildId, Box<str>), Weak<MappedFile>>,
-    /// Files let go of before their symbols were read: to be opened again if they come again.
-    evicted: HashSet<u64>,
     next_id: u64,
     stats: OpenStats,
 }
@@ -48,7 +46,7 @@ pub struct OpenStats {
     pub known: u64,
     /// Files that were gone, or refused, before they could be opened.
     pub failed: u64,
-    /// Files let go of for others while their symbols had not been read.
+    /// Files let go of for others.
     pub evicted: u64,
 }
 
@@ -82,15 +80,20 @@ impl Files {
             self.stats.failed += 1;
             return Mapped::File(self.make(path, build_id, None));
         };
-        if let Some(file) = self.known.get(&key) {
+        let known = self.known.get(&key).cloned();
+        if let Some(file) = known.clone().filter(|file| file.is_open()) {
             self.stats.known += 1;
-            return Mapped::File(file.clone());
+            return Mapped::File(file);
         }
         let Some(fd) = for_reading(&handle) else {
             self.stats.failed += 1;
             return Mapped::File(self.make(path, build_id, None));
         };
         self.stats.opened += 1;
+        if let Some(file) = known {
+            file.reopen(fd);
+            return Mapped::File(file);
+        }
         let file = self.make(path, build_id, Some(fd));
         self.known.insert(key.clone(), file.clone());
         self.order.push_back(key);
@@ -102,10 +105,8 @@ impl Files {
 
     /// What a process of `owner` has mapped from `path`, if one of its processes mapped the same before.
     pub fn owned(&mut self, owner: InstanceNo, path: &str, build_id: Option<BuildId>) -> Option<Mapped> {
-        let file = self.owned.get(&(owner, build_id?, path.into()))?.upgrade()?;
-        if self.evicted.contains(&file.id) {
-            return None;
-        }
+        let file =
+            self.owned.get(&(owner, build_id?, path.into()))?.upgrade().filter(|file| file.is_open())?;
         self.stats.known += 1;
         Some(Mapped::File(file))
     }
@@ -118,7 +119,6 @@ impl Files {
         }
         if self.owned.len() >= MAX_OWNED {
             self.owned.clear();
-            self.evicted.clear();
         }
         self.owned.insert((owner, id, path.into()), Arc::downgrade(file));
     }
@@ -129,15 +129,13 @@ impl Files {
         Mapped::File(self.make(path, build_id, None))
     }
 
-    /// Closes files that nobody has mapped any more and whose symbols nobody needed: an open one keeps the disk of a
-    /// removed container.
+    /// Closes files that nobody has mapped any more: an open one keeps the disk of a removed container. They are still
+    /// known when they come again.
     pub fn release(&mut self) {
-        self.known.retain(|_, file| Arc::strong_count(file) > 1 || !file.is_open());
-        self.order.retain(|key| self.known.contains_key(key));
+        self.known.values().filter(|file| Arc::strong_count(file) == 1).for_each(|file| {
+            file.close();
+        });
         self.owned.retain(|_, file| file.strong_count() > 0);
-        if self.owned.is_empty() {
-            self.evicted.clear();
-        }
     }
 
     /// The executable mappings of a process that was not watched from its start.
@@ -171,13 +169,8 @@ impl Files {
 
     fn let_go(&mut self) {
         if let Some(file) = self.order.pop_front().and_then(|key| self.known.remove(&key))
-            && file.take_fd().is_some()
+            && file.close()
         {
-            if self.evicted.len() >= MAX_OWNED {
-                self.owned.clear();
-                self.evicted.clear();
-            }
-            self.evicted.insert(file.id);
             self.stats.evicted += 1;
         }
     }
@@ -265,7 +258,7 @@ mod tests {
         let first = find(files.mappings_of(own).unwrap()).expect("our program is mapped");
         let second = find(files.mappings_of(own).unwrap()).expect("our program is mapped");
         assert_eq!(first.id, second.id);
-        assert!(first.take_fd().is_some());
+        assert!(first.close());
         assert_eq!(files.stats().failed, 0);
     }
 
@@ -294,13 +287,16 @@ mod tests {
     fn files_nobody_has_mapped_any_more_are_closed() {
         let mut files = Files::default();
         let mappings = files.mappings_of(Pid(std::process::id())).unwrap();
-        let open = files.known.len();
-        assert!(open > 0);
+        let open = |files: &Files| files.known.values().filter(|file| file.is_open()).count();
+        let all = files.known.len();
+        assert!(all > 0);
         files.release();
-        assert_eq!(files.known.len(), open);
+        assert_eq!(open(&files), all);
         drop(mappings);
         files.release();
-        assert_eq!((files.known.len(), files.order.len()), (0, 0));
+        assert_eq!((open(&files), files.known.len()), (0, all));
+        let again = files.mappings_of(Pid(std::process::id())).unwrap();
+        assert_eq!((open(&files), files.known.len()), (all, all), "the same files, open again: {again:?}");
     }
 
     #[test]
@@ -309,7 +305,7 @@ mod tests {
         let Mapped::File(file) = files.mapped(Pid(u32::MAX), 0, 4096, "/bin/gone (deleted)", None) else {
             panic!("a path is a file")
         };
-        assert_eq!((file.name.as_str(), file.take_fd().is_none()), ("gone", true));
+        assert_eq!((file.name.as_str(), file.fd().is_none()), ("gone", true));
         assert_eq!(files.stats().failed, 1);
     }
 

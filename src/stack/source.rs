@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 use thiserror::Error;
@@ -47,7 +48,7 @@ pub enum Source<'a> {
     /// A regular file of this many bytes.
     File {
         /// The open file.
-        fd: OwnedFd,
+        fd: Arc<OwnedFd>,
         /// Its size when it was looked at first.
         len_bytes: u64,
     },
@@ -57,7 +58,7 @@ pub enum Source<'a> {
 
 impl Source<'_> {
     /// The open file `fd`. Fails for what is no regular file.
-    pub fn file(fd: OwnedFd) -> Result<Source<'static>, ReadError> {
+    pub fn file(fd: Arc<OwnedFd>) -> Result<Source<'static>, ReadError> {
         let stat = rustix::fs::fstat(&fd)?;
         if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::RegularFile {
             return Err(ReadError::NotRegular);
@@ -301,8 +302,8 @@ mod tests {
     fn a_file_that_changes_while_it_is_read_is_noticed() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), vec![1; 300_000]).unwrap();
-        let fd = std::fs::File::open(file.path()).unwrap().into();
-        let mut reader = Pinned::new(Source::file(fd).unwrap());
+        let fd: std::os::fd::OwnedFd = std::fs::File::open(file.path()).unwrap().into();
+        let mut reader = Pinned::new(Source::file(fd.into()).unwrap());
         reader.pin(&(0..300_000)).unwrap();
         assert_eq!(reader.read(&(10..70_000)).unwrap(), vec![1; 69_990]);
         std::fs::write(file.path(), vec![2; 300_000]).unwrap();
@@ -325,8 +326,8 @@ mod tests {
 
     #[test]
     fn devices_and_pipes_are_not_read() {
-        let fd = std::fs::File::open("/dev/zero").unwrap().into();
-        assert!(matches!(Source::file(fd), Err(ReadError::NotRegular)));
+        let fd: std::os::fd::OwnedFd = std::fs::File::open("/dev/zero").unwrap().into();
+        assert!(matches!(Source::file(fd.into()), Err(ReadError::NotRegular)));
     }
 
     #[test]

@@ -67,7 +67,7 @@ pub struct Symbolizer {
     /// Keys of files; none for those without a table.
     files: Memo<u64, Option<Key>>,
     places: Memo<Spot, Text>,
-    functions: Memo<(u64, Name), Text>,
+    functions: Memo<(u64, Name, FrameKind), Text>,
     stacks: Memo<Box<[Spot]>, Arc<Stack>>,
     stats: SymbolStats,
 }
@@ -76,12 +76,15 @@ pub struct Symbolizer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Spot {
     File(u64, u64),
+    Guessed(u64, u64),
     Kernel(u64),
     KernelUnreadable,
     Vdso(u64),
     Anonymous,
     Unknown,
     Truncated,
+    Short,
+    Root,
 }
 
 /// What is known of the function at a place in a file.
@@ -145,30 +148,42 @@ impl Symbolizer {
             return stack;
         }
         let mut quality = Quality::default();
+        let mut end = None;
         let mut texts: Vec<Text> = Vec::with_capacity(places.len());
         let mut last = None;
         for (place, spot) in places.iter().zip(&spots) {
-            if *spot == Spot::Truncated {
-                quality = quality.with(Quality::TRUNCATED);
+            if place.is_end() {
+                end = Some(*spot);
                 continue;
             }
             let runs_together = matches!(spot, Spot::Anonymous | Spot::Unknown | Spot::KernelUnreadable);
             if runs_together && last == Some(*spot) {
                 continue;
             }
+            if matches!(spot, Spot::Guessed(..)) {
+                quality = quality.with(Quality::GUESSED);
+            }
             last = Some(*spot);
             texts.push(self.text(place, *spot));
         }
-        if let Some(depth) = root::depth(texts.iter().map(|text| &*text.text)) {
-            texts.truncate(depth);
+        let depth = root::depth(texts.iter().map(|text| &*text.text));
+        texts.truncate(depth.unwrap_or(texts.len()));
+        // While a program is made or taken down there is no user stack to be seen.
+        let kernel_alone = matches!(last, Some(Spot::Kernel(_) | Spot::KernelUnreadable)) && end.is_none();
+        if depth.is_some() || kernel_alone || end == Some(Spot::Root) {
             quality = quality.with(Quality::COMPLETE);
         }
         if texts.iter().any(|text| !text.symbolized) {
             quality = quality.with(Quality::UNSYMBOLIZED);
         }
         let mut frames: Vec<Arc<str>> = texts.into_iter().map(|text| text.text).collect();
-        if quality.has(Quality::TRUNCATED) {
+        if end == Some(Spot::Truncated) {
+            // The limit was reached, whatever the last frame before it is called.
+            quality = quality.with(Quality::TRUNCATED);
             frames.push(self.text(&Place::Truncated, Spot::Truncated).text);
+        } else if !quality.has(Quality::COMPLETE) && !frames.is_empty() {
+            quality = quality.with(Quality::SHORT);
+            frames.push(self.text(&Place::Short, Spot::Short).text);
         }
         frames.reverse();
         let bytes = spots.len() * size_of::<Spot>() + frames.iter().map(|f| f.len() + 48).sum::<usize>();
@@ -203,12 +218,15 @@ impl Symbolizer {
         let at = |address: u64| if exact { address } else { address.saturating_sub(1) };
         match place {
             Place::File { file, offset } => Spot::File(file.id, at(*offset)),
+            Place::Guessed { file, offset } => Spot::Guessed(file.id, offset.saturating_sub(1)),
             Place::Kernel(_) if !self.kernel.is_readable() => Spot::KernelUnreadable,
             Place::Kernel(address) => Spot::Kernel(at(*address)),
             Place::Vdso(offset) => Spot::Vdso(at(*offset)),
             Place::Anonymous(_) => Spot::Anonymous,
             Place::Unknown(_) => Spot::Unknown,
             Place::Truncated => Spot::Truncated,
+            Place::Short => Spot::Short,
+            Place::Root => Spot::Root,
         }
     }
 
@@ -217,7 +235,12 @@ impl Symbolizer {
             return text;
         }
         let text = match (place, spot) {
-            (Place::File { file, .. }, Spot::File(_, offset)) => self.file_text(file, offset),
+            (Place::File { file, .. }, Spot::File(_, offset)) => {
+                self.file_text(file, offset, FrameKind::Native)
+            }
+            (Place::Guessed { file, .. }, Spot::Guessed(_, offset)) => {
+                self.file_text(file, offset, FrameKind::Guessed)
+            }
             _ => Text::new(&self.frame_at(place, spot)),
         };
         self.places.insert(spot, text.clone(), text.text.len());
@@ -225,13 +248,13 @@ impl Symbolizer {
     }
 
     /// Like [`Symbolizer::frame_at`] for a file, with one text for all places of a function.
-    fn file_text(&mut self, file: &MappedFile, offset: u64) -> Text {
+    fn file_text(&mut self, file: &MappedFile, offset: u64, kind: FrameKind) -> Text {
         let (name, table) = self.name(file, offset);
-        let key = (file.id, name);
+        let key = (file.id, name, kind);
         if let Some(text) = self.functions.get(&key) {
             return text;
         }
-        let text = Text::new(&file_frame(file, offset, name, table.as_deref()));
+        let text = Text::new(&file_frame(file, offset, name, table.as_deref(), kind));
         if !matches!(name, Name::Offset(_)) {
             self.functions.insert(key, text.clone(), text.text.len());
         }
@@ -244,7 +267,11 @@ impl Symbolizer {
         match (place, spot) {
             (Place::File { file, .. }, Spot::File(_, offset)) => {
                 let (name, table) = self.name(file, offset);
-                file_frame(file, offset, name, table.as_deref())
+                file_frame(file, offset, name, table.as_deref(), FrameKind::Native)
+            }
+            (Place::Guessed { file, .. }, Spot::Guessed(_, offset)) => {
+                let (name, table) = self.name(file, offset);
+                file_frame(file, offset, name, table.as_deref(), FrameKind::Guessed)
             }
             (_, Spot::Kernel(address)) => match self.kernel.lookup(address) {
                 Some((name, module)) => Frame::symbol(&name, &module, FrameKind::Kernel),
@@ -259,8 +286,12 @@ impl Symbolizer {
             }
             (_, Spot::KernelUnreadable) => marker(frame::KERNEL_UNREADABLE, FrameKind::Kernel),
             (_, Spot::Truncated) => marker(frame::TRUNCATED, FrameKind::Marker),
+            // The root is no frame and is never asked for.
+            (_, Spot::Short | Spot::Root) => marker(frame::UNWOUND_SHORT, FrameKind::Marker),
             (_, Spot::Anonymous) => Frame::offset("anon", 0, FrameKind::Native),
-            (_, Spot::Unknown | Spot::File(..)) => Frame::offset("unknown", 0, FrameKind::Native),
+            (_, Spot::Unknown | Spot::File(..) | Spot::Guessed(..)) => {
+                Frame::offset("unknown", 0, FrameKind::Native)
+            }
         }
     }
 
@@ -286,7 +317,7 @@ impl Symbolizer {
             }
             return table;
         }
-        let read = match file.take_fd() {
+        let read = match file.fd() {
             Some(fd) => self.read(fd, file),
             None => Ok(None),
         };
@@ -302,7 +333,7 @@ impl Symbolizer {
     /// The table of an open file: kept already, or made now.
     fn read(
         &mut self,
-        fd: std::os::fd::OwnedFd,
+        fd: Arc<std::os::fd::OwnedFd>,
         file: &MappedFile,
     ) -> Result<Option<(Key, Arc<SymbolTable>)>, ReadError> {
         let plan = Plan::new(Source::file(fd)?, file.build_id)?;
@@ -317,18 +348,24 @@ impl Symbolizer {
     }
 }
 
-fn file_frame(file: &MappedFile, offset: u64, name: Name, table: Option<&SymbolTable>) -> Frame {
+fn file_frame(
+    file: &MappedFile,
+    offset: u64,
+    name: Name,
+    table: Option<&SymbolTable>,
+    kind: FrameKind,
+) -> Frame {
     let module = module_name(&file.name);
     let symbol = match name {
         Name::Symbol(name) => table.and_then(|table| table.name(name)),
         Name::Start(_) | Name::Offset(_) => None,
     };
     match (symbol, name) {
-        (Some(symbol), _) => Frame::symbol(&demangle(&symbol), module, FrameKind::Native),
+        (Some(symbol), _) => Frame::symbol(&demangle(&symbol), module, kind),
         (None, Name::Start(start)) => {
-            Frame { name: FrameName::FunctionStart(start), module: module.into(), kind: FrameKind::Native }
+            Frame { name: FrameName::FunctionStart(start), module: module.into(), kind }
         }
-        (None, _) => Frame::offset(module, offset, FrameKind::Native),
+        (None, _) => Frame::offset(module, offset, kind),
     }
 }
 

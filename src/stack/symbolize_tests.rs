@@ -49,8 +49,8 @@ fn return_addresses_are_looked_up_at_their_call() {
     let pi = file(1, "/usr/bin/pi", &program("leaf"));
     // The leaf at its first instruction; its caller's call was the last instruction of `main`.
     let stack = symbols.stack(&[place(&pi, 0x1040), place(&pi, 0x1040), place(&pi, 0x1020)]);
-    assert_eq!(lines(&stack), ["main [pi]", "leaf [pi]", "next [pi]"]);
-    assert_eq!(stack.quality(), Quality::default());
+    assert_eq!(lines(&stack), ["[unwound short]", "main [pi]", "leaf [pi]", "next [pi]"]);
+    assert_eq!(stack.quality(), Quality::SHORT);
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn the_instruction_that_entered_the_kernel_is_no_return_address() {
     let mut symbols = Symbolizer::new(None);
     let pi = file(1, "pi", &program("leaf"));
     let stack = symbols.stack(&[Place::Kernel(u64::MAX), place(&pi, 0x1040), place(&pi, 0x1020)]);
-    assert_eq!(lines(&stack)[..2], ["main [pi]", "next [pi]"]);
+    assert_eq!(lines(&stack)[1..3], ["main [pi]", "next [pi]"]);
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn kernel_frames_are_named_or_one_marker() {
     assert!(stack.quality().has(Quality::UNSYMBOLIZED));
     let mut hidden = Symbolizer::with_kernel(None, KernelSymbols::default());
     let stack = hidden.stack(&places);
-    assert_eq!((lines(&stack), stack.quality()), (vec!["[kernel]"], Quality::default()));
+    assert_eq!((lines(&stack), stack.quality()), (vec!["[kernel]"], Quality::COMPLETE));
 }
 
 #[test]
@@ -128,6 +128,12 @@ fn ends_and_gaps_of_stacks_are_told() {
     assert_eq!(lines(&stack), ["[truncated]", "leaf [pi]", "[anon]+0x0", "main [pi]"]);
     assert_eq!(stack.quality(), Quality::TRUNCATED.with(Quality::UNSYMBOLIZED));
     assert_eq!(symbols.stack(&[]).frames().len(), 0);
+    let stack = symbols.stack(&[place(&pi, 0x1000), place(&pi, 0x1030), Place::Root]);
+    assert_eq!((lines(&stack), stack.quality()), (vec!["leaf [pi]", "main [pi]"], Quality::COMPLETE));
+    let guessed = Place::Guessed { file: Arc::clone(&pi), offset: 0x1030 };
+    let stack = symbols.stack(&[place(&pi, 0x1000), guessed, Place::Short]);
+    assert_eq!(lines(&stack), ["[unwound short]", "leaf [pi]_[g]", "main [pi]"]);
+    assert_eq!(stack.quality(), Quality::SHORT.with(Quality::GUESSED));
 }
 
 #[test]
@@ -138,7 +144,7 @@ fn the_same_stack_is_made_once() {
     let again = symbols.stack(&[place(&pi, 0x1025), Place::Anonymous(2)]);
     assert!(Arc::ptr_eq(&first, &again));
     let elsewhere = symbols.stack(&[place(&pi, 0x102a)]);
-    assert!(Arc::ptr_eq(&first.frames()[1], &elsewhere.frames()[0]), "one text for a function's places");
+    assert!(Arc::ptr_eq(&first.frames()[2], &elsewhere.frames()[1]), "one text for a function's places");
 }
 
 #[test]
@@ -160,7 +166,7 @@ fn names_outlive_the_file_and_the_agent() {
         let mut symbols = Symbolizer::new(Some(cache.path()));
         let pi = file(round, "pi", &program("leaf"));
         assert_eq!(symbols.frame(&place(&pi, 0x1020), true).format(), "leaf [pi]");
-        assert!(pi.take_fd().is_none(), "the open file goes when it is read");
+        assert!(pi.close());
         assert_eq!(symbols.frame(&place(&pi, 0x1000), true).format(), "main [pi]");
         assert_eq!(stats(&symbols), counts);
     }
