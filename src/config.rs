@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::identity::{Functions, IdentityConfig};
-pub use stack::{StackConfig, Switch, Unwind};
+pub use stack::{Realtime, StackConfig, Switch, Unwind};
 
 /// Where profiles are stored unless told otherwise.
 pub const DEFAULT_STORE: &str = "/var/lib/fnscope";

@@ -59,6 +59,17 @@ pub fn perf_event_enable(fd: BorrowedFd<'_>, on: bool) -> io::Result<()> {
     if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// Gives the calling thread the lowest real-time priority (SCHED_FIFO).
+///
+/// # Errors
+/// `sched_setscheduler(2)`'s: EPERM without CAP_SYS_NICE, and in a cgroup without real-time share.
+pub fn set_realtime() -> io::Result<()> {
+    let parameter = libc::sched_param { sched_priority: 1 };
+    // SAFETY: the pointer is to a value that lives through the call and is only read; 0 is the calling thread.
+    let done = unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const parameter) };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// The ring of an event: a page the kernel keeps its position in, and data behind it.
 pub struct RingMemory {
     base: NonNull<u8>,

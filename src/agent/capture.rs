@@ -1,32 +1,44 @@
-//! The capture thread: drains the rings, opens files while their processes live, and joins samples with instances.
+//! Capture: drains the rings, opens files while their processes live, and joins samples with instances.
 //!
-//! Two paces. *At once*, at every wake-up of the side-band: which process belongs to which instance (by descent, and by
-//! `/proc/PID/cgroup` at an exec), files of theirs are opened, CPU accounts read. *In order*, at each tick (see `pace`):
-//! all of it and the samples, merged over CPUs by time, so that an address is looked up in what was mapped when it was
-//! sampled. Never waits for the keeper: what does not fit its queue is counted and dropped.
+//! Two paces, two kinds of threads. *At once*, on a reader thread of the CPU where it happened ([`readers`]): which
+//! process belongs to which instance (by descent, and by `/proc/PID/cgroup` at an exec), files of theirs are opened, CPU
+//! accounts read. *In order*, on the capture thread at each tick (see `pace`): all of it and the samples, merged over
+//! CPUs by time, so that an address is looked up in what was mapped when it was sampled, and stacks walked
+//! ([`in_order`]). What both need is [`Capture`], behind a lock that is held for as long as a reading takes and never
+//! while a stack is walked. Never waits for the keeper: what does not fit its queue is counted and dropped.
 
 mod containers;
+mod in_order;
 mod later;
+mod readers;
 mod side_band;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::time::Timespec;
+use tokio::sync::Notify;
+
+use super::AgentStats;
 use super::accounts::{Accounts, Reading};
 use super::control::Command;
 use super::pace::{News, Pace, is_due};
 use super::work::{PlacedSample, Work, add_stats, dropped, shorten};
-use super::{AgentStats, places};
 use crate::attribution::{Attribution, Moment};
 use crate::cgroup::Cgroups;
+use crate::config::{Realtime, Unwind};
 use crate::identity::IdentityConfig;
 use crate::model::{CgroupId, Fact, InstanceNo, Pid};
-use crate::perf::{Clock, Order, PerfError, RawSample, Sampler, SideBand, Stamped};
-use crate::stack::{Files, Mapping, Processes};
+use crate::perf::{Clock, Mode, Order, PerfError, RawSample, Sampler, SideBand, Stamped};
+use crate::stack::{Files, Mapping};
 pub(super) use containers::container_id;
+use in_order::InOrder;
+use readers::Readers;
 
 /// Most memory of samples that wait for the keeper, in bytes.
 const MAX_QUEUED_BYTES: usize = 128 << 20;
@@ -39,7 +51,7 @@ const CALM_FLUSH_NS: u64 = 4_000_000_000;
 const HAND_OVER_NS: u64 = 250_000_000;
 /// Between looks for containers that are no functions and have gone: half a minute.
 const SWEEP_NS: u64 = 30_000_000_000;
-/// Priority of this thread: ahead of what it watches.
+/// Priority of these threads: ahead of what they watch.
 const NICE: i32 = -15;
 /// How much earlier than the drain a record must be to have no earlier one still on its way into another ring.
 const SETTLE_NS: u64 = 1_000_000;
@@ -56,11 +68,48 @@ pub(super) struct Setup {
     /// Whether a runtime with an API may claim cgroups that carry a container's id.
     pub(super) by_container_id: bool,
     pub(super) max_stack: usize,
+    pub(super) unwind: Unwind,
+    /// Whether code without unwind tables is scanned.
+    pub(super) scan: bool,
+    /// Where it is remembered of which programs chains suffice.
+    pub(super) cache_dir: Option<PathBuf>,
+    pub(super) realtime: Realtime,
     pub(super) commands: Receiver<Command>,
-    pub(super) wake: OwnedFd,
     pub(super) keeper: SyncSender<Work>,
     /// Memory of samples in that queue, in bytes; the keeper subtracts.
     pub(super) queued_bytes: Arc<AtomicUsize>,
+}
+
+/// What readers and the capture thread share.
+pub(super) struct Shared {
+    capture: Mutex<Capture>,
+    /// Wakes the capture thread.
+    wake: OwnedFd,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Capture> {
+        // A reader that panicked is told, and ends the agent; until then the others go on.
+        self.capture.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake(&self) {
+        let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
+    }
+
+    /// Waits until it is woken, or the time has come.
+    fn wait_until(&self, due_ns: u64) {
+        let ns = due_ns.saturating_sub(Clock::monotonic_ns());
+        let timeout = Timespec {
+            tv_sec: i64::try_from(ns / 1_000_000_000).unwrap_or(0),
+            tv_nsec: i64::try_from(ns % 1_000_000_000).unwrap_or(0),
+        };
+        // Interrupted, it looks at everything anyway.
+        if poll(&mut [PollFd::new(&self.wake, PollFlags::IN)], Some(&timeout)).is_ok_and(|ready| ready > 0) {
+            let mut counter = [0; 8];
+            let _ = rustix::io::read(self.wake.as_fd(), &mut counter);
+        }
+    }
 }
 
 pub(super) struct Capture {
@@ -69,7 +118,8 @@ pub(super) struct Capture {
     pace: Pace,
     accounts: Accounts,
     files: Files,
-    processes: Processes,
+    /// Instances of which all programs are known to need no copies of their stacks.
+    plain: HashSet<InstanceNo>,
     /// Processes of instances, as far as the side-band has been read.
     lineage: HashMap<Pid, InstanceNo>,
     order: Order<Happening>,
@@ -87,6 +137,9 @@ pub(super) struct Capture {
     pending: Work,
     /// Whether something was handed over since the keeper was last asked to write.
     unwritten: bool,
+    next_tick_ns: u64,
+    /// What the capture thread waits for.
+    awaited_ns: u64,
     last_flush_ns: u64,
     next_hand_over_ns: u64,
     next_sweep_ns: u64,
@@ -107,15 +160,59 @@ enum Happening {
     Sample(RawSample),
 }
 
+/// Runs until it is told to stop; `wake` wakes it. The end of a reader that was not told to is told to `broken`.
+pub(super) fn run(setup: Setup, wake: OwnedFd, broken: &Arc<Notify>) -> AgentStats {
+    // Late by a scheduler's round, the files of a short process are gone; its own work is a percent of a core.
+    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+        tracing::debug!("capture runs at the usual priority: {error}");
+    }
+    let mut in_order = InOrder::new(&setup);
+    let mut readers = Readers::new(setup.realtime, broken.clone());
+    let shared = Arc::new(Shared { capture: Mutex::new(Capture::new(setup)), wake });
+    {
+        let mut capture = shared.lock();
+        capture.scan();
+        capture.follow_demand();
+        capture.next_tick_ns = Clock::monotonic_ns();
+    }
+    loop {
+        readers.follow(&shared);
+        let awaited_ns = {
+            let mut capture = shared.lock();
+            capture.awaited_ns = capture.due_ns(Clock::monotonic_ns());
+            capture.awaited_ns
+        };
+        shared.wait_until(awaited_ns);
+        let mut capture = shared.lock();
+        let last = capture.commands();
+        let now = Clock::monotonic_ns();
+        capture.look_around(now);
+        let tick = last || now >= capture.pace.tick_by(capture.next_tick_ns, now);
+        drop(capture);
+        if tick {
+            let full = in_order.tick(&shared, now, last);
+            let mut capture = shared.lock();
+            let armed = capture.setup.sampler.mode() != Mode::Off;
+            capture.next_tick_ns = now + capture.pace.tick_ns(full, armed, now);
+        }
+        if last {
+            readers.end();
+            break;
+        }
+    }
+    let shared = Arc::into_inner(shared).expect("the readers have ended, and nobody else holds it");
+    shared.capture.into_inner().unwrap_or_else(PoisonError::into_inner).finish()
+}
+
 impl Capture {
-    pub(super) fn new(setup: Setup) -> Capture {
+    fn new(setup: Setup) -> Capture {
         Capture {
             setup,
             clock: Clock::read(),
             pace: Pace::default(),
             accounts: Accounts::default(),
             files: Files::default(),
-            processes: Processes::default(),
+            plain: HashSet::new(),
             lineage: HashMap::new(),
             order: Order::default(),
             side_band: Vec::new(),
@@ -125,6 +222,8 @@ impl Capture {
             opened: HashMap::new(),
             pending: Work::default(),
             unwritten: false,
+            next_tick_ns: 0,
+            awaited_ns: 0,
             last_flush_ns: 0,
             next_hand_over_ns: 0,
             next_sweep_ns: 0,
@@ -134,46 +233,8 @@ impl Capture {
         }
     }
 
-    /// Runs until it is told to stop.
-    pub(super) fn run(mut self) -> AgentStats {
-        // Late by a scheduler's round, the files of a short process are gone; its own work is a percent of a core.
-        if let Err(error) = rustix::process::setpriority_process(None, NICE) {
-            tracing::debug!("capture runs at the usual priority: {error}");
-        }
-        self.scan();
-        self.follow_demand();
-        let mut next_tick = Clock::monotonic_ns();
-        loop {
-            let next = self.accounts.next_look_ns().map_or(next_tick, |look| look.min(next_tick));
-            let ready = self.setup.sampler.wait(next.saturating_sub(Clock::monotonic_ns()));
-            let last = ready.watched && self.commands();
-            self.read_newborns();
-            let news = ready.side_band.then(|| self.take_side_band().0);
-            self.look_at_accounts(Clock::monotonic_ns());
-            self.follow_demand();
-            let now = Clock::monotonic_ns();
-            next_tick = self.pace.tick_by(next_tick, now);
-            if now >= next_tick || last {
-                let full = self.tick(now, last);
-                next_tick = now + self.pace.tick_ns(full, self.setup.sampler.is_armed(), now);
-            } else if ready.samples {
-                // Before it is full. What is in it waits for its tick, which also sets the pace of the store.
-                self.take_side_band();
-                self.drain_samples();
-            }
-            if last {
-                return self.finish();
-            }
-            if let Some(news) = news {
-                std::thread::sleep(self.pace.rest(news, now));
-            }
-        }
-    }
-
     /// Does what the agent's other threads ask for. True if that was to end.
     fn commands(&mut self) -> bool {
-        let mut counter = [0; 8];
-        let _ = rustix::io::read(self.setup.wake.as_fd(), &mut counter);
         let mut last = false;
         while let Ok(command) = self.setup.commands.try_recv() {
             let now = self.moment(Clock::monotonic_ns());
@@ -196,7 +257,7 @@ impl Capture {
                     self.take_side_band();
                     self.follow_demand();
                     let watched = self.setup.attribution.instance_at(&path).is_some();
-                    let _ = reply.send(watched && self.setup.sampler.is_armed());
+                    let _ = reply.send(watched && self.setup.sampler.mode() != Mode::Off);
                 }
                 Command::Finish => last = true,
             }
@@ -222,6 +283,7 @@ impl Capture {
                 let ended = last_exit.map_or(now.wall, |exit| exit.wall);
                 self.setup.attribution.cgroup_gone(no, ended, now);
                 self.accounts.close(no);
+                self.plain.remove(&no);
             }
             Some(Reading::Unreadable) | None => {}
         }
@@ -234,39 +296,49 @@ impl Capture {
         }
     }
 
-    /// Samples the host while something lives that is or may be a function.
+    /// When the capture thread has something to do, unless it is woken before.
+    fn due_ns(&self, now_ns: u64) -> u64 {
+        let tick_ns = self.pace.tick_by(self.next_tick_ns, now_ns);
+        self.accounts.next_look_ns().map_or(tick_ns, |look| look.min(tick_ns))
+    }
+
+    /// What is looked at whenever anything has woken anybody.
+    fn look_around(&mut self, now_ns: u64) {
+        self.read_newborns();
+        self.look_at_accounts(now_ns);
+        self.follow_demand();
+    }
+
+    /// Samples the host while something lives that is or may be a function, and copies stacks while one of them needs
+    /// it, or may.
     fn follow_demand(&mut self) {
-        let wanted = self.setup.attribution.should_sample();
-        if wanted == self.setup.sampler.is_armed() {
+        let join = &self.setup.attribution;
+        let mode = match self.setup.unwind {
+            _ if !join.should_sample() => Mode::Off,
+            Unwind::Fp => Mode::Chains,
+            Unwind::Auto if join.live_wanted() <= self.plain.len() => Mode::Chains,
+            Unwind::Auto | Unwind::Dwarf => Mode::Copies,
+        };
+        let was = self.setup.sampler.mode();
+        if mode == was {
             return;
         }
-        if let Err(error) = self.setup.sampler.arm(wanted) {
+        if let Err(error) = self.setup.sampler.arm(mode) {
             tracing::error!("{error}");
         }
-        if wanted {
+        if was == Mode::Off {
             // What came before it was heard wakes nobody.
             self.take_side_band();
         }
     }
 
-    /// Does what is in order. Returns how full the fullest side-band ring was, in percent.
-    fn tick(&mut self, now_ns: u64, last: bool) -> u64 {
-        // What happened to processes before the samples, or a sample could meet a process nobody has heard of.
-        let (_, full) = self.take_side_band();
-        if last {
-            self.look_at_accounts(u64::MAX);
-        }
-        self.drain_samples();
-        let horizon = if last { u64::MAX } else { now_ns.saturating_sub(SETTLE_NS) };
-        let ready: Vec<_> = self.order.take_before(horizon).collect();
-        for (time_ns, happening) in ready {
-            self.apply(time_ns, happening);
-        }
+    /// What a tick does once the samples are in order. False if there was nothing to do but that.
+    fn settle(&mut self, now_ns: u64, last: bool) -> bool {
         let calm = !last && self.pace.is_calm(now_ns);
         let flush_ns = self.last_flush_ns.saturating_add(if calm { CALM_FLUSH_NS } else { FLUSH_NS });
         let flush = last || is_due(flush_ns, now_ns);
         if calm && !flush {
-            return full;
+            return false;
         }
         if flush {
             self.last_flush_ns = now_ns;
@@ -279,27 +351,23 @@ impl Capture {
         if last {
             self.setup.attribution.give_up(now);
         }
-        self.processes.expire(now_ns);
-        if flush && self.rescan {
-            self.rescan = false;
-            // Members may have ended, forked and become other programs meanwhile.
-            self.lineage.clear();
-            self.processes.doubt();
-            self.scan();
-        }
         if !last && (flush || now_ns >= self.next_hand_over_ns) {
             self.next_hand_over_ns = now_ns.saturating_add(HAND_OVER_NS);
             self.hand_over(flush);
         }
-        full
+        flush
     }
 
-    /// Takes samples out of the rings that somebody wants now. Read the side-band before it.
-    fn drain_samples(&mut self) {
+    /// Takes samples out of the rings, of one CPU or of all, that somebody wants now. Read the side-band before it.
+    fn drain_samples(&mut self, cpu: Option<u32>) {
         let Capture { setup, side_band_read_ns, .. } = self;
         let (join, mut taken) = (&setup.attribution, Vec::new());
         let wanted = |id, time_ns| join.wants(id) || time_ns >= *side_band_read_ns;
-        setup.sampler.drain_samples(wanted, |sample| taken.push(sample));
+        let each = |sample| taken.push(sample);
+        match cpu {
+            Some(cpu) => setup.sampler.drain_samples_of(cpu, wanted, each),
+            None => setup.sampler.drain_samples(wanted, each),
+        }
         // Of a stranger, or of a cgroup that was made since.
         if taken.iter().any(|sample| !join.wants(sample.cgroup)) {
             self.take_side_band();
@@ -310,62 +378,15 @@ impl Capture {
         }
     }
 
-    fn apply(&mut self, time_ns: u64, happening: Happening) {
-        match happening {
-            Happening::Fork { pid, parent } => self.processes.fork(pid, parent),
-            Happening::Exec { pid, comm } => self.processes.exec(pid, &comm),
-            Happening::Name { pid, tid, comm } => self.processes.name(pid, tid, &comm),
-            Happening::Mmap { pid, mapping } => self.processes.mmap(pid, mapping),
-            Happening::Exit { pid } => self.processes.exit(pid, time_ns),
-            Happening::ThreadExit { pid, tid } => self.processes.thread_exit(pid, tid),
-            Happening::Sample(sample) => self.sample(&sample),
+    /// A process that was there before us, or was moved into the cgroup: its name and mappings as they are now.
+    fn find_process(&mut self, pid: Pid, cgroup: CgroupId) -> Option<(String, Vec<Mapping>)> {
+        // An empty list is that of a process on its way out.
+        let mappings = self.files.mappings_of(pid).ok().filter(|mappings| !mappings.is_empty())?;
+        let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_else(|_| "?".into());
+        if let Some(no) = self.setup.attribution.instance_of(cgroup) {
+            self.lineage.insert(pid, no);
         }
-    }
-
-    fn sample(&mut self, sample: &RawSample) {
-        if !self.processes.knows(sample.pid) {
-            self.find_process(sample.pid, sample.cgroup, sample.time_ns);
-        }
-        if self.processes.ran(sample.pid, sample.tid, sample.time_ns)
-            && let Some(no) = self.setup.attribution.instance_of(sample.cgroup)
-        {
-            self.lineage.insert(sample.pid, no);
-        }
-        let time = self.clock.wall(sample.time_ns);
-        let placed = PlacedSample {
-            time,
-            pid: sample.pid.0,
-            tid: sample.tid.0,
-            comm: self.processes.comm(sample.pid, sample.tid),
-            cpu: sample.cpu,
-            places: places::places(&self.processes, sample, self.setup.max_stack),
-        };
-        self.stats.samples += 1;
-        // A warm function works without a word of the side-band.
-        self.pace.heard(News::Ours, sample.time_ns);
-        if let Some(no) = self.setup.attribution.instance_of(sample.cgroup) {
-            self.accounts.stir(no);
-        }
-        let bytes = placed.bytes();
-        if !self.setup.attribution.offer(sample.cgroup, time, bytes, placed) {
-            self.pending.unattributed += 1;
-        }
-    }
-
-    /// A process that was there before us, or was moved into the cgroup: its mappings as they are now.
-    fn find_process(&mut self, pid: Pid, cgroup: CgroupId, now_ns: u64) {
-        match self.files.mappings_of(pid) {
-            // An empty list is that of a process on its way out.
-            Ok(mappings) if !mappings.is_empty() => {
-                let comm =
-                    std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_else(|_| "?".into());
-                self.processes.found(pid, comm.trim_end(), mappings);
-                if let Some(no) = self.setup.attribution.instance_of(cgroup) {
-                    self.lineage.insert(pid, no);
-                }
-            }
-            Ok(_) | Err(_) => self.processes.missed(pid, now_ns),
-        }
+        Some((comm.trim_end().into(), mappings))
     }
 
     /// Once a second, seldom while nothing happens: readings of what runs, ring statistics, clocks, CPUs.
@@ -411,8 +432,7 @@ impl Capture {
         // two CPUs told the exit before the fork, or a record was lost.
         let join = &self.setup.attribution;
         self.lineage.retain(|pid, no| join.is_wanted(*no) && !(sweep && is_gone(*pid)));
-        self.processes.keep(|pid| self.lineage.contains_key(&pid), now_ns);
-        self.stats.peak_processes = self.stats.peak_processes.max(self.processes.len());
+        self.plain.retain(|no| join.living(*no).is_some() && join.is_wanted(*no));
     }
 
     fn hand_over(&mut self, flush: bool) {

@@ -2,7 +2,8 @@
 //!
 //! | thread | does | speaks to |
 //! |---|---|---|
-//! | capture | drains rings, opens files, attributes | keeper, by a bounded queue it never waits on |
+//! | readers | one on each CPU: drain its rings at once, open files | capture, by a lock |
+//! | capture | brings all in order, walks stacks, attributes | keeper, by a bounded queue it never waits on |
 //! | keeper | names frames, writes the journal | seal, at the end of an hour |
 //! | seal | seals closed journals, drops old hours; at the lowest priority | nobody |
 //! | runtimes | watches Docker | capture, by commands |
@@ -18,9 +19,9 @@ mod own;
 mod pace;
 mod places;
 mod runtimes;
+mod verdicts;
 mod work;
 
-use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{channel, sync_channel};
@@ -32,10 +33,11 @@ use tokio::sync::Notify;
 
 use crate::attribution::{Attribution, Limits, Moment};
 use crate::cgroup::Cgroups;
-use crate::config::{Config, StoreConfig};
+use crate::config::{Config, StoreConfig, Unwind};
 use crate::model::WriterInfo;
 use crate::perf::{Clock, RingOptions, online_cpus, period_ns};
 use crate::runtime::docker::DockerOptions;
+use crate::stack::unwind::UnwindStats;
 use crate::stack::{OpenStats, Symbolizer};
 use crate::store::archive::{Retention, TidyOptions};
 use crate::store::{AtClose, Store, StoreLock};
@@ -93,6 +95,8 @@ pub struct AgentStats {
     pub ring_bytes: usize,
     /// How opening files went.
     pub files: OpenStats,
+    /// How walking stacks went.
+    pub walks: UnwindStats,
 }
 
 /// A running agent.
@@ -124,7 +128,8 @@ impl Agent {
             tracing::warn!(asked = config.hz, hz, "rate clamped");
         }
         // Before the store: who lacks rights should not leave a directory behind.
-        let sampler = capture::open(RingOptions::within(config.ring_budget_bytes, online_cpus(), hz))?;
+        let rings = rings(config, hz);
+        let (sampler, hz) = (capture::open(rings)?, rings.hz);
         if role == Role::Daemon {
             raise_file_limit();
         }
@@ -144,7 +149,6 @@ impl Agent {
         let (control, commands, wake) = Control::new().context("make the control queue")?;
         let (to_keeper, work) = sync_channel(KEEPER_QUEUE);
         let queued_bytes = Arc::new(AtomicUsize::new(0));
-        sampler.watch(wake.as_fd())?;
         let now = Clock::read();
         let now = Moment { ns: Clock::monotonic_ns(), wall: now.wall(Clock::monotonic_ns()) };
         let runtimes: &[&'static str] = if config.docker.enabled { &[docker_name()] } else { &[] };
@@ -157,8 +161,11 @@ impl Agent {
             identity: config.identity(),
             by_container_id: config.docker.enabled,
             max_stack: read_number("/proc/sys/kernel/perf_event_max_stack").unwrap_or(127) as usize,
+            unwind: config.stack.unwind,
+            scan: config.stack.scan.is_on(),
+            cache_dir: Some(store.cache_dir().join("chains")),
+            realtime: config.stack.realtime,
             commands,
-            wake,
             keeper: to_keeper,
             queued_bytes: queued_bytes.clone(),
         };
@@ -166,7 +173,8 @@ impl Agent {
         let keeper = spawn("fnscope-keeper", &broken, move || {
             keeper::Keeper::new(symbolizer, journal, queued_bytes).run(&work)
         })?;
-        let capture = spawn("fnscope-capture", &broken, move || capture::Capture::new(setup).run())?;
+        let theirs = broken.clone();
+        let capture = spawn("fnscope-capture", &broken, move || capture::run(setup, wake, &theirs))?;
         let runtimes =
             if config.docker.enabled { Some(watch_docker(config, &control, &broken)?) } else { None };
         let tidy = lock.is_none().then_some((store, tidy));
@@ -257,6 +265,23 @@ fn watch_docker(
 
 fn docker_name() -> &'static str {
     crate::runtime::docker::RUNTIME
+}
+
+/// Rings within the budget. What had to be less than was asked for is said.
+fn rings(config: &Config, hz: u32) -> RingOptions {
+    let copy_bytes = (config.stack.unwind != Unwind::Fp).then_some(config.stack.copy_bytes);
+    let rings = RingOptions::within(config.ring_budget_bytes, online_cpus(), hz, copy_bytes);
+    let stack_bytes = rings.copies.map(|copies| copies.stack_bytes);
+    if (rings.hz, stack_bytes) != (hz, copy_bytes) {
+        tracing::warn!(
+            asked_hz = hz,
+            hz = rings.hz,
+            asked_copy_bytes = copy_bytes,
+            copy_bytes = stack_bytes,
+            "less is sampled than asked for, to stay within ring_budget_bytes"
+        );
+    }
+    rings
 }
 
 /// How the store is kept tidy.

@@ -1,25 +1,90 @@
-//! A sample's chain to places, and when a process began.
+//! A sample's stack as places: the kernel's chain, or a walk along the copy of the stack; and when a process began.
 
 use crate::model::{Pid, Timestamp};
-use crate::perf::{Clock, Context, RawSample, context};
+use crate::perf::{Clock, Context, RawSample, UserState, context};
+use crate::stack::unwind::{End, Frame, Registers, Snapshot, UnwindOptions, UnwindStats, Unwinder};
 use crate::stack::{Place, Processes};
 
-/// The places of a sample's chain, leaf first; a chain that reached the depth limit ends in a mark.
-pub(super) fn places(processes: &Processes, sample: &RawSample, max_stack: usize) -> Box<[Place]> {
-    let mut places = Vec::with_capacity(sample.chain.len());
-    let mut part = Context::User;
-    for ip in &sample.chain {
-        match (context(*ip), part) {
-            (Some(next), _) => part = next,
-            (None, Context::Kernel) => places.push(Place::Kernel(*ip)),
-            (None, Context::User) => places.push(processes.place(sample.pid, *ip)),
-            (None, Context::Foreign) => {}
+/// Frames that a walk and a chain must have in common, at the walk's end, for the chain to go on from there.
+const COMMON: usize = 4;
+
+/// Makes places of samples.
+pub(super) struct Places {
+    unwinder: Unwinder,
+    max_stack: usize,
+    frames: Vec<Frame>,
+    user_chain: Vec<u64>,
+}
+
+impl Places {
+    /// `max_stack` is the kernel's limit on chains; `scan`: whether code without unwind tables is scanned.
+    pub(super) fn new(max_stack: usize, scan: bool) -> Places {
+        let unwinder = Unwinder::new(UnwindOptions { scan });
+        Places { unwinder, max_stack, frames: Vec::new(), user_chain: Vec::new() }
+    }
+
+    /// How walking went.
+    pub(super) fn stats(&self) -> UnwindStats {
+        self.unwinder.stats()
+    }
+
+    /// The places of a sample, leaf first, with how the stack ends where that is known. If its stack was walked to its
+    /// root, also whether the chain tells the same.
+    pub(super) fn of(&mut self, processes: &Processes, sample: &RawSample) -> (Box<[Place]>, Option<bool>) {
+        let mut places = Vec::with_capacity(sample.chain.len() + 1);
+        self.user_chain.clear();
+        let mut part = Context::User;
+        for ip in &sample.chain {
+            match (context(*ip), part) {
+                (Some(next), _) => part = next,
+                (None, Context::Kernel) => places.push(Place::Kernel(*ip)),
+                (None, Context::User) => self.user_chain.push(*ip),
+                (None, Context::Foreign) => {}
+            }
         }
+        let walked = sample.user.as_ref().map(|user| self.walk(processes, sample.pid, user));
+        // A walk that did not get away from the leaf tells nothing that the chain does not.
+        let walked = walked.filter(|end| *end == End::Root || self.frames.len() > 1);
+        let Some(end) = walked else {
+            places.extend(self.user_chain.iter().map(|ip| processes.place(sample.pid, *ip)));
+            if places.len() >= self.max_stack {
+                places.push(Place::Truncated);
+            }
+            return (places.into(), None);
+        };
+        places.extend(self.frames.iter().map(|frame| match processes.place(sample.pid, frame.address) {
+            Place::File { file, offset } if frame.guessed => Place::Guessed { file, offset },
+            place => place,
+        }));
+        if end == End::Root {
+            places.push(Place::Root);
+            return (places.into(), Some(same(&self.frames, &self.user_chain)));
+        }
+        let rest = rest_of_chain(&self.frames, &self.user_chain);
+        places.extend(rest.iter().map(|ip| processes.place(sample.pid, *ip)));
+        let cut = end == End::Truncated && rest.is_empty() || places.len() >= self.max_stack;
+        places.push(if cut { Place::Truncated } else { Place::Short });
+        (places.into(), None)
     }
-    if places.len() >= max_stack {
-        places.push(Place::Truncated);
+
+    fn walk(&mut self, processes: &Processes, pid: Pid, user: &UserState) -> End {
+        let registers = Registers { values: user.registers };
+        let snapshot = Snapshot { registers: &registers, stack: &user.stack };
+        self.unwinder.unwind(processes.mappings(pid), snapshot, &mut self.frames)
     }
-    places.into()
+}
+
+/// Whether the chain begins with all frames of a walk. What stands behind its root is no frame.
+fn same(frames: &[Frame], chain: &[u64]) -> bool {
+    frames.len() <= chain.len() && frames.iter().zip(chain).all(|(frame, ip)| frame.address == *ip)
+}
+
+/// What the chain tells beyond the end of a walk, if both have told the same for a while before.
+fn rest_of_chain<'a>(frames: &[Frame], chain: &'a [u64]) -> &'a [u64] {
+    let Some(last) = frames.len().checked_sub(COMMON).and_then(|from| frames.get(from..)) else { return &[] };
+    let is_common = |window: &&[u64]| window.iter().zip(last).all(|(ip, frame)| frame.address == *ip);
+    let at = chain.windows(COMMON).enumerate().find(|(_, window)| is_common(window)).map(|(at, _)| at);
+    at.and_then(|at| chain.get(at + COMMON..)).unwrap_or_default()
 }
 
 /// When a process began by the wall clock, to ten milliseconds.
@@ -50,17 +115,40 @@ mod tests {
 
     fn sample(chain: Vec<u64>) -> RawSample {
         let (pid, tid) = (Pid(1), Pid(1));
-        RawSample { time_ns: 0, cpu: 0, pid, tid, period_ns: 0, cgroup: CgroupId(1), chain }
+        RawSample { time_ns: 0, cpu: 0, pid, tid, period_ns: 0, cgroup: CgroupId(1), chain, user: None }
     }
 
     #[test]
     fn a_chain_is_told_apart_by_its_marks() {
         let chain =
             vec![abi::PERF_CONTEXT_KERNEL, 1, 2, abi::PERF_CONTEXT_USER, 3, abi::PERF_CONTEXT_GUEST, 4];
-        let found = places(&Processes::default(), &sample(chain.clone()), 127);
+        let places = |chain, max_stack| {
+            let (places, agrees) = Places::new(max_stack, true).of(&Processes::default(), &sample(chain));
+            assert_eq!(agrees, None, "nothing was walked");
+            places
+        };
+        let found = places(chain.clone(), 127);
         assert_eq!(*found, [Place::Kernel(1), Place::Kernel(2), Place::Unknown(3)]);
-        let cut = places(&Processes::default(), &sample(chain), 3);
-        assert_eq!(cut.last(), Some(&Place::Truncated));
+        assert_eq!(places(chain, 3).last(), Some(&Place::Truncated));
+    }
+
+    #[test]
+    fn a_chain_goes_on_where_a_walk_has_ended_if_it_told_the_same_before() {
+        let frames = |addresses: &[u64]| -> Vec<Frame> {
+            addresses.iter().map(|address| Frame { address: *address, guessed: false }).collect()
+        };
+        let chain = [1, 2, 3, 4, 5, 6];
+        for (walk, rest) in [
+            (&[1, 2, 3, 4][..], &[5, 6][..]),
+            (&[9, 2, 3, 4, 5], &[6]),
+            (&[2, 3, 4], &[]),
+            (&[1, 2, 9, 4], &[]),
+            (&[3, 4, 5, 6], &[]),
+        ] {
+            assert_eq!(rest_of_chain(&frames(walk), &chain), rest, "{walk:?}");
+        }
+        assert!(same(&frames(&[1, 2]), &chain) && !same(&frames(&[1, 3]), &chain));
+        assert!(!same(&frames(&[1, 2, 3]), &[1, 2]));
     }
 
     #[test]

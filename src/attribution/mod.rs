@@ -290,6 +290,11 @@ impl<S> Attribution<S> {
         self.live_wanted > 0
     }
 
+    /// How many live that are or may be functions.
+    pub fn live_wanted(&self) -> usize {
+        self.live_wanted
+    }
+
     /// The instance that `cgroup` belongs to.
     pub fn instance_of(&self, cgroup: CgroupId) -> Option<InstanceNo> {
         self.by_cgroup.get(&cgroup).copied()

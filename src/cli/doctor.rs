@@ -73,7 +73,7 @@ fn text(findings: &[Finding]) -> String {
 /// Opens what the agent opens, and closes it.
 fn perf_events() -> Finding {
     let what = "perf events";
-    match Sampler::open(RingOptions::within(16 << 20, online_cpus(), crate::config::DEFAULT_HZ)) {
+    match Sampler::open(RingOptions::within(16 << 20, online_cpus(), crate::config::DEFAULT_HZ, None)) {
         Ok(sampler) => Finding::ok(what, format!("open on {} cpus", sampler.cpu_count())),
         Err(error) => Finding::bad(
             what,

@@ -26,7 +26,7 @@ pub struct StackConfig {
     /// Whether names that programs write to `/tmp/perf-PID.map` are used.
     pub perf_maps: Switch,
     /// Whether the reader threads ask for real-time priority.
-    pub realtime: Switch,
+    pub realtime: Realtime,
 }
 
 /// When samples carry a copy of their stack.
@@ -58,6 +58,29 @@ impl Switch {
     }
 }
 
+/// Whether reader threads ask for real-time priority.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Realtime {
+    /// Where there are two CPUs or more.
+    Auto,
+    /// Always.
+    On,
+    /// Never.
+    Off,
+}
+
+impl Realtime {
+    /// Whether it is asked for on a host of `cpus` CPUs.
+    pub fn applies(self, cpus: usize) -> bool {
+        match self {
+            Realtime::Auto => cpus > 1,
+            Realtime::On => true,
+            Realtime::Off => false,
+        }
+    }
+}
+
 impl Default for StackConfig {
     fn default() -> StackConfig {
         StackConfig {
@@ -68,7 +91,7 @@ impl Default for StackConfig {
             debug_dirs: vec!["/usr/lib/debug".into()],
             debuginfod: Vec::new(),
             perf_maps: Switch::On,
-            realtime: Switch::Off,
+            realtime: Realtime::Auto,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The two events fnscope opens on every CPU, why an open failed in words, and the clock they share.
+//! The events fnscope opens on every CPU, why an open failed in words, and the clock they share.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
-use super::record::{SAMPLE_TYPE, SIDE_BAND_TYPE};
+use super::record::{COPY_TYPE, REGISTER_MASK, SAMPLE_TYPE, SIDE_BAND_TYPE};
 use crate::sys::{self, perf_bindings as abi};
 
 /// A perf event could not be opened, mapped or switched.
@@ -123,10 +123,19 @@ pub(super) fn open_side_band(cpu: u32) -> Result<OwnedFd, PerfError> {
 }
 
 /// Opens the sampling event of `cpu`, stopped: the CPU clock, `hz` times a second of busy time, waking its reader
-/// when `wakeup_bytes` are waiting. The flag says whether the kernel also counts what it lost (Linux 6.0).
-pub(super) fn open_sampling(cpu: u32, hz: u32, wakeup_bytes: u32) -> Result<(OwnedFd, bool), PerfError> {
+/// when `wakeup_bytes` are waiting; with `copy_bytes` of the user's stack and its registers, or without. The flag says
+/// whether the kernel also counts what it lost (Linux 6.0).
+pub(super) fn open_sampling(
+    cpu: u32,
+    hz: u32,
+    wakeup_bytes: u32,
+    copy_bytes: Option<u32>,
+) -> Result<(OwnedFd, bool), PerfError> {
     let mut attr = software(abi::PERF_COUNT_SW_CPU_CLOCK.into());
     attr.sample_type = SAMPLE_TYPE;
+    if let Some(bytes) = copy_bytes {
+        (attr.sample_type, attr.sample_regs_user, attr.sample_stack_user) = (COPY_TYPE, REGISTER_MASK, bytes);
+    }
     attr.__bindgen_anon_1.sample_period = period_ns(hz);
     attr.read_format = abi::PERF_FORMAT_LOST.into();
     attr.set_disabled(1);

@@ -1,19 +1,26 @@
-//! perf events to records: three rings a CPU, for new cgroups, for what happens to processes, and for samples.
+//! perf events to records: rings on every CPU, for new cgroups, for what happens to processes, and for samples.
 //!
 //! Not here: containers, functions, files. A sample carries a cgroup id, and whose that is others know.
 //! Promise: a sample is handed out, or counted as lost.
 
 mod cpus;
 mod event;
+mod options;
 mod order;
 mod record;
 mod ring;
 mod sampler;
 #[cfg(test)]
 mod sampler_tests;
+mod wait;
 
 pub use cpus::{online_cpus, parse_cpu_list};
 pub use event::{Clock, PerfError, period_ns};
+pub use options::{CopyOptions, RingOptions};
 pub use order::Order;
-pub use record::{Context, RawSample, Record, SideBand, Stamped, context, parse_sample, parse_side_band};
-pub use sampler::{Ready, RingOptions, Sampler};
+pub use record::{
+    Context, REGISTERS, RawSample, Record, SideBand, Stamped, UserState, context, parse_sample,
+    parse_side_band,
+};
+pub use sampler::{Mode, Sampler};
+pub use wait::{CpuWait, Ready};

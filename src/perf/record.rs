@@ -94,6 +94,24 @@ pub struct RawSample {
     pub cgroup: CgroupId,
     /// Instruction pointers, leaf first, with the kernel's context markers between them (see [`context`]).
     pub chain: Vec<u64>,
+    /// The thread in user mode, where the event copies it.
+    pub user: Option<Box<UserState>>,
+}
+
+/// Registers that are copied, by their DWARF numbers; the last is the instruction pointer.
+#[cfg(not(target_arch = "aarch64"))]
+pub const REGISTERS: usize = 17;
+/// Registers that are copied, by their DWARF numbers; the last is the instruction pointer.
+#[cfg(target_arch = "aarch64")]
+pub const REGISTERS: usize = 33;
+
+/// A thread of 64 bits as it was in user mode.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserState {
+    /// x86-64: rax, rdx, rcx, rbx, rsi, rdi, rbp, rsp, r8 to r15, rip. aarch64: x0 to x30, sp, pc.
+    pub registers: [u64; REGISTERS],
+    /// Its stack from the stack pointer on, as much as was asked for and could be read.
+    pub stack: Vec<u8>,
 }
 
 /// A record of the sample ring.
@@ -139,6 +157,20 @@ pub(super) const SAMPLE_TYPE: u64 = (abi::PERF_SAMPLE_IDENTIFIER
     | abi::PERF_SAMPLE_CALLCHAIN
     | abi::PERF_SAMPLE_CGROUP) as u64;
 
+/// `sample_type` of the sampling event that copies stacks, of which the cgroup is the last field too.
+pub(super) const COPY_TYPE: u64 =
+    SAMPLE_TYPE | (abi::PERF_SAMPLE_REGS_USER | abi::PERF_SAMPLE_STACK_USER) as u64;
+
+/// `sample_regs_user`: a bit for each register, in the kernel's numbers.
+#[cfg(not(target_arch = "aarch64"))]
+pub(super) const REGISTER_MASK: u64 = 0x00ff_01ff;
+#[cfg(target_arch = "aarch64")]
+pub(super) const REGISTER_MASK: u64 = (1 << REGISTERS) - 1;
+
+/// The DWARF numbers of what the kernel writes, in its order: ax, bx, cx, dx, si, di, bp, sp, ip, r8 to r15.
+#[cfg(not(target_arch = "aarch64"))]
+const DWARF_NUMBERS: [usize; REGISTERS] = [0, 3, 2, 1, 4, 5, 6, 7, 16, 8, 9, 10, 11, 12, 13, 14, 15];
+
 /// `sample_type` of the side-band event; with `sample_id_all` each record ends in these fields.
 pub(super) const SIDE_BAND_TYPE: u64 =
     (abi::PERF_SAMPLE_IDENTIFIER | abi::PERF_SAMPLE_TID | abi::PERF_SAMPLE_TIME | abi::PERF_SAMPLE_CPU)
@@ -161,21 +193,18 @@ pub(super) fn header(header: [u8; HEADER_BYTES]) -> (u32, u16, usize) {
     )
 }
 
-/// Where in a sample record (header included) its cgroup id stands, told from the chain's length field; none if that
-/// lies outside the record.
-pub(super) fn cgroup_offset(record_bytes: usize, chain_len: u64) -> Option<usize> {
-    let chain_bytes = usize::try_from(chain_len).ok()?.checked_mul(8)?;
-    let offset = (CHAIN_LEN_OFFSET + 8).checked_add(chain_bytes)?;
-    (offset.checked_add(8)? <= record_bytes).then_some(offset)
+/// Where in a sample record (header included) its cgroup id stands: at its end. None if the record is too short.
+pub(super) fn cgroup_offset(record_bytes: usize) -> Option<usize> {
+    record_bytes.checked_sub(8).filter(|offset| *offset >= CHAIN_LEN_OFFSET + 8)
 }
 
 /// Where in a sample record (header included) its time stands: behind identifier, pid and tid.
 pub(super) const TIME_OFFSET: usize = HEADER_BYTES + 16;
 /// Where in a sample record (header included) its chain's length stands.
-pub(super) const CHAIN_LEN_OFFSET: usize = HEADER_BYTES + SAMPLE_FIXED_BYTES;
+const CHAIN_LEN_OFFSET: usize = HEADER_BYTES + SAMPLE_FIXED_BYTES;
 
-/// Reads a record of the sample ring: `bytes` is the whole record with its header.
-pub fn parse_sample(bytes: &[u8]) -> Option<Record> {
+/// Reads a record of a sample ring: `bytes` is the whole record with its header. `copies`: the event copies stacks.
+pub fn parse_sample(bytes: &[u8], copies: bool) -> Option<Record> {
     let mut at = Reader { rest: bytes };
     let (kind, _misc, _size) = header(at.array()?);
     match kind {
@@ -188,9 +217,10 @@ pub fn parse_sample(bytes: &[u8]) -> Option<Record> {
             let chain_len = usize::try_from(at.u64()?).ok()?;
             let chain_bytes = at.take(chain_len.checked_mul(8)?)?;
             let chain = chain_bytes.chunks_exact(8).filter_map(|ip| Reader { rest: ip }.u64()).collect();
+            let user = if copies { parse_user(&mut at)? } else { None };
             let cgroup = CgroupId(at.u64()?);
             let (pid, tid) = (Pid(pid), Pid(tid));
-            Some(Record::Sample(RawSample { time_ns, cpu, pid, tid, period_ns, cgroup, chain }))
+            Some(Record::Sample(RawSample { time_ns, cpu, pid, tid, period_ns, cgroup, chain, user }))
         }
         abi::PERF_RECORD_LOST => {
             let _id = at.u64()?;
@@ -200,6 +230,29 @@ pub fn parse_sample(bytes: &[u8]) -> Option<Record> {
         abi::PERF_RECORD_THROTTLE => Some(Record::Throttled),
         _ => Some(Record::Other),
     }
+}
+
+/// Reads registers and stack. None inside where there is no user mode, or one of 32 bits.
+fn parse_user(at: &mut Reader<'_>) -> Option<Option<Box<UserState>>> {
+    let abi = at.u64()?;
+    let values = if abi == u64::from(abi::PERF_SAMPLE_REGS_ABI_NONE) { &[] } else { at.take(REGISTERS * 8)? };
+    let size = usize::try_from(at.u64()?).ok()?;
+    let (mut stack, mut copied) = (&[][..], 0);
+    if size > 0 {
+        stack = at.take(size)?;
+        copied = usize::try_from(at.u64()?).ok()?;
+    }
+    if abi != u64::from(abi::PERF_SAMPLE_REGS_ABI_64) {
+        return Some(None);
+    }
+    let mut registers = [0; REGISTERS];
+    let mut values = Reader { rest: values };
+    for number in 0..REGISTERS {
+        #[cfg(not(target_arch = "aarch64"))]
+        let number = *DWARF_NUMBERS.get(number)?;
+        *registers.get_mut(number)? = values.u64()?;
+    }
+    Some(Some(Box::new(UserState { registers, stack: stack.get(..copied)?.to_vec() })))
 }
 
 /// Reads a record of the side-band ring. None for kinds that are of no interest here and for what does not parse.
@@ -308,20 +361,41 @@ mod tests {
         let pid_tid = u64::from(11u32) | (u64::from(12u32) << 32);
         let body = words(&[9, pid_tid, 1_000, 1, 5_025_125, 3, abi::PERF_CONTEXT_USER, 0x10, 0x20, 4242]);
         let bytes = record(abi::PERF_RECORD_SAMPLE, 2, &body);
-        let Some(Record::Sample(sample)) = parse_sample(&bytes) else { panic!("no sample") };
+        let Some(Record::Sample(sample)) = parse_sample(&bytes, false) else { panic!("no sample") };
         assert_eq!((sample.pid, sample.tid, sample.cpu), (Pid(11), Pid(12), 1));
         assert_eq!((sample.time_ns, sample.period_ns, sample.cgroup), (1_000, 5_025_125, CgroupId(4242)));
         assert_eq!(sample.chain, [abi::PERF_CONTEXT_USER, 0x10, 0x20]);
-        assert_eq!(cgroup_offset(bytes.len(), 3), Some(bytes.len() - 8));
-        assert_eq!(cgroup_offset(bytes.len(), 4), None);
-        assert_eq!(cgroup_offset(bytes.len(), u64::MAX), None);
+        assert_eq!((cgroup_offset(bytes.len()), cgroup_offset(8)), (Some(bytes.len() - 8), None));
+    }
+
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn registers_and_stack_are_read_as_far_as_they_were_copied() {
+        let registers: Vec<u64> = (100..100 + REGISTERS as u64).collect();
+        let sample = |abi: u64, registers: &[u64], stack: &[u64]| {
+            let fixed = [9, 0, 1_000, 1, 5_025_125, 1, 0x10, abi];
+            let body = words(&[&fixed[..], registers, stack, &[4242]].concat());
+            parse_sample(&record(abi::PERF_RECORD_SAMPLE, 2, &body), true)
+        };
+        let Some(Record::Sample(read)) = sample(2, &registers, &[16, 7, 8, 8]) else { panic!("no sample") };
+        let user = read.user.unwrap();
+        // ax, dx, cx, bx, and the instruction pointer at the end.
+        assert_eq!(user.registers[..4], [100, 103, 102, 101]);
+        assert_eq!((user.registers[7], user.registers[8], user.registers[16]), (107, 109, 108));
+        assert_eq!((user.stack, read.cgroup), (7u64.to_ne_bytes().to_vec(), CgroupId(4242)));
+        let without = |sample| matches!(sample, Some(Record::Sample(RawSample { user: None, .. })));
+        assert!(without(sample(0, &[], &[0])), "no user mode");
+        assert!(without(sample(1, &registers, &[8, 7, 8])), "32 bits");
+        for (stack, lie) in [(&[1 << 40, 7, 8][..], "size"), (&[8, 7, 9], "copied")] {
+            assert_eq!(sample(2, &registers, stack), None, "{lie}");
+        }
     }
 
     #[test]
     fn a_chain_longer_than_its_record_is_no_sample() {
         for lie in [4, 1 << 20, u64::MAX / 8, u64::MAX] {
             let body = words(&[9, 0, 0, 0, 0, lie, 1, 2, 3]);
-            assert_eq!(parse_sample(&record(abi::PERF_RECORD_SAMPLE, 0, &body)), None, "{lie}");
+            assert_eq!(parse_sample(&record(abi::PERF_RECORD_SAMPLE, 0, &body), false), None, "{lie}");
         }
     }
 
@@ -363,7 +437,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_give_a_record_or_none(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let _ = parse_sample(&bytes);
+            let _ = (parse_sample(&bytes, false), parse_sample(&bytes, true));
             let _ = parse_side_band(&bytes);
         }
 
@@ -372,7 +446,7 @@ mod tests {
             kind in 0u32..24, misc in 0u32..0x10000, body in proptest::collection::vec(any::<u8>(), 0..300),
         ) {
             let bytes = record(kind, misc, &body);
-            let _ = parse_sample(&bytes);
+            let _ = (parse_sample(&bytes, false), parse_sample(&bytes, true));
             let _ = parse_side_band(&bytes);
         }
     }

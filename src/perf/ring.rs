@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::record::{CHAIN_LEN_OFFSET, HEADER_BYTES, TIME_OFFSET, cgroup_offset, header};
+use super::record::{HEADER_BYTES, TIME_OFFSET, cgroup_offset, header};
 use crate::model::CgroupId;
 use crate::sys::{RingMemory, perf_bindings as abi, perf_event_enable};
 
@@ -63,7 +63,7 @@ impl Ring {
                 let mut bytes = [0; 8];
                 memory.read(position + offset as u64, &mut bytes).then_some(u64::from_ne_bytes(bytes))
             };
-            let cgroup = word(CHAIN_LEN_OFFSET).and_then(|len| cgroup_offset(size, len)).and_then(word);
+            let cgroup = cgroup_offset(size).and_then(word);
             cgroup.zip(word(TIME_OFFSET)).is_some_and(|(id, time_ns)| wanted(CgroupId(id), time_ns))
         };
         self.walk(check, &mut each);

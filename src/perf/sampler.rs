@@ -1,63 +1,32 @@
-//! The sampler: three rings on every online CPU, armed and disarmed as a whole.
+//! The sampler: three rings on every online CPU, or four, armed and disarmed as a whole.
 //!
 //! The ring of new cgroups always runs and always wakes. The side-band ring, what happens to processes, always runs,
 //! and wakes while the sampler is armed: what went on before the first container is there to be read when it comes,
-//! and costs a host without containers nothing. The sample ring runs while it is armed, and hands out only samples of
-//! cgroups somebody wants. CPUs that come are opened, CPUs that go are drained and closed.
+//! and costs a host without containers nothing. Of the two sample rings, one with chains and one with copies of stacks
+//! as well, one runs while it is armed, and hands out only samples of cgroups somebody wants. CPUs that come are opened,
+//! CPUs that go are drained and closed.
 
 use std::collections::BTreeMap;
-use std::os::fd::{BorrowedFd, OwnedFd};
-
-use rustix::event::epoll;
-use rustix::time::Timespec;
+use std::sync::Arc;
 
 use super::cpus::{self, Online};
 use super::event::{PerfError, open_cgroups, open_sampling, open_side_band};
+use super::options::RingOptions;
 use super::record::{RawSample, Record, SideBand, Stamped, parse_sample, parse_side_band};
 use super::ring::Ring;
+use super::wait::{CpuWait, Kind};
 use crate::model::{CgroupId, CpuStats};
 
-/// Sizes and rate.
-#[derive(Debug, Clone, Copy)]
-pub struct RingOptions {
-    /// Samples a second and busy CPU.
-    pub hz: u32,
-    /// Data of a sample ring in bytes. 512 KiB lose nothing at 4999 Hz with a sweep each 100 ms.
-    pub sample_bytes: usize,
-    /// Data of a side-band ring in bytes.
-    pub side_band_bytes: usize,
-    /// Data of a ring of new cgroups in bytes. A record is some 150.
-    pub cgroup_bytes: usize,
+/// What is sampled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Nothing.
+    Off,
+    /// The kernel's chains.
+    Chains,
+    /// Chains, with a copy of the user's registers and stack.
+    Copies,
 }
-
-impl RingOptions {
-    /// Sizes within `budget_bytes` for all rings of `cpus` CPUs together, at most 512, 256 and 32 KiB each.
-    pub fn within(budget_bytes: usize, cpus: usize, hz: u32) -> RingOptions {
-        const SAMPLE_MAX: usize = 512 << 10;
-        // Of 25 parts of a CPU's share, samples get 16, the side-band 8 and cgroups 1, each a power of two of pages.
-        let share = (budget_bytes / cpus.max(1) / 25 * 8).max(4096);
-        let side_band_bytes = (1usize << share.ilog2()).min(SAMPLE_MAX / 2);
-        let cgroup_bytes = (side_band_bytes / 8).max(4096);
-        RingOptions { hz, sample_bytes: side_band_bytes * 2, side_band_bytes, cgroup_bytes }
-    }
-}
-
-/// What a wait found.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Ready {
-    /// Whether the side-band has something: a new cgroup or, while it is armed, anything of a process.
-    pub side_band: bool,
-    /// Whether a sample ring is half full.
-    pub samples: bool,
-    /// Whether the descriptor of [`Sampler::watch`] is readable.
-    pub watched: bool,
-}
-
-/// Marks the descriptor that is not a ring's.
-const WATCHED: u64 = 0;
-/// Mark a ring's kind.
-const SIDE_BAND: u64 = 1;
-const SAMPLES: u64 = 2;
 
 /// The open events of this host.
 pub struct Sampler {
@@ -67,9 +36,8 @@ pub struct Sampler {
     gone: Vec<CpuStats>,
     /// What their side-band rings still held.
     left: Vec<Stamped<SideBand>>,
-    epoll: OwnedFd,
     options: RingOptions,
-    armed: bool,
+    mode: Mode,
     /// Whether samples were taken at any time since the statistics were asked for.
     was_armed: bool,
 }
@@ -77,9 +45,16 @@ pub struct Sampler {
 struct CpuRings {
     /// See [`cpus::coming`].
     coming: u64,
+    wait: Arc<CpuWait>,
     cgroups: Ring,
     side_band: Ring,
-    samples: Ring,
+    chains: SampleRing,
+    copies: Option<SampleRing>,
+}
+
+struct SampleRing {
+    ring: Ring,
+    copies: bool,
     counts_lost: bool,
     /// Lost samples told in records, where the kernel does not count them for us.
     lost_told: u64,
@@ -93,11 +68,6 @@ impl Sampler {
     /// # Errors
     /// Says which CPU, what was refused and what would allow it.
     pub fn open(options: RingOptions) -> Result<Sampler, PerfError> {
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|e| PerfError::Other {
-            what: "create an epoll",
-            cpu: 0,
-            source: e.into(),
-        })?;
         let online = Online::open().map_err(PerfError::Cpus)?;
         let cpus = online.read().map_err(PerfError::Cpus)?;
         let mut sampler = Sampler {
@@ -105,9 +75,8 @@ impl Sampler {
             online,
             gone: Vec::new(),
             left: Vec::new(),
-            epoll,
             options,
-            armed: false,
+            mode: Mode::Off,
             was_armed: false,
         };
         for cpu in cpus {
@@ -127,63 +96,35 @@ impl Sampler {
 
     /// Bytes of locked memory that the rings take.
     pub fn ring_bytes(&self) -> usize {
-        let RingOptions { sample_bytes, side_band_bytes, cgroup_bytes, .. } = self.options;
-        let pages = 3 * rustix::param::page_size();
-        self.cpus.len() * (sample_bytes + side_band_bytes + cgroup_bytes + pages)
+        self.cpus.len() * self.options.cpu_bytes()
     }
 
-    /// Whether samples are taken.
-    pub fn is_armed(&self) -> bool {
-        self.armed
+    /// What is sampled.
+    pub fn mode(&self) -> Mode {
+        self.mode
     }
 
-    /// Starts or stops sampling, and being woken by the side-band, on all CPUs; 2-38 us a CPU. What the side-band holds
-    /// already wakes nobody (the kernel tells once, and has told the epoll as it was added): drain it after arming.
+    /// The rings of each CPU, to wait for.
+    pub fn waits(&self) -> impl Iterator<Item = &Arc<CpuWait>> {
+        self.cpus.values().map(|rings| &rings.wait)
+    }
+
+    /// Starts, changes or stops sampling, and being woken by the side-band, on all CPUs; 2-38 us a CPU. What the
+    /// side-band holds already wakes nobody (the kernel tells once, and has told the epoll as it was added): drain it
+    /// after arming. Where copies were not asked for when it was opened, chains are what is sampled.
     ///
     /// # Errors
     /// The kernel's, for the first CPU that refused; the others are switched all the same.
-    pub fn arm(&mut self, on: bool) -> Result<(), PerfError> {
-        let was_on = std::mem::replace(&mut self.armed, on);
-        self.was_armed |= on;
+    pub fn arm(&mut self, mode: Mode) -> Result<(), PerfError> {
+        let was = std::mem::replace(&mut self.mode, mode);
+        self.was_armed |= mode != Mode::Off;
         let mut result = Ok(());
         for (cpu, rings) in &self.cpus {
-            if let Err(error) = switch(&self.epoll, *cpu, rings, on, on != was_on) {
+            if let Err(error) = rings.switch(*cpu, was, mode) {
                 result = Err(error);
             }
         }
         result
-    }
-
-    /// Waits until there is something to drain, `fd` of [`Sampler::watch`] is readable, or `timeout_ns` have passed.
-    ///
-    /// The kernel tells of a ring once: polling this sampler's descriptor from another poll would swallow that.
-    pub fn wait(&self, timeout_ns: u64) -> Ready {
-        let mut events = Vec::with_capacity(3 * self.cpus.len() + 2);
-        let mut ready = Ready::default();
-        let timeout = Timespec {
-            tv_sec: i64::try_from(timeout_ns / 1_000_000_000).unwrap_or(0),
-            tv_nsec: i64::try_from(timeout_ns % 1_000_000_000).unwrap_or(0),
-        };
-        // Interrupted or timed out, the caller looks at everything anyway.
-        if epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), Some(&timeout)).is_ok() {
-            for event in &events {
-                match event.data.u64() {
-                    WATCHED => ready.watched = true,
-                    SIDE_BAND => ready.side_band = true,
-                    _ => ready.samples = true,
-                }
-            }
-        }
-        ready
-    }
-
-    /// Lets [`Sampler::wait`] return when `fd` is readable.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub fn watch(&self, fd: BorrowedFd<'_>) -> Result<(), PerfError> {
-        epoll::add(&self.epoll, fd, epoll::EventData::new_u64(WATCHED), epoll::EventFlags::IN)
-            .map_err(|e| PerfError::Other { what: "watch a descriptor", cpu: 0, source: e.into() })
     }
 
     /// Everything the rings of the side-band and of new cgroups hold, added to `out` unordered. Returns how full the
@@ -205,11 +146,23 @@ impl Sampler {
         }
     }
 
+    /// The same of one CPU alone.
+    pub fn drain_samples_of(
+        &mut self,
+        cpu: u32,
+        wanted: impl Fn(CgroupId, u64) -> bool,
+        mut each: impl FnMut(RawSample),
+    ) {
+        if let Some(rings) = self.cpus.get_mut(&cpu) {
+            rings.drain_samples(&wanted, &mut each);
+        }
+    }
+
     /// Samples seen and lost on each CPU since the last call.
     pub fn take_stats(&mut self) -> Vec<CpuStats> {
         let mut stats = std::mem::take(&mut self.gone);
         // Asking for the kernel's count interrupts the CPU: only where samples were taken at all.
-        let ask = std::mem::replace(&mut self.was_armed, self.armed);
+        let ask = std::mem::replace(&mut self.was_armed, self.mode != Mode::Off);
         stats.extend(self.cpus.iter_mut().map(|(cpu, rings)| rings.take_stats(*cpu, ask)));
         stats
     }
@@ -252,94 +205,107 @@ impl Sampler {
     }
 
     fn open_cpu(&mut self, cpu: u32) -> Result<(), PerfError> {
-        let RingOptions { hz, sample_bytes, side_band_bytes, cgroup_bytes } = self.options;
+        let RingOptions { hz, sample_bytes, side_band_bytes, cgroup_bytes, copies } = self.options;
         // Before the events: one that goes meanwhile is opened again.
         let coming = cpus::coming(cpu);
         let map =
             |event, bytes| Ring::new(event, bytes).map_err(|source| PerfError::Map { cpu, bytes, source });
-        let cgroups = map(open_cgroups(cpu)?, cgroup_bytes)?;
-        let side_band = map(open_side_band(cpu)?, side_band_bytes)?;
-        let half = u32::try_from(sample_bytes / 2).unwrap_or(u32::MAX);
-        let (event, counts_lost) = open_sampling(cpu, hz, half)?;
-        let samples = map(event, sample_bytes)?;
-        hear(&self.epoll, cpu, &cgroups, SIDE_BAND)?;
-        hear(&self.epoll, cpu, &samples, SAMPLES)?;
+        let sampling = |bytes: usize, stack_bytes: Option<u32>| {
+            let half = u32::try_from(bytes / 2).unwrap_or(u32::MAX);
+            let (event, counts_lost) = open_sampling(cpu, hz, half, stack_bytes)?;
+            let (ring, copies) = (map(event, bytes)?, stack_bytes.is_some());
+            Ok::<_, PerfError>(SampleRing {
+                ring,
+                copies,
+                counts_lost,
+                lost_told: 0,
+                lost_reported: 0,
+                seen: 0,
+            })
+        };
         let rings = CpuRings {
             coming,
-            cgroups,
-            side_band,
-            samples,
-            counts_lost,
-            lost_told: 0,
-            lost_reported: 0,
-            seen: 0,
+            wait: Arc::new(CpuWait::new(cpu)?),
+            cgroups: map(open_cgroups(cpu)?, cgroup_bytes)?,
+            side_band: map(open_side_band(cpu)?, side_band_bytes)?,
+            chains: sampling(sample_bytes, None)?,
+            copies: copies.map(|copies| sampling(copies.ring_bytes, Some(copies.stack_bytes))).transpose()?,
         };
-        if self.armed {
-            switch(&self.epoll, cpu, &rings, true, true)?;
+        rings.wait.hear(rings.cgroups.fd(), Kind::SideBand)?;
+        for samples in rings.sample_rings() {
+            rings.wait.hear(samples.ring.fd(), Kind::Samples)?;
         }
+        rings.switch(cpu, Mode::Off, self.mode)?;
         self.cpus.insert(cpu, rings);
         Ok(())
     }
 }
 
-fn hear(epoll: &OwnedFd, cpu: u32, ring: &Ring, kind: u64) -> Result<(), PerfError> {
-    epoll::add(epoll, ring.fd(), epoll::EventData::new_u64(kind), epoll::EventFlags::IN)
-        .map_err(|e| PerfError::Other { what: "watch a ring", cpu, source: e.into() })
-}
-
-/// Starts or stops sampling on one CPU; `changes` where the side-band has to be heard, or not, from now on.
-fn switch(epoll: &OwnedFd, cpu: u32, rings: &CpuRings, on: bool, changes: bool) -> Result<(), PerfError> {
-    let heard = match (changes, on) {
-        (true, true) => hear(epoll, cpu, &rings.side_band, SIDE_BAND),
-        (true, false) => epoll::delete(epoll, rings.side_band.fd()).map_err(|e| PerfError::Other {
-            what: "leave a ring",
-            cpu,
-            source: e.into(),
-        }),
-        (false, _) => Ok(()),
-    };
-    let what = "switch the sampling event";
-    rings.samples.enable(on).map_err(|source| PerfError::Other { what, cpu, source }).and(heard)
-}
-
 impl CpuRings {
+    fn sample_rings(&self) -> impl Iterator<Item = &SampleRing> {
+        std::iter::once(&self.chains).chain(&self.copies)
+    }
+
+    /// Changes what is sampled. The side-band is heard while anything is.
+    fn switch(&self, cpu: u32, was: Mode, mode: Mode) -> Result<(), PerfError> {
+        let heard = match (was == Mode::Off, mode == Mode::Off) {
+            (true, false) => self.wait.hear(self.side_band.fd(), Kind::SideBand),
+            (false, true) => self.wait.leave(self.side_band.fd()),
+            _ => Ok(()),
+        };
+        let copies = mode == Mode::Copies && self.copies.is_some();
+        let what = "switch the sampling event";
+        let mut result = heard;
+        // What stops, stops first: no moment counts twice.
+        for on in [false, true] {
+            for samples in self.sample_rings() {
+                if on == (mode != Mode::Off && samples.copies == copies)
+                    && let Err(source) = samples.ring.enable(on)
+                {
+                    result = Err(PerfError::Other { what, cpu, source });
+                }
+            }
+        }
+        result
+    }
+
     fn drain_processes(&mut self, out: &mut Vec<Stamped<SideBand>>) -> u64 {
         self.side_band.drain(|bytes| out.extend(parse_side_band(bytes)))
     }
 
     fn drain_samples(&mut self, wanted: &impl Fn(CgroupId, u64) -> bool, each: &mut impl FnMut(RawSample)) {
-        let told = &mut self.lost_told;
-        self.seen += self.samples.drain_samples(wanted, |bytes| match parse_sample(bytes) {
+        for samples in std::iter::once(&mut self.chains).chain(&mut self.copies) {
+            samples.drain(wanted, each);
+        }
+    }
+
+    fn take_stats(&mut self, cpu: u32, ask: bool) -> CpuStats {
+        let mut stats = CpuStats { cpu, samples: 0, lost: 0 };
+        for samples in std::iter::once(&mut self.chains).chain(&mut self.copies) {
+            stats.samples += std::mem::take(&mut samples.seen);
+            stats.lost += samples.take_lost(ask);
+        }
+        stats
+    }
+}
+
+impl SampleRing {
+    fn drain(&mut self, wanted: &impl Fn(CgroupId, u64) -> bool, each: &mut impl FnMut(RawSample)) {
+        let (told, copies) = (&mut self.lost_told, self.copies);
+        self.seen += self.ring.drain_samples(wanted, |bytes| match parse_sample(bytes, copies) {
             Some(Record::Sample(sample)) => each(sample),
             Some(Record::Lost(count)) => *told = told.saturating_add(count),
             Some(Record::Throttled | Record::Other) | None => {}
         });
     }
 
-    fn take_stats(&mut self, cpu: u32, ask: bool) -> CpuStats {
-        let counted = if ask && self.counts_lost { self.samples.lost() } else { None };
+    /// Samples lost since it was asked last.
+    fn take_lost(&mut self, ask: bool) -> u64 {
+        let counted = if ask && self.counts_lost { self.ring.lost() } else { None };
         // A LOST record comes with the next sample that fits; the kernel's own count is never behind it.
         let total = counted.unwrap_or(0).max(self.lost_told);
         let lost = total.saturating_sub(self.lost_reported);
         self.lost_reported = self.lost_reported.max(total);
-        CpuStats { cpu, samples: std::mem::take(&mut self.seen), lost }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rings_stay_within_their_budget() {
-        for (budget, cpus, expected) in [
-            (64 << 20, 2, (512 << 10, 256 << 10, 32 << 10)),
-            (64 << 20, 128, (256 << 10, 128 << 10, 16 << 10)),
-            (1 << 20, 1024, (8192, 4096, 4096)),
-        ] {
-            let RingOptions { sample_bytes, side_band_bytes, cgroup_bytes, .. } =
-                RingOptions::within(budget, cpus, 199);
-            assert_eq!((sample_bytes, side_band_bytes, cgroup_bytes), expected, "{cpus} cpus");
-        }
+        lost
     }
 }

@@ -8,11 +8,16 @@ mod real {
     use std::path::PathBuf;
     use std::time::{Duration, Instant};
 
-    use super::super::{Clock, RawSample, RingOptions, Sampler, SideBand, Stamped};
+    use super::super::{Clock, CopyOptions, Mode, RawSample, RingOptions, Sampler, SideBand, Stamped};
     use crate::model::CgroupId;
 
-    const OPTIONS: RingOptions =
-        RingOptions { hz: 997, sample_bytes: 256 << 10, side_band_bytes: 256 << 10, cgroup_bytes: 32 << 10 };
+    const OPTIONS: RingOptions = RingOptions {
+        hz: 997,
+        sample_bytes: 256 << 10,
+        side_band_bytes: 256 << 10,
+        cgroup_bytes: 32 << 10,
+        copies: None,
+    };
     const DEADLINE: Duration = Duration::from_secs(20);
 
     /// Where cgroup2 is mounted, whose ids samples carry on every host without a v1 `perf_event` hierarchy.
@@ -26,6 +31,18 @@ mod real {
         let text = fs::read_to_string("/proc/self/cgroup").unwrap();
         let path = text.lines().find_map(|line| line.strip_prefix("0::/")).expect("we are in a cgroup");
         CgroupId(fs::metadata(cgroup2().join(path)).unwrap().ino())
+    }
+
+    /// Whether the side-band of any CPU wakes its reader in time.
+    fn woken(sampler: &Sampler, timeout_ns: u64) -> bool {
+        let (told, tell) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            for wait in sampler.waits() {
+                let told = told.clone();
+                scope.spawn(move || told.send(wait.wait(Some(timeout_ns)).side_band));
+            }
+            (0..sampler.cpu_count()).any(|_| tell.recv().unwrap())
+        })
     }
 
     /// Burns CPU time and drains until `enough`.
@@ -43,7 +60,7 @@ mod real {
     fn we_are_sampled_where_we_are_while_it_is_armed() {
         let mut sampler = Sampler::open(OPTIONS).unwrap();
         let (own, before) = (own_cgroup(), Clock::monotonic_ns());
-        sampler.arm(true).unwrap();
+        sampler.arm(Mode::Chains).unwrap();
         drain_until(&mut sampler, own, |samples| {
             let ours: Vec<_> = samples.iter().filter(|s| s.pid.0 == std::process::id()).collect();
             assert!(samples.iter().all(|s| s.cgroup == own && s.period_ns == 1_000_000_000 / 997));
@@ -52,7 +69,7 @@ mod real {
         });
         assert!(sampler.take_stats().iter().map(|cpu| cpu.samples).sum::<u64>() >= 20);
 
-        sampler.arm(false).unwrap();
+        sampler.arm(Mode::Off).unwrap();
         sampler.drain_samples(|_, _| true, |_| {});
         let mut later = 0;
         (0..20_000_000u64).fold(1u64, |a, b| std::hint::black_box(a.wrapping_mul(31).wrapping_add(b)));
@@ -61,9 +78,44 @@ mod real {
     }
 
     #[test]
+    fn copies_hold_the_stack_that_the_registers_point_to() {
+        let copies = Some(CopyOptions { stack_bytes: 16 << 10, ring_bytes: 4 << 20 });
+        let mut sampler = Sampler::open(RingOptions { copies, ..OPTIONS }).unwrap();
+        let own = own_cgroup();
+        // A value that lies on this stack, and where.
+        let mark = std::hint::black_box([0x0123_4567_89ab_cdefu64; 4]);
+        let at = mark.as_ptr().addr() as u64;
+        let found = |sample: &RawSample| {
+            let user = sample.user.as_ref()?;
+            let sp = user.registers[if cfg!(target_arch = "aarch64") { 31 } else { 7 }];
+            let offset = usize::try_from(at.checked_sub(sp)?).ok()?;
+            Some(user.stack.get(offset..offset + 8)? == mark[0].to_ne_bytes())
+        };
+        sampler.arm(Mode::Chains).unwrap();
+        drain_until(&mut sampler, own, |samples| samples.len() >= 20);
+        sampler.arm(Mode::Copies).unwrap();
+        sampler.drain_samples(|_, _| false, |_| {});
+        drain_until(&mut sampler, own, |samples| {
+            assert!(samples.iter().all(|sample| sample.period_ns == 1_000_000_000 / 997));
+            let ours = samples.iter().filter(|sample| sample.tid == tid());
+            ours.filter(|sample| found(sample) == Some(true)).count() >= 20
+        });
+        sampler.arm(Mode::Chains).unwrap();
+        sampler.drain_samples(|_, _| false, |_| {});
+        drain_until(&mut sampler, own, |samples| {
+            assert!(samples.iter().all(|sample| sample.user.is_none()), "copies are no longer taken");
+            samples.len() >= 20
+        });
+    }
+
+    fn tid() -> crate::model::Pid {
+        crate::model::Pid(u32::try_from(rustix::thread::gettid().as_raw_nonzero().get()).unwrap())
+    }
+
+    #[test]
     fn samples_of_other_cgroups_are_counted_and_not_handed_out() {
         let mut sampler = Sampler::open(OPTIONS).unwrap();
-        sampler.arm(true).unwrap();
+        sampler.arm(Mode::Chains).unwrap();
         let (mut seen, begin) = (0, Instant::now());
         while seen < 20 {
             assert!(begin.elapsed() < DEADLINE, "only {seen} samples");
@@ -91,7 +143,7 @@ mod real {
         let ended = std::process::Command::new("/bin/true").status();
         fs::remove_dir(&dir).unwrap();
         assert!(ended.unwrap().success());
-        assert!(sampler.wait(10_000_000_000).side_band, "a record wakes the reader");
+        assert!(woken(&sampler, 10_000_000_000), "a record wakes the reader");
         let mut records: Vec<Stamped<SideBand>> = Vec::new();
         sampler.drain_side_band(&mut records);
         let told = |wanted: &dyn Fn(&SideBand) -> bool| records.iter().any(|record| wanted(&record.value));
@@ -120,7 +172,7 @@ mod real {
         // Where somebody else makes a cgroup meanwhile, that has woken us: once more.
         while {
             run();
-            let woken = sampler.wait(200_000_000).side_band;
+            let woken = woken(&sampler, 200_000_000);
             let records = drained(&mut sampler);
             assert!(tells_of_it(&records), "it is told all the same");
             let by_cgroup = records.iter().any(|r| matches!(r.value, SideBand::Cgroup { .. }));
@@ -128,20 +180,20 @@ mod real {
             by_cgroup
         } {}
         run();
-        sampler.arm(true).unwrap();
+        sampler.arm(Mode::Chains).unwrap();
         assert!(tells_of_it(&drained(&mut sampler)), "what was there before is there to be read");
-        for on in [false, true, true] {
-            sampler.arm(on).unwrap();
+        for mode in [Mode::Off, Mode::Chains, Mode::Chains] {
+            sampler.arm(mode).unwrap();
         }
         run();
-        assert!(sampler.wait(10_000_000_000).side_band);
+        assert!(woken(&sampler, 10_000_000_000));
     }
 
     #[test]
     fn a_ring_that_overflows_says_how_much_was_lost() {
         let small = RingOptions { hz: 4_999, sample_bytes: 4096, ..OPTIONS };
         let mut sampler = Sampler::open(small).unwrap();
-        sampler.arm(true).unwrap();
+        sampler.arm(Mode::Chains).unwrap();
         let begin = Instant::now();
         // Nobody drains; a page holds some ten samples.
         let mut lost = 0;
@@ -174,7 +226,7 @@ mod real {
     fn cpus_that_come_and_go_are_followed() {
         let mut sampler = Sampler::open(OPTIONS).unwrap();
         let all = sampler.cpu_count();
-        sampler.arm(true).unwrap();
+        sampler.arm(Mode::Chains).unwrap();
         let own = own_cgroup();
         let offline = Offline::new();
         assert!(sampler.follow_cpus(|_, _| true, |_| {}).unwrap());
@@ -191,7 +243,7 @@ mod real {
     #[test]
     fn a_cpu_that_went_and_came_between_two_looks_is_sampled_again() {
         let mut sampler = Sampler::open(OPTIONS).unwrap();
-        sampler.arm(true).unwrap();
+        sampler.arm(Mode::Chains).unwrap();
         drop(Offline::new());
         sampler.follow_cpus(|_, _| true, |_| {}).unwrap();
         // What it took before it went.

@@ -4,6 +4,8 @@ use std::hash::{Hash, Hasher};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use sha2::{Digest, Sha256};
+
 use crate::model::BuildId;
 
 /// A file that some process mapped for execution. The open file goes when nobody has it mapped any more, or others need
@@ -64,6 +66,23 @@ impl Hash for MappedFile {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.id.hash(state);
     }
+}
+
+/// SHA-256 of a file's content, in hexadecimal; none where it is not open, larger than `max_bytes`, or cannot be read.
+pub fn content_digest(file: &MappedFile, max_bytes: u64) -> Option<String> {
+    let fd = file.fd()?;
+    let length =
+        u64::try_from(rustix::fs::fstat(&fd).ok()?.st_size).ok().filter(|length| *length <= max_bytes)?;
+    let (mut hash, mut at, mut piece) = (Sha256::new(), 0, vec![0; 64 << 10]);
+    while at < length {
+        let read = match rustix::io::pread(&fd, &mut piece, at) {
+            Err(rustix::io::Errno::INTR) => continue,
+            read => read.ok().filter(|read| *read > 0)?,
+        };
+        hash.update(piece.get(..read)?);
+        at += read as u64;
+    }
+    Some(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// Where an instruction pointer lies, independent of the process's address layout.

@@ -44,7 +44,7 @@ pub mod table;
 pub mod unwind;
 pub mod vdso;
 
-pub use file::{MappedFile, Place};
+pub use file::{MappedFile, Place, content_digest};
 pub use kernel::KernelSymbols;
 pub use open::{Files, OpenStats};
 pub use process::{Mapped, Mapping, Processes};

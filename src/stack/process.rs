@@ -67,6 +67,8 @@ struct Process {
     threads: HashMap<Pid, Arc<str>>,
     /// Sorted by start, without overlaps. Shared with the parent until one of them changes it.
     mappings: Arc<Vec<Mapping>>,
+    /// The file of its program: what it mapped first.
+    main: Option<Arc<MappedFile>>,
 }
 
 impl Processes {
@@ -89,7 +91,7 @@ impl Processes {
     pub fn found(&mut self, pid: Pid, comm: &str, mappings: Vec<Mapping>) {
         self.unmap(pid);
         if let Some(process) = self.enter(pid) {
-            (process.comm, process.threads) = (comm.into(), HashMap::new());
+            (process.comm, process.threads, process.main) = (comm.into(), HashMap::new(), None);
         }
         mappings.into_iter().for_each(|mapping| self.mmap(pid, mapping));
     }
@@ -98,9 +100,11 @@ impl Processes {
     pub fn fork(&mut self, pid: Pid, parent: Pid) {
         let Some(process) = self.by_pid.get(&parent) else { return };
         let (comm, mappings, doubtful) = (process.comm.clone(), process.mappings.clone(), process.doubtful);
+        let main = process.main.clone();
         self.unmap(pid);
         if let Some(process) = self.enter(pid) {
             (process.comm, process.mappings, process.doubtful) = (comm, mappings, doubtful);
+            process.main = main;
             process.threads.clear();
         }
     }
@@ -139,6 +143,9 @@ impl Processes {
         let Some(process) = self.by_pid.get_mut(&pid) else { return };
         if mapping.start >= mapping.end {
             return;
+        }
+        if let (None, Mapped::File(file)) = (&process.main, &mapping.what) {
+            process.main = Some(file.clone());
         }
         let own = if Arc::strong_count(&process.mappings) == 1 { process.mappings.len() } else { 0 };
         // A mapping may split another one, and a table that is shared is copied first.
@@ -221,6 +228,16 @@ impl Processes {
         comm.cloned().unwrap_or_else(|| "?".into())
     }
 
+    /// The file of the program that a process runs, as far as is known.
+    pub fn main(&self, pid: Pid) -> Option<&Arc<MappedFile>> {
+        self.by_pid.get(&pid)?.main.as_ref()
+    }
+
+    /// What a process has mapped, sorted by start.
+    pub fn mappings(&self, pid: Pid) -> &[Mapping] {
+        self.by_pid.get(&pid).map_or(&[], |process| &process.mappings)
+    }
+
     /// Where address `ip` of the process lies.
     pub fn place(&self, pid: Pid, ip: u64) -> Place {
         let Some(process) = self.by_pid.get(&pid) else { return Place::Unknown(ip) };
@@ -257,6 +274,7 @@ impl Processes {
             comm: "?".into(),
             threads: HashMap::new(),
             mappings: Arc::default(),
+            main: None,
         };
         let process = self.by_pid.entry(pid).or_insert(fresh);
         (process.birth, process.ended_ns, process.doubtful) = (self.births, None, false);

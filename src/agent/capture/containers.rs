@@ -118,6 +118,7 @@ impl Capture {
         let join = &self.setup.attribution;
         if !join.is_wanted(no) {
             self.accounts.close(no);
+            self.plain.remove(&no);
             return;
         }
         let Some(info) = join.living(no).filter(|_| !self.accounts.has(no)) else { return };

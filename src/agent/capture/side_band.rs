@@ -71,6 +71,7 @@ impl Capture {
                         self.setup.attribution.usage_at_exec(no, cpu_us);
                     }
                     self.may_name(no, pid, moment);
+                    self.plain.remove(&no);
                     self.order.push(time_ns, Happening::Exec { pid, comm });
                     return true;
                 }

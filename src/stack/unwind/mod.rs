@@ -54,11 +54,37 @@ pub enum End {
     Truncated,
 }
 
+/// Whether what is guessed is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnwindOptions {
+    /// Whether code without unwind tables is scanned.
+    pub scan: bool,
+}
+
+/// Counts since the start.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct UnwindStats {
+    /// Walks.
+    pub walks: u64,
+}
+
 /// Walks stacks.
 #[derive(Debug)]
-pub struct Unwinder {}
+pub struct Unwinder {
+    stats: UnwindStats,
+}
 
 impl Unwinder {
+    /// One that knows nothing yet.
+    pub fn new(_options: UnwindOptions) -> Unwinder {
+        Unwinder { stats: UnwindStats::default() }
+    }
+
+    /// Counts so far.
+    pub fn stats(&self) -> UnwindStats {
+        self.stats
+    }
+
     /// Walks the user part of a stack, leaf first, into `frames` (cleared before). `mappings` are those of the process
     /// at the time of the sample, sorted by start.
     pub fn unwind(&mut self, mappings: &[Mapping], snapshot: Snapshot<'_>, frames: &mut Vec<Frame>) -> End {

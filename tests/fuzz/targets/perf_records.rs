@@ -15,7 +15,7 @@ fuzz_target!(|bytes: &[u8]| {
         let length = usize::from(u16::from_ne_bytes([header[6], header[7]])).max(8);
         let (record, tail) = rest.split_at_checked(length).unwrap_or((rest, &[]));
         rest = tail;
-        if let Some(Record::Sample(sample)) = parse_sample(record) {
+        if let Some(Record::Sample(sample)) = parse_sample(record, record.len() % 2 == 0) {
             assert!(sample.chain.len() * 8 <= record.len());
             for ip in sample.chain.into_iter().filter(|ip| context(*ip).is_none()) {
                 match processes.place(sample.pid, ip) {

@@ -1,0 +1,164 @@
+//! What is done in order of time: processes and what they have mapped, and the samples that are looked up in it.
+//!
+//! Belongs to the capture thread. Walking a stack takes microseconds and, of a file seen for the first time, a read of
+//! its unwind tables: the lock is not held meanwhile.
+
+use super::{Capture, Happening, SETTLE_NS, Setup, Shared};
+use crate::agent::pace::News;
+use crate::agent::places::Places;
+use crate::agent::verdicts::Verdicts;
+use crate::agent::work::PlacedSample;
+use crate::config::Unwind;
+use crate::model::{CgroupId, Pid};
+use crate::perf::{Clock, RawSample};
+use crate::stack::Processes;
+
+/// Samples that are handed on at a time.
+const PIECE: usize = 256;
+
+pub(super) struct InOrder {
+    processes: Processes,
+    places: Places,
+    verdicts: Verdicts,
+    /// Whether what is learned of programs decides anything.
+    learns: bool,
+    clock: Clock,
+    placed: Vec<Placed>,
+}
+
+/// A sample that is to be attributed.
+struct Placed {
+    cgroup: CgroupId,
+    time_ns: u64,
+    /// A process that was taken for ended.
+    revived: Option<Pid>,
+    sample: PlacedSample,
+}
+
+impl InOrder {
+    pub(super) fn new(setup: &Setup) -> InOrder {
+        InOrder {
+            processes: Processes::default(),
+            places: Places::new(setup.max_stack, setup.scan),
+            verdicts: Verdicts::new(setup.cache_dir.as_deref()),
+            learns: setup.unwind == Unwind::Auto,
+            clock: Clock::read(),
+            placed: Vec::with_capacity(PIECE),
+        }
+    }
+
+    /// Does what is in order. Returns how full the fullest side-band ring was, in percent.
+    pub(super) fn tick(&mut self, shared: &Shared, now_ns: u64, last: bool) -> u64 {
+        let mut capture = shared.lock();
+        // What happened to processes before the samples, or a sample could meet a process nobody has heard of.
+        let (_, full) = capture.take_side_band();
+        if last {
+            capture.look_at_accounts(u64::MAX);
+        }
+        capture.drain_samples(None);
+        let horizon = if last { u64::MAX } else { now_ns.saturating_sub(SETTLE_NS) };
+        let ready: Vec<_> = capture.order.take_before(horizon).collect();
+        self.clock = capture.clock;
+        drop(capture);
+        for (time_ns, happening) in ready {
+            self.apply(time_ns, happening, shared);
+        }
+        let mut capture = shared.lock();
+        self.hand_on(&mut capture);
+        if self.learns {
+            self.judge(&mut capture, now_ns);
+        }
+        let stats = self.places.stats();
+        capture.stats.walks = stats;
+        if !capture.settle(now_ns, last) {
+            return full;
+        }
+        self.processes.keep(|pid| capture.lineage.contains_key(&pid), now_ns);
+        capture.stats.peak_processes = capture.stats.peak_processes.max(self.processes.len());
+        self.processes.expire(now_ns);
+        if std::mem::take(&mut capture.rescan) {
+            // Members may have ended, forked and become other programs meanwhile.
+            capture.lineage.clear();
+            self.processes.doubt();
+            capture.scan();
+        }
+        full
+    }
+
+    fn apply(&mut self, time_ns: u64, happening: Happening, shared: &Shared) {
+        match happening {
+            Happening::Fork { pid, parent } => self.processes.fork(pid, parent),
+            Happening::Exec { pid, comm } => self.processes.exec(pid, &comm),
+            Happening::Name { pid, tid, comm } => self.processes.name(pid, tid, &comm),
+            Happening::Mmap { pid, mapping } => self.processes.mmap(pid, mapping),
+            Happening::Exit { pid } => self.processes.exit(pid, time_ns),
+            Happening::ThreadExit { pid, tid } => self.processes.thread_exit(pid, tid),
+            Happening::Sample(sample) => self.sample(&sample, shared),
+        }
+    }
+
+    fn sample(&mut self, sample: &RawSample, shared: &Shared) {
+        let RawSample { pid, tid, time_ns, cgroup, .. } = *sample;
+        if !self.processes.knows(pid) {
+            match shared.lock().find_process(pid, cgroup) {
+                Some((comm, mappings)) => self.processes.found(pid, &comm, mappings),
+                None => self.processes.missed(pid, time_ns),
+            }
+        }
+        let revived = self.processes.ran(pid, tid, time_ns).then_some(pid);
+        let (places, agrees) = self.places.of(&self.processes, sample);
+        if let (true, Some(agrees), Some(main)) = (self.learns, agrees, self.processes.main(pid)) {
+            self.verdicts.compared(main, agrees, time_ns);
+        }
+        let placed = PlacedSample {
+            time: self.clock.wall(time_ns),
+            pid: pid.0,
+            tid: tid.0,
+            comm: self.processes.comm(pid, tid),
+            cpu: sample.cpu,
+            places,
+        };
+        self.placed.push(Placed { cgroup, time_ns, revived, sample: placed });
+        if self.placed.len() >= PIECE {
+            self.hand_on(&mut shared.lock());
+        }
+    }
+
+    fn hand_on(&mut self, capture: &mut Capture) {
+        for Placed { cgroup, time_ns, revived, sample } in self.placed.drain(..) {
+            let no = capture.setup.attribution.instance_of(cgroup);
+            if let (Some(pid), Some(no)) = (revived, no) {
+                capture.lineage.insert(pid, no);
+            }
+            capture.stats.samples += 1;
+            // A warm function works without a word of the side-band.
+            capture.pace.heard(News::Ours, time_ns);
+            if let Some(no) = no {
+                capture.accounts.stir(no);
+            }
+            let (time, bytes) = (sample.time, sample.bytes());
+            if !capture.setup.attribution.offer(cgroup, time, bytes, sample) {
+                capture.pending.unattributed += 1;
+            }
+        }
+    }
+
+    /// Which instances need no copies: those of which all programs are known to do without.
+    fn judge(&mut self, capture: &mut Capture, now_ns: u64) {
+        self.verdicts.expire(now_ns);
+        capture.plain.clear();
+        if self.verdicts.none_suffices() {
+            return;
+        }
+        let Capture { lineage, plain, .. } = capture;
+        plain.extend(lineage.values());
+        for (pid, no) in lineage {
+            let main = self.processes.main(*pid);
+            if !main.is_some_and(|main| self.verdicts.suffices(main)) {
+                plain.remove(no);
+            }
+        }
+        let Capture { setup, plain, .. } = capture;
+        plain.retain(|no| setup.attribution.living(*no).is_some() && setup.attribution.is_wanted(*no));
+    }
+}

@@ -1,0 +1,121 @@
+//! A reader thread for each CPU, pinned to it: while it reads, the process that woke it does not run on.
+//!
+//! Its work is bounded: drain its rings, open files, read accounts. It is woken by the kernel, by new cgroups always and
+//! by everything of processes while functions are sampled, and rests after each reading as long as the pace says.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use rustix::thread::{CpuSet, sched_setaffinity};
+use tokio::sync::Notify;
+
+use super::{Capture, NICE, Shared};
+use crate::agent::spawn;
+use crate::config::Realtime;
+use crate::perf::{Clock, CpuWait, Ready};
+
+/// How much earlier than it waits for the capture thread must have something to do to be woken for it.
+const WORTH_WAKING_NS: u64 = 500_000;
+
+/// The running readers.
+pub(super) struct Readers {
+    running: HashMap<u32, (Arc<CpuWait>, JoinHandle<()>)>,
+    realtime: Realtime,
+    broken: Arc<Notify>,
+}
+
+impl Readers {
+    pub(super) fn new(realtime: Realtime, broken: Arc<Notify>) -> Readers {
+        Readers { running: HashMap::new(), realtime, broken }
+    }
+
+    /// Starts readers of CPUs that have come, and ends those of CPUs that have gone.
+    pub(super) fn follow(&mut self, shared: &Arc<Shared>) {
+        let waits: Vec<Arc<CpuWait>> = {
+            let capture = shared.lock();
+            let same = |wait: &Arc<CpuWait>| {
+                self.running.get(&wait.cpu).is_some_and(|(running, _)| Arc::ptr_eq(running, wait))
+            };
+            let sampler = &capture.setup.sampler;
+            if sampler.cpu_count() == self.running.len() && sampler.waits().all(same) {
+                return;
+            }
+            sampler.waits().cloned().collect()
+        };
+        let is_there = |wait: &Arc<CpuWait>| waits.iter().any(|there| Arc::ptr_eq(there, wait));
+        let gone = self.running.extract_if(|_, (wait, _)| !is_there(wait));
+        gone.for_each(|(_, reader)| end(reader));
+        let realtime = self.realtime.applies(waits.len());
+        for wait in waits {
+            if self.running.contains_key(&wait.cpu) {
+                continue;
+            }
+            let (shared, theirs) = (shared.clone(), wait.clone());
+            let name = format!("fnscope-cpu{}", wait.cpu);
+            match spawn(&name, &self.broken, move || read(&shared, &theirs, realtime)) {
+                Ok(thread) => {
+                    self.running.insert(wait.cpu, (wait, thread));
+                }
+                Err(error) => tracing::error!("{error:#}; its rings are read at each tick"),
+            }
+        }
+    }
+
+    /// Ends all.
+    pub(super) fn end(self) {
+        self.running.into_values().for_each(end);
+    }
+}
+
+fn end((wait, thread): (Arc<CpuWait>, JoinHandle<()>)) {
+    wait.end();
+    // One that panicked has told so.
+    let _ = thread.join();
+}
+
+fn read(shared: &Shared, wait: &CpuWait, realtime: bool) {
+    let mut cpus = CpuSet::new();
+    cpus.set(wait.cpu as usize);
+    if let Err(error) = sched_setaffinity(None, &cpus) {
+        tracing::debug!(cpu = wait.cpu, "a reader is not pinned: {error}");
+    }
+    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+        tracing::debug!("readers run at the usual priority: {error}");
+    }
+    if realtime && let Err(error) = crate::sys::set_realtime() {
+        tracing::debug!("readers run without real-time priority: {error}");
+    }
+    loop {
+        let ready = wait.wait(None);
+        if ready.ended {
+            return;
+        }
+        let rest = {
+            let mut capture = shared.lock();
+            let rest = capture.woken(wait.cpu, ready);
+            if capture.due_ns(Clock::monotonic_ns()).saturating_add(WORTH_WAKING_NS) < capture.awaited_ns {
+                capture.awaited_ns = 0;
+                shared.wake();
+            }
+            rest
+        };
+        if let Some(rest) = rest {
+            std::thread::sleep(rest);
+        }
+    }
+}
+
+impl Capture {
+    /// Reads what has woken the reader of `cpu`. Returns how long it rests then.
+    fn woken(&mut self, cpu: u32, ready: Ready) -> Option<std::time::Duration> {
+        let news = (ready.side_band || ready.samples).then(|| self.take_side_band().0)?;
+        if ready.samples {
+            // Before it is full. What is in it waits for its tick, which also sets the pace of the store.
+            self.drain_samples(Some(cpu));
+        }
+        let now_ns = Clock::monotonic_ns();
+        self.look_around(now_ns);
+        ready.side_band.then(|| self.pace.rest(news, now_ns))
+    }
+}
