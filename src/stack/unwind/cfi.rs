@@ -4,8 +4,8 @@
 //! limit.
 
 use gimli::{
-    BaseAddresses, CallFrameInstruction, CieOrFde, DebugFrame, EhFrame, EndianSlice, LittleEndian, UnwindOffset,
-    UnwindSection,
+    BaseAddresses, CallFrameInstruction, CieOrFde, DebugFrame, EhFrame, EndianSlice, LittleEndian,
+    UnwindOffset, UnwindSection,
 };
 
 use super::Registers;
@@ -200,8 +200,7 @@ where
 {
     is_within(bytes, offset, MAX_ENTRY_BYTES).ok_or(Missing::Limited)?;
     let common = |section: &S, bases: &BaseAddresses, at: S::Offset| {
-        is_within(bytes, UnwindOffset::into(at), MAX_COMMON_BYTES)
-            .ok_or(gimli::Error::UnsupportedOffset)?;
+        is_within(bytes, UnwindOffset::into(at), MAX_COMMON_BYTES).ok_or(gimli::Error::UnsupportedOffset)?;
         section.cie_from_offset(bases, at)
     };
     let entry = section.fde_from_offset(bases, offset.into(), common).map_err(|_| Missing::Malformed)?;

@@ -105,18 +105,18 @@ mod tests {
         for (bytes, expected) in [
             (&[0xe8, 0x10, 0, 0, 0][..], Call::Direct(16)),
             (&[0xe8, 0xf0, 0xff, 0xff, 0xff], Call::Direct(-16)),
-            (&[0xff, 0xd0], Call::Indirect),                               // rax
-            (&[0x41, 0xff, 0xd1], Call::Indirect),                         // r9
-            (&[0xff, 0x10], Call::Indirect),                               // [rax]
-            (&[0xff, 0x50, 8], Call::Indirect),                            // [rax+8]
-            (&[0xff, 0x14, 0xc8], Call::Indirect),                         // [rax+rcx*8]
-            (&[0xff, 0x54, 0x24, 8], Call::Indirect),                      // [rsp+8]
-            (&[0xff, 0x15, 1, 2, 3, 4], Call::Indirect),                   // [rip+..]
-            (&[0xff, 0x90, 1, 2, 3, 4], Call::Indirect),                   // [rax+..]
-            (&[0xff, 0x94, 0x24, 1, 2, 3, 4], Call::Indirect),             // [rsp+..]
-            (&[0xff, 0x14, 0xc5, 1, 2, 3, 4], Call::Indirect),             // [rax*8+..]
-            (&[0xff, 0xe0], Call::None),                                   // a jump
-            (&[0xff, 0x30], Call::None),                                   // a push
+            (&[0xff, 0xd0], Call::Indirect),                   // rax
+            (&[0x41, 0xff, 0xd1], Call::Indirect),             // r9
+            (&[0xff, 0x10], Call::Indirect),                   // [rax]
+            (&[0xff, 0x50, 8], Call::Indirect),                // [rax+8]
+            (&[0xff, 0x14, 0xc8], Call::Indirect),             // [rax+rcx*8]
+            (&[0xff, 0x54, 0x24, 8], Call::Indirect),          // [rsp+8]
+            (&[0xff, 0x15, 1, 2, 3, 4], Call::Indirect),       // [rip+..]
+            (&[0xff, 0x90, 1, 2, 3, 4], Call::Indirect),       // [rax+..]
+            (&[0xff, 0x94, 0x24, 1, 2, 3, 4], Call::Indirect), // [rsp+..]
+            (&[0xff, 0x14, 0xc5, 1, 2, 3, 4], Call::Indirect), // [rax*8+..]
+            (&[0xff, 0xe0], Call::None),                       // a jump
+            (&[0xff, 0x30], Call::None),                       // a push
             (&[0x90, 0x90], Call::None),
         ] {
             let mut before = [0x90; BEFORE_BYTES];

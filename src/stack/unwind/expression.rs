@@ -1,6 +1,6 @@
 //! DWARF expressions of unwind tables: a stack of numbers, memory of the copy, and a limit on steps.
 
-use gimli::{EndianSlice, Encoding, Format, LittleEndian, Operation};
+use gimli::{Encoding, EndianSlice, Format, LittleEndian, Operation};
 
 use super::memory::{Memory, State, Stop};
 

@@ -22,7 +22,12 @@ pub(super) struct GoFrames {
 
 impl GoFrames {
     /// Reads it. At most `limit_bytes` are read.
-    pub(super) fn read(source: &Source<'_>, table: &GoTable, layout: Layout, limit_bytes: usize) -> Result<GoFrames, ReadError> {
+    pub(super) fn read(
+        source: &Source<'_>,
+        table: &GoTable,
+        layout: Layout,
+        limit_bytes: usize,
+    ) -> Result<GoFrames, ReadError> {
         let begin = layout.values.start.min(layout.list.start).min(layout.records.start);
         let length = usize::try_from(table.range.end.saturating_sub(begin)).unwrap_or(usize::MAX);
         if length > limit_bytes {

@@ -150,9 +150,8 @@ impl Row {
             let range = usize::try_from(begin).ok()?..usize::try_from(end).ok()?;
             self.code.get(range)
         };
-        let run = |begin, end, initial| {
-            evaluate(code(begin, end).ok_or(Stop::NoRule)?, initial, state, memory)
-        };
+        let run =
+            |begin, end, initial| evaluate(code(begin, end).ok_or(Stop::NoRule)?, initial, state, memory);
         let cfa = match self.cfa {
             Cfa::Unknown => return Err(Stop::NoRule),
             Cfa::Register(register, offset) => {

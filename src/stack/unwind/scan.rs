@@ -113,7 +113,9 @@ impl Walk<'_, '_> {
 
     /// The call that ends at return address `address`.
     pub(super) fn call_before(&mut self, address: u64) -> Option<(Call, Place<'_>)> {
-        let Some(Where::Code(place)) = Where::find(self.mappings, address.wrapping_sub(1)) else { return None };
+        let Some(Where::Code(place)) = Where::find(self.mappings, address.wrapping_sub(1)) else {
+            return None;
+        };
         let end = place.offset.checked_add(1)?;
         if let Some(known) = self.parts.calls.get(place.id, end) {
             return Some((*known, place));
@@ -157,7 +159,9 @@ impl Walk<'_, '_> {
         let next = plausible_frame_pointer(state, &self.memory)?;
         match Where::find(self.mappings, next.lookup())? {
             Where::Anonymous => Some(next),
-            Where::Code(_) => self.call_before(next.ip()).filter(|(call, _)| *call != Call::None).map(|_| next),
+            Where::Code(_) => {
+                self.call_before(next.ip()).filter(|(call, _)| *call != Call::None).map(|_| next)
+            }
         }
     }
 
@@ -212,7 +216,9 @@ impl Walk<'_, '_> {
     fn is_jump(&mut self, from: u64, to: u64) -> bool {
         let Some(Where::Code(place)) = Where::find(self.mappings, from) else { return false };
         let apart = to.wrapping_sub(from);
-        if let Some((_, jumps)) = self.parts.jumps.get(place.id, place.offset).filter(|known| known.0 == apart) {
+        if let Some((_, jumps)) =
+            self.parts.jumps.get(place.id, place.offset).filter(|known| known.0 == apart)
+        {
             return *jumps;
         }
         if spend(&mut self.budget.reads).is_none() {

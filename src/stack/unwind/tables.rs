@@ -71,7 +71,8 @@ pub(super) struct Found {
 impl Tables {
     /// No tables but the vdso's.
     pub(super) fn new(vdso: Option<Vec<u8>>) -> Tables {
-        let vdso = vdso.and_then(|image| Table::read(&Source::Bytes(&image), || Ok(Source::Bytes(&image))).ok());
+        let vdso =
+            vdso.and_then(|image| Table::read(&Source::Bytes(&image), || Ok(Source::Bytes(&image))).ok());
         Tables { known: HashMap::new(), vdso, bytes: 0, clock: 0, refused: 0, dropped: 0 }
     }
 
@@ -108,7 +109,8 @@ impl Tables {
         let slot = self.known.get_mut(&file.id)?;
         let table = slot.table.as_mut()?;
         if table.starts.is_none() {
-            let starts = file.fd().and_then(|fd| symbol_starts(&Source::file(fd).ok()?).ok()).unwrap_or_default();
+            let starts =
+                file.fd().and_then(|fd| symbol_starts(&Source::file(fd).ok()?).ok()).unwrap_or_default();
             self.bytes += starts.capacity() * 8;
             table.starts = Some(starts);
             self.make_room(file.id);
@@ -127,7 +129,8 @@ impl Tables {
         while self.bytes > MAX_ALL_BYTES || self.known.len() > MAX_FILES {
             // By bytes, those without any are no help.
             let crowded = self.known.len() > MAX_FILES;
-            let others = self.known.iter().filter(|(id, slot)| **id != kept && (crowded || slot.table.is_some()));
+            let others =
+                self.known.iter().filter(|(id, slot)| **id != kept && (crowded || slot.table.is_some()));
             let Some(id) = others.min_by_key(|(_, slot)| slot.used).map(|(id, _)| *id) else { break };
             if let Some(table) = self.known.remove(&id).and_then(|slot| slot.table) {
                 self.bytes = self.bytes.saturating_sub(table.memory_bytes());
@@ -158,7 +161,11 @@ impl Table {
         if !elf.wide || elf.machine != MACHINE {
             return Err(ReadError::Malformed("the machine"));
         }
-        let go = if cfg!(target_arch = "aarch64") { None } else { gopclntab::find(&elf, &mut reader).ok().flatten() };
+        let go = if cfg!(target_arch = "aarch64") {
+            None
+        } else {
+            gopclntab::find(&elf, &mut reader).ok().flatten()
+        };
         let mut left = MAX_FILE_BYTES;
         let go = go.and_then(|table| {
             let layout = gopclntab::Layout::read(&mut reader, &table).ok()?;
@@ -177,12 +184,18 @@ impl Table {
         let frames = |frames: &Option<Frames>| frames.as_ref().map_or(0, Frames::memory_bytes);
         let go = self.go.as_ref().map_or(0, GoFrames::memory_bytes);
         let starts = self.starts.as_ref().map_or(0, |starts| starts.capacity() * 8);
-        frames(&self.eh) + frames(&self.debug) + go + starts + size_of::<Table>() + self.segments.capacity() * size_of::<Segment>()
+        frames(&self.eh)
+            + frames(&self.debug)
+            + go
+            + starts
+            + size_of::<Table>()
+            + self.segments.capacity() * size_of::<Segment>()
     }
 
     /// The virtual address of `offset` in the file.
     pub(super) fn address(&self, offset: u64) -> Option<u64> {
-        let inside = |segment: &&Segment| offset.checked_sub(segment.offset).is_some_and(|o| o < segment.file_bytes);
+        let inside =
+            |segment: &&Segment| offset.checked_sub(segment.offset).is_some_and(|o| o < segment.file_bytes);
         let segment = self.segments.iter().find(inside)?;
         segment.address.checked_add(offset - segment.offset)
     }
@@ -204,7 +217,11 @@ impl Table {
                 Err(missing) => limited |= missing == Missing::Limited,
             }
         }
-        let rule = if (self.entry..self.entry.saturating_add(64)).contains(&address) { Rule::Root } else { Rule::None };
+        let rule = if (self.entry..self.entry.saturating_add(64)).contains(&address) {
+            Rule::Root
+        } else {
+            Rule::None
+        };
         Found { rule, limited }
     }
 
@@ -219,7 +236,12 @@ impl Table {
 }
 
 /// The bytes of a range of the file.
-fn bytes(source: &Source<'_>, range: &Range<u64>, limit_bytes: usize, what: &'static str) -> Result<Vec<u8>, ReadError> {
+fn bytes(
+    source: &Source<'_>,
+    range: &Range<u64>,
+    limit_bytes: usize,
+    what: &'static str,
+) -> Result<Vec<u8>, ReadError> {
     if range.start > range.end || range.end > source.len_bytes() {
         return Err(ReadError::OutOfBounds(what));
     }
@@ -236,16 +258,17 @@ fn eh_frames(elf: &Elf, source: &Source<'_>, limit_bytes: usize) -> Result<Optio
     const FRAME: &str = ".eh_frame";
     const HEADER: &str = ".eh_frame_hdr";
     let loaded = |section: &&Section| section.kind != Section::NOBITS;
-    let header = elf.section(HEADER).filter(loaded).map(|section| (section.range.clone(), section.addresses.start));
+    let header =
+        elf.section(HEADER).filter(loaded).map(|section| (section.range.clone(), section.addresses.start));
     let header = header.or_else(|| {
         let segment = elf.unwind_header.as_ref()?;
         Some((segment.offset..segment.offset.saturating_add(segment.file_bytes), segment.address))
     });
     // A quarter each for the header and what is made of it, half for the frames.
-    let header = header.and_then(|(range, address)| {
-        Some((bytes(source, &range, limit_bytes / 4, HEADER).ok()?, address))
-    });
-    let section = elf.section(FRAME).filter(loaded).map(|section| (section.range.clone(), section.addresses.start));
+    let header = header
+        .and_then(|(range, address)| Some((bytes(source, &range, limit_bytes / 4, HEADER).ok()?, address)));
+    let section =
+        elf.section(FRAME).filter(loaded).map(|section| (section.range.clone(), section.addresses.start));
     let section = section.or_else(|| {
         let (header, address) = header.as_ref()?;
         let frame = eh_frame_address(header, *address)?;
@@ -275,7 +298,9 @@ fn debug_frames(elf: &Elf, source: &Source<'_>, limit_bytes: usize) -> Option<Fr
     let mut plain = Vec::new();
     match head.first_chunk()? {
         [1, 0, 0, 0] => flate2::read::ZlibDecoder::new(packed).take(limit).read_to_end(&mut plain).ok()?,
-        [2, 0, 0, 0] => zstd::stream::read::Decoder::new(packed).ok()?.take(limit).read_to_end(&mut plain).ok()?,
+        [2, 0, 0, 0] => {
+            zstd::stream::read::Decoder::new(packed).ok()?.take(limit).read_to_end(&mut plain).ok()?
+        }
         _ => return None,
     };
     Some(Frames::debug(plain))

@@ -119,7 +119,8 @@ impl<'a, 'u> Walk<'a, 'u> {
         if next.ip() == 0 && !next.exact {
             return Err(Ended::At(Stop::Root)); // where nothing called, the return address is 0
         }
-        let grows = next.sp() > state.sp() || cfg!(target_arch = "aarch64") && state.exact && next.sp() == state.sp();
+        let grows =
+            next.sp() > state.sp() || cfg!(target_arch = "aarch64") && state.exact && next.sp() == state.sp();
         if !grows {
             self.switches += 1;
             if !switched || self.switches > MAX_SWITCHES {
