@@ -92,8 +92,14 @@ pub struct Elf {
     pub wide: bool,
     /// `e_machine`.
     pub machine: u16,
+    /// Where the program begins, `e_entry`.
+    pub entry: u64,
     /// Executable segments in the file's order.
     pub segments: Vec<Segment>,
+    /// All loaded segments in the file's order.
+    pub loaded: Vec<Segment>,
+    /// `PT_GNU_EH_FRAME`: the sorted table of unwind entries, also where section headers were cut off.
+    pub unwind_header: Option<Segment>,
     /// Section headers; none where they were cut off.
     pub sections: Vec<Section>,
     /// The GNU build id the file claims.
@@ -114,8 +120,16 @@ impl Elf {
             _ => return Err(ReadError::NotElf),
         };
         let layout = Layout::parse(fields, wide).ok_or(ReadError::OutOfBounds("the ELF header"))?;
-        let mut elf =
-            Elf { wide, machine: layout.machine, segments: vec![], sections: vec![], build_id: None };
+        let mut elf = Elf {
+            wide,
+            machine: layout.machine,
+            entry: fields.word(24, wide).unwrap_or(0),
+            segments: vec![],
+            loaded: vec![],
+            unwind_header: None,
+            sections: vec![],
+            build_id: None,
+        };
         elf.read_segments(reader, &layout)?;
         elf.read_sections(reader, &layout)?;
         Ok(elf)
@@ -189,6 +203,7 @@ impl Elf {
     fn read_segments(&mut self, reader: &mut Pinned<'_>, layout: &Layout) -> Result<(), ReadError> {
         const LOAD: u32 = 1;
         const NOTE: u32 = 4;
+        const EH_FRAME: u32 = 0x6474_e550;
         let Some(table) = layout.program_headers(self.wide)? else { return Ok(()) };
         reader.check(&table, u64::MAX, "the program headers")?;
         let headers = reader.read(&table)?;
@@ -207,7 +222,12 @@ impl Elf {
                 segment.offset.checked_add(segment.file_bytes),
                 segment.address.checked_add(segment.file_bytes),
             );
-            if kind == LOAD && flags & 1 != 0 && ends.0.is_some() && ends.1.is_some() {
+            if kind == LOAD && self.loaded.len() < MAX_SEGMENTS && ends.0.is_some() && ends.1.is_some() {
+                self.loaded.push(segment.clone());
+            }
+            if kind == EH_FRAME && ends.0.is_some() && ends.1.is_some() {
+                self.unwind_header = Some(segment);
+            } else if kind == LOAD && flags & 1 != 0 && ends.0.is_some() && ends.1.is_some() {
                 if self.segments.len() >= MAX_SEGMENTS {
                     return Err(ReadError::TooLarge("the number of executable segments"));
                 }

@@ -126,6 +126,48 @@ impl Version {
     }
 }
 
+/// Where the parts of a table that unwinding needs are in the file.
+#[derive(Debug)]
+pub(super) struct Layout {
+    /// Functions in the list.
+    pub(super) count: u64,
+    /// What addresses in the table are relative to.
+    pub(super) text: u64,
+    /// The list of functions: start and place of the record, and the end of the code behind the last one.
+    pub(super) list: Range<u64>,
+    /// What places of records are relative to.
+    pub(super) records: Range<u64>,
+    /// What places of value tables are relative to.
+    pub(super) values: Range<u64>,
+    /// Bytes of the smallest instruction.
+    pub(super) quantum: u8,
+    version: Version,
+}
+
+impl Layout {
+    /// Reads the head of `table`.
+    pub(super) fn read(reader: &mut Pinned<'_>, table: &GoTable) -> Result<Layout, ReadError> {
+        let read = Table::read(reader, &table.range, table.text)?;
+        let Table { version, count, text, list, records, values, quantum, .. } = read;
+        Ok(Layout { count, text, list, records, values, quantum, version })
+    }
+
+    /// Bytes of a number in the list and of a record's first field.
+    pub(super) fn entry_bytes(&self) -> usize {
+        usize::try_from(self.version.entry_bytes()).unwrap_or(8)
+    }
+
+    /// Where the flags stand in a record, if it has any. The head cannot tell Go 1.16 from 1.17, nor all older ones:
+    /// only records from 1.18 on surely have them.
+    pub(super) fn flags_at(&self) -> Option<usize> {
+        match self.version.minor {
+            18 => Some(37),
+            20 => Some(41),
+            _ => None,
+        }
+    }
+}
+
 /// A table's head, its parts as ranges of the file.
 struct Table {
     version: Version,
@@ -136,7 +178,10 @@ struct Table {
     list: Range<u64>,
     /// What offsets of function records are relative to.
     records: Range<u64>,
+    /// What offsets of value tables are relative to.
+    values: Range<u64>,
     names: Range<u64>,
+    quantum: u8,
 }
 
 impl Table {
@@ -156,10 +201,10 @@ impl Table {
             Ok::<_, ReadError>(start..range.end)
         };
         let count = number(0)?;
-        let (stated_text, names, records, list) = match version.minor {
-            2 => (0, part(0)?, part(0)?, part(8 + version.pointer_bytes())?),
-            16 => (0, part(number(2)?)?, part(number(6)?)?, part(number(6)?)?),
-            _ => (number(2)?, part(number(3)?)?, part(number(7)?)?, part(number(7)?)?),
+        let (stated_text, names, values, records, list) = match version.minor {
+            2 => (0, part(0)?, part(0)?, part(0)?, part(8 + version.pointer_bytes())?),
+            16 => (0, part(number(2)?)?, part(number(5)?)?, part(number(6)?)?, part(number(6)?)?),
+            _ => (number(2)?, part(number(3)?)?, part(number(6)?)?, part(number(7)?)?, part(number(7)?)?),
         };
         let text = match version.minor {
             18.. if stated_text == 0 => text.ok_or(ReadError::Malformed("the begin of Go's code"))?,
@@ -171,7 +216,8 @@ impl Table {
             return Err(ReadError::TooLarge("the number of functions"));
         }
         let list = list.start..list.start + listed;
-        Ok(Table { version, count, text, list, records, names })
+        let quantum = Fields(&head).u8(6).unwrap_or(1);
+        Ok(Table { version, count, text, list, records, values, names, quantum })
     }
 
     fn functions(&self, reader: &mut Pinned<'_>) -> Result<Vec<Candidate>, ReadError> {

@@ -75,7 +75,7 @@ impl Source<'_> {
     }
 
     /// Fills `buffer` from `offset` on; an error where the source ends before.
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), ReadError> {
+    pub(super) fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), ReadError> {
         let outside = ReadError::OutOfBounds("the range to be read");
         match self {
             Source::Bytes(bytes) => {

@@ -9,12 +9,17 @@ const MAX_BYTES: u64 = 1 << 20;
 
 /// The vdso's table, where this process has one and may read its own memory.
 pub fn read() -> Option<SymbolTable> {
+    SymbolTable::from_elf_bytes(&image()?).ok()
+}
+
+/// The vdso's image, an ELF file.
+pub fn image() -> Option<Vec<u8>> {
     let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
     let (begin, end) = range(&maps)?;
     let length = end.checked_sub(begin).filter(|length| *length <= MAX_BYTES)?;
     let mut image = vec![0; usize::try_from(length).ok()?];
     std::fs::File::open("/proc/self/mem").ok()?.read_exact_at(&mut image, begin).ok()?;
-    SymbolTable::from_elf_bytes(&image).ok()
+    Some(image)
 }
 
 fn range(maps: &str) -> Option<(u64, u64)> {

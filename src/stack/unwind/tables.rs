@@ -1,0 +1,325 @@
+//! Unwind tables of files: read once, in bounds, kept within a budget, read again when they are needed again.
+//!
+//! Looked for: `.eh_frame` by its section or by the program header that stays when sections are stripped,
+//! `.debug_frame` (plain or compressed), and Go's table. Function starts from symbols are read when a scan asks.
+
+use std::collections::HashMap;
+use std::io::Read;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::cfi::{Frames, Missing, eh_frame_address};
+use super::go::GoFrames;
+use super::rule::Rule;
+use crate::stack::elf::{Elf, Section, Segment};
+use crate::stack::file::MappedFile;
+use crate::stack::gopclntab;
+use crate::stack::source::{Pinned, ReadError, Source};
+
+/// Most bytes of one file's tables.
+const MAX_FILE_BYTES: usize = 32 << 20;
+/// Most bytes of all tables together.
+const MAX_ALL_BYTES: usize = 48 << 20;
+/// Most files whose tables, or whose refusal, are known.
+const MAX_FILES: usize = 2_048;
+/// The ELF number of this machine.
+const MACHINE: u16 = if cfg!(target_arch = "aarch64") { 183 } else { 62 };
+
+/// The number that stands for the vdso among files.
+pub(super) const VDSO: u64 = u64::MAX;
+
+/// Tables by file.
+#[derive(Debug)]
+pub(super) struct Tables {
+    known: HashMap<u64, Slot>,
+    vdso: Option<Table>,
+    bytes: usize,
+    clock: u64,
+    /// Files whose tables could not be read, and tables dropped for others.
+    pub(super) refused: u64,
+    pub(super) dropped: u64,
+}
+
+#[derive(Debug)]
+struct Slot {
+    used: u64,
+    /// None where it was refused.
+    table: Option<Table>,
+}
+
+/// What one file says.
+#[derive(Debug)]
+pub(super) struct Table {
+    segments: Vec<Segment>,
+    entry: u64,
+    eh: Option<Frames>,
+    debug: Option<Frames>,
+    go: Option<GoFrames>,
+    /// Starts of functions by symbols; none before they are asked for.
+    starts: Option<Vec<u64>>,
+}
+
+/// What a table has for an address.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// The rule.
+    pub(super) rule: Rule,
+    /// Whether a limit was in the way.
+    pub(super) limited: bool,
+}
+
+impl Tables {
+    /// No tables but the vdso's.
+    pub(super) fn new(vdso: Option<Vec<u8>>) -> Tables {
+        let vdso =
+            vdso.and_then(|image| Table::read(&Source::Bytes(&image), || Ok(Source::Bytes(&image))).ok());
+        Tables { known: HashMap::new(), vdso, bytes: 0, clock: 0, refused: 0, dropped: 0 }
+    }
+
+    /// Bytes of all tables.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.bytes + self.vdso.as_ref().map_or(0, Table::memory_bytes)
+    }
+
+    /// The vdso's.
+    pub(super) fn vdso(&self) -> Option<&Table> {
+        self.vdso.as_ref()
+    }
+
+    /// The tables of `file`. None where it has none; an error where it is closed and nobody knows.
+    pub(super) fn of(&mut self, file: &MappedFile) -> Result<Option<&Table>, Closed> {
+        self.clock += 1;
+        if !self.known.contains_key(&file.id) {
+            let table = read(file)?.inspect_err(|error| {
+                tracing::debug!(file = file.name, %error, "no unwind tables");
+            });
+            self.refused += u64::from(table.is_err());
+            self.enter(file.id, table.ok());
+        }
+        let slot = self.known.get_mut(&file.id);
+        Ok(slot.and_then(|slot| {
+            slot.used = self.clock;
+            slot.table.as_ref()
+        }))
+    }
+
+    /// Reads the function starts of `file` if that was not done yet.
+    pub(super) fn with_starts(&mut self, file: &MappedFile) -> Option<&Table> {
+        self.of(file).ok()??;
+        let slot = self.known.get_mut(&file.id)?;
+        let table = slot.table.as_mut()?;
+        if table.starts.is_none() {
+            let starts =
+                file.fd().and_then(|fd| symbol_starts(&Source::file(fd).ok()?).ok()).unwrap_or_default();
+            self.bytes += starts.capacity() * 8;
+            table.starts = Some(starts);
+            self.make_room(file.id);
+        }
+        self.known.get(&file.id)?.table.as_ref()
+    }
+
+    fn enter(&mut self, id: u64, table: Option<Table>) {
+        self.bytes += table.as_ref().map_or(0, Table::memory_bytes);
+        self.known.insert(id, Slot { used: self.clock, table });
+        self.make_room(id);
+    }
+
+    /// Drops what was not used for longest until the rest fits; never `kept`.
+    fn make_room(&mut self, kept: u64) {
+        while self.bytes > MAX_ALL_BYTES || self.known.len() > MAX_FILES {
+            // By bytes, those without any are no help.
+            let crowded = self.known.len() > MAX_FILES;
+            let others =
+                self.known.iter().filter(|(id, slot)| **id != kept && (crowded || slot.table.is_some()));
+            let Some(id) = others.min_by_key(|(_, slot)| slot.used).map(|(id, _)| *id) else { break };
+            if let Some(table) = self.known.remove(&id).and_then(|slot| slot.table) {
+                self.bytes = self.bytes.saturating_sub(table.memory_bytes());
+                self.dropped += 1;
+            }
+        }
+    }
+}
+
+/// A file that is closed: nobody can tell what is in it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Closed;
+
+fn read(file: &MappedFile) -> Result<Result<Table, ReadError>, Closed> {
+    let fd = file.fd().ok_or(Closed)?;
+    let open = || Source::file(Arc::clone(&fd));
+    Ok(open().and_then(|source| Table::read(&source, open)))
+}
+
+impl Table {
+    /// Reads the tables of `source`, with another view of it by `again`.
+    pub(super) fn read<'a>(
+        source: &Source<'a>,
+        again: impl FnOnce() -> Result<Source<'a>, ReadError>,
+    ) -> Result<Table, ReadError> {
+        let mut reader = Pinned::new(again()?);
+        let elf = Elf::read(&mut reader)?;
+        if !elf.wide || elf.machine != MACHINE {
+            return Err(ReadError::Malformed("the machine"));
+        }
+        let go = if cfg!(target_arch = "aarch64") {
+            None
+        } else {
+            gopclntab::find(&elf, &mut reader).ok().flatten()
+        };
+        let mut left = MAX_FILE_BYTES;
+        let go = go.and_then(|table| {
+            let layout = gopclntab::Layout::read(&mut reader, &table).ok()?;
+            GoFrames::read(source, &table, layout, left).ok()
+        });
+        left = left.saturating_sub(go.as_ref().map_or(0, GoFrames::memory_bytes));
+        let eh = eh_frames(&elf, source, left)?;
+        left = left.saturating_sub(eh.as_ref().map_or(0, Frames::memory_bytes));
+        // Go's programs have one that says what its own table says.
+        let debug = if go.is_some() { None } else { debug_frames(&elf, source, left) };
+        Ok(Table { segments: elf.segments, entry: elf.entry, eh, debug, go, starts: None })
+    }
+
+    /// Memory in bytes.
+    pub(super) fn memory_bytes(&self) -> usize {
+        let frames = |frames: &Option<Frames>| frames.as_ref().map_or(0, Frames::memory_bytes);
+        let go = self.go.as_ref().map_or(0, GoFrames::memory_bytes);
+        let starts = self.starts.as_ref().map_or(0, |starts| starts.capacity() * 8);
+        frames(&self.eh)
+            + frames(&self.debug)
+            + go
+            + starts
+            + size_of::<Table>()
+            + self.segments.capacity() * size_of::<Segment>()
+    }
+
+    /// The virtual address of `offset` in the file.
+    pub(super) fn address(&self, offset: u64) -> Option<u64> {
+        let inside =
+            |segment: &&Segment| offset.checked_sub(segment.offset).is_some_and(|o| o < segment.file_bytes);
+        let segment = self.segments.iter().find(inside)?;
+        segment.address.checked_add(offset - segment.offset)
+    }
+
+    /// Whether all its functions keep frame pointers.
+    pub(super) fn keeps_frame_pointers(&self) -> bool {
+        self.go.is_some()
+    }
+
+    /// The rule at the virtual address `address`.
+    pub(super) fn rule(&self, address: u64) -> Found {
+        if let Some(rule) = self.go.as_ref().and_then(|go| go.rule(address)) {
+            return Found { rule, limited: false };
+        }
+        let mut limited = false;
+        for frames in [&self.eh, &self.debug].into_iter().flatten() {
+            match frames.row(address) {
+                Ok(row) => return Found { rule: row.compact(), limited: false },
+                Err(missing) => limited |= missing == Missing::Limited,
+            }
+        }
+        let rule = if (self.entry..self.entry.saturating_add(64)).contains(&address) {
+            Rule::Root
+        } else {
+            Rule::None
+        };
+        Found { rule, limited }
+    }
+
+    /// First address of the function at `address`, as far as symbols tell.
+    pub(super) fn function(&self, address: u64) -> Option<u64> {
+        if let Some(start) = self.go.as_ref().and_then(|go| go.function(address)) {
+            return Some(start);
+        }
+        let starts = self.starts.as_deref()?;
+        starts.get(starts.partition_point(|start| *start <= address).checked_sub(1)?).copied()
+    }
+}
+
+/// The bytes of a range of the file.
+fn bytes(
+    source: &Source<'_>,
+    range: &Range<u64>,
+    limit_bytes: usize,
+    what: &'static str,
+) -> Result<Vec<u8>, ReadError> {
+    if range.start > range.end || range.end > source.len_bytes() {
+        return Err(ReadError::OutOfBounds(what));
+    }
+    let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+    if length > limit_bytes {
+        return Err(ReadError::TooLarge(what));
+    }
+    let mut bytes = vec![0; length];
+    source.read_at(range.start, &mut bytes)?;
+    Ok(bytes)
+}
+
+fn eh_frames(elf: &Elf, source: &Source<'_>, limit_bytes: usize) -> Result<Option<Frames>, ReadError> {
+    const FRAME: &str = ".eh_frame";
+    const HEADER: &str = ".eh_frame_hdr";
+    let loaded = |section: &&Section| section.kind != Section::NOBITS;
+    let header =
+        elf.section(HEADER).filter(loaded).map(|section| (section.range.clone(), section.addresses.start));
+    let header = header.or_else(|| {
+        let segment = elf.unwind_header.as_ref()?;
+        Some((segment.offset..segment.offset.saturating_add(segment.file_bytes), segment.address))
+    });
+    // A quarter each for the header and what is made of it, half for the frames.
+    let header = header
+        .and_then(|(range, address)| Some((bytes(source, &range, limit_bytes / 4, HEADER).ok()?, address)));
+    let section =
+        elf.section(FRAME).filter(loaded).map(|section| (section.range.clone(), section.addresses.start));
+    let section = section.or_else(|| {
+        let (header, address) = header.as_ref()?;
+        let frame = eh_frame_address(header, *address)?;
+        let segment = elf.loaded.iter().find(|segment| segment.addresses().contains(&frame))?;
+        let begin = segment.offset + (frame - segment.address);
+        // Where it ends is not told: it ends by itself.
+        let end = segment.offset.saturating_add(segment.file_bytes).min(source.len_bytes());
+        Some((begin..end.min(begin.saturating_add(limit_bytes as u64 / 2)), frame))
+    });
+    let Some((range, address)) = section else { return Ok(None) };
+    let content = bytes(source, &range, limit_bytes / 4 * 3, FRAME)?;
+    let text = elf.section(".text").map_or(0, |section| section.addresses.start);
+    let header = header.as_ref().map(|(header, address)| (header.as_slice(), *address));
+    Ok(Some(Frames::eh(content, address, text, header)))
+}
+
+fn debug_frames(elf: &Elf, source: &Source<'_>, limit_bytes: usize) -> Option<Frames> {
+    const COMPRESSED: u64 = 0x800;
+    const HEAD_BYTES: usize = 24;
+    let section = elf.section(".debug_frame").filter(|section| section.kind != Section::NOBITS)?;
+    let stored = bytes(source, &section.range, limit_bytes / 2, ".debug_frame").ok()?;
+    if section.flags & COMPRESSED == 0 {
+        return Some(Frames::debug(stored));
+    }
+    let (head, packed) = stored.split_at_checked(HEAD_BYTES)?;
+    let limit = u64::try_from(limit_bytes / 2).ok()?;
+    let mut plain = Vec::new();
+    match head.first_chunk()? {
+        [1, 0, 0, 0] => flate2::read::ZlibDecoder::new(packed).take(limit).read_to_end(&mut plain).ok()?,
+        [2, 0, 0, 0] => {
+            zstd::stream::read::Decoder::new(packed).ok()?.take(limit).read_to_end(&mut plain).ok()?
+        }
+        _ => return None,
+    };
+    Some(Frames::debug(plain))
+}
+
+/// Starts of the functions that symbols name, ascending.
+fn symbol_starts(source: &Source<'_>) -> Result<Vec<u64>, ReadError> {
+    let Source::File { fd, .. } = source else { return Ok(Vec::new()) };
+    let mut reader = Pinned::new(Source::file(Arc::clone(fd))?);
+    let elf = Elf::read(&mut reader)?;
+    for kind in [Section::SYMTAB, Section::DYNSYM] {
+        let Some(symbols) = elf.symbol_sections(&reader, kind)? else { continue };
+        let functions = elf.functions(&mut reader, &symbols.records)?;
+        let mut starts: Vec<u64> = functions.iter().map(|function| function.address).collect();
+        starts.sort_unstable();
+        starts.dedup();
+        starts.truncate(MAX_FILE_BYTES / 16);
+        starts.shrink_to_fit();
+        return Ok(starts);
+    }
+    Ok(Vec::new())
+}

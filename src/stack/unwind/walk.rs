@@ -1,0 +1,185 @@
+//! One walk: from frame to caller until a root, the end of the copy, or where nothing leads on.
+
+use super::code::{AFTER_BYTES, Call, ends_thread, returns_from_signal};
+use super::memory::{Memory, State, Stop};
+use super::place::{Place, Where};
+use super::rule::{Rule, apply_frame_pointer, apply_go, apply_signal_return};
+use super::scan::{Budget, Choice};
+use super::{End, Frame, Parts, Snapshot};
+use crate::stack::process::Mapping;
+
+/// Most frames of a walk.
+pub(super) const MAX_FRAMES: usize = 512;
+/// Most steps of a walk, those that came to nothing with them.
+const MAX_STEPS: u32 = 2_048;
+/// Most times a walk may go down or to another stack: signals, and code that changes stacks.
+const MAX_SWITCHES: u32 = 8;
+
+/// A walk under way.
+pub(super) struct Walk<'a, 'u> {
+    pub(super) parts: &'u mut Parts,
+    pub(super) mappings: &'a [Mapping],
+    pub(super) memory: Memory<'a>,
+    pub(super) frames: &'u mut Vec<Frame>,
+    pub(super) budget: Budget,
+    switches: u32,
+}
+
+/// A caller that was found by rule.
+struct Caller {
+    state: State,
+    /// Whether it may lie anywhere, because stacks were changed.
+    switched: bool,
+}
+
+impl<'a, 'u> Walk<'a, 'u> {
+    pub(super) fn new(
+        parts: &'u mut Parts,
+        mappings: &'a [Mapping],
+        snapshot: &Snapshot<'a>,
+        frames: &'u mut Vec<Frame>,
+    ) -> Walk<'a, 'u> {
+        frames.clear();
+        parts.choices.clear();
+        Walk { parts, mappings, memory: Memory::new(snapshot), frames, budget: Budget::new(), switches: 0 }
+    }
+
+    /// Walks from `state` on.
+    pub(super) fn run(mut self, mut state: State) -> End {
+        self.frames.push(Frame { address: state.ip(), guessed: false });
+        for _ in 0..MAX_STEPS {
+            let stop = match self.caller(&state) {
+                Ok(_) if self.frames.len() >= MAX_FRAMES => return End::Truncated,
+                Ok(next) => {
+                    let address = next.ip().wrapping_add(u64::from(next.exact));
+                    self.frames.push(Frame { address, guessed: false });
+                    state = next;
+                    continue;
+                }
+                Err(Ended::At(stop)) => stop,
+                Err(Ended::NoRule) if self.frames.len() < MAX_FRAMES => match self.guess(&state) {
+                    Some(next) => {
+                        state = next;
+                        continue;
+                    }
+                    None => return End::Short,
+                },
+                Err(Ended::NoRule) => return End::Truncated,
+            };
+            match stop {
+                Stop::Root => return End::Root,
+                Stop::Truncated if self.is_believed() => return End::Truncated,
+                _ => match self.resume() {
+                    Some(next) => state = next,
+                    None => return End::Short,
+                },
+            }
+        }
+        self.parts.stats.steps_limited += 1;
+        // What is only a guess is taken back.
+        let kept = self.parts.choices.first().map_or(self.frames.len(), Choice::frames);
+        self.frames.truncate(kept);
+        End::Short
+    }
+
+    /// The caller by rule alone.
+    pub(super) fn caller(&mut self, state: &State) -> Result<State, Ended> {
+        let found = Where::find(self.mappings, state.lookup());
+        let Some(Where::Code(place)) = found else { return Err(Ended::NoRule) };
+        let rule = self.rule(&place, state.exact);
+        let (next, switched) = match &rule {
+            Rule::None => (self.by_kept_frame_pointer(&place, state)?, false),
+            Rule::Root => return Err(Ended::At(Stop::Root)),
+            Rule::Plain(plain) => (plain.apply(state, &self.memory)?, false),
+            Rule::Full(row) => (row.apply(state, &self.memory)?, row.signal),
+            Rule::Go(delta) => (apply_go(*delta, state, &self.memory)?, false),
+            Rule::GoSwitch => (apply_frame_pointer(state, &self.memory)?, true),
+            Rule::SignalReturn => (apply_signal_return(state, &self.memory)?, true),
+        };
+        self.check(state, Caller { state: next, switched })
+    }
+
+    fn by_kept_frame_pointer(&mut self, place: &Place<'_>, state: &State) -> Result<State, Ended> {
+        let keeps = match place.file.map(|file| self.parts.tables.of(file)) {
+            Some(Ok(Some(table))) => table.keeps_frame_pointers(),
+            _ => false,
+        };
+        if !keeps {
+            return Err(Ended::NoRule);
+        }
+        match apply_frame_pointer(state, &self.memory) {
+            Err(Stop::NoRule) => Err(Ended::NoRule),
+            other => Ok(other?),
+        }
+    }
+
+    /// Whether a caller can be one.
+    fn check(&mut self, state: &State, caller: Caller) -> Result<State, Ended> {
+        let Caller { state: next, switched } = caller;
+        if next.ip() == 0 && !next.exact {
+            return Err(Ended::At(Stop::Root)); // where nothing called, the return address is 0
+        }
+        let grows =
+            next.sp() > state.sp() || cfg!(target_arch = "aarch64") && state.exact && next.sp() == state.sp();
+        if !grows {
+            self.switches += 1;
+            if !switched || self.switches > MAX_SWITCHES {
+                return Err(Ended::At(Stop::NoRule));
+            }
+        }
+        if Where::find(self.mappings, next.lookup()).is_none() {
+            return Err(Ended::At(Stop::NoRule));
+        }
+        // A chain that hangs on a guess must hold at each link.
+        if !self.parts.choices.is_empty() && !next.exact {
+            let calls = self.call_before(next.ip()).is_some_and(|(call, _)| call != Call::None);
+            if !calls {
+                return Err(Ended::At(Stop::NoRule));
+            }
+        }
+        Ok(next)
+    }
+
+    fn rule(&mut self, place: &Place<'_>, exact: bool) -> Rule {
+        let key = place.offset.wrapping_shl(1) | u64::from(exact);
+        if let Some(rule) = self.parts.rules.get(place.id, key) {
+            return rule.clone();
+        }
+        let Some(rule) = self.look_up(place, exact) else { return Rule::None };
+        self.parts.rules.put(place.id, key, rule.clone());
+        rule
+    }
+
+    /// The rule by the file's tables and code; none where the file is closed.
+    fn look_up(&mut self, place: &Place<'_>, exact: bool) -> Option<Rule> {
+        let mut code = [0; AFTER_BYTES];
+        let at = place.offset.checked_add(u64::from(!exact))?;
+        let code = place.read(at, &mut code).unwrap_or_default();
+        if returns_from_signal(code) {
+            return Some(Rule::SignalReturn);
+        }
+        let table = match place.file {
+            Some(file) => self.parts.tables.of(file).ok()?,
+            None => self.parts.tables.vdso(),
+        };
+        let found = table.and_then(|table| Some(table.rule(table.address(place.offset)?)));
+        self.parts.stats.rules_limited += u64::from(found.as_ref().is_some_and(|found| found.limited));
+        let rule = found.map_or(Rule::None, |found| found.rule);
+        Some(if matches!(rule, Rule::None) && !exact && ends_thread(code) { Rule::Root } else { rule })
+    }
+}
+
+/// Why there is no caller.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// There is no rule at all: guessing may help.
+    NoRule,
+    /// The rule says so, or cannot be followed.
+    At(Stop),
+}
+
+impl From<Stop> for Ended {
+    fn from(stop: Stop) -> Ended {
+        Ended::At(stop)
+    }
+}
