@@ -139,6 +139,8 @@ pub(super) struct Layout {
     pub(super) records: Range<u64>,
     /// What places of value tables are relative to.
     pub(super) values: Range<u64>,
+    /// What places of names are relative to.
+    pub(super) names: Range<u64>,
     /// Bytes of the smallest instruction.
     pub(super) quantum: u8,
     version: Version,
@@ -148,8 +150,8 @@ impl Layout {
     /// Reads the head of `table`.
     pub(super) fn read(reader: &mut Pinned<'_>, table: &GoTable) -> Result<Layout, ReadError> {
         let read = Table::read(reader, &table.range, table.text)?;
-        let Table { version, count, text, list, records, values, quantum, .. } = read;
-        Ok(Layout { count, text, list, records, values, quantum, version })
+        let Table { version, count, text, list, records, values, names, quantum } = read;
+        Ok(Layout { count, text, list, records, values, names, quantum, version })
     }
 
     /// Bytes of a number in the list and of a record's first field.

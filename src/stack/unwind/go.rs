@@ -6,6 +6,8 @@ use crate::stack::source::{Fields, ReadError, Source};
 
 /// Most steps of one function's table.
 const MAX_STEPS: usize = 65_536;
+/// Most functions that change stacks.
+const MAX_SWITCHING: usize = 256;
 /// Nothing calls a function with this flag: its frame is a stack's outermost.
 const TOP_FRAME: u8 = 1;
 /// A function with this flag moves to another stack.
@@ -18,6 +20,8 @@ pub(super) struct GoFrames {
     /// What stands in the file from `begin` on.
     bytes: Vec<u8>,
     begin: u64,
+    /// First addresses of functions that leave a goroutine for good: what they call stands on the thread's own stack.
+    leaving: Vec<u64>,
 }
 
 impl GoFrames {
@@ -35,7 +39,9 @@ impl GoFrames {
         }
         let mut bytes = vec![0; length];
         source.read_at(begin, &mut bytes)?;
-        Ok(GoFrames { layout, bytes, begin })
+        let mut frames = GoFrames { layout, bytes, begin, leaving: Vec::new() };
+        frames.leaving = frames.switching().filter(|(_, record)| frames.is_leaving(source, *record)).map(|f| f.0).collect();
+        Ok(frames)
     }
 
     /// Memory in bytes.
@@ -59,12 +65,36 @@ impl GoFrames {
                 return Some(Rule::Root);
             }
             if flags & WRITES_STACK_POINTER != 0 {
-                return Some(Rule::GoSwitch);
+                return Some(if self.leaving.contains(&start) { Rule::Root } else { Rule::GoSwitch });
             }
         }
         let values = u64::from(record.u32(entry + 12)?);
         let delta = (values != 0).then(|| self.delta(values, address - start)).flatten();
         Some(delta.map_or(Rule::None, Rule::Go))
+    }
+
+    /// Functions that change stacks, by first address and record; a few dozen.
+    fn switching(&self) -> impl Iterator<Item = (u64, usize)> {
+        let entry = self.layout.entry_bytes();
+        let list = self.at(self.layout.list.start).and_then(|at| self.bytes.get(at..)).unwrap_or_default();
+        let functions = list.chunks_exact(2 * entry).take(usize::try_from(self.layout.count).unwrap_or(0));
+        functions
+            .filter_map(move |function| {
+                let start = Fields(function).word(0, entry == 8)?;
+                let record = Fields(function).word(entry, entry == 8)?;
+                let record = self.at(self.layout.records.start.checked_add(record)?)?;
+                let flags = Fields(self.bytes.get(record..)?).u8(self.layout.flags_at()?)?;
+                (flags & WRITES_STACK_POINTER != 0).then_some((self.layout.text.checked_add(start)?, record))
+            })
+            .take(MAX_SWITCHING)
+    }
+
+    fn is_leaving(&self, source: &Source<'_>, record: usize) -> bool {
+        const NAME: &[u8] = b"runtime.mcall\0";
+        let at = self.bytes.get(record..).and_then(|record| Fields(record).u32(self.layout.entry_bytes()));
+        let at = at.and_then(|at| self.layout.names.start.checked_add(u64::from(at)));
+        let mut name = [0; NAME.len()];
+        at.is_some_and(|at| source.read_at(at, &mut name).is_ok()) && name == NAME
     }
 
     /// A function's first address and its record.

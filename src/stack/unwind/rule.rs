@@ -166,7 +166,10 @@ impl Row {
             let value = match *cell {
                 Cell::Same => continue,
                 Cell::Undefined => Err(Stop::NoRule),
-                Cell::Offset(offset) => memory.word(cfa.wrapping_add_signed(offset)),
+                Cell::Offset(offset) => match cfa.wrapping_add_signed(offset) {
+                    place if is_popped(state, place) => continue,
+                    place => memory.word(place),
+                },
                 Cell::Value(offset) => Ok(cfa.wrapping_add_signed(offset)),
                 Cell::Register(other) => state.get(usize::from(other)),
                 Cell::Expression(begin, end) => {
@@ -184,6 +187,9 @@ impl Row {
         let return_register = usize::from(self.return_register);
         let address = match self.cells.get(return_register) {
             Some(Cell::Same) => same_return(state, return_register)?,
+            Some(Cell::Offset(offset)) if is_popped(state, cfa.wrapping_add_signed(*offset)) => {
+                same_return(state, return_register)?
+            }
             _ => next.get(return_register)?,
         };
         finish(&mut next, address, self.signal);
@@ -202,7 +208,11 @@ impl Plain {
         let mut address = None;
         let count = usize::from(self.count);
         for (register, offset) in self.registers.iter().zip(&self.offsets).take(count) {
-            let value = memory.word(cfa.wrapping_add_signed(i64::from(*offset)));
+            let place = cfa.wrapping_add_signed(i64::from(*offset));
+            if is_popped(state, place) {
+                continue;
+            }
+            let value = memory.word(place);
             if usize::from(*register) == RETURN {
                 address = Some(value?);
             } else {
@@ -216,6 +226,12 @@ impl Plain {
         finish(&mut next, address, false);
         Ok(next)
     }
+}
+
+/// Whether a register that was saved at `place` has its old value again: at the end of a function tables still tell
+/// where it was saved, although that lies below the stack pointer, and in no copy.
+fn is_popped(state: &State, place: u64) -> bool {
+    state.exact && place < state.sp()
 }
 
 /// Where no rule tells of the return address: it is where the call put it, if that is a register.
