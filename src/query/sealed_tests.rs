@@ -81,7 +81,8 @@ fn batch(seen: &mut [bool], node: &str, steps: &[Step]) -> Batch {
         }
         let frames = ["_start [pi]", "main [pi]", "näh\\x3b [x]", "[pi]+0x10"];
         let depth = value as usize % 5;
-        let quality = Quality(value % 32);
+        // Each bit in some of them, and some together.
+        let quality = Quality(value.wrapping_mul(5) % 32);
         let stack = Arc::new(Stack::new(frames.iter().take(depth).map(|f| Arc::from(*f)).collect(), quality));
         for n in 0..u32::from(value) * 3 {
             let time = at_ms(at.max(last - 20) * 1_000 + i64::from(n) * 7);
