@@ -14,6 +14,7 @@ mod answers;
 mod ask;
 mod bad_rights;
 mod cli_comparisons;
+mod cli_doctor;
 mod cli_engines;
 mod cli_exchange;
 mod cli_hosts;

@@ -143,6 +143,9 @@ fn answers(root: &Path, window: Window, narrow: bool) -> String {
     names.sort();
     for name in names {
         let selector: Selector = name.parse().unwrap();
+        let threads = open(Scope::Threads(from_ref(&selector), &[]));
+        let one = threads.select(Some(&selector), &[]).unwrap();
+        answer += &format!("{name} {:#?}\n", stack_faults(&threads, &one, PhaseFilter::All));
         let view = open(Scope::Samples(from_ref(&selector), &[]));
         let one = view.select(Some(&selector), &[]).unwrap();
         for phases in [PhaseFilter::All, PhaseFilter::Function, PhaseFilter::Only(Phase::Cold)] {
