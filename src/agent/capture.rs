@@ -25,7 +25,7 @@ use crate::cgroup::Cgroups;
 use crate::identity::IdentityConfig;
 use crate::model::{CgroupId, Fact, InstanceNo, Pid};
 use crate::perf::{Clock, Order, PerfError, RawSample, Sampler, SideBand, Stamped};
-use crate::stack::{Files, Mapping, Processes};
+use crate::stack::{Files, Mapping, PerfMaps, Processes};
 pub(super) use containers::container_id;
 
 /// Most memory of samples that wait for the keeper, in bytes.
@@ -56,6 +56,8 @@ pub(super) struct Setup {
     /// Whether a runtime with an API may claim cgroups that carry a container's id.
     pub(super) by_container_id: bool,
     pub(super) max_stack: usize,
+    /// Names of code made at run time, where they are wanted.
+    pub(super) perf_maps: Option<PerfMaps>,
     pub(super) commands: Receiver<Command>,
     pub(super) wake: OwnedFd,
     pub(super) keeper: SyncSender<Work>,
@@ -311,6 +313,11 @@ impl Capture {
     }
 
     fn apply(&mut self, time_ns: u64, happening: Happening) {
+        if let (Some(maps), Happening::Fork { pid, .. } | Happening::Exec { pid, .. }) =
+            (&mut self.setup.perf_maps, &happening)
+        {
+            maps.forget(*pid);
+        }
         match happening {
             Happening::Fork { pid, parent } => self.processes.fork(pid, parent),
             Happening::Exec { pid, comm } => self.processes.exec(pid, &comm),
@@ -338,7 +345,12 @@ impl Capture {
             tid: sample.tid.0,
             comm: self.processes.comm(sample.pid, sample.tid),
             cpu: sample.cpu,
-            places: places::places(&self.processes, sample, self.setup.max_stack),
+            places: places::places(
+                &self.processes,
+                self.setup.perf_maps.as_mut(),
+                sample,
+                self.setup.max_stack,
+            ),
         };
         self.stats.samples += 1;
         // A warm function works without a word of the side-band.
@@ -461,7 +473,13 @@ impl Capture {
         if self.setup.keeper.send(self.pending).is_err() {
             tracing::error!("the last batch could not be handed to the store");
         }
-        AgentStats { files: self.files.stats(), ring_bytes: self.setup.sampler.ring_bytes(), ..self.stats }
+        let perf_maps = self.setup.perf_maps.as_ref().map(PerfMaps::stats).unwrap_or_default();
+        AgentStats {
+            files: self.files.stats(),
+            perf_maps,
+            ring_bytes: self.setup.sampler.ring_bytes(),
+            ..self.stats
+        }
     }
 
     fn moment(&self, ns: u64) -> Moment {

@@ -36,7 +36,7 @@ use crate::config::{Config, StoreConfig};
 use crate::model::WriterInfo;
 use crate::perf::{Clock, RingOptions, online_cpus, period_ns};
 use crate::runtime::docker::DockerOptions;
-use crate::stack::{OpenStats, Symbolizer};
+use crate::stack::{OpenStats, PerfMapStats, PerfMaps, Symbolizer};
 use crate::store::archive::{Retention, TidyOptions};
 use crate::store::{AtClose, Store, StoreLock};
 use control::{Command, Control};
@@ -93,6 +93,8 @@ pub struct AgentStats {
     pub ring_bytes: usize,
     /// How opening files went.
     pub files: OpenStats,
+    /// How reading perf maps went.
+    pub perf_maps: PerfMapStats,
 }
 
 /// A running agent.
@@ -156,6 +158,7 @@ impl Agent {
             parents_runtime: role.cgroup_runtime(),
             identity: config.identity(),
             by_container_id: config.docker.enabled,
+            perf_maps: config.stack.perf_maps.is_on().then(PerfMaps::default),
             max_stack: read_number("/proc/sys/kernel/perf_event_max_stack").unwrap_or(127) as usize,
             commands,
             wake,

@@ -2,17 +2,32 @@
 
 use crate::model::{Pid, Timestamp};
 use crate::perf::{Clock, Context, RawSample, context};
-use crate::stack::{Place, Processes};
+use crate::stack::{PerfMaps, Place, Processes};
 
-/// The places of a sample's chain, leaf first; a chain that reached the depth limit ends in a mark.
-pub(super) fn places(processes: &Processes, sample: &RawSample, max_stack: usize) -> Box<[Place]> {
+/// The places of a sample's chain, leaf first; a chain that reached the depth limit ends in a mark. Code made at run time
+/// has the names that its program told, where `maps` are given.
+pub(super) fn places(
+    processes: &Processes,
+    mut maps: Option<&mut PerfMaps>,
+    sample: &RawSample,
+    max_stack: usize,
+) -> Box<[Place]> {
     let mut places = Vec::with_capacity(sample.chain.len());
     let mut part = Context::User;
     for ip in &sample.chain {
         match (context(*ip), part) {
             (Some(next), _) => part = next,
             (None, Context::Kernel) => places.push(Place::Kernel(*ip)),
-            (None, Context::User) => places.push(processes.place(sample.pid, *ip)),
+            (None, Context::User) => {
+                let place = processes.place(sample.pid, *ip);
+                // Behind a call, but where the program itself stood: there is no caller in it yet.
+                let stood = matches!(places.last(), None | Some(Place::Kernel(_)));
+                let address = if stood { *ip } else { ip.saturating_sub(1) };
+                places.push(match &mut maps {
+                    Some(maps) => maps.place(sample.pid, address, sample.time_ns, place),
+                    None => place,
+                });
+            }
             (None, Context::Foreign) => {}
         }
     }
@@ -57,9 +72,9 @@ mod tests {
     fn a_chain_is_told_apart_by_its_marks() {
         let chain =
             vec![abi::PERF_CONTEXT_KERNEL, 1, 2, abi::PERF_CONTEXT_USER, 3, abi::PERF_CONTEXT_GUEST, 4];
-        let found = places(&Processes::default(), &sample(chain.clone()), 127);
+        let found = places(&Processes::default(), None, &sample(chain.clone()), 127);
         assert_eq!(*found, [Place::Kernel(1), Place::Kernel(2), Place::Unknown(3)]);
-        let cut = places(&Processes::default(), &sample(chain), 3);
+        let cut = places(&Processes::default(), None, &sample(chain), 3);
         assert_eq!(cut.last(), Some(&Place::Truncated));
     }
 
