@@ -23,6 +23,7 @@ mod cli_questions;
 mod cli_usage;
 mod docker_runtime;
 mod exec_command;
+mod exec_node;
 mod function_program;
 mod hostile_files;
 mod hostile_labels;

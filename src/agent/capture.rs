@@ -424,6 +424,9 @@ impl Capture {
         let join = &self.setup.attribution;
         self.lineage.retain(|pid, no| join.is_wanted(*no) && !(sweep && is_gone(*pid)));
         self.processes.keep(|pid| self.lineage.contains_key(&pid), now_ns);
+        if let Some(maps) = &mut self.setup.perf_maps {
+            maps.keep(|pid| self.processes.knows(pid));
+        }
         self.stats.peak_processes = self.stats.peak_processes.max(self.processes.len());
     }
 

@@ -27,7 +27,7 @@ pub struct StackFaults {
     pub samples: u64,
     /// Them by what the quality of their stacks says.
     pub quality: QualityCounts,
-    /// Those of the truncated ones whose stacks have as many frames as the kernel walks, not fewer.
+    /// Those of the truncated ones whose stacks have about as many frames as the kernel walks.
     pub truncated_deep: u64,
     /// What stands next to the end of stacks that are short, most samples first.
     pub short_at: Vec<ShortEnd>,
@@ -101,7 +101,8 @@ impl Signs {
     fn of(stack: &Stack) -> Signs {
         let mut signs = Signs { quality: stack.quality(), ..Signs::default() };
         let code = stack.frames().iter().filter(|frame| ![TRUNCATED, UNWOUND_SHORT].contains(&&***frame));
-        signs.deep = code.clone().count() >= KERNEL_MAX_STACK;
+        // Some of what was walked is one frame here.
+        signs.deep = (KERNEL_MAX_STACK * 3 / 4..=KERNEL_MAX_STACK).contains(&code.clone().count());
         let mut outermost = signs.quality.has(Quality::SHORT);
         for text in code {
             let frame = Frame::parse(text);

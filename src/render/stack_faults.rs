@@ -72,7 +72,8 @@ const RULES: &[Rule] = &[
             Case::new(
                 faults.quality.truncated.saturating_sub(faults.truncated_deep),
                 "are deeper than what is copied of them",
-                "raise stack.copy_bytes in the configuration (65528 at most)",
+                "raise stack.copy_bytes in the configuration (65528 at most); where frame pointers are followed, \
+                 kernel.perf_event_max_stack",
             )
         },
     },

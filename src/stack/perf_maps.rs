@@ -28,8 +28,9 @@ const MISSING_NS: u64 = 8_000_000_000;
 /// Most bytes that are read at once, and of a process in all.
 const MAX_READ: usize = 1 << 20;
 const MAX_PROCESS_READ: u64 = 64 << 20;
-/// Most bytes that are read of all processes in [`AGAIN_NS`].
+/// Most bytes that are read of all processes in [`AGAIN_NS`]; and of each beyond that, so that none waits for others.
 const MAX_STRETCH_READ: usize = 2 << 20;
+const MIN_READ: usize = 16 << 10;
 /// Most memory of all maps, in bytes, and most processes, each with an open file.
 const MAX_BYTES: usize = 32 << 20;
 const MAX_PROCESSES: usize = 256;
@@ -87,7 +88,7 @@ impl PerfMaps {
         self.asked += 1;
         let asked = self.asked;
         if !self.processes.contains_key(&pid) && self.processes.len() >= MAX_PROCESSES {
-            self.evict(pid);
+            self.evict(pid, false);
         }
         let known = self.processes.entry(pid).or_insert_with(|| Known {
             file: None,
@@ -122,6 +123,13 @@ impl PerfMaps {
         }
     }
 
+    /// Forgets processes of which `knows` is false: they ended a while ago, and an open file keeps the disk of a removed
+    /// container.
+    pub fn keep(&mut self, knows: impl Fn(Pid) -> bool) {
+        let gone: Vec<Pid> = self.processes.keys().copied().filter(|pid| !knows(*pid)).collect();
+        gone.into_iter().for_each(|pid| self.forget(pid));
+    }
+
     /// How it went so far.
     pub fn stats(&self) -> PerfMapStats {
         let skipped: u64 = self.processes.values().map(|known| known.map.skipped()).sum();
@@ -151,7 +159,8 @@ impl PerfMaps {
             (self.stretch_ns, self.stretch_bytes) = (now_ns, 0);
         }
         let left = usize::try_from(MAX_PROCESS_READ.saturating_sub(known.offset)).unwrap_or(usize::MAX);
-        let room = left.min(MAX_READ).min(MAX_STRETCH_READ.saturating_sub(self.stretch_bytes));
+        let of_all = MAX_STRETCH_READ.saturating_sub(self.stretch_bytes);
+        let room = left.min(MAX_READ).min(of_all.max(MIN_READ));
         let mut bytes = vec![0; room];
         let mut filled = 0;
         while let Some(free) = bytes.get_mut(filled..).filter(|free| !free.is_empty()) {
@@ -168,20 +177,22 @@ impl PerfMaps {
         self.stats.cut += u64::from(is_cut && filled > 0);
         known.next_ns = match (is_cut, filled == room) {
             (true, _) => u64::MAX,
-            (false, true) => now_ns.saturating_add(MORE_NS),
-            (false, false) => now_ns.saturating_add(AGAIN_NS),
+            (false, true) if of_all > room => now_ns.saturating_add(MORE_NS),
+            (false, _) => now_ns.saturating_add(AGAIN_NS),
         };
         while self.memory_bytes() > MAX_BYTES && self.processes.len() > 1 {
-            self.evict(pid);
+            self.evict(pid, true);
         }
     }
 
-    /// Forgets the process that was not asked about for longest, but not `kept`.
-    fn evict(&mut self, kept: Pid) {
+    /// Forgets the process that was not asked about for longest, but not `kept`: one without a map, unless memory is
+    /// wanted.
+    fn evict(&mut self, kept: Pid, for_memory: bool) {
+        let has_map = |known: &Known| known.file.is_some();
         let others = self.processes.iter().filter(|(pid, _)| **pid != kept);
-        if let Some(pid) = others.min_by_key(|(_, known)| known.asked).map(|(pid, _)| *pid) {
-            self.stats.evicted +=
-                u64::from(self.processes.get(&pid).is_some_and(|known| known.file.is_some()));
+        let worth = |(_, known): &(&Pid, &Known)| (has_map(known) != for_memory, known.asked);
+        if let Some((&pid, known)) = others.min_by_key(worth) {
+            self.stats.evicted += u64::from(has_map(known));
             self.forget(pid);
         }
     }
@@ -340,12 +351,15 @@ mod tests {
             maps.name(process.pid(), 0x1000, now);
             now += MORE_NS;
         }
-        assert_eq!(maps.stats().bytes - before, MAX_STRETCH_READ as u64, "no more in a quarter of a second");
+        let read = maps.stats().bytes - before;
+        assert_eq!(read, MAX_STRETCH_READ as u64, "no more in a quarter of a second");
         while name(&mut maps, process.pid(), 0x2000, now).is_none() {
             assert!(now < 100 * AGAIN_NS, "it is read to its end");
             now += MORE_NS;
         }
         assert!(maps.memory_bytes() < MAX_BYTES);
+        maps.keep(|pid| pid != process.pid());
+        assert_eq!(maps.memory_bytes(), 0);
     }
 
     #[test]

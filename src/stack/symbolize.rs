@@ -39,8 +39,6 @@ const PLACES_BYTES: usize = 3 << 20;
 const FUNCTIONS_BYTES: usize = 2 << 20;
 /// What is remembered of names of code made at run time, in bytes.
 const JIT_BYTES: usize = 1 << 20;
-/// Module of code made at run time that has a name.
-const JIT_MODULE: &str = "jit";
 /// What is remembered of whole stacks, in bytes; their frames are counted although stacks share them.
 const STACKS_BYTES: usize = 4 << 20;
 
@@ -312,7 +310,7 @@ impl Symbolizer {
             // The root is no frame and is never asked for.
             (_, Spot::Short | Spot::Root) => marker(frame::UNWOUND_SHORT, FrameKind::Marker),
             (_, Spot::Anonymous) => Frame::offset("anon", 0, FrameKind::Native),
-            (Place::Jit { name }, Spot::Jit(_)) => Frame::symbol(name, JIT_MODULE, FrameKind::Jit),
+            (Place::Jit { name }, Spot::Jit(_)) => Frame::symbol(name, frame::JIT_MODULE, FrameKind::Jit),
             (_, Spot::Unknown | Spot::File(..) | Spot::Guessed(..) | Spot::Jit(_)) => {
                 Frame::offset("unknown", 0, FrameKind::Native)
             }
