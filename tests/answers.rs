@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::support::four_sigma;
 
 /// Keys of a row of `instances --json`, in order.
-pub const INSTANCE_KEYS: [&str; 21] = [
+pub const INSTANCE_KEYS: [&str; 23] = [
     "instance",
     "instance_name",
     "platform",
@@ -30,12 +30,14 @@ pub const INSTANCE_KEYS: [&str; 21] = [
     "coverage",
     "coverage_source",
     "samples",
+    "complete",
+    "named",
     "first_sample_after_exec_ms",
     "phases",
 ];
 
 /// Keys of a row of `ls --json`, in order.
-pub const FUNCTION_KEYS: [&str; 15] = [
+pub const FUNCTION_KEYS: [&str; 17] = [
     "platform",
     "namespace",
     "function",
@@ -45,6 +47,8 @@ pub const FUNCTION_KEYS: [&str; 15] = [
     "cpu_seconds",
     "sampled_seconds",
     "coverage",
+    "complete",
+    "named",
     "lost",
     "truncated",
     "unsymbolized",

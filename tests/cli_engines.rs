@@ -139,9 +139,19 @@ fn every_query_of_the_document_answers_what_fnscope_answers() {
         assert_eq!(plain(&json!(times)), plain(&pair[1]["times_before"]), "{pair:#?}");
     }
 
-    let found = answers.take("Coverage and loss per function");
-    let keys =
-        ["namespace", "function", "revision", "samples", "coverage", "lost", "truncated", "unsymbolized"];
+    let found = answers.take("Coverage, loss and stacks per function");
+    let keys = [
+        "namespace",
+        "function",
+        "revision",
+        "samples",
+        "coverage",
+        "complete",
+        "named",
+        "lost",
+        "truncated",
+        "unsymbolized",
+    ];
     assert_eq!(picked(&found, &keys), picked(&listed, &keys));
 
     let instances = fnscope.rows(&["instances"]);

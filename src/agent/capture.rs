@@ -71,6 +71,8 @@ pub(super) struct Setup {
     pub(super) unwind: Unwind,
     /// Whether code without unwind tables is scanned.
     pub(super) scan: bool,
+    /// Whether names that programs tell of code made at run time are wanted.
+    pub(super) perf_maps: bool,
     /// Where it is remembered of which programs chains suffice.
     pub(super) cache_dir: Option<PathBuf>,
     pub(super) realtime: Realtime,

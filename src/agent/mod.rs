@@ -38,7 +38,7 @@ use crate::model::WriterInfo;
 use crate::perf::{Clock, RingOptions, online_cpus, period_ns};
 use crate::runtime::docker::DockerOptions;
 use crate::stack::unwind::UnwindStats;
-use crate::stack::{OpenStats, Symbolizer};
+use crate::stack::{OpenStats, PerfMapStats, Symbolizer};
 use crate::store::archive::{Retention, TidyOptions};
 use crate::store::{AtClose, Store, StoreLock};
 use control::{Command, Control};
@@ -97,6 +97,8 @@ pub struct AgentStats {
     pub files: OpenStats,
     /// How walking stacks went.
     pub walks: UnwindStats,
+    /// How reading perf maps went.
+    pub perf_maps: PerfMapStats,
 }
 
 /// A running agent.
@@ -163,6 +165,7 @@ impl Agent {
             max_stack: read_number("/proc/sys/kernel/perf_event_max_stack").unwrap_or(127) as usize,
             unwind: config.stack.unwind,
             scan: config.stack.scan.is_on(),
+            perf_maps: config.stack.perf_maps.is_on(),
             cache_dir: Some(store.cache_dir().join("chains")),
             realtime: config.stack.realtime,
             commands,

@@ -3,7 +3,7 @@
 use crate::model::{Pid, Timestamp};
 use crate::perf::{Clock, Context, RawSample, UserState, context};
 use crate::stack::unwind::{End, Frame, Registers, Snapshot, UnwindOptions, UnwindStats, Unwinder};
-use crate::stack::{Place, Processes};
+use crate::stack::{PerfMapStats, PerfMaps, Place, Processes};
 
 /// Frames that a walk and a chain must have in common, at the walk's end, for the chain to go on from there.
 const COMMON: usize = 4;
@@ -11,21 +11,38 @@ const COMMON: usize = 4;
 /// Makes places of samples.
 pub(super) struct Places {
     unwinder: Unwinder,
+    /// Names of code made at run time, where they are wanted.
+    maps: Option<PerfMaps>,
     max_stack: usize,
     frames: Vec<Frame>,
     user_chain: Vec<u64>,
 }
 
 impl Places {
-    /// `max_stack` is the kernel's limit on chains; `scan`: whether code without unwind tables is scanned.
-    pub(super) fn new(max_stack: usize, scan: bool) -> Places {
-        let unwinder = Unwinder::new(UnwindOptions { scan });
-        Places { unwinder, max_stack, frames: Vec::new(), user_chain: Vec::new() }
+    /// `max_stack` is the kernel's limit on chains; `scan`: whether code without unwind tables is scanned; `perf_maps`:
+    /// whether names that programs tell of code made at run time are wanted.
+    pub(super) fn new(max_stack: usize, scan: bool, perf_maps: bool) -> Places {
+        let (unwinder, maps) = (Unwinder::new(UnwindOptions { scan }), perf_maps.then(PerfMaps::default));
+        Places { unwinder, maps, max_stack, frames: Vec::new(), user_chain: Vec::new() }
     }
 
-    /// How walking went.
-    pub(super) fn stats(&self) -> UnwindStats {
-        self.unwinder.stats()
+    /// How walking and reading perf maps went.
+    pub(super) fn stats(&self) -> (UnwindStats, PerfMapStats) {
+        (self.unwinder.stats(), self.maps.as_ref().map(PerfMaps::stats).unwrap_or_default())
+    }
+
+    /// A process has become another one.
+    pub(super) fn forget(&mut self, pid: Pid) {
+        if let Some(maps) = &mut self.maps {
+            maps.forget(pid);
+        }
+    }
+
+    /// Keeps what is known of processes that are known.
+    pub(super) fn keep(&mut self, processes: &Processes) {
+        if let Some(maps) = &mut self.maps {
+            maps.keep(|pid| processes.knows(pid));
+        }
     }
 
     /// The places of a sample, leaf first, with how the stack ends where that is known. If its stack was walked to its
@@ -46,7 +63,10 @@ impl Places {
         // A walk that did not get away from the leaf tells nothing that the chain does not.
         let walked = walked.filter(|end| *end == End::Root || self.frames.len() > 1);
         let Some(end) = walked else {
-            places.extend(self.user_chain.iter().map(|ip| processes.place(sample.pid, *ip)));
+            for (at, ip) in self.user_chain.iter().enumerate() {
+                let place = processes.place(sample.pid, *ip);
+                places.push(named(&mut self.maps, sample, *ip, at == 0, place));
+            }
             if places.len() >= self.max_stack {
                 places.push(Place::Truncated);
             }
@@ -61,7 +81,10 @@ impl Places {
             return (places.into(), Some(same(&self.frames, &self.user_chain)));
         }
         let rest = rest_of_chain(&self.frames, &self.user_chain);
-        places.extend(rest.iter().map(|ip| processes.place(sample.pid, *ip)));
+        for ip in rest {
+            let place = processes.place(sample.pid, *ip);
+            places.push(named(&mut self.maps, sample, *ip, false, place));
+        }
         let cut = end == End::Truncated && rest.is_empty() || places.len() >= self.max_stack;
         places.push(if cut { Place::Truncated } else { Place::Short });
         (places.into(), None)
@@ -72,6 +95,14 @@ impl Places {
         let snapshot = Snapshot { registers: &registers, stack: &user.stack };
         self.unwinder.unwind(processes.mappings(pid), snapshot, &mut self.frames)
     }
+}
+
+/// The place with the name that its program told of it, if it is code made at run time.
+fn named(maps: &mut Option<PerfMaps>, sample: &RawSample, ip: u64, leaf: bool, place: Place) -> Place {
+    let Some(maps) = maps else { return place };
+    // Behind a call, but for the instruction that ran.
+    let address = if leaf { ip } else { ip.saturating_sub(1) };
+    maps.place(sample.pid, address, sample.time_ns, place)
 }
 
 /// Whether the chain begins with all frames of a walk. What stands behind its root is no frame.
@@ -123,7 +154,8 @@ mod tests {
         let chain =
             vec![abi::PERF_CONTEXT_KERNEL, 1, 2, abi::PERF_CONTEXT_USER, 3, abi::PERF_CONTEXT_GUEST, 4];
         let places = |chain, max_stack| {
-            let (places, agrees) = Places::new(max_stack, true).of(&Processes::default(), &sample(chain));
+            let (places, agrees) =
+                Places::new(max_stack, true, false).of(&Processes::default(), &sample(chain));
             assert_eq!(agrees, None, "nothing was walked");
             places
         };

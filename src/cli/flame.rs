@@ -17,7 +17,8 @@ use crate::render::{folded, time};
 /// Arguments of `flame`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Colours: red kernel, yellow native, turquoise inlined, green JIT, blue interpreted, grey without a name.
+Colours: red kernel, yellow native, turquoise inlined, green JIT, blue interpreted, violet guessed, grey without
+a name, pink where a stack ends that is not whole.
 
 Examples:
   fnscope flame pi -o pi.svg                     open it in a browser: click zooms, Ctrl-F searches

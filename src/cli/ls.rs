@@ -10,7 +10,9 @@ use crate::render::{self, json, time};
 /// Arguments of `ls`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-CPU is the cgroups' own account; COVERAGE is how much of it the samples saw; LOST is an estimate.
+CPU is the cgroups' own account; COVERAGE is how much of it the samples saw; COMPLETE is the share of samples whose
+stack reaches the thread's root, NAMED of those whose every frame has a symbol (`fnscope doctor FUNCTION` says why
+others have not); LOST is an estimate.
 
 Examples:
   fnscope ls                                     everything that is stored

@@ -27,6 +27,7 @@ mod output;
 mod own_cgroup;
 mod report;
 mod seal;
+mod stack_doctor;
 mod throttled;
 mod top;
 

@@ -32,6 +32,8 @@ fn lines_that_are_understood() {
         "fnscope diff pi --a-since 2h --a-until 1h --b-since 1h --b-host x --a-instance y --b-store /z",
         "fnscope hosts",
         "fnscope throttled pi --since 1h",
+        "fnscope doctor --store /a --docker-socket /b --json",
+        "fnscope doctor pi@2 --since 1h --phase all --store /a --store /b --instance x --host y --json",
         "fnscope cost --by day,function --per-cpu-hour 0.04 --currency EUR",
         "fnscope completions zsh",
         "fnscope man",
@@ -54,6 +56,7 @@ fn lines_that_are_not() {
         ("fnscope import x", "--name"),
         ("fnscope import x --name a --hz 9 --period 9", "cannot be used with"),
         ("fnscope completions tcsh", "bash"),
+        ("fnscope doctor pi --docker-socket /x", "cannot be used with"),
         ("fnscope lss", "ls"),
     ] {
         let error = parse(line).expect_err(line).to_string();

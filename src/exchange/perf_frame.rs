@@ -122,7 +122,9 @@ fn of(address: u64, name: &str, module: &str) -> String {
         String::new()
     } else if module.starts_with("/tmp/perf-") || module.contains("/jitted-") || module == "//anon" {
         kind = if kind == FrameKind::Native { FrameKind::Jit } else { kind };
-        unescape(file_name(module))
+        // The map's name has the process's number in it, and is not where the code lies.
+        let is_map = module.starts_with("/tmp/perf-") && module.ends_with(".map");
+        if is_map { frame::JIT_MODULE.into() } else { unescape(file_name(module)) }
     } else {
         // Not a path: `[vdso]`, `[heap]`, whatever the kernel calls it.
         unescape(bracketed.unwrap_or_else(|| file_name(module)))
@@ -258,7 +260,7 @@ mod tests {
             ("7f53389994d0 [unknown] ([unknown])", "[unknown]"),
             (
                 "7f722d142778 Ljava/io/PrintStream;::print (/tmp/perf-19982.map)",
-                "Ljava/io/PrintStream\\x3b::print [perf-19982.map]_[j]",
+                "Ljava/io/PrintStream\\x3b::print [jit]_[j]",
             ),
             ("55d0 main (/app/pi (deleted))", "main [pi]"),
             ("55d0 core::f (inlined)", "core::f_[i]"),

@@ -16,6 +16,9 @@ pub const UNWOUND_SHORT: &str = "[unwound short]";
 /// The one frame for kernel code where kallsyms cannot be read.
 pub const KERNEL_UNREADABLE: &str = "[kernel]";
 
+/// Module of code made at run time that was named by who made it: it lies in no file.
+pub const JIT_MODULE: &str = "jit";
+
 /// Stands for frames, or a whole stack, that were stored but cannot be read any more.
 pub const LOST: &str = "[lost]";
 

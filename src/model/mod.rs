@@ -18,5 +18,5 @@ pub use ids::{BuildId, CgroupId, ContainerId, InstanceKey, Pid};
 pub use record::{
     Batch, CpuSource, CpuStats, Entry, Fact, FactKind, InstanceInfo, InstanceNo, OwnUse, Sample, WriterInfo,
 };
-pub use stack::{Quality, Stack};
+pub use stack::{Quality, QualityCounts, Stack};
 pub use time::{Timestamp, Window};

@@ -34,6 +34,56 @@ impl Quality {
     }
 }
 
+/// Samples by what the quality of their stacks says. A sample may count in several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct QualityCounts {
+    /// Those that reach the thread's root.
+    pub complete: u64,
+    /// Those that no rule led further up.
+    pub short: u64,
+    /// Those that reached a limit on depth.
+    pub truncated: u64,
+    /// Those with frames that were found by scanning.
+    pub guessed: u64,
+    /// Those with a frame that has no symbol.
+    pub unsymbolized: u64,
+}
+
+impl QualityCounts {
+    /// Counts `samples` of `quality`.
+    pub fn add(&mut self, quality: Quality, samples: u64) {
+        for (count, bit) in [
+            (&mut self.complete, Quality::COMPLETE),
+            (&mut self.short, Quality::SHORT),
+            (&mut self.truncated, Quality::TRUNCATED),
+            (&mut self.guessed, Quality::GUESSED),
+            (&mut self.unsymbolized, Quality::UNSYMBOLIZED),
+        ] {
+            if quality.has(bit) {
+                *count = count.saturating_add(samples);
+            }
+        }
+    }
+
+    /// Counts all of `other`.
+    pub fn add_all(&mut self, other: QualityCounts) {
+        for (count, more) in [
+            (&mut self.complete, other.complete),
+            (&mut self.short, other.short),
+            (&mut self.truncated, other.truncated),
+            (&mut self.guessed, other.guessed),
+            (&mut self.unsymbolized, other.unsymbolized),
+        ] {
+            *count = count.saturating_add(more);
+        }
+    }
+
+    /// How many of `samples` have a symbol for every frame.
+    pub fn named(&self, samples: u64) -> u64 {
+        samples.saturating_sub(self.unsymbolized)
+    }
+}
+
 /// A symbolized stack. Cheap to compare and to hash: made once for each distinct one, then shared.
 #[derive(Debug)]
 pub struct Stack {

@@ -6,7 +6,7 @@ use super::cold::is_cold_start;
 use super::merge::Instance;
 use super::selector::FunctionId;
 use super::view::{Selection, View};
-use crate::model::Timestamp;
+use crate::model::{QualityCounts, Timestamp};
 
 /// A revision of a function within a window.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,16 +25,31 @@ pub struct FunctionRow {
     pub coverage: Option<f64>,
     /// Samples lost, an estimate.
     pub lost: u64,
-    /// Samples whose stack reached the depth limit.
-    pub truncated: u64,
-    /// Samples with a frame that has no symbol.
-    pub unsymbolized: u64,
+    /// Samples by what the quality of their stacks says.
+    pub quality: QualityCounts,
     /// Instances watched from birth whose start lies in the window.
     pub cold_starts: u64,
     /// First sign of it.
     pub first_seen: Timestamp,
     /// Last sign of it.
     pub last_seen: Timestamp,
+}
+
+impl FunctionRow {
+    /// Share of the samples whose stack reaches the thread's root; none without samples.
+    pub fn complete(&self) -> Option<f64> {
+        share(self.quality.complete, self.samples)
+    }
+
+    /// Share of the samples of which every frame has a symbol; none without samples.
+    pub fn named(&self) -> Option<f64> {
+        share(self.quality.named(self.samples), self.samples)
+    }
+}
+
+/// `part` of `samples`; none without samples.
+pub(super) fn share(part: u64, samples: u64) -> Option<f64> {
+    (samples > 0).then(|| part as f64 / samples as f64)
 }
 
 /// Adds up the coverage of many instances.
@@ -64,8 +79,7 @@ struct Sums {
     sampled_ns: u64,
     coverage: CoverageSum,
     lost: f64,
-    truncated: u64,
-    unsymbolized: u64,
+    quality: QualityCounts,
     cold_starts: u64,
     seen: Option<(Timestamp, Timestamp)>,
 }
@@ -108,8 +122,7 @@ fn sums(view: &View, selection: &Selection, host: impl Fn(&Instance) -> u32) -> 
         }
         sums.coverage.add(stay.compared());
         sums.lost += stay.tally.lost;
-        sums.truncated += stay.tally.truncated;
-        sums.unsymbolized += stay.tally.unsymbolized;
+        sums.quality.add_all(stay.tally.quality);
         sums.cold_starts += u64::from(is_cold_start(view.window(), instance, stay));
         let (first, last) = stay.seen(instance);
         sums.seen = Some(sums.seen.map_or((first, last), |(a, b)| (a.min(first), b.max(last))));
@@ -128,8 +141,7 @@ impl Sums {
             sampled_ns: self.sampled_ns,
             coverage: self.coverage.share(),
             lost: self.lost.round() as u64,
-            truncated: self.truncated,
-            unsymbolized: self.unsymbolized,
+            quality: self.quality,
             cold_starts: self.cold_starts,
             first_seen,
             last_seen,

@@ -151,6 +151,6 @@ mod tests {
                     .all(|row| row.own[0] == row.own[1] && row.total[0] == row.total[1])
             );
         }
-        assert!(functions(&plain, &all).iter().any(|row| row.lost > 0 && row.truncated > 0));
+        assert!(functions(&plain, &all).iter().any(|row| row.lost > 0 && row.quality.truncated > 0));
     }
 }

@@ -1,11 +1,12 @@
 //! The instances of a function: when each lived, how it began, and what it used in each phase.
 
 use super::coverage::Account;
+use super::functions::share;
 use super::merge::Instance;
 use super::phases::Phase;
 use super::selector::FunctionId;
 use super::view::{Life, Selection, Stay, View};
-use crate::model::{CpuSource, Fact, Timestamp, Window};
+use crate::model::{CpuSource, Fact, QualityCounts, Timestamp, Window};
 
 /// An instance as one function within a window.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,10 +43,24 @@ pub struct InstanceRow {
     pub coverage_source: Option<CpuSource>,
     /// Samples.
     pub samples: u64,
+    /// Samples by what the quality of their stacks says.
+    pub quality: QualityCounts,
     /// From the exec to the first sample after it, in microseconds; none where the window does not show it.
     pub first_sample_after_exec_us: Option<i64>,
     /// The phases the window shows, in order of time.
     pub phases: Vec<PhaseRow>,
+}
+
+impl InstanceRow {
+    /// Share of the samples whose stack reaches the thread's root; none without samples.
+    pub fn complete(&self) -> Option<f64> {
+        share(self.quality.complete, self.samples)
+    }
+
+    /// Share of the samples of which every frame has a symbol; none without samples.
+    pub fn named(&self) -> Option<f64> {
+        share(self.quality.named(self.samples), self.samples)
+    }
 }
 
 /// A phase of an instance within a window.
@@ -101,6 +116,7 @@ fn row(window: Window, id: FunctionId, instance: &Instance, life: &Life, stay: &
         coverage: stay.compared().map(|(sampled_ns, cpu_us)| sampled_ns as f64 / (cpu_us as f64 * 1e3)),
         coverage_source: stay.account.map(|account| account.source),
         samples: stay.tally.samples,
+        quality: stay.tally.quality,
         first_sample_after_exec_us: first_after,
         phases: phases(window, instance, life, stay),
     }

@@ -30,6 +30,7 @@ mod sealed_damage;
 mod sealed_tests;
 mod selector;
 pub mod significance;
+mod stack_faults;
 mod stacks;
 pub mod tasks;
 #[cfg(test)]
@@ -54,6 +55,7 @@ pub use phases::{COLD_US, Phase, PhaseFilter};
 pub use samples::{SampleRow, each_sample};
 pub use sealed::Scope;
 pub use selector::{FunctionId, Part, Selector, SelectorError};
+pub use stack_faults::{AnonymousCode, KERNEL_MAX_STACK, ShortEnd, StackFaults, UnnamedModule, stack_faults};
 pub use stacks::{FrameRow, Stacks, stacks, top};
 pub use throttled::{ThrottledRow, throttled};
 pub use verdict::{Outcome as VerdictOutcome, Verdict, judge};

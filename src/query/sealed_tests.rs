@@ -81,7 +81,8 @@ fn batch(seen: &mut [bool], node: &str, steps: &[Step]) -> Batch {
         }
         let frames = ["_start [pi]", "main [pi]", "näh\\x3b [x]", "[pi]+0x10"];
         let depth = value as usize % 5;
-        let quality = Quality(value % 32);
+        // Each bit in some of them, and some together.
+        let quality = Quality(value.wrapping_mul(5) % 32);
         let stack = Arc::new(Stack::new(frames.iter().take(depth).map(|f| Arc::from(*f)).collect(), quality));
         for n in 0..u32::from(value) * 3 {
             let time = at_ms(at.max(last - 20) * 1_000 + i64::from(n) * 7);
@@ -142,6 +143,9 @@ fn answers(root: &Path, window: Window, narrow: bool) -> String {
     names.sort();
     for name in names {
         let selector: Selector = name.parse().unwrap();
+        let threads = open(Scope::Threads(from_ref(&selector), &[]));
+        let one = threads.select(Some(&selector), &[]).unwrap();
+        answer += &format!("{name} {:#?}\n", stack_faults(&threads, &one, PhaseFilter::All));
         let view = open(Scope::Samples(from_ref(&selector), &[]));
         let one = view.select(Some(&selector), &[]).unwrap();
         for phases in [PhaseFilter::All, PhaseFilter::Function, PhaseFilter::Only(Phase::Cold)] {

@@ -69,13 +69,15 @@ fn functions_are_told_apart_and_accounted_for() {
     assert_eq!((pi.cpu_us, pi.sampled_ns), (Some(4_000_000), 3_800_000_000));
     assert_eq!(pi.coverage, Some(0.95));
     assert_eq!(pi.lost, 13, "100 of the 200 samples carry 10 of the 20 losses, and 3 were dropped");
-    assert_eq!((pi.truncated, pi.unsymbolized), (100, 260));
+    assert_eq!((pi.quality.truncated, pi.quality.unsymbolized, pi.quality.complete), (100, 260, 20));
+    assert_eq!((pi.complete(), pi.named()), (Some(20.0 / 380.0), Some(120.0 / 380.0)));
     assert_eq!((pi.first_seen, pi.last_seen), (at_s(100), at_s(110)));
 
     let old = &rows[1];
     assert_eq!((old.samples, old.cold_starts), (100, 0), "it was running before");
     assert_eq!((old.cpu_us, old.coverage), (Some(1_000_000), Some(0.9)), "the reading covers 90 samples");
     assert_eq!((rows[3].samples, rows[3].cpu_us, rows[3].coverage), (0, None, None));
+    assert_eq!((rows[3].complete(), rows[3].named()), (None, None));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::merge::{Counted, Instance, Merged};
 use super::phases::{FunctionTable, Span, spans};
 use super::sealed;
 use super::selector::{FunctionId, Selector};
-use crate::model::{Quality, Timestamp, Window};
+use crate::model::{Quality, QualityCounts, Timestamp, Window};
 
 /// What a window shows.
 #[derive(Debug)]
@@ -50,8 +50,7 @@ pub(super) struct Tally {
     /// Time of those samples that the account covers.
     pub(super) compared_ns: u64,
     pub(super) lost: f64,
-    pub(super) truncated: u64,
-    pub(super) unsymbolized: u64,
+    pub(super) quality: QualityCounts,
     pub(super) first: Option<Timestamp>,
     pub(super) last: Option<Timestamp>,
     pub(super) first_after_exec: Option<Timestamp>,
@@ -225,11 +224,6 @@ impl Stay {
 }
 
 fn count(merged: &Merged, lives: &mut [Life]) {
-    let flaws: Vec<(bool, bool)> = merged
-        .stacks
-        .iter()
-        .map(|stack| (stack.quality().has(Quality::TRUNCATED), stack.quality().has(Quality::UNSYMBOLIZED)))
-        .collect();
     for part in &merged.parts {
         for (sample, number) in part.counted() {
             let exec_at =
@@ -239,8 +233,9 @@ fn count(merged: &Merged, lives: &mut [Life]) {
             else {
                 continue;
             };
-            let flaws = flaws.get(sample.stack as usize).copied().unwrap_or_default();
-            stay.count(sample.time, (number, part.period_ns), span, flaws, exec_at);
+            let stack = merged.stacks.get(sample.stack as usize);
+            let quality = stack.map(|stack| stack.quality()).unwrap_or_default();
+            stay.count(sample.time, (number, part.period_ns), span, quality, exec_at);
         }
         for (at, lost) in &part.lost {
             let sample = part.samples.get(*at as usize);
@@ -279,7 +274,7 @@ impl Stay {
         time: Timestamp,
         (number, period_ns): (u64, u64),
         span: usize,
-        flaws: (bool, bool),
+        quality: Quality,
         exec_at: Option<Timestamp>,
     ) {
         let tally = &mut self.tally;
@@ -289,8 +284,7 @@ impl Stay {
         if self.account.is_some_and(|account| account.compared.contains(time)) {
             tally.compared_ns = tally.compared_ns.saturating_add(time_ns);
         }
-        tally.truncated += number * u64::from(flaws.0);
-        tally.unsymbolized += number * u64::from(flaws.1);
+        tally.quality.add(quality, number);
         tally.first = Some(tally.first.map_or(time, |first| first.min(time)));
         tally.last = Some(tally.last.map_or(time, |last| last.max(time)));
         if exec_at.is_some_and(|exec| exec <= time) {
@@ -312,8 +306,7 @@ impl Stay {
             tally.compared_ns = tally.compared_ns.saturating_add(compared.saturating_mul(period_ns));
         }
         tally.lost += row.lost;
-        tally.truncated += row.truncated;
-        tally.unsymbolized += row.unsymbolized;
+        tally.quality.add_all(row.quality);
         tally.first = Some(tally.first.map_or(row.first, |first| first.min(row.first)));
         tally.last = Some(tally.last.map_or(row.last, |last| last.max(row.last)));
         tally.first_after_exec = [tally.first_after_exec, row.first_after_exec].into_iter().flatten().min();

@@ -21,18 +21,20 @@ pub fn functions_by_host(rows: &[(String, FunctionRow)], width: Option<u16>) -> 
     table(&columns, &rows.iter().map(row).collect::<Vec<_>>(), width)
 }
 
-const FUNCTION_COLUMNS: [Column; 11] = [
+const FUNCTION_COLUMNS: [Column; 13] = [
     Column::text("FUNCTION", 12),
     Column::text("REVISION", 8),
     Column::text("NAMESPACE", 6).drops(1),
-    Column::text("PLATFORM", 6).drops(4),
-    Column::number("INSTANCES").drops(6),
-    Column::number("COLD").drops(5),
+    Column::text("PLATFORM", 6).drops(5),
+    Column::number("INSTANCES").drops(7),
+    Column::number("COLD").drops(6),
     Column::number("CPU"),
     Column::number("SAMPLES"),
     Column::number("COVERAGE"),
-    Column::number("LOST").drops(2),
-    Column::fixed("LAST SEEN").drops(3),
+    Column::number("COMPLETE").drops(2),
+    Column::number("NAMED").drops(2),
+    Column::number("LOST").drops(3),
+    Column::fixed("LAST SEEN").drops(4),
 ];
 
 fn function(row: &FunctionRow) -> Vec<String> {
@@ -46,6 +48,8 @@ fn function(row: &FunctionRow) -> Vec<String> {
         cpu(row.cpu_us),
         time::count(row.samples),
         or_unknown(row.coverage.map(time::share)),
+        or_unknown(row.complete().map(time::share)),
+        or_unknown(row.named().map(time::share)),
         time::count(row.lost),
         time::second(row.last_seen),
     ]
@@ -104,6 +108,14 @@ pub fn instance(row: &InstanceRow) -> String {
         ("CPU", cpu(row.cpu_us)),
         ("sampled", format!("{} in {} samples", time::length_ns(row.sampled_ns), time::count(row.samples))),
         ("coverage", coverage(row)),
+        (
+            "stacks",
+            format!(
+                "{} complete, {} named",
+                or_unknown(row.complete().map(time::share)),
+                or_unknown(row.named().map(time::share))
+            ),
+        ),
         (
             "first sample",
             or_unknown(row.first_sample_after_exec_us.map(|us| time::length(us) + " after exec")),

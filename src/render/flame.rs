@@ -1,9 +1,9 @@
 //! A profile as a flame graph: an SVG that stands alone, made by inferno. No other module names that crate.
 //!
-//! Frames are coloured by kind (kernel, native, inlined, JIT, interpreted; grey: guessed, unnamed, a marker), a
-//! shade for each name, the same in every graph. Promises: a frame's text is only ever text in the SVG.
+//! Frames are coloured by what they are ([`Hue`]), a shade for each name, the same in every graph; the line below the
+//! title says which colours there are. Promises: a frame's text is only ever text in the SVG.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io::{self, Write};
 
 use inferno::flamegraph::color::{BackgroundColor, Color, PaletteMap};
@@ -38,17 +38,24 @@ pub fn write(profile: &Profile, style: &Style, out: &mut dyn Write) -> io::Resul
     // The name inferno gives the frame of all.
     colours.insert("", Color::new(226, 226, 226));
     let mut coloured = HashSet::new();
+    let mut hues = BTreeSet::new();
     let mut lines = Vec::new();
     for (stack, weight) in profile.folded() {
         let frames: Vec<String> = stack.split(';').map(shown).collect();
         for (frame, text) in stack.split(';').zip(&frames) {
             if coloured.insert(text.clone()) {
-                colours.insert(text, colour(&Frame::parse(frame)));
+                let frame = Frame::parse(frame);
+                hues.insert(Hue::of(&frame));
+                colours.insert(text, colour(&frame));
             }
         }
         lines.push(format!("{} {}", frames.join(";"), weight.samples));
     }
-    let mut options = options(style);
+    let legend: Vec<String> = hues.iter().map(|hue| format!("{} {}", hue.colour(), hue.meaning())).collect();
+    let lines_below = [style.subtitle.as_str(), &legend.join(", ")];
+    let subtitle =
+        lines_below.iter().filter(|text| !text.is_empty()).copied().collect::<Vec<_>>().join(" · ");
+    let mut options = options(&Style { subtitle, ..style.clone() });
     options.palette_map = Some(&mut colours);
     flamegraph::from_lines(&mut options, lines.iter().map(String::as_str), out)
 }
@@ -121,15 +128,77 @@ fn shown(frame: &str) -> String {
     text
 }
 
+/// What frames are told apart by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Hue {
+    Kernel,
+    Native,
+    Inlined,
+    Jit,
+    Interpreted,
+    Guessed,
+    /// Native, without a symbol.
+    Unnamed,
+    /// Where a stack ends that is not whole.
+    End,
+}
+
+impl Hue {
+    fn of(frame: &Frame) -> Hue {
+        match frame.kind {
+            FrameKind::Kernel => Hue::Kernel,
+            FrameKind::Native if frame.is_symbolized() => Hue::Native,
+            FrameKind::Native => Hue::Unnamed,
+            FrameKind::Inlined => Hue::Inlined,
+            FrameKind::Jit => Hue::Jit,
+            FrameKind::Interpreted => Hue::Interpreted,
+            FrameKind::Guessed => Hue::Guessed,
+            FrameKind::Marker => Hue::End,
+        }
+    }
+
+    fn rgb(self) -> (u8, u8, u8) {
+        match self {
+            Hue::Kernel => (236, 112, 64),
+            Hue::Native => (244, 190, 84),
+            Hue::Inlined => (116, 196, 196),
+            Hue::Jit => (132, 200, 108),
+            Hue::Interpreted => (140, 170, 232),
+            Hue::Guessed => (206, 164, 224),
+            Hue::Unnamed => (196, 192, 186),
+            Hue::End => (248, 168, 188),
+        }
+    }
+
+    fn colour(self) -> &'static str {
+        match self {
+            Hue::Kernel => "red",
+            Hue::Native => "yellow",
+            Hue::Inlined => "turquoise",
+            Hue::Jit => "green",
+            Hue::Interpreted => "blue",
+            Hue::Guessed => "violet",
+            Hue::Unnamed => "grey",
+            Hue::End => "pink",
+        }
+    }
+
+    fn meaning(self) -> &'static str {
+        match self {
+            Hue::Kernel => "kernel",
+            Hue::Native => "native",
+            Hue::Inlined => "inlined",
+            Hue::Jit => "JIT",
+            Hue::Interpreted => "interpreted",
+            Hue::Guessed => "guessed",
+            Hue::Unnamed => "unnamed",
+            Hue::End => "stack not whole",
+        }
+    }
+}
+
 fn colour(frame: &Frame) -> Color {
-    let (red, green, blue) = match frame.kind {
-        FrameKind::Kernel => (236, 112, 64),
-        FrameKind::Native if frame.is_symbolized() => (244, 190, 84),
-        FrameKind::Native | FrameKind::Guessed | FrameKind::Marker => (196, 192, 186),
-        FrameKind::Inlined => (116, 196, 196),
-        FrameKind::Jit => (132, 200, 108),
-        FrameKind::Interpreted => (140, 170, 232),
-    };
+    let (red, green, blue) = Hue::of(frame).rgb();
     // A shade of 0 to 31 out of the name (FNV-1a), so that neighbours differ and a name keeps its own.
     let name = frame.label();
     let hash =
@@ -226,13 +295,34 @@ mod tests {
 
     #[test]
     fn kinds_have_their_colours_and_nothing_is_an_error() {
-        let svg = svg(&profile(&[(&["main [libc.so.6]", "read [kernel]_[k]"], 2)]), &Style::default());
-        let red = |frame: &str| {
-            let after = svg.split(&format!("<title>{frame}")).nth(1).expect("drawn");
-            after.split("fill=\"rgb(").nth(1).and_then(|rest| rest.split(',').next()?.parse::<u8>().ok())
-        };
-        assert!((213..=244).contains(&red("main").expect("a colour")));
-        assert!((205..=236).contains(&red("read").expect("a colour")));
+        let frames = [
+            ("[unwound short]", Hue::End),
+            ("main [libc.so.6]", Hue::Native),
+            ("libc.so.6+0x40", Hue::Unnamed),
+            ("scanned [libc.so.6]_[g]", Hue::Guessed),
+            ("small [pi]_[i]", Hue::Inlined),
+            ("hot (x.js) [jit]_[j]", Hue::Jit),
+            ("run (x.py) [python3]_[p]", Hue::Interpreted),
+            ("read [kernel]_[k]", Hue::Kernel),
+        ];
+        let svg = svg(&profile(&[(&frames.map(|(frame, _)| frame), 2)]), &Style::default());
+        for (frame, hue) in frames {
+            // inferno leaves some of the suffixes out.
+            let shown = frame.split("_[").next().expect("a first part");
+            let after = svg.split(&format!("<title>{shown}")).nth(1).expect("drawn");
+            let drawn =
+                after.split("fill=\"rgb(").nth(1).and_then(|rest| rest.split(')').next()).expect("a colour");
+            let drawn: Vec<u8> = drawn.split(',').map(|channel| channel.parse().expect("a number")).collect();
+            let (red, green, blue) = hue.rgb();
+            for (of, channel) in [red, green, blue].iter().zip(&drawn) {
+                assert!((of - 31..=*of).contains(channel), "{frame}: {drawn:?} of {hue:?}");
+            }
+            assert!(svg.contains(&format!("{} {}", hue.colour(), hue.meaning())), "{hue:?} is explained");
+        }
+        assert!(
+            !self::svg(&profile(&[(&["main [pi]"], 1)]), &Style::default()).contains("kernel"),
+            "what is not there"
+        );
         let nothing = write(&Profile::default(), &Style::default(), &mut Vec::new());
         assert_eq!(nothing.map_err(|e| e.kind()), Err(io::ErrorKind::InvalidData));
     }

@@ -13,6 +13,7 @@ pub mod folded;
 pub mod groups;
 pub mod hosts;
 pub mod json;
+pub mod stack_faults;
 mod table;
 pub mod throttled;
 pub mod time;

@@ -108,6 +108,11 @@ pub enum Place {
     Vdso(u64),
     /// In memory that belongs to no file (JIT code, for one), at this address.
     Anonymous(u64),
+    /// In code made at run time, of which the program told the name.
+    Jit {
+        /// The name: a tenant's word.
+        name: Arc<str>,
+    },
     /// In no mapping that is known, at this address.
     Unknown(u64),
     /// Not a place: the stack reached a limit here.

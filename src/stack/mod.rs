@@ -11,13 +11,14 @@
 //! | [`builder`], [`names`], [`table`] | a small sorted table that outlives its file |
 //! | [`cache`], [`memo`] | tables kept in memory and on disk; bounded maps |
 //! | [`kernel`], [`vdso`] | code that is in no file |
+//! | [`perf_map`], [`perf_maps`] | names that programs write of the code they make |
 //! | `root` | where a thread's stack really begins |
 //! | [`demangle`] | names as they were written |
 //! | [`symbolize`] | all of it together |
 //!
 //! Everything read here is a tenant's and hostile: it is read by `pread` in bounds, never mapped, and what makes no
 //! sense is an error that is counted. Doors for tests over bytes: [`SymbolTable::from_elf_bytes`],
-//! [`SymbolTable::from_bytes`], [`gopclntab::parse`], [`kernel::KernelSymbols::parse`], [`demangle::demangle`].
+//! [`SymbolTable::from_bytes`], [`PerfMap::feed`], [`gopclntab::parse`], [`kernel::KernelSymbols::parse`], [`demangle::demangle`].
 
 pub mod builder;
 pub mod cache;
@@ -33,6 +34,8 @@ pub mod kernel;
 pub mod memo;
 pub mod names;
 pub mod open;
+pub mod perf_map;
+pub mod perf_maps;
 pub mod plan;
 pub mod process;
 mod root;
@@ -47,6 +50,8 @@ pub mod vdso;
 pub use file::{MappedFile, Place, content_digest};
 pub use kernel::KernelSymbols;
 pub use open::{Files, OpenStats};
+pub use perf_map::PerfMap;
+pub use perf_maps::{PerfMapStats, PerfMaps};
 pub use process::{Mapped, Mapping, Processes};
 pub use symbolize::{SymbolStats, Symbolizer};
 pub use table::SymbolTable;

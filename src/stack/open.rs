@@ -233,7 +233,7 @@ fn key(stat: &Stat, build_id: Option<BuildId>) -> FileKey {
 }
 
 /// Opens what a handle stands for. Only for regular files: nothing waits, nothing rewinds.
-fn for_reading(handle: &OwnedFd) -> Option<OwnedFd> {
+pub(super) fn for_reading(handle: &OwnedFd) -> Option<OwnedFd> {
     use std::os::fd::AsRawFd;
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
     rustix::fs::openat(CWD, format!("/proc/self/fd/{}", handle.as_raw_fd()), flags, Mode::empty()).ok()

@@ -6,10 +6,11 @@
 //!   a page fault on a function's first instruction.
 //! - Code in no file and code in no known mapping are one frame each, `[anon]+0x0` and `[unknown]+0x0`, and a run of
 //!   them is one: their addresses differ by process and would fill the dictionary of stacks with noise. So are kernel
-//!   addresses that no symbol covers, `[kernel]+0x0_[k]`. Where kallsyms cannot be read the kernel is one `[kernel]`.
+//!   addresses that no symbol covers, `[kernel]+0x0_[k]`. Code made at run time that a perf map names is
+//!   `name [jit]_[j]`. Where kallsyms cannot be read the kernel is one `[kernel]`.
 //! - In a file, a function without a name is `module+0x<virtual address of its start>`; an instruction outside of
 //!   every known function is `[module]+0x<offset in the file>`. Both count as unsymbolized, markers do not.
-//! - Memory is bounded by the constants below and in [`super::cache`], whatever tenants do: about 28 MiB in all. A
+//! - Memory is bounded by the constants below and in [`super::cache`], whatever tenants do: about 29 MiB in all. A
 //!   single table may take more than its share, 24 MiB at most, until the next ones come; making one of a million
 //!   functions takes about 60 MiB for a third of a second.
 
@@ -36,6 +37,8 @@ const FILES_BYTES: usize = 2 << 20;
 const PLACES_BYTES: usize = 3 << 20;
 /// What is remembered of functions, in bytes.
 const FUNCTIONS_BYTES: usize = 2 << 20;
+/// What is remembered of names of code made at run time, in bytes.
+const JIT_BYTES: usize = 1 << 20;
 /// What is remembered of whole stacks, in bytes; their frames are counted although stacks share them.
 const STACKS_BYTES: usize = 4 << 20;
 
@@ -68,6 +71,9 @@ pub struct Symbolizer {
     files: Memo<u64, Option<Key>>,
     places: Memo<Spot, Text>,
     functions: Memo<(u64, Name, FrameKind), Text>,
+    /// Numbers of names of code made at run time, none of them used twice.
+    jit: Memo<Arc<str>, u64>,
+    next_jit: u64,
     stacks: Memo<Box<[Spot]>, Arc<Stack>>,
     stats: SymbolStats,
 }
@@ -81,6 +87,7 @@ enum Spot {
     KernelUnreadable,
     Vdso(u64),
     Anonymous,
+    Jit(u64),
     Unknown,
     Truncated,
     Short,
@@ -124,6 +131,8 @@ impl Symbolizer {
             files: Memo::new(FILES_BYTES),
             places: Memo::new(PLACES_BYTES),
             functions: Memo::new(FUNCTIONS_BYTES),
+            jit: Memo::new(JIT_BYTES),
+            next_jit: 0,
             stacks: Memo::new(STACKS_BYTES),
             stats: SymbolStats::default(),
         }
@@ -132,7 +141,8 @@ impl Symbolizer {
     /// The frame at `place`. `exact`: the instruction at the place itself ran; else it is a return address and the
     /// call before it is meant.
     pub fn frame(&mut self, place: &Place, exact: bool) -> Frame {
-        self.frame_at(place, self.spot(place, exact))
+        let spot = self.spot(place, exact);
+        self.frame_at(place, spot)
     }
 
     /// The stack of `places`, which come leaf first, as the kernel gives them.
@@ -211,10 +221,11 @@ impl Symbolizer {
             + self.files.memory_bytes()
             + self.places.memory_bytes()
             + self.functions.memory_bytes()
+            + self.jit.memory_bytes()
             + self.stacks.memory_bytes()
     }
 
-    fn spot(&self, place: &Place, exact: bool) -> Spot {
+    fn spot(&mut self, place: &Place, exact: bool) -> Spot {
         let at = |address: u64| if exact { address } else { address.saturating_sub(1) };
         match place {
             Place::File { file, offset } => Spot::File(file.id, at(*offset)),
@@ -223,11 +234,21 @@ impl Symbolizer {
             Place::Kernel(address) => Spot::Kernel(at(*address)),
             Place::Vdso(offset) => Spot::Vdso(at(*offset)),
             Place::Anonymous(_) => Spot::Anonymous,
+            Place::Jit { name } => Spot::Jit(self.jit_number(name)),
             Place::Unknown(_) => Spot::Unknown,
             Place::Truncated => Spot::Truncated,
             Place::Short => Spot::Short,
             Place::Root => Spot::Root,
         }
+    }
+
+    fn jit_number(&mut self, name: &Arc<str>) -> u64 {
+        if let Some(number) = self.jit.get(name) {
+            return number;
+        }
+        self.next_jit += 1;
+        self.jit.insert(Arc::clone(name), self.next_jit, name.len());
+        self.next_jit
     }
 
     fn text(&mut self, place: &Place, spot: Spot) -> Text {
@@ -289,7 +310,8 @@ impl Symbolizer {
             // The root is no frame and is never asked for.
             (_, Spot::Short | Spot::Root) => marker(frame::UNWOUND_SHORT, FrameKind::Marker),
             (_, Spot::Anonymous) => Frame::offset("anon", 0, FrameKind::Native),
-            (_, Spot::Unknown | Spot::File(..) | Spot::Guessed(..)) => {
+            (Place::Jit { name }, Spot::Jit(_)) => Frame::symbol(name, frame::JIT_MODULE, FrameKind::Jit),
+            (_, Spot::Unknown | Spot::File(..) | Spot::Guessed(..) | Spot::Jit(_)) => {
                 Frame::offset("unknown", 0, FrameKind::Native)
             }
         }

@@ -110,6 +110,12 @@ fn what_cannot_be_named_says_so() {
         (place(&pi, u64::MAX), "[pi]+0xffffffffffffffff", FrameKind::Native),
         (Place::Anonymous(0x7f00_1234), "[anon]+0x0", FrameKind::Native),
         (Place::Unknown(0x55), "[unknown]+0x0", FrameKind::Native),
+        (Place::Jit { name: "price (shop.js)".into() }, "price (shop.js) [jit]_[j]", FrameKind::Jit),
+        (
+            Place::Jit { name: "forged [kernel]_[k];x".into() },
+            "forged \\x5bkernel]_\\x5bk]\\x3bx [jit]_[j]",
+            FrameKind::Jit,
+        ),
         (Place::Truncated, "[truncated]", FrameKind::Marker),
     ] {
         let got = symbols.frame(&place, true);

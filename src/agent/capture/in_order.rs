@@ -39,7 +39,7 @@ impl InOrder {
     pub(super) fn new(setup: &Setup) -> InOrder {
         InOrder {
             processes: Processes::default(),
-            places: Places::new(setup.max_stack, setup.scan),
+            places: Places::new(setup.max_stack, setup.scan, setup.perf_maps),
             verdicts: Verdicts::new(setup.cache_dir.as_deref()),
             learns: setup.unwind == Unwind::Auto,
             clock: Clock::read(),
@@ -68,12 +68,12 @@ impl InOrder {
         if self.learns {
             self.judge(&mut capture, now_ns);
         }
-        let stats = self.places.stats();
-        capture.stats.walks = stats;
+        (capture.stats.walks, capture.stats.perf_maps) = self.places.stats();
         if !capture.settle(now_ns, last) {
             return full;
         }
         self.processes.keep(|pid| capture.lineage.contains_key(&pid), now_ns);
+        self.places.keep(&self.processes);
         capture.stats.peak_processes = capture.stats.peak_processes.max(self.processes.len());
         self.processes.expire(now_ns);
         if std::mem::take(&mut capture.rescan) {
@@ -86,6 +86,9 @@ impl InOrder {
     }
 
     fn apply(&mut self, time_ns: u64, happening: Happening, shared: &Shared) {
+        if let Happening::Fork { pid, .. } | Happening::Exec { pid, .. } = happening {
+            self.places.forget(pid);
+        }
         match happening {
             Happening::Fork { pid, parent } => self.processes.fork(pid, parent),
             Happening::Exec { pid, comm } => self.processes.exec(pid, &comm),

@@ -28,6 +28,7 @@ mod decode;
 #[cfg(test)]
 mod grouped_tests;
 mod host;
+mod instances;
 mod names;
 mod partition;
 mod read;

@@ -8,17 +8,15 @@ use std::sync::Arc;
 
 use super::decode::{self, Fault, TableFile};
 use super::host::SealedHost;
-use super::names;
+use super::instances::{InstanceColumns, parse_source};
 use super::readings::Mark;
 use super::rows::PhaseCuts;
 use super::schema::Table;
 use super::set::SealedSet;
 use super::sums::Sums;
 use super::threads::{SealedThread, Threads};
-use crate::model::{
-    CgroupId, CpuSource, Fact, Identity, InstanceInfo, InstanceKey, Quality, Stack, Timestamp, Window,
-};
-use crate::store::contents::{Damage, Ended, InstanceRecord, Usage};
+use crate::model::{Fact, Quality, QualityCounts, Stack, Timestamp, Window};
+use crate::store::contents::{Damage, InstanceRecord, Usage};
 use crate::store::error::StoreError;
 
 /// A sealed set's instances.
@@ -57,10 +55,8 @@ pub struct SealedRow {
     pub samples: u64,
     /// Samples lost for them, an estimate.
     pub lost: f64,
-    /// Those that reached the depth limit.
-    pub truncated: u64,
-    /// Those with a frame that has no symbol.
-    pub unsymbolized: u64,
+    /// Those by what the quality of their stacks says.
+    pub quality: QualityCounts,
     /// Those of each phase: before the exec, cold, warm.
     pub phases: [u64; 3],
     /// Readings, and how many samples lie before each.
@@ -416,177 +412,4 @@ fn stack_of(text: &str, quality: Quality, known: &mut HashSet<Arc<str>>) -> Stac
         });
     }
     Stack::new(frames, quality)
-}
-
-/// What a question needs of the instances table.
-struct InstanceColumns {
-    keys: Vec<Option<String>>,
-    texts: HashMap<&'static str, Vec<Option<String>>>,
-    ints: HashMap<&'static str, Vec<Option<i64>>>,
-    bools: HashMap<&'static str, Vec<Option<bool>>>,
-    exit_codes: Vec<Option<i32>>,
-    groups: Vec<Option<i32>>,
-    lost: Vec<Option<f64>>,
-}
-
-impl InstanceColumns {
-    fn read(file: &TableFile, group: usize) -> Result<InstanceColumns, Fault> {
-        const TEXTS: &[&str] = &[
-            "platform",
-            "namespace",
-            "function",
-            "revision",
-            "identity_confidence",
-            "identity_rule",
-            "runtime",
-            "container_id",
-            "cgroup_path",
-            "image",
-            "instance_name",
-            "readings",
-            "dropped",
-            "facts",
-        ];
-        const INTS: &[&str] = &[
-            "identity_from",
-            "cgroup_id",
-            "started_at",
-            "exec_at",
-            "warm_at",
-            "ended_at",
-            "first_sample",
-            "first_sample_after_exec",
-            "last_sample",
-            "samples",
-            "truncated",
-            "unsymbolized",
-            "runtime_init_samples",
-            "cold_samples",
-            "warm_samples",
-        ];
-        let mut columns = InstanceColumns {
-            keys: file.text_options(group, "instance")?,
-            texts: HashMap::new(),
-            ints: HashMap::new(),
-            bools: HashMap::new(),
-            exit_codes: file.short_options(group, "exit_code")?,
-            groups: file.short_options(group, "row_group")?,
-            lost: file.float_options(group, "lost")?,
-        };
-        for name in TEXTS {
-            columns.texts.insert(name, file.text_options(group, name)?);
-        }
-        for name in INTS {
-            columns.ints.insert(name, file.int_options(group, name)?);
-        }
-        for name in ["function_container", "from_birth", "oom"] {
-            columns.bools.insert(name, file.bool_options(group, name)?);
-        }
-        Ok(columns)
-    }
-
-    fn text(&self, name: &str, row: usize) -> Option<String> {
-        self.texts.get(name)?.get(row)?.clone()
-    }
-
-    fn int(&self, name: &str, row: usize) -> Option<i64> {
-        self.ints.get(name)?.get(row).copied().flatten()
-    }
-
-    fn count(&self, name: &str, row: usize) -> u64 {
-        self.int(name, row).and_then(|value| u64::try_from(value).ok()).unwrap_or(0)
-    }
-
-    fn time(&self, name: &str, row: usize) -> Option<Timestamp> {
-        self.int(name, row).map(Timestamp)
-    }
-
-    fn bool(&self, name: &str, row: usize) -> Option<bool> {
-        self.bools.get(name)?.get(row).copied().flatten()
-    }
-
-    fn warm_at(&self, row: usize) -> Option<Timestamp> {
-        self.time("warm_at", row)
-    }
-
-    fn json<T: serde::de::DeserializeOwned + Default>(&self, name: &str, row: usize) -> T {
-        self.text(name, row).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
-    }
-
-    fn marks(&self, row: usize) -> Vec<Mark> {
-        let marks: Vec<(Timestamp, u64, CpuSource, u64, u64)> = self.json("readings", row);
-        marks
-            .into_iter()
-            .map(|(at, cpu_us, source, before, until)| Mark { at, cpu_us, source, before, until })
-            .collect()
-    }
-
-    /// What the row tells of the instance, its identity apart.
-    fn record(&self, row: usize, key: &str) -> Option<InstanceRecord> {
-        let container_id = self.text("container_id", row)?;
-        let info = InstanceInfo {
-            key: InstanceKey(key.into()),
-            runtime: self.text("runtime", row),
-            cgroup_path: super::write::path_from(&self.text("cgroup_path", row)?, &container_id),
-            container_id,
-            cgroup_id: CgroupId(self.int("cgroup_id", row)? as u64),
-            image: self.text("image", row),
-            started_at: self.time("started_at", row)?,
-            from_birth: self.bool("from_birth", row)?,
-        };
-        let mut record = InstanceRecord::new(info);
-        record.exec_at = self.time("exec_at", row);
-        record.ended = self.time("ended_at", row).map(|at| Ended {
-            at,
-            exit_code: self.exit_codes.get(row).copied().flatten(),
-            oom: self.bool("oom", row).unwrap_or(false),
-        });
-        let marks = self.marks(row).into_iter();
-        record.usage =
-            marks.map(|mark| Usage { at: mark.at, cpu_us: mark.cpu_us, source: mark.source }).collect();
-        record.dropped = self.json("dropped", row);
-        record.facts = self.json("facts", row);
-        Some(record)
-    }
-
-    fn identity(&self, row: usize) -> Option<(Timestamp, Identity)> {
-        let from = self.time("identity_from", row)?;
-        let confidence = names::parse_confidence(&self.text("identity_confidence", row)?)?;
-        let identity = Identity {
-            function_container: self.bool("function_container", row)?,
-            platform: self.text("platform", row),
-            namespace: self.text("namespace", row),
-            function: names::function(self.text("function", row), confidence),
-            revision: self.text("revision", row),
-            instance_name: self.text("instance_name", row),
-            confidence,
-            rule: self.text("identity_rule", row).unwrap_or_default(),
-        };
-        Some((from, identity))
-    }
-
-    fn counts(&self, row: usize, instance: u32, cuts: PhaseCuts) -> Option<SealedRow> {
-        let samples = self.count("samples", row);
-        Some(SealedRow {
-            instance,
-            cuts,
-            first: self.time("first_sample", row)?,
-            last: self.time("last_sample", row)?,
-            first_after_exec: self.time("first_sample_after_exec", row),
-            samples: Some(samples).filter(|samples| *samples > 0)?,
-            lost: self.lost.get(row).copied().flatten().unwrap_or(0.0),
-            truncated: self.count("truncated", row),
-            unsymbolized: self.count("unsymbolized", row),
-            phases: ["runtime_init_samples", "cold_samples", "warm_samples"]
-                .map(|name| self.count(name, row)),
-            marks: self.marks(row),
-            group: u32::try_from(self.groups.get(row).copied().flatten()?).ok()?,
-        })
-    }
-}
-
-fn parse_source(text: &str) -> Option<CpuSource> {
-    [CpuSource::Final, CpuSource::Exit, CpuSource::Running]
-        .into_iter()
-        .find(|source| super::write::source(*source) == text)
 }

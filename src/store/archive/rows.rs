@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::names::Name;
 use super::partition::Hour;
 use super::readings::{self, Mark};
-use crate::model::{Fact, Quality, Timestamp, Window};
+use crate::model::{Fact, Quality, QualityCounts, Timestamp, Window};
 use crate::store::contents::{InstanceRecord, JournalContents, StoredSample, Usage};
 use crate::store::loss::Rates;
 
@@ -74,18 +74,8 @@ pub(super) struct Counts {
     pub(super) last: Option<Timestamp>,
     pub(super) first_after_exec: Option<Timestamp>,
     pub(super) lost: f64,
-    pub(super) flaws: Flaws,
+    pub(super) quality: QualityCounts,
     pub(super) phases: [u64; 3],
-}
-
-/// Samples by what is wrong with their stacks.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Flaws {
-    pub(super) truncated: u64,
-    pub(super) short: u64,
-    pub(super) guessed: u64,
-    pub(super) unsymbolized: u64,
-    pub(super) complete: u64,
 }
 
 /// When an instance's own code began to run and when it was warm: what its phases follow from.
@@ -278,16 +268,7 @@ impl InstanceRow {
             counts.first_after_exec = Some(first);
         }
         counts.lost += lost.unwrap_or(0.0);
-        let flaws = &mut counts.flaws;
-        for (count, flaw) in [
-            (&mut flaws.truncated, Quality::TRUNCATED),
-            (&mut flaws.short, Quality::SHORT),
-            (&mut flaws.guessed, Quality::GUESSED),
-            (&mut flaws.unsymbolized, Quality::UNSYMBOLIZED),
-            (&mut flaws.complete, Quality::COMPLETE),
-        ] {
-            *count += u64::from(quality.has(flaw));
-        }
+        counts.quality.add(quality, 1);
         if let Some(count) = counts.phases.get_mut(cuts.phase(time)) {
             *count += 1;
         }

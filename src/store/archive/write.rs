@@ -242,15 +242,13 @@ fn write_counts(group: &mut Group<'_>, rows: &[Row<'_>], period_ns: u64) -> Resu
     group.int(rows.iter().map(|row| growth(row, FactKind::Pressure, pressure_us)))?;
     group.int(rows.iter().map(|row| readings::frozen_us(row.record, row.row.window).map(signed)))?;
     group.float(rows.iter().map(|row| Some(row.row.counts.lost)))?;
-    let flaws = |row: &Row| row.row.counts.flaws;
-    group.int(rows.iter().map(|row| Some(signed(flaws(row).truncated))))?;
-    group.int(rows.iter().map(|row| Some(signed(flaws(row).short))))?;
-    group.int(rows.iter().map(|row| Some(signed(flaws(row).guessed))))?;
-    group.int(rows.iter().map(|row| Some(signed(flaws(row).unsymbolized))))?;
-    group.int(rows.iter().map(|row| Some(signed(flaws(row).complete))))?;
-    group.int(
-        rows.iter().map(|row| Some(signed(row.row.counts.samples.saturating_sub(flaws(row).unsymbolized)))),
-    )?;
+    let quality = |row: &Row| row.row.counts.quality;
+    group.int(rows.iter().map(|row| Some(signed(quality(row).truncated))))?;
+    group.int(rows.iter().map(|row| Some(signed(quality(row).short))))?;
+    group.int(rows.iter().map(|row| Some(signed(quality(row).guessed))))?;
+    group.int(rows.iter().map(|row| Some(signed(quality(row).unsymbolized))))?;
+    group.int(rows.iter().map(|row| Some(signed(quality(row).complete))))?;
+    group.int(rows.iter().map(|row| Some(signed(quality(row).named(row.row.counts.samples)))))?;
     for phase in 0..PHASES.len() {
         group.int(rows.iter().map(|row| row.row.counts.phases.get(phase).copied().map(signed)))?;
     }

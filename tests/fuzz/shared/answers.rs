@@ -5,9 +5,9 @@ use fnscope::model::{Timestamp, Window};
 use fnscope::query::{
     CostBy, CostRow, Merger, Phase, PhaseFilter, Selection, View, by_module, by_phase, by_thread,
     cold_starts, cost, coverage, diff, functions, functions_by_host, hosts, instances, judge, shortest_names,
-    side, stacks, summary, throttled, top,
+    side, stack_faults, stacks, summary, throttled, top,
 };
-use fnscope::render::{self, flame, folded, json};
+use fnscope::render::{self, flame, folded, json, stack_faults as faulty};
 use fnscope::store::JournalContents;
 
 /// Merges `journals` and asks everything about `window`.
@@ -35,6 +35,13 @@ pub fn ask(journals: impl IntoIterator<Item = JournalContents>, window: Window) 
         assert_plain(&render::instance(row));
     }
     let _ = json::instances(&lives).to_string();
+
+    let faults = stack_faults(&view, &all, PhaseFilter::All);
+    assert_eq!(faults.samples, samples, "as many as `ls` says");
+    let counted = rows.iter().map(|row| row.quality.complete).sum::<u64>();
+    assert_eq!(faults.quality.complete, counted, "as many as `ls` says");
+    assert_plain(&faulty::text("f", &faults));
+    let _ = faulty::json(&faults).to_string();
 
     let mut by_phase = 0;
     for filter in

@@ -1,0 +1,114 @@
+//! `fnscope doctor FUNCTION` on stacks that are known to be poor: from journals, from sealed hours, over two stores.
+
+use serde_json::Value;
+
+use crate::answers::{number, row, text};
+use crate::made_store::made;
+use crate::support::Fnscope;
+
+/// 100 samples: what is wrong with the stacks of `poor` is known of each.
+const FOLDED: &str = "\
+_start [app];main [app];work [app] 60
+[unwound short];memcpy [libc.so.6] 15
+_start [app];libc.so.6+0x4010;[gone.so]+0x99 5
+_start [node];[anon]+0x0 10
+[truncated];f [app];g [app]_[g] 10
+";
+
+fn poor() -> Fnscope {
+    let scope = Fnscope::new();
+    let file = scope.store().with_extension("folded");
+    std::fs::write(&file, FOLDED).expect("write folded text");
+    let import =
+        ["import", file.to_str().expect("a plain path"), "--name", "poor", "--at", "2026-11-23T08:30:00Z"];
+    let ended = scope.run(import);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    scope
+}
+
+fn share(answer: &Value, name: &str) -> f64 {
+    number(&answer["stacks"][name], "share")
+}
+
+#[test]
+fn what_makes_stacks_poor_is_told_with_its_cure() {
+    let scope = poor();
+    let ask = |options: &[&str]| {
+        let ended = scope.run([&["doctor", "poor", "--json"], options].concat());
+        assert_eq!(ended.code, Some(0), "a fault is an answer: {ended:?}");
+        serde_json::from_str::<Value>(&ended.stdout).expect("JSON")
+    };
+    let answer = ask(&[]);
+    assert_eq!(number(&answer, "samples"), 100.0);
+    for (name, expected) in [
+        ("complete", 0.75),
+        ("short", 0.15),
+        ("truncated", 0.1),
+        ("guessed", 0.1),
+        ("named", 0.85),
+        ("unsymbolized", 0.15),
+    ] {
+        assert_eq!(share(&answer, name), expected, "{name} of {answer:#}");
+    }
+    let listed = scope.rows(&["ls"]);
+    for name in ["complete", "named"] {
+        assert_eq!(number(row(&listed, "poor"), name), share(&answer, name), "{name} as `ls` tells it");
+    }
+    let findings = answer["findings"].as_array().expect("a list");
+    let told = findings.iter().map(|of| (text(of, "fault"), of["of"].as_str(), number(of, "samples")));
+    assert_eq!(
+        told.collect::<Vec<_>>(),
+        [
+            ("short", Some("libc.so.6"), 15.0),
+            ("truncated", None, 10.0),
+            ("guessed", None, 10.0),
+            ("jit", None, 10.0),
+            ("unnamed", Some("gone.so"), 5.0),
+            ("unnamed", Some("libc.so.6"), 5.0),
+        ]
+    );
+    let printed = scope.run(["doctor", "poor"]).stdout;
+    for line in [
+        "  complete        75.0 %  75",
+        "warn  short: 15.0 % (15 samples) end short next to code of libc.so.6",
+        "      to mend it: run node with --perf-basic-prof",
+    ] {
+        assert!(printed.contains(line), "`{line}` in {printed}");
+    }
+
+    let sealed = scope.run(["seal"]);
+    assert_eq!(sealed.code, Some(0), "{sealed:?}");
+    assert_eq!(ask(&[]), answer, "sealed or not");
+    assert_eq!(scope.rows(&["ls"]), listed, "sealed or not");
+    // Two stores are one, and the window is a part of it.
+    let other = Fnscope::new();
+    made(other.store());
+    let stores = [
+        "--store",
+        scope.store().to_str().expect("a path"),
+        "--store",
+        other.store().to_str().expect("a path"),
+    ];
+    assert_eq!(ask(&stores), answer, "beside another store");
+    let both = scope.rows(&[&["ls"], &stores[..]].concat());
+    assert_eq!((number(row(&both, "fib"), "complete"), number(row(&both, "poor"), "named")), (1.0, 0.85));
+    assert_eq!(ask(&["--since", "2026-11-23T08:00:00Z"]), answer);
+}
+
+#[test]
+fn a_sound_function_and_none_are_told_apart() {
+    let scope = Fnscope::new();
+    made(scope.store());
+    let ended = scope.run(["doctor", "fib"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.stdout.ends_with("ok    nothing makes its stacks poor\n"), "{ended:?}");
+    for (options, code, says) in [
+        (&["doctor", "fibb"][..], 1, "did you mean `fib`?"),
+        (&["doctor", "fib", "--until", "2020-01-01"], 1, "no function `fib`"),
+        (&["doctor", "--since", "1h"], 64, "of a FUNCTION"),
+    ] {
+        let ended = scope.run(options);
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(code), ""), "{ended:?}");
+        assert!(ended.stderr.contains(says), "`{says}` in {ended:?}");
+    }
+}
