@@ -148,8 +148,11 @@ fn verdict(outcomes: &[Outcome]) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// A whole name means that one alone; any other text means all names that begin so.
 fn wanted(name: &str, chosen: &[String]) -> bool {
-    chosen.is_empty() || chosen.iter().any(|begin| name.starts_with(begin.as_str()))
+    let is_whole = |text: &str| MEASUREMENTS.iter().any(|one| one.name == text);
+    let means = |text: &String| name == text || (name.starts_with(text.as_str()) && !is_whole(text));
+    chosen.is_empty() || chosen.iter().any(means)
 }
 
 fn parse(mut rest: impl Iterator<Item = String>) -> Result<Arguments, String> {
@@ -179,6 +182,8 @@ mod tests {
         assert!(wanted("bench-drain", &[]));
         assert!(wanted("bench-drain", &["accept".into(), "bench".into()]));
         assert!(!wanted("accept-capture", &["bench".into()]));
+        assert!(wanted("accept-stacks-c", &["accept-stacks-c".into()]));
+        assert!(!wanted("accept-stacks-cpp", &["accept-stacks-c".into()]), "a whole name");
     }
 
     #[test]

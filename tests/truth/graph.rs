@@ -116,6 +116,10 @@ pub fn own_name(symbol: &str) -> Option<&'static str> {
     let rest = symbol.get(at..)?;
     let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
     let name = rest.get(..end)?;
+    // A closure of Go's, which is no function of the table.
+    if rest.get(end..)?.starts_with(".func") {
+        return None;
+    }
     CALLS.iter().map(|(callee, ..)| *callee).find(|callee| *callee == name)
 }
 
@@ -178,6 +182,7 @@ mod tests {
             ("core::slice::sort::truth_sixty", None),
             ("truth_unheard_of", None),
             ("main.values.Less", None),
+            ("main.truth_threads.func1", None),
             ("qsort", None),
         ] {
             assert_eq!(own_name(symbol), name, "{symbol}");
