@@ -1,12 +1,13 @@
 //! Native stacks against truth programs: how many reach their root, how many have their own functions' names, how far
 //! each function's share is off the program's own clock, and whether a call was invented.
 //!
-//! `FNSCOPE_ACCEPT_STACKS=FOLDER` has stacks with something wrong written there, a file for each program.
+//! `ACCEPT_STACKS=FOLDER` has stacks with something wrong written there, a file for each program.
 
 use std::fmt::Write as _;
 
 use crate::measure::{Bar, Bound, Measurement};
-use crate::truth::{Build, Language, Link, Program, Tally, wilson};
+use crate::truth::judge::{Tally, wilson};
+use crate::truth::programs::{Build, Language, Link, Program};
 use crate::watched::Agent;
 
 /// Programs in C.
@@ -144,7 +145,7 @@ pub fn report(name: &str, tally: &Tally) -> anyhow::Result<()> {
     for (what, count) in tally.invented.iter().chain(&tally.guessed_wrong) {
         eprintln!("{name}: {count} times a call that the program does not make: {what}");
     }
-    let Some(folder) = std::env::var_os("FNSCOPE_ACCEPT_STACKS") else { return Ok(()) };
+    let Some(folder) = std::env::var_os("ACCEPT_STACKS") else { return Ok(()) };
     let mut text = String::new();
     for (stack, count) in &tally.examples {
         let _ = writeln!(text, "{count} {stack}");

@@ -15,7 +15,7 @@ use crate::measure::{Bar, Bound, Measurement};
 use crate::stacks::{C_USUAL, CPP_USUAL, GO_USUAL, RUST_USUAL};
 use crate::stacks_opinion::DWARF;
 use crate::support::{Cgroup, Running};
-use crate::truth::{Build, Program, Told};
+use crate::truth::programs::{Build, Program, Told};
 use crate::watched::{Agent, Watch};
 
 /// Cost of a sample.

@@ -14,7 +14,9 @@ use anyhow::{Context as _, ensure};
 use crate::measure::{Bar, Bound, Measurement};
 use crate::stacks::{C_USUAL, CPP_USUAL, GO_USUAL, RUST_USUAL, report};
 use crate::support::Running;
-use crate::truth::{Build, Program, Tally, Told, distance, normalized, own_name};
+use crate::truth::graph::{normalized, own_name};
+use crate::truth::judge::{Tally, distance};
+use crate::truth::programs::{Build, Program, Told};
 use crate::watched::Agent;
 
 /// Against perf and pprof.

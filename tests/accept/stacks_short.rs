@@ -10,7 +10,8 @@ use anyhow::{Context as _, ensure};
 use crate::measure::{Bar, Bound, Measurement};
 use crate::stacks::{C_STATIC, C_USUAL, GO_USUAL, RUST_USUAL, report};
 use crate::support::Cgroup;
-use crate::truth::{Program, Tally, wilson};
+use crate::truth::judge::{Tally, wilson};
+use crate::truth::programs::Program;
 use crate::watched::Agent;
 
 /// Containers of 50 ms and processes of 2 ms.
