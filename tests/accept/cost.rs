@@ -72,7 +72,7 @@ fn cost() -> anyhow::Result<Vec<Bar>> {
         record("agent, for a second of the host", ours.us_a_second(), "us");
         record("agent, for a second once it runs", steady_us, "us");
         if has_perf {
-            let theirs = perf(hz, &["-g"], LENGTH)?;
+            let theirs = perf(hz, &["-g"], &[], LENGTH)?;
             record("perf, for a sample", theirs.us_a_sample(), "us");
             record("perf, for a second of the host", theirs.us_a_second(), "us");
             record("agent over perf, for a sample", ours.us_a_sample() / theirs.us_a_sample(), "x");
@@ -97,8 +97,8 @@ pub fn agent(parent: &Cgroup, hz: &str, options: &[&str], length: Duration) -> a
     Ok((Cost { cpu_us: cgroup.cpu_us() as f64, seconds, samples }, steady_us))
 }
 
-/// perf from its start to folded stacks, walking them by `method`.
-pub fn perf(hz: &str, method: &[&str], length: Duration) -> anyhow::Result<Cost> {
+/// perf from its start to folded stacks, recorded and printed with these options.
+pub fn perf(hz: &str, recorded: &[&str], printed: &[&str], length: Duration) -> anyhow::Result<Cost> {
     let dir = tempfile::tempdir()?;
     let (data, script, folded) =
         (dir.path().join("data"), dir.path().join("script"), dir.path().join("folded"));
@@ -115,9 +115,9 @@ pub fn perf(hz: &str, method: &[&str], length: Duration) -> anyhow::Result<Cost>
     let seconds = length.as_secs().to_string();
     let record =
         ["record", "-e", "cpu-clock", "-F", hz, "-a", "--clockid", "CLOCK_MONOTONIC", "-o", &data_text];
-    run(&[&record[..], method, &["--", "sleep", &seconds]].concat(), Stdio::null())?;
+    run(&[&record[..], recorded, &["--", "sleep", &seconds]].concat(), Stdio::null())?;
     let seconds = begin.elapsed().as_secs_f64();
-    run(&["script", "-i", &data_text], File::create(&script)?.into())?;
+    run(&[&["script", "-i", &data_text], printed].concat(), File::create(&script)?.into())?;
 
     let before_us = thread_cpu_us();
     let mut out = io::BufWriter::new(File::create(&folded)?);

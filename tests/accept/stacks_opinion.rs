@@ -29,6 +29,8 @@ pub const OPINION: Measurement = Measurement {
 
 const HZ: &str = "997";
 const CPU_MS: &str = "6000";
+/// Go's profile has a sample for each tick of the kernel at most, so it takes longer to have enough of them.
+const PROFILE_MS: &str = "15000";
 /// Stacks that are compared.
 const HOTTEST: usize = 20;
 /// Where the kernel's own copies are as long as fnscope's.
@@ -89,7 +91,7 @@ fn beside_perf(build: Build) -> anyhow::Result<(BTreeMap<String, u64>, BTreeMap<
     let data = dir.path().join("data");
     let mut agent = Agent::start(&["--hz", HZ]);
     let mut perf = Command::new("perf");
-    perf.args(["record", "-e", "cpu-clock", "-F", HZ, "-a", "--call-graph", DWARF, "-m", "4096"]);
+    perf.args(["record", "-e", "cpu-clock", "-F", HZ, "-a", "--call-graph", DWARF, "-m", "16384"]);
     let recording = Running::start(perf.arg("-o").arg(&data).stdin(Stdio::null()));
     // Says nothing when it has begun; its file is there then.
     crate::support::poll("perf's file", || data.exists().then_some(()));
@@ -99,7 +101,17 @@ fn beside_perf(build: Build) -> anyhow::Result<(BTreeMap<String, u64>, BTreeMap<
     recording.wait();
     let script = dir.path().join("script");
     let output = Command::new("perf")
-        .args(["script", "--comms", "truth", "-F", "comm,pid,ip,sym,dso", "--max-stack", "512", "-i"])
+        .args([
+            "script",
+            "--no-inline",
+            "--comms",
+            "truth",
+            "-F",
+            "comm,pid,ip,sym,dso",
+            "--max-stack",
+            "512",
+            "-i",
+        ])
         .arg(&data)
         .stdout(File::create(&script)?)
         .stderr(Stdio::piped())
@@ -144,14 +156,24 @@ fn perf_symbol(rest: &str) -> &str {
 fn beside_pprof() -> anyhow::Result<Vec<Bar>> {
     let program = Program::make(GO_USUAL)?;
     let mut agent = Agent::start(&["--hz", HZ]);
-    let told = program.run("go", &["profile", CPU_MS])?;
+    let told = program.run("go", &["profile", PROFILE_MS])?;
     agent.stop()?;
     let tally = Tally::read(agent.fnscope().store(), "go", &program)?;
     report("go-profile", &tally)?;
     let dir = tempfile::tempdir()?;
     let theirs = pprof_leaves(&program, dir.path(), &told)?;
-    let ours = tally.leaves.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect();
+    let ours: BTreeMap<String, u64> =
+        tally.leaves.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect();
     let off = distance(&ours, &theirs, HOTTEST);
+    for (name, count) in &theirs {
+        let share = |count: u64, all: u64| count as f64 / all as f64;
+        let told = told.leaves.get(name).copied().unwrap_or(f64::NAN) / told.leaves.values().sum::<f64>();
+        eprintln!(
+            "go: {name}: ours {:.3}, theirs {:.3}, told {told:.3}",
+            share(ours.get(name).copied().unwrap_or(0), ours.values().sum()),
+            share(*count, theirs.values().sum())
+        );
+    }
     Ok(vec![
         Bar::new("go: samples", tally.samples as f64, "", Bound::Recorded),
         Bar::new("go: their samples", theirs.values().sum::<u64>() as f64, "", Bound::Recorded),
