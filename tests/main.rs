@@ -28,6 +28,7 @@ mod function_program;
 mod hostile_files;
 mod hostile_labels;
 mod made_store;
+mod native_stacks;
 mod private_docker;
 #[path = "accept/store_data.rs"]
 #[allow(dead_code, reason = "tests use their part of it")]
@@ -37,3 +38,5 @@ mod store_faults;
 mod store_under_faults;
 #[allow(dead_code, reason = "each test module uses its part of it")]
 mod support;
+#[allow(dead_code, reason = "measurements use the rest")]
+mod truth;

@@ -78,6 +78,8 @@ pub(super) fn run(flags: Args) -> anyhow::Result<Outcome> {
         lost = captured.lost,
         dropped = captured.dropped + kept.lost,
         side_band_lost = captured.side_band_lost,
+        files_opened = captured.files.opened,
+        files_known = captured.files.known,
         files_failed = captured.files.failed,
         "stopped"
     );

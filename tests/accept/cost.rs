@@ -31,14 +31,16 @@ const LENGTH: Duration = Duration::from_secs(10);
 const SETTLED: Duration = Duration::from_secs(2);
 
 /// What one of them took.
-struct Cost {
+pub struct Cost {
     cpu_us: f64,
     seconds: f64,
-    samples: f64,
+    /// Samples in its answer.
+    pub samples: f64,
 }
 
 impl Cost {
-    fn us_a_sample(&self) -> f64 {
+    /// CPU time for a sample, in microseconds.
+    pub fn us_a_sample(&self) -> f64 {
         self.cpu_us / self.samples
     }
 
@@ -62,7 +64,7 @@ fn cost() -> anyhow::Result<Vec<Bar>> {
     }
     let mut bars = Vec::new();
     for hz in ["199", "997"] {
-        let (ours, steady_us) = agent(&parent, hz)?;
+        let (ours, steady_us) = agent(&parent, hz, &[], LENGTH)?;
         let mut record = |what: &str, value, unit| {
             bars.push(Bar::new(format!("{hz} Hz: {what}"), value, unit, Bound::Recorded));
         };
@@ -70,7 +72,7 @@ fn cost() -> anyhow::Result<Vec<Bar>> {
         record("agent, for a second of the host", ours.us_a_second(), "us");
         record("agent, for a second once it runs", steady_us, "us");
         if has_perf {
-            let theirs = perf(hz)?;
+            let theirs = perf(hz, &["-g"], &[], LENGTH)?;
             record("perf, for a sample", theirs.us_a_sample(), "us");
             record("perf, for a second of the host", theirs.us_a_second(), "us");
             record("agent over perf, for a sample", ours.us_a_sample() / theirs.us_a_sample(), "x");
@@ -80,22 +82,23 @@ fn cost() -> anyhow::Result<Vec<Bar>> {
     Ok(bars)
 }
 
-/// The agent from start to end, and microseconds a second of its steady pace.
-fn agent(parent: &Cgroup, hz: &str) -> anyhow::Result<(Cost, f64)> {
+/// The agent from start to end, with `options` of its own, and microseconds a second of its steady pace.
+pub fn agent(parent: &Cgroup, hz: &str, options: &[&str], length: Duration) -> anyhow::Result<(Cost, f64)> {
     let cgroup = Cgroup::new();
     let begin = Instant::now();
-    let mut agent =
-        Agent::start_in(&cgroup, &["--no-docker", "--cgroup-parent", &parent.kernel_path(), "--hz", hz]);
+    let path = parent.kernel_path();
+    let arguments = [&["--no-docker", "--cgroup-parent", &path, "--hz", hz], options].concat();
+    let mut agent = Agent::start_in(&cgroup, &arguments);
     std::thread::sleep(SETTLED);
-    let steady_us = agent.process().cpu_percent(LENGTH.saturating_sub(SETTLED))? * 1e4;
+    let steady_us = agent.process().cpu_percent(length.saturating_sub(SETTLED))? * 1e4;
     agent.stop()?;
     let seconds = begin.elapsed().as_secs_f64();
     let samples = agent.functions()?.iter().filter_map(|row| number(row, "samples")).sum();
     Ok((Cost { cpu_us: cgroup.cpu_us() as f64, seconds, samples }, steady_us))
 }
 
-/// perf from its start to folded stacks.
-fn perf(hz: &str) -> anyhow::Result<Cost> {
+/// perf from its start to folded stacks, recorded and printed with these options.
+pub fn perf(hz: &str, recorded: &[&str], printed: &[&str], length: Duration) -> anyhow::Result<Cost> {
     let dir = tempfile::tempdir()?;
     let (data, script, folded) =
         (dir.path().join("data"), dir.path().join("script"), dir.path().join("folded"));
@@ -109,12 +112,12 @@ fn perf(hz: &str) -> anyhow::Result<Cost> {
         anyhow::Ok(())
     };
     let begin = Instant::now();
-    let seconds = LENGTH.as_secs().to_string();
+    let seconds = length.as_secs().to_string();
     let record =
-        ["record", "-e", "cpu-clock", "-F", hz, "-a", "-g", "--clockid", "CLOCK_MONOTONIC", "-o", &data_text];
-    run(&[&record[..], &["--", "sleep", &seconds]].concat(), Stdio::null())?;
+        ["record", "-e", "cpu-clock", "-F", hz, "-a", "--clockid", "CLOCK_MONOTONIC", "-o", &data_text];
+    run(&[&record[..], recorded, &["--", "sleep", &seconds]].concat(), Stdio::null())?;
     let seconds = begin.elapsed().as_secs_f64();
-    run(&["script", "-i", &data_text], File::create(&script)?.into())?;
+    run(&[&["script", "-i", &data_text], printed].concat(), File::create(&script)?.into())?;
 
     let before_us = thread_cpu_us();
     let mut out = io::BufWriter::new(File::create(&folded)?);

@@ -25,6 +25,10 @@ mod phases;
 mod report;
 mod shares;
 mod short;
+mod stacks;
+mod stacks_cost;
+mod stacks_opinion;
+mod stacks_short;
 mod store;
 mod store_data;
 #[path = "../store_faults.rs"]
@@ -35,6 +39,9 @@ mod storm;
 #[allow(dead_code, reason = "measurements use their part of it")]
 mod support;
 mod taken;
+#[path = "../truth/mod.rs"]
+#[allow(dead_code, reason = "measurements use their part of it")]
+mod truth;
 mod warm;
 mod watched;
 
@@ -53,6 +60,15 @@ const MEASUREMENTS: &[Measurement] = &[
     shares::SHARES,
     storm::CGROUPS,
     storm::DOCKER,
+    stacks::C,
+    stacks::CPP,
+    stacks::RUST,
+    stacks::GO,
+    stacks_opinion::OPINION,
+    stacks_short::SHORT,
+    stacks_cost::COST,
+    stacks_cost::SLOWDOWN,
+    stacks_cost::MEMORY,
     idle::IDLE,
     kill::KILL,
     damage::DAMAGE,
@@ -69,12 +85,13 @@ const MEASUREMENTS: &[Measurement] = &[
     store::WRITING,
 ];
 
-const USAGE: &str = "usage: accept [--list] [--runs N] [--json FILE] [NAME-OR-ITS-BEGINNING]...";
+const USAGE: &str = "usage: accept [--list] [--runs N] [--json FILE] [--markdown] [NAME-OR-ITS-BEGINNING]...";
 
 struct Arguments {
     list: bool,
     runs: Option<usize>,
     json: Option<PathBuf>,
+    markdown: bool,
     names: Vec<String>,
 }
 
@@ -105,7 +122,7 @@ fn main() -> ExitCode {
         let began = Instant::now();
         let outcome = measurement.take(runs);
         eprintln!("accept: {} took {} s", measurement.name, began.elapsed().as_secs());
-        print!("{}", report::table(&outcome));
+        print!("{}", if arguments.markdown { report::markdown(&outcome) } else { report::table(&outcome) });
         outcomes.push(outcome);
     }
     if let Some(file) = &arguments.json
@@ -131,12 +148,15 @@ fn verdict(outcomes: &[Outcome]) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// A whole name means that one alone; any other text means all names that begin so.
 fn wanted(name: &str, chosen: &[String]) -> bool {
-    chosen.is_empty() || chosen.iter().any(|begin| name.starts_with(begin.as_str()))
+    let is_whole = |text: &str| MEASUREMENTS.iter().any(|one| one.name == text);
+    let means = |text: &String| name == text || (name.starts_with(text.as_str()) && !is_whole(text));
+    chosen.is_empty() || chosen.iter().any(means)
 }
 
 fn parse(mut rest: impl Iterator<Item = String>) -> Result<Arguments, String> {
-    let mut arguments = Arguments { list: false, runs: None, json: None, names: Vec::new() };
+    let mut arguments = Arguments { list: false, runs: None, json: None, markdown: false, names: Vec::new() };
     while let Some(word) = rest.next() {
         match word.as_str() {
             "--list" => arguments.list = true,
@@ -145,6 +165,7 @@ fn parse(mut rest: impl Iterator<Item = String>) -> Result<Arguments, String> {
                 arguments.runs = Some(runs.ok_or("--runs takes a number")?);
             }
             "--json" => arguments.json = Some(rest.next().ok_or("--json takes a file")?.into()),
+            "--markdown" => arguments.markdown = true,
             option if option.starts_with('-') => return Err(format!("unknown option `{option}`")),
             name => arguments.names.push(name.into()),
         }
@@ -161,6 +182,8 @@ mod tests {
         assert!(wanted("bench-drain", &[]));
         assert!(wanted("bench-drain", &["accept".into(), "bench".into()]));
         assert!(!wanted("accept-capture", &["bench".into()]));
+        assert!(wanted("accept-stacks-c", &["accept-stacks-c".into()]));
+        assert!(!wanted("accept-stacks-cpp", &["accept-stacks-c".into()]), "a whole name");
     }
 
     #[test]
@@ -174,7 +197,7 @@ mod tests {
     #[test]
     fn wrong_arguments_are_refused() {
         let parse = |words: &[&str]| parse(words.iter().map(ToString::to_string));
-        assert!(parse(&["--runs", "3", "--json", "out.json", "bench"]).is_ok());
+        assert!(parse(&["--runs", "3", "--json", "out.json", "--markdown", "bench"]).is_ok());
         for wrong in [&["--runs"][..], &["--runs", "x"], &["--json"], &["--fast"]] {
             assert!(parse(wrong).is_err(), "{wrong:?}");
         }

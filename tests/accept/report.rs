@@ -24,6 +24,42 @@ pub fn table(outcome: &Outcome) -> String {
     out
 }
 
+/// An outcome as a table in markdown. Bars that are named `row: column` share a row; a bar that fails says so.
+pub fn markdown(outcome: &Outcome) -> String {
+    let bars = match &outcome.result {
+        Ok(bars) => bars,
+        Err(error) => return format!("{}: failed: {error}\n\n", outcome.name),
+    };
+    let (mut rows, mut columns): (Vec<&str>, Vec<String>) = (Vec::new(), Vec::new());
+    let mut cells: Vec<(&str, String, String)> = Vec::new();
+    for (bar, _) in bars {
+        let (row, what) = bar.what.split_once(": ").unwrap_or(("", &bar.what));
+        let unit = if bar.unit.is_empty() { String::new() } else { format!(", {}", bar.unit) };
+        let column = format!("{what}{unit}");
+        let bound = bound(bar.bound);
+        let mark = if bar.holds() { String::new() } else { format!(" **{bound}**") };
+        if !rows.contains(&row) {
+            rows.push(row);
+        }
+        if !columns.contains(&column) {
+            columns.push(column.clone());
+        }
+        cells.push((row, column, format!("{}{mark}", number(bar.value))));
+    }
+    let mut out =
+        format!("| {} | {} |\n|---|{}\n", outcome.name, columns.join(" | "), "---|".repeat(columns.len()));
+    for row in rows {
+        let cell = |column: &String| {
+            let found = cells.iter().find(|(of, what, _)| *of == row && what == column);
+            found.map_or("", |(.., text)| text).to_owned()
+        };
+        let line: Vec<String> = columns.iter().map(cell).collect();
+        let _ = writeln!(out, "| {row} | {} |", line.join(" | "));
+    }
+    out.push('\n');
+    out
+}
+
 /// All outcomes as a JSON array.
 pub fn json(outcomes: &[Outcome]) -> String {
     let values: Vec<Value> = outcomes.iter().map(one).collect();
@@ -77,6 +113,20 @@ fn number(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn markdown_has_a_row_for_what_shares_a_name() {
+        let bar = |what: &str, value, bound| (Bar::new(what, value, "", bound), vec![value]);
+        let bars = vec![
+            bar("c: complete", 0.5, Bound::AtLeast(0.98)),
+            bar("c: named", 1.0, Bound::Recorded),
+            bar("go: named", 0.25, Bound::Recorded),
+        ];
+        let text = markdown(&Outcome { name: "accept-stacks", result: Ok(bars) });
+        let expected = "| accept-stacks | complete | named |\n|---|---|---|\n\
+                        | c | 0.500 **>= 0.980** | 1.000 |\n| go |  | 0.250 |\n\n";
+        assert_eq!(text, expected);
+    }
 
     #[test]
     fn a_bar_that_fails_says_so_with_every_run() {

@@ -76,13 +76,14 @@ impl Agent {
         }
     }
 
-    /// Ends it in order, so that all it knows is stored.
-    pub fn stop(&mut self) -> anyhow::Result<()> {
+    /// Ends it in order, so that all it knows is stored; the last line that it said.
+    pub fn stop(&mut self) -> anyhow::Result<String> {
         let running = self.running.take().context("the agent runs")?;
         let (code, said) = running.stop();
-        eprintln!("{}", said.lines().last().unwrap_or_default());
+        let last = said.lines().last().unwrap_or_default();
+        eprintln!("{last}");
         ensure!(code == Some(0), "the agent ended with {code:?}:\n{said}");
-        Ok(())
+        Ok(last.into())
     }
 
     /// The store's directory and the commands that read it.

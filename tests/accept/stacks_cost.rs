@@ -1,0 +1,233 @@
+//! What native stacks cost: the whole agent for a sample, beside perf doing the same; the function's own slowdown; the
+//! agent's memory with many containers of many binaries.
+//!
+//! Copies are always on here (`stack.unwind = "dwarf"`).
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+
+use crate::cost;
+use crate::measure::{Bar, Bound, Measurement};
+use crate::stacks::{C_USUAL, CPP_USUAL, GO_USUAL, RUST_USUAL};
+use crate::stacks_opinion::DWARF;
+use crate::support::{Cgroup, Running};
+use crate::truth::programs::{Build, Program, Told};
+use crate::watched::{Agent, Watch};
+
+/// Cost of a sample.
+pub const COST: Measurement = Measurement {
+    name: "accept-stacks-cost",
+    about: "CPU time of the whole agent for a sample with its stack's copy, against perf on the same load",
+    runs: 5,
+    run: a_sample,
+};
+/// The function's own time.
+pub const SLOWDOWN: Measurement = Measurement {
+    name: "accept-stacks-slowdown",
+    about: "CPU time that a function needs for the same work while it is sampled at 199 Hz with copies",
+    runs: 1,
+    run: slowdown,
+};
+/// The agent's memory.
+pub const MEMORY: Measurement = Measurement {
+    name: "accept-stacks-memory",
+    about: "memory of the agent, rings apart, with 100 containers of 20 binaries",
+    runs: 1,
+    run: memory,
+};
+
+/// How long each of them watches.
+const LENGTH: Duration = Duration::from_secs(6);
+const DAY_MS: &str = "86400000";
+const COPIES: &str = "[stack]\nunwind = \"dwarf\"\n";
+
+/// A configuration file that turns copies on.
+struct Config {
+    path: String,
+    _dir: tempfile::TempDir,
+}
+
+impl Config {
+    fn new() -> anyhow::Result<Config> {
+        let dir = tempfile::tempdir()?;
+        let path = dir.path().join("fnscope.toml");
+        fs::write(&path, COPIES)?;
+        Ok(Config { path: path.to_str().context("a plain path")?.into(), _dir: dir })
+    }
+}
+
+fn a_sample() -> anyhow::Result<Vec<Bar>> {
+    let (program, config) = (Program::make(C_USUAL)?, Config::new()?);
+    let _plugin = HostPlugin::install(&program)?;
+    let parent = Cgroup::new();
+    let (one, two) = (parent.child("truth.1"), parent.child("truth.2"));
+    let busy = |cgroup: &Cgroup| Running::start(&mut cgroup.command(&program.path(), &["calls", DAY_MS]));
+    let _load = (busy(&one), busy(&two));
+    let options = ["--config", &config.path];
+    let (slow, _) = cost::agent(&parent, "199", &options, LENGTH * 2)?;
+    let (fast, _) = cost::agent(&parent, "997", &options, LENGTH)?;
+    // Inlined functions would cost perf many times as much; fnscope shows none unasked.
+    let perf = cost::perf("997", &["--call-graph", DWARF, "-m", "4096"], &["--no-inline"], LENGTH)?;
+    let times = perf.us_a_sample() / fast.us_a_sample();
+    Ok(vec![
+        Bar::new("199 Hz: agent, for a sample", slow.us_a_sample(), "us", Bound::AtMost(30.0)),
+        Bar::new("199 Hz: samples", slow.samples, "", Bound::Recorded),
+        Bar::new("997 Hz: agent, for a sample", fast.us_a_sample(), "us", Bound::AtMost(15.0)),
+        Bar::new("997 Hz: samples", fast.samples, "", Bound::Recorded),
+        Bar::new("997 Hz: perf, for a sample", perf.us_a_sample(), "us", Bound::Recorded),
+        Bar::new("997 Hz: samples of perf", perf.samples, "", Bound::Recorded),
+        Bar::new("997 Hz: perf over agent", times, "x", Bound::AtLeast(10.0)),
+    ])
+}
+
+/// The program's library where it looks for it, on the host; removed when dropped.
+struct HostPlugin(Option<std::path::PathBuf>);
+
+impl HostPlugin {
+    fn install(program: &Program) -> anyhow::Result<HostPlugin> {
+        let to = Path::new("/libtruth.so");
+        ensure!(!to.exists(), "{} is here already; remove it", to.display());
+        let from = program.path().with_file_name("libtruth.so");
+        fs::copy(from, to).with_context(|| format!("copy to {}", to.display()))?;
+        Ok(HostPlugin(Some(to.into())))
+    }
+}
+
+impl Drop for HostPlugin {
+    fn drop(&mut self) {
+        if let Some(path) = self.0.take() {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// Pairs of runs: with the agent and without.
+const PAIRS: usize = 24;
+const RUN_MS: &str = "1200";
+
+fn slowdown() -> anyhow::Result<Vec<Bar>> {
+    let (program, config) = (Program::make(C_USUAL)?, Config::new()?);
+    let parent = Cgroup::new();
+    let cgroup = parent.child("truth.1");
+    let parent_path = parent.kernel_path();
+    let run = || -> anyhow::Result<f64> {
+        let (code, said) = Running::start(&mut cgroup.command(&program.path(), &["shares", RUN_MS])).wait();
+        ensure!(code == Some(0), "the program ended with {code:?}: {said}");
+        let told = Told::parse(&said)?;
+        Ok(told.cpu_ns / told.calls)
+    };
+    let sampled = || -> anyhow::Result<f64> {
+        let options =
+            ["--no-docker", "--cgroup-parent", &parent_path, "--hz", "199", "--config", &config.path];
+        let mut agent = Agent::start(&options);
+        let ns = run()?;
+        agent.stop()?;
+        Ok(ns)
+    };
+    run()?;
+    let mut slower = Vec::new();
+    for pair in 0..PAIRS {
+        // Which comes first changes, so that a drift of the machine is in both.
+        let (with, without) = if pair % 2 == 0 {
+            let with = sampled()?;
+            (with, run()?)
+        } else {
+            let without = run()?;
+            (sampled()?, without)
+        };
+        slower.push((with / without - 1.0) * 100.0);
+    }
+    let (low, middle, high) = median_interval(&slower);
+    Ok(vec![
+        Bar::new("199 Hz: slower, median", middle, "%", Bound::AtMost(0.8)),
+        Bar::new("199 Hz: slower, 95 % from", low, "%", Bound::Recorded),
+        Bar::new("199 Hz: slower, 95 % to", high, "%", Bound::Recorded),
+    ])
+}
+
+/// The median with its 95 % interval by ranks, which needs no shape of the noise: with n figures, the ranks
+/// n/2 - 0.98 √n and its mirror.
+fn median_interval(figures: &[f64]) -> (f64, f64, f64) {
+    let mut sorted = figures.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let n = sorted.len();
+    let low = ((n as f64 / 2.0 - 0.98 * (n as f64).sqrt()).floor().max(1.0)) as usize - 1;
+    let at = |rank: usize| sorted.get(rank).copied().unwrap_or(f64::NAN);
+    (at(low), f64::midpoint(at((n.max(1) - 1) / 2), at(n / 2)), at(n.saturating_sub(low + 1)))
+}
+
+const CONTAINERS: usize = 100;
+/// Builds of each language.
+const VARIANTS: u32 = 5;
+
+fn memory() -> anyhow::Result<Vec<Bar>> {
+    let mut programs = Vec::new();
+    for variant in 1..=VARIANTS {
+        for build in [C_USUAL, CPP_USUAL, RUST_USUAL, GO_USUAL] {
+            programs.push(Program::make(Build { variant, ..build })?);
+        }
+    }
+    let config = Config::new()?;
+    let mut agent = Agent::start(&["--hz", "199", "--config", &config.path]);
+    let watch = Watch::start(agent.process());
+    let mut all = Containers(Vec::new());
+    for program in programs.iter().cycle().take(CONTAINERS) {
+        all.start(program)?;
+    }
+    // The last ones have work to do.
+    std::thread::sleep(Duration::from_secs(10));
+    let states = watch.finish()?;
+    let functions = agent.functions()?;
+    drop(all);
+    agent.stop()?;
+    let most = states.iter().map(|state| state.memory_mib).fold(0.0, f64::max);
+    let files = states.iter().map(|state| state.files as f64).fold(0.0, f64::max);
+    Ok(vec![
+        Bar::new("binaries", functions.len() as f64, "", Bound::AtLeast(programs.len() as f64)),
+        Bar::new("memory, most", most, "MiB", Bound::AtMost(120.0)),
+        Bar::new("open files, most", files, "", Bound::Recorded),
+    ])
+}
+
+/// Containers that stay; removed when dropped.
+struct Containers(Vec<String>);
+
+impl Containers {
+    fn start(&mut self, program: &Program) -> anyhow::Result<()> {
+        let label = format!("fnscope.function={}-{}", program.build.name, program.build.variant);
+        let output = Command::new("docker")
+            .args(["run", "--detach", "--network", "none", "--label", &label, &program.image])
+            .args(["all", "300", "stay"])
+            .stdin(Stdio::null())
+            .output()?;
+        ensure!(output.status.success(), "docker run: {}", String::from_utf8_lossy(&output.stderr));
+        self.0.push(String::from_utf8_lossy(&output.stdout).trim().into());
+        Ok(())
+    }
+}
+
+impl Drop for Containers {
+    fn drop(&mut self) {
+        let removed = Command::new("docker").args(["rm", "--force"]).args(&self.0).output();
+        if let Err(error) = removed {
+            eprintln!("remove containers: {error}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_interval_of_a_median_is_by_ranks() {
+        let figures: Vec<f64> = (1..=24).rev().map(f64::from).collect();
+        // 24 / 2 - 0.98 * 4.9 = 7.2: the 7th from below and the 7th from above.
+        assert_eq!(median_interval(&figures), (7.0, 12.5, 18.0));
+        assert!(median_interval(&[]).1.is_nan());
+    }
+}
