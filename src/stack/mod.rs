@@ -21,7 +21,11 @@
 
 pub mod builder;
 pub mod cache;
+pub mod debugdata;
+pub mod debugfile;
+pub mod debuginfod;
 pub mod demangle;
+pub mod dwarf;
 pub mod ehframe;
 pub mod elf;
 #[cfg(test)]
@@ -29,11 +33,14 @@ mod elf_tests;
 pub mod file;
 pub mod gomodule;
 pub mod gopclntab;
+pub mod inlines;
 pub mod kernel;
 pub mod memo;
 pub mod names;
 pub mod open;
+pub mod options;
 pub mod plan;
+pub mod plt;
 pub mod process;
 mod root;
 pub mod source;
@@ -41,12 +48,15 @@ pub mod symbolize;
 #[cfg(test)]
 mod symbolize_tests;
 pub mod table;
+#[cfg(test)]
+mod tools_tests;
 pub mod unwind;
 pub mod vdso;
 
 pub use file::{MappedFile, Place};
 pub use kernel::KernelSymbols;
 pub use open::{Files, OpenStats};
+pub use options::SymbolOptions;
 pub use process::{Mapped, Mapping, Processes};
 pub use symbolize::{SymbolStats, Symbolizer};
 pub use table::SymbolTable;
