@@ -88,7 +88,7 @@ struct Counters {
 #[derive(Debug)]
 pub struct Fetcher {
     asks: SyncSender<BuildId>,
-    done: Receiver<BuildId>,
+    done: Receiver<(BuildId, bool)>,
     directory: PathBuf,
     counters: Arc<Counters>,
 }
@@ -122,11 +122,11 @@ impl Fetcher {
 
     /// What has come since this was asked last.
     pub fn fetched(&mut self) -> Vec<BuildId> {
-        self.done.try_iter().collect()
+        self.done.try_iter().filter(|(_, here)| *here).map(|(build_id, _)| build_id).collect()
     }
 
-    /// Waits for the next one that comes, for `time` at most.
-    pub fn wait(&mut self, time: Duration) -> Option<BuildId> {
+    /// Waits for the next one that was asked for, for `time` at most, and tells whether it is here.
+    pub fn wait(&mut self, time: Duration) -> Option<(BuildId, bool)> {
         self.done.recv_timeout(time).ok()
     }
 
@@ -193,19 +193,16 @@ impl Worker {
         Worker { servers, directory, limits, agent, refused: HashMap::new(), counters }
     }
 
-    fn run(&mut self, asked: &Receiver<BuildId>, tell: &Sender<BuildId>) {
+    fn run(&mut self, asked: &Receiver<BuildId>, tell: &Sender<(BuildId, bool)>) {
         if let Err(error) = fs::create_dir_all(&self.directory) {
             tracing::warn!("make {}: {error}; no debug file is fetched", self.directory.display());
             return;
         }
         self.clean();
         while let Ok(build_id) = asked.recv() {
-            if self.refused.get(&build_id).is_some_and(|until| *until > Instant::now()) {
-                continue;
-            }
-            if (path_in(&self.directory, build_id).is_file() || self.fetch(build_id))
-                && tell.send(build_id).is_err()
-            {
+            let refused = self.refused.get(&build_id).is_some_and(|until| *until > Instant::now());
+            let here = path_in(&self.directory, build_id).is_file() || !refused && self.fetch(build_id);
+            if tell.send((build_id, here)).is_err() {
                 return;
             }
         }

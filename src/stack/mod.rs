@@ -24,6 +24,8 @@ pub mod cache;
 pub mod debugdata;
 pub mod debugfile;
 pub mod debuginfod;
+#[cfg(test)]
+mod debuginfod_tests;
 pub mod demangle;
 pub mod dwarf;
 pub mod ehframe;

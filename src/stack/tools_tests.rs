@@ -275,7 +275,7 @@ fn told_by_addr2line(program: &Path, addresses: &[u64]) -> Vec<Vec<String>> {
 
 #[test]
 fn inlined_functions_are_those_that_addr2line_tells() {
-    for options in ["", " -gdwarf-4", " -gz=zlib", " -gdwarf-2 -gstrict-dwarf", " -flto"] {
+    for options in ["", " -gdwarf-4", " -gz=zlib", " -gdwarf-3", " -flto"] {
         let built = Built::new(options);
         let addresses: Vec<u64> = built.function("outer").chain(built.function("main")).collect();
         let told = told_by_addr2line(&built.path("program"), &addresses);
@@ -319,13 +319,10 @@ fn our_own_inlined_functions_are_those_that_addr2line_tells() {
     let told = told_by_addr2line(&path, &addresses);
     let found = names_in(&bytes, &addresses);
     assert_eq!((found.len(), told.len()), (addresses.len(), addresses.len()));
-    let differ = found.iter().zip(&told).zip(&addresses).filter(|((found, told), _)| found != told);
-    let differ: Vec<_> = differ.collect();
-    assert!(
-        differ.len() * 100 <= addresses.len(),
-        "{} differ: {:#?}",
-        differ.len(),
-        differ.iter().take(5).collect::<Vec<_>>()
-    );
+    // The innermost of several, binutils calls by the symbol that covers the address if it knows no mangled name of it.
+    let outer = |names: &[String]| names.get(1..).map(<[String]>::to_vec);
+    for ((found, told), address) in found.iter().zip(&told).zip(&addresses) {
+        assert_eq!(outer(found), outer(told), "{address:#x}: {found:?} {told:?}");
+    }
     assert!(found.iter().any(|names| names.len() > 1));
 }
