@@ -33,12 +33,12 @@ use tokio::sync::Notify;
 
 use crate::attribution::{Attribution, Limits, Moment};
 use crate::cgroup::Cgroups;
-use crate::config::{Config, StoreConfig, Unwind};
+use crate::config::{Config, StackConfig, StoreConfig, Unwind};
 use crate::model::WriterInfo;
 use crate::perf::{Clock, RingOptions, online_cpus, period_ns};
 use crate::runtime::docker::DockerOptions;
 use crate::stack::unwind::UnwindStats;
-use crate::stack::{OpenStats, PerfMapStats, Symbolizer};
+use crate::stack::{OpenStats, PerfMapStats, SymbolOptions, Symbolizer};
 use crate::store::archive::{Retention, TidyOptions};
 use crate::store::{AtClose, Store, StoreLock};
 use control::{Command, Control};
@@ -146,7 +146,9 @@ impl Agent {
             None => AtClose::Keep,
         };
         let journal = store.journal_with(info, at_close)?;
-        let symbolizer = Symbolizer::new(Some(&store.cache_dir().join("symbols")));
+        let cache = store.cache_dir();
+        let symbolizer = Symbolizer::new(Some(&cache.join("symbols")))
+            .with_options(&symbol_options(&config.stack), Some(&cache));
 
         let (control, commands, wake) = Control::new().context("make the control queue")?;
         let (to_keeper, work) = sync_channel(KEEPER_QUEUE);
@@ -358,6 +360,15 @@ fn raise_file_limit() {
     limit.current = limit.maximum;
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
         tracing::debug!("raise the limit on open files: {error}");
+    }
+}
+
+fn symbol_options(config: &StackConfig) -> SymbolOptions {
+    SymbolOptions {
+        inlines: config.inlines.is_on(),
+        debug_dirs: config.debug_dirs.clone(),
+        debuginfod: config.debuginfod.clone(),
+        ..SymbolOptions::default()
     }
 }
 

@@ -8,6 +8,8 @@
 //! - Of nested functions the inner one wins where it is; behind it the outer one goes on.
 //! - Untyped symbols inside a function that has a size are labels and left out.
 
+use std::ops::Range;
+
 use super::elf::Segment;
 use super::names::{MAX_NAME_BYTES, NameRef, NameWriter};
 use super::source::{Pinned, ReadError};
@@ -86,8 +88,19 @@ impl TableBuilder {
     pub fn add(
         &mut self,
         reader: &mut Pinned<'_>,
+        candidates: Vec<Candidate>,
+        strings: &Range<u64>,
+    ) -> Result<(), ReadError> {
+        self.add_with_suffix(reader, candidates, strings, b"")
+    }
+
+    /// Like [`TableBuilder::add`], with `suffix` behind each name.
+    pub fn add_with_suffix(
+        &mut self,
+        reader: &mut Pinned<'_>,
         mut candidates: Vec<Candidate>,
-        strings: &std::ops::Range<u64>,
+        strings: &Range<u64>,
+        suffix: &[u8],
     ) -> Result<(), ReadError> {
         // In the order of their names: the strings are then read once from begin to end.
         candidates.sort_unstable_by_key(|candidate| candidate.name);
@@ -99,7 +112,9 @@ impl TableBuilder {
                 _ => {
                     let at = strings.start.saturating_add(candidate.name.into());
                     reader.read_name(at, strings.end, MAX_NAME_BYTES, &mut text)?;
-                    let name = if is_name(&text) { Some(self.names.push(&text)?) } else { None };
+                    let named = is_name(&text);
+                    text.extend_from_slice(suffix);
+                    let name = if named { Some(self.names.push(&text)?) } else { None };
                     last = Some((candidate.name, name));
                     name
                 }
@@ -115,6 +130,12 @@ impl TableBuilder {
     pub fn add_named(&mut self, candidate: Candidate, name: &[u8]) -> Result<(), ReadError> {
         let at = self.names.push(name)?;
         self.keep(candidate, at, name)
+    }
+
+    /// Adds a function without a name that covers `addresses`.
+    pub fn add_nameless(&mut self, addresses: Range<u64>) -> Result<(), ReadError> {
+        let size = addresses.end.saturating_sub(addresses.start);
+        self.keep(Candidate::new(addresses.start, size, true, Rank::Unnamed, 0), NameRef::NONE, &[])
     }
 
     /// Adds function starts that have no name; each reaches to the next function, and to `end` of its range at most.

@@ -18,6 +18,13 @@ const MAX_DEPTH: u32 = 96;
 
 /// The name that `raw` stands for.
 pub fn demangle(raw: &[u8]) -> String {
+    if let Some(target) = raw.strip_suffix(b"@plt").filter(|target| !target.is_empty()) {
+        return demangle_whole(target) + "@plt";
+    }
+    demangle_whole(raw)
+}
+
+fn demangle_whole(raw: &[u8]) -> String {
     let text = String::from_utf8_lossy(raw);
     let name = without_link_suffix(without_version(&text));
     if name.len() > MAX_MANGLED_BYTES {

@@ -14,7 +14,7 @@ use crate::model::BuildId;
 const MAX_SECTIONS: u64 = 16_384;
 /// Most program headers read.
 const MAX_PROGRAM_HEADERS: u64 = 1_024;
-/// Most executable segments kept.
+/// Most executable segments kept, and most loaded ones.
 const MAX_SEGMENTS: usize = 64;
 /// Largest symbol section read, in bytes.
 pub const MAX_SYMBOLS_BYTES: u64 = 128 << 20;
@@ -96,7 +96,7 @@ pub struct Elf {
     pub entry: u64,
     /// Executable segments in the file's order.
     pub segments: Vec<Segment>,
-    /// All loaded segments in the file's order.
+    /// All segments that are loaded, executable or not, in the file's order.
     pub loaded: Vec<Segment>,
     /// `PT_GNU_EH_FRAME`: the sorted table of unwind entries, also where section headers were cut off.
     pub unwind_header: Option<Segment>,
@@ -132,12 +132,32 @@ impl Elf {
         };
         elf.read_segments(reader, &layout)?;
         elf.read_sections(reader, &layout)?;
+        // Segments of a separate debug file may have no bytes.
+        if elf.build_id.is_none()
+            && let Some(notes) = elf.bytes_of(reader, ".note.gnu.build-id", MAX_NOTES_BYTES)
+        {
+            elf.build_id = build_id(&reader.read(&notes.range.clone())?);
+        }
         Ok(elf)
     }
 
     /// The first section called `name`.
     pub fn section(&self, name: &str) -> Option<&Section> {
         self.sections.iter().find(|section| section.name == name.as_bytes())
+    }
+
+    /// The section called `name`, if it has bytes in the file, all of them inside of it and no more than `limit_bytes`.
+    pub fn bytes_of(&self, reader: &Pinned<'_>, name: &str, limit_bytes: u64) -> Option<&Section> {
+        let section = self.section(name).filter(|section| section.kind != Section::NOBITS)?;
+        reader.check(&section.range, limit_bytes, "a section").ok()?;
+        Some(section)
+    }
+
+    /// Where the byte of `address` stands in the file, and how far its segment goes on there.
+    pub fn offset_of(&self, address: u64) -> Option<Range<u64>> {
+        let segment = self.loaded.iter().find(|segment| segment.addresses().contains(&address))?;
+        let offset = segment.offset.checked_add(address - segment.address)?;
+        Some(offset..segment.offset.checked_add(segment.file_bytes)?)
     }
 
     /// The symbols of kind `kind` and their names, in the file, checked against its size and the limits.
@@ -203,7 +223,7 @@ impl Elf {
     fn read_segments(&mut self, reader: &mut Pinned<'_>, layout: &Layout) -> Result<(), ReadError> {
         const LOAD: u32 = 1;
         const NOTE: u32 = 4;
-        const EH_FRAME: u32 = 0x6474_e550;
+        const GNU_EH_FRAME: u32 = 0x6474_e550;
         let Some(table) = layout.program_headers(self.wide)? else { return Ok(()) };
         reader.check(&table, u64::MAX, "the program headers")?;
         let headers = reader.read(&table)?;
@@ -222,12 +242,13 @@ impl Elf {
                 segment.offset.checked_add(segment.file_bytes),
                 segment.address.checked_add(segment.file_bytes),
             );
-            if kind == LOAD && self.loaded.len() < MAX_SEGMENTS && ends.0.is_some() && ends.1.is_some() {
+            let ends_somewhere = ends.0.is_some() && ends.1.is_some();
+            if kind == LOAD && ends_somewhere && self.loaded.len() < MAX_SEGMENTS {
                 self.loaded.push(segment.clone());
             }
-            if kind == EH_FRAME && ends.0.is_some() && ends.1.is_some() {
-                self.unwind_header = Some(segment);
-            } else if kind == LOAD && flags & 1 != 0 && ends.0.is_some() && ends.1.is_some() {
+            if kind == GNU_EH_FRAME && ends_somewhere {
+                self.unwind_header.get_or_insert(segment);
+            } else if kind == LOAD && flags & 1 != 0 && ends_somewhere {
                 if self.segments.len() >= MAX_SEGMENTS {
                     return Err(ReadError::TooLarge("the number of executable segments"));
                 }

@@ -47,7 +47,7 @@ fn name_at(table: &SymbolTable, offset: u64) -> Option<String> {
 }
 
 /// A program of about 16 KB with everything in it that is looked for: sections, symbols, a build id.
-fn small() -> Vec<u8> {
+pub(super) fn small() -> Vec<u8> {
     elf(&[(0x1000, 0x20, 0x12, "main"), (0x1020, 0x10, 0x02, "helper"), (0x1040, 0, 0x10, "_start")])
 }
 

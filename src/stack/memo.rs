@@ -48,6 +48,21 @@ impl<K: Hash + Eq, V: Clone> Memo<K, V> {
         self.put(key, value, bytes.saturating_add(Self::ENTRY_BYTES));
     }
 
+    /// Forgets what was kept for `key`.
+    pub fn remove(&mut self, key: &K) {
+        if let Some((_, bytes)) = self.young.remove(key) {
+            self.young_bytes = self.young_bytes.saturating_sub(bytes);
+        }
+        if let Some((_, bytes)) = self.old.remove(key) {
+            self.old_bytes = self.old_bytes.saturating_sub(bytes);
+        }
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        *self = Memo::new(self.limit_bytes);
+    }
+
     /// Bytes its entries are said to take.
     pub fn memory_bytes(&self) -> usize {
         self.young_bytes + self.old_bytes

@@ -22,7 +22,13 @@
 
 pub mod builder;
 pub mod cache;
+pub mod debugdata;
+pub mod debugfile;
+pub mod debuginfod;
+#[cfg(test)]
+mod debuginfod_tests;
 pub mod demangle;
+pub mod dwarf;
 pub mod ehframe;
 pub mod elf;
 #[cfg(test)]
@@ -30,13 +36,16 @@ mod elf_tests;
 pub mod file;
 pub mod gomodule;
 pub mod gopclntab;
+pub mod inlines;
 pub mod kernel;
 pub mod memo;
 pub mod names;
 pub mod open;
+pub mod options;
 pub mod perf_map;
 pub mod perf_maps;
 pub mod plan;
+pub mod plt;
 pub mod process;
 mod root;
 pub mod source;
@@ -44,12 +53,15 @@ pub mod symbolize;
 #[cfg(test)]
 mod symbolize_tests;
 pub mod table;
+#[cfg(test)]
+mod tools_tests;
 pub mod unwind;
 pub mod vdso;
 
 pub use file::{MappedFile, Place, content_digest};
 pub use kernel::KernelSymbols;
 pub use open::{Files, OpenStats};
+pub use options::SymbolOptions;
 pub use perf_map::PerfMap;
 pub use perf_maps::{PerfMapStats, PerfMaps};
 pub use process::{Mapped, Mapping, Processes};

@@ -75,7 +75,7 @@ impl Source<'_> {
     }
 
     /// Fills `buffer` from `offset` on; an error where the source ends before.
-    pub(super) fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), ReadError> {
+    pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), ReadError> {
         let outside = ReadError::OutOfBounds("the range to be read");
         match self {
             Source::Bytes(bytes) => {
@@ -105,6 +105,11 @@ impl Source<'_> {
 pub struct Key(pub [u8; 32]);
 
 impl Key {
+    /// Stands for this content together with that of another file.
+    pub fn with(self, other: Key) -> Key {
+        Key(Sha256::new().chain_update(self.0).chain_update(other.0).finalize().into())
+    }
+
     /// In hexadecimal.
     pub fn to_hex(self) -> String {
         self.0.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -136,6 +141,11 @@ impl<'a> Pinned<'a> {
     /// Size of the source in bytes.
     pub fn len_bytes(&self) -> u64 {
         self.source.len_bytes()
+    }
+
+    /// The source, to be read without pins.
+    pub fn into_source(self) -> Source<'a> {
+        self.source
     }
 
     /// Checks that `range`, called `what` in the error, lies in the source and is no larger than `limit_bytes`.

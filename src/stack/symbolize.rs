@@ -10,26 +10,37 @@
 //!   `name [jit]_[j]`. Where kallsyms cannot be read the kernel is one `[kernel]`.
 //! - In a file, a function without a name is `module+0x<virtual address of its start>`; an instruction outside of
 //!   every known function is `[module]+0x<offset in the file>`. Both count as unsymbolized, markers do not.
+//! - Functions that were inlined are frames of their own where they are asked for: above the frame of the function
+//!   that really ran, `_[i]`. They are looked up once for each distinct place.
+//! - What a stripped file lacks is taken from a debug file, also from one that comes later: from then on, and for no
+//!   stack made before.
 //! - Memory is bounded by the constants below and in [`super::cache`], whatever tenants do: about 29 MiB in all. A
 //!   single table may take more than its share, 24 MiB at most, until the next ones come; making one of a million
-//!   functions takes about 60 MiB for a third of a second.
+//!   functions takes about 60 MiB for a third of a second, and 80 MiB more while `.gnu_debugdata` is unpacked. Inlined
+//!   functions, where asked for, take 120 MiB more at most, or 256 MiB for a single file of such debug information.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::cache::{CacheStats, TableCache};
+use super::debugfile::DebugFiles;
+use super::debuginfod::FetchStats;
 use super::demangle::demangle;
 use super::file::{MappedFile, Place};
+use super::inlines::Inliner;
 use super::kernel::KernelSymbols;
 use super::memo::Memo;
 use super::names::NameRef;
+use super::options::SymbolOptions;
 use super::plan::Plan;
 use super::root;
 use super::source::{Key, ReadError, Source};
 use super::table::SymbolTable;
 use super::vdso;
 use crate::model::frame::{self, FrameName};
-use crate::model::{Frame, FrameKind, Quality, Stack};
+use crate::model::{BuildId, Frame, FrameKind, Quality, Stack};
 
 /// What is remembered of files (their keys), in bytes.
 const FILES_BYTES: usize = 2 << 20;
@@ -41,6 +52,9 @@ const FUNCTIONS_BYTES: usize = 2 << 20;
 const JIT_BYTES: usize = 1 << 20;
 /// What is remembered of whole stacks, in bytes; their frames are counted although stacks share them.
 const STACKS_BYTES: usize = 4 << 20;
+
+/// Most files remembered that are to be read again.
+const MAX_OUTDATED: usize = 8192;
 
 /// Counts since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -55,6 +69,12 @@ pub struct SymbolStats {
     pub files_unreadable: u64,
     /// Files that were read and have no symbol at all.
     pub files_without_symbols: u64,
+    /// Tables made with the symbols of a separate debug file.
+    pub tables_with_debug_file: u64,
+    /// Files whose debug information was given up: damaged, or too much work.
+    pub inlines_given_up: u64,
+    /// Debug files asked of servers.
+    pub fetches: FetchStats,
     /// Damaged files of the cache.
     pub cache_corrupt: u64,
     /// Files of the cache that could not be read or written.
@@ -67,9 +87,13 @@ pub struct Symbolizer {
     kernel: KernelSymbols,
     vdso: Option<SymbolTable>,
     tables: TableCache,
-    /// Keys of files; none for those without a table.
-    files: Memo<u64, Option<Key>>,
-    places: Memo<Spot, Text>,
+    /// What is known of files.
+    files: Memo<u64, Known>,
+    debug_files: DebugFiles,
+    /// Files whose debug file has come, but which were not open to be read again.
+    outdated: HashSet<u64>,
+    inliner: Option<Inliner>,
+    places: Memo<Spot, Texts>,
     functions: Memo<(u64, Name, FrameKind), Text>,
     /// Numbers of names of code made at run time, none of them used twice.
     jit: Memo<Arc<str>, u64>,
@@ -102,6 +126,21 @@ enum Name {
     Offset(u64),
 }
 
+/// What is known of a file.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    /// None for a file without a table.
+    key: Option<Key>,
+    build_id: Option<BuildId>,
+}
+
+/// A place's frame, and those of what was inlined there, the innermost first.
+#[derive(Debug, Clone)]
+struct Texts {
+    own: Text,
+    inlined: Option<Arc<[Arc<str>]>>,
+}
+
 /// A frame's text, shared.
 #[derive(Debug, Clone)]
 struct Text {
@@ -129,6 +168,9 @@ impl Symbolizer {
             vdso: vdso::read(),
             tables: TableCache::new(cache_dir),
             files: Memo::new(FILES_BYTES),
+            debug_files: DebugFiles::new(&SymbolOptions::default(), None),
+            outdated: HashSet::new(),
+            inliner: None,
             places: Memo::new(PLACES_BYTES),
             functions: Memo::new(FUNCTIONS_BYTES),
             jit: Memo::new(JIT_BYTES),
@@ -138,15 +180,24 @@ impl Symbolizer {
         }
     }
 
+    /// The same with what was chosen; debug files that are fetched are kept under `cache_dir`.
+    pub fn with_options(mut self, options: &SymbolOptions, cache_dir: Option<&Path>) -> Symbolizer {
+        self.debug_files = DebugFiles::new(options, cache_dir);
+        self.inliner = options.inlines.then(Inliner::new);
+        self
+    }
+
     /// The frame at `place`. `exact`: the instruction at the place itself ran; else it is a return address and the
     /// call before it is meant.
     pub fn frame(&mut self, place: &Place, exact: bool) -> Frame {
+        self.look_again(std::slice::from_ref(place));
         let spot = self.spot(place, exact);
         self.frame_at(place, spot)
     }
 
     /// The stack of `places`, which come leaf first, as the kernel gives them.
     pub fn stack(&mut self, places: &[Place]) -> Arc<Stack> {
+        self.look_again(places);
         let mut spots: Vec<Spot> = Vec::with_capacity(places.len());
         for (index, place) in places.iter().enumerate() {
             let above = index.checked_sub(1).and_then(|above| places.get(above));
@@ -174,7 +225,10 @@ impl Symbolizer {
                 quality = quality.with(Quality::GUESSED);
             }
             last = Some(*spot);
-            texts.push(self.text(place, *spot));
+            let Texts { own, inlined } = self.texts(place, *spot);
+            let inlined = inlined.iter().flat_map(|texts| texts.iter());
+            texts.extend(inlined.map(|text| Text { text: Arc::clone(text), symbolized: true }));
+            texts.push(own);
         }
         let depth = root::depth(texts.iter().map(|text| &*text.text));
         texts.truncate(depth.unwrap_or(texts.len()));
@@ -190,10 +244,10 @@ impl Symbolizer {
         if end == Some(Spot::Truncated) {
             // The limit was reached, whatever the last frame before it is called.
             quality = quality.with(Quality::TRUNCATED);
-            frames.push(self.text(&Place::Truncated, Spot::Truncated).text);
+            frames.push(self.texts(&Place::Truncated, Spot::Truncated).own.text);
         } else if !quality.has(Quality::COMPLETE) && !frames.is_empty() {
             quality = quality.with(Quality::SHORT);
-            frames.push(self.text(&Place::Short, Spot::Short).text);
+            frames.push(self.texts(&Place::Short, Spot::Short).own.text);
         }
         frames.reverse();
         let bytes = spots.len() * size_of::<Spot>() + frames.iter().map(|f| f.len() + 48).sum::<usize>();
@@ -205,7 +259,13 @@ impl Symbolizer {
     /// Counts since the start.
     pub fn stats(&self) -> SymbolStats {
         let CacheStats { corrupt, errors, from_disk: _ } = self.tables.stats();
-        SymbolStats { cache_corrupt: corrupt, cache_errors: errors, ..self.stats }
+        SymbolStats {
+            cache_corrupt: corrupt,
+            cache_errors: errors,
+            inlines_given_up: self.inliner.as_ref().map_or(0, Inliner::failed),
+            fetches: self.debug_files.stats(),
+            ..self.stats
+        }
     }
 
     /// Whether kernel functions can be named.
@@ -219,6 +279,7 @@ impl Symbolizer {
             + self.vdso.as_ref().map_or(0, SymbolTable::memory_bytes)
             + self.tables.memory_bytes()
             + self.files.memory_bytes()
+            + self.inliner.as_ref().map_or(0, Inliner::memory_bytes)
             + self.places.memory_bytes()
             + self.functions.memory_bytes()
             + self.jit.memory_bytes()
@@ -251,11 +312,11 @@ impl Symbolizer {
         self.next_jit
     }
 
-    fn text(&mut self, place: &Place, spot: Spot) -> Text {
-        if let Some(text) = self.places.get(&spot) {
-            return text;
+    fn texts(&mut self, place: &Place, spot: Spot) -> Texts {
+        if let Some(texts) = self.places.get(&spot) {
+            return texts;
         }
-        let text = match (place, spot) {
+        let own = match (place, spot) {
             (Place::File { file, .. }, Spot::File(_, offset)) => {
                 self.file_text(file, offset, FrameKind::Native)
             }
@@ -264,8 +325,64 @@ impl Symbolizer {
             }
             _ => Text::new(&self.frame_at(place, spot)),
         };
-        self.places.insert(spot, text.clone(), text.text.len());
-        text
+        let inlined = match (place, spot) {
+            (
+                Place::File { file, .. } | Place::Guessed { file, .. },
+                Spot::File(_, offset) | Spot::Guessed(_, offset),
+            ) if self.inliner.is_some() => self.inlined(file, offset),
+            _ => None,
+        };
+        let texts = Texts { own, inlined };
+        let bytes =
+            texts.inlined.iter().flat_map(|texts| texts.iter()).map(|text| text.len() + 32).sum::<usize>();
+        self.places.insert(spot, texts.clone(), texts.own.text.len() + bytes);
+        texts
+    }
+
+    /// Frames of what was inlined at `offset` of `file`, the innermost first.
+    fn inlined(&mut self, file: &MappedFile, offset: u64) -> Option<Arc<[Arc<str>]>> {
+        let address = self.table(file)?.address(offset)?;
+        let build_id = self.files.get(&file.id).and_then(|known| known.build_id);
+        let debug_files = &self.debug_files;
+        let names = self.inliner.as_mut()?.names(file.id, address, || {
+            let own = file.fd().and_then(|fd| Source::file(fd).ok());
+            own.into_iter().chain(build_id.and_then(|id| debug_files.open(id))).collect()
+        });
+        let module = module_name(&file.name);
+        let text = |name: &String| Frame::symbol(name, module, FrameKind::Inlined).format().into();
+        (!names.is_empty()).then(|| names.iter().map(text).collect())
+    }
+
+    /// Reads files of `places` again whose debug file has come meanwhile; what was remembered of frames goes then.
+    fn look_again(&mut self, places: &[Place]) {
+        self.outdated.extend(self.debug_files.arrived(Instant::now()));
+        if self.outdated.is_empty() {
+            return;
+        }
+        if self.outdated.len() > MAX_OUTDATED {
+            self.outdated.clear();
+        }
+        let mut read = false;
+        for place in places {
+            let (Place::File { file, .. } | Place::Guessed { file, .. }) = place else { continue };
+            if !self.outdated.contains(&file.id) {
+                continue;
+            }
+            let Some(fd) = file.fd() else { continue };
+            self.outdated.remove(&file.id);
+            if let Ok((known, _)) = self.read(fd, file) {
+                self.files.insert(file.id, known, 0);
+            }
+            if let Some(inliner) = &mut self.inliner {
+                inliner.forget(file.id);
+            }
+            read = true;
+        }
+        if read {
+            self.places.clear();
+            self.functions.clear();
+            self.stacks.clear();
+        }
     }
 
     /// Like [`Symbolizer::frame_at`] for a file, with one text for all places of a function.
@@ -331,24 +448,20 @@ impl Symbolizer {
 
     fn table(&mut self, file: &MappedFile) -> Option<Arc<SymbolTable>> {
         if let Some(known) = self.files.get(&file.id) {
-            let key = known?;
-            let table = self.tables.get(key);
+            let table = self.tables.get(known.key?);
             if table.is_none() {
                 self.stats.tables_lost += 1;
-                self.files.insert(file.id, None, 0);
+                self.files.insert(file.id, Known { key: None, ..known }, 0);
             }
             return table;
         }
-        let read = match file.fd() {
-            Some(fd) => self.read(fd, file),
-            None => Ok(None),
-        };
-        let read = read.ok().flatten();
+        let read = file.fd().and_then(|fd| self.read(fd, file).ok());
         match &read {
             None => self.stats.files_unreadable += 1,
             Some((_, table)) => self.stats.files_without_symbols += u64::from(table.is_empty()),
         }
-        self.files.insert(file.id, read.as_ref().map(|(key, _)| *key), 0);
+        let known = read.as_ref().map_or(Known { key: None, build_id: None }, |(known, _)| *known);
+        self.files.insert(file.id, known, 0);
         read.map(|(_, table)| table)
     }
 
@@ -357,16 +470,29 @@ impl Symbolizer {
         &mut self,
         fd: Arc<std::os::fd::OwnedFd>,
         file: &MappedFile,
-    ) -> Result<Option<(Key, Arc<SymbolTable>)>, ReadError> {
-        let plan = Plan::new(Source::file(fd)?, file.build_id)?;
+    ) -> Result<(Known, Arc<SymbolTable>), ReadError> {
+        let mut plan = Plan::new(Source::file(fd)?, file.build_id)?;
+        let build_id = plan.build_id();
+        let wants_dwarf = self.inliner.is_some() && !plan.has_dwarf();
+        let mut has_debug_file = false;
+        if let Some(build_id) = build_id.filter(|_| plan.is_stripped() || wants_dwarf) {
+            match self.debug_files.open(build_id) {
+                // A debug file without symbols is none for this.
+                Some(source) if plan.is_stripped() => has_debug_file = plan.add_debug_file(source).is_ok(),
+                Some(_) => {}
+                None => self.debug_files.wait_for(build_id, file.id),
+            }
+        }
         let key = plan.key();
+        let known = Known { key: Some(key), build_id };
         if let Some(table) = self.tables.get(key) {
             self.stats.tables_from_cache += 1;
-            return Ok(Some((key, table)));
+            return Ok((known, table));
         }
         let table = plan.build()?;
         self.stats.tables_built += 1;
-        Ok(Some((key, self.tables.insert(key, table))))
+        self.stats.tables_with_debug_file += u64::from(has_debug_file);
+        Ok((known, self.tables.insert(key, table)))
     }
 }
 

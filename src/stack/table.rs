@@ -34,7 +34,7 @@ pub struct Piece {
 
 impl SymbolTable {
     /// Stands for how tables are made and written; a table of another version is made anew.
-    pub const VERSION: u32 = 1;
+    pub const VERSION: u32 = 2;
     /// Largest written table in bytes.
     pub const MAX_BYTES: usize = 32 << 20;
     const MAGIC: &'static [u8; 8] = b"fnssymbl";
