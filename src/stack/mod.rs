@@ -12,6 +12,7 @@
 //! | [`cache`], [`memo`] | tables kept in memory and on disk; bounded maps |
 //! | [`kernel`], [`vdso`] | code that is in no file |
 //! | `root` | where a thread's stack really begins |
+//! | [`unwind`] | from the copy of a stack to the addresses of its frames |
 //! | [`demangle`] | names as they were written |
 //! | [`symbolize`] | all of it together |
 //!

@@ -40,7 +40,11 @@ impl GoFrames {
         let mut bytes = vec![0; length];
         source.read_at(begin, &mut bytes)?;
         let mut frames = GoFrames { layout, bytes, begin, leaving: Vec::new() };
-        frames.leaving = frames.switching().filter(|(_, record)| frames.is_leaving(source, *record)).map(|f| f.0).collect();
+        frames.leaving = frames
+            .switching()
+            .filter(|(_, record)| frames.is_leaving(source, *record))
+            .map(|f| f.0)
+            .collect();
         Ok(frames)
     }
 
