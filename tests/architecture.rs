@@ -59,6 +59,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("clap_complete", &["src/cli/", "src/main.rs"]),
     ("clap_mangen", &["src/cli/", "src/main.rs"]),
     ("fxprof_processed_profile", &["src/exchange/firefox_out.rs"]),
+    ("gimli", &["src/stack/"]),
     ("inferno", &["src/render/flame.rs"]),
     ("perf_event_open_sys", &["src/sys.rs", "src/sys/"]),
     ("prost", &["src/exchange/pprof_wire.rs", "src/exchange/pprof_out.rs", "src/exchange/pprof_in.rs"]),

@@ -81,6 +81,7 @@ fn run(command: &mut Command) {
 
 impl Points {
     /// Builds a program by `build`, which gets the folder of the sources and where the program belongs, and traces it.
+    /// Where there is a `program.named` too, names come from there.
     fn take(how: [&str; 2], build: impl FnOnce(&Path, &Path)) -> Points {
         let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/unwind");
         let folder = tempfile::tempdir().unwrap();
@@ -106,12 +107,15 @@ impl Points {
             points.push((Registers { values }, stack));
         };
         let mappings = Files::default().mappings_of(pid).unwrap();
+        let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
         let mut symbols = HashMap::new();
         for mapping in &mappings {
             let Mapped::File(file) = &mapping.what else { continue };
-            let path =
-                std::fs::read_link(format!("/proc/{pid}/map_files/{:x}-{:x}", mapping.start, mapping.end));
-            let bytes = std::fs::read(path.unwrap()).unwrap();
+            let start = format!("{:x}-", mapping.start);
+            let line = maps.lines().find(|line| line.trim_start_matches('0').starts_with(&start)).unwrap();
+            let path = Path::new(&line[line.find('/').unwrap()..]).to_path_buf();
+            let named = path.with_extension("named");
+            let bytes = std::fs::read(if named.exists() { named } else { path }).unwrap();
             symbols.insert(file.id, SymbolTable::from_elf_bytes(&bytes).unwrap());
         }
         Points { tracer, points, mappings, symbols, _folder: folder }
@@ -270,6 +274,33 @@ fn c_with_a_static_musl_is_complete_by_guesses() {
     let points =
         Points::take(["step", "11"], |sources, program| shapes("musl-gcc", &["-static"], sources, program));
     points.check(CALLERS).assert(0.96, &without("plugged"));
+}
+
+/// Keeps `program` as `program.named`, and takes its names away; its section headers too if `cut`.
+fn strip(program: &Path, cut: bool) {
+    std::fs::copy(program, program.with_extension("named")).unwrap();
+    run(Command::new("strip").arg(program));
+    if cut {
+        let mut bytes = std::fs::read(program).unwrap();
+        bytes[40..48].fill(0);
+        bytes[60..64].fill(0);
+        std::fs::write(program, bytes).unwrap();
+    }
+}
+
+#[test]
+fn stripped_programs_are_complete() {
+    let own = without("plugged");
+    for (compiler, option, cut, complete) in
+        [("gcc", "-pie", false, 0.98), ("gcc", "-pie", true, 0.98), ("gcc", "-static", false, 0.97)]
+    {
+        let points = Points::take(["step", "29"], |sources, program| {
+            shapes(compiler, &[option], sources, program);
+            strip(program, cut);
+        });
+        println!("{compiler} {option}, cut: {cut}");
+        points.check(CALLERS).assert(complete, &own);
+    }
 }
 
 #[test]

@@ -13,6 +13,7 @@
 //! | [`kernel`], [`vdso`] | code that is in no file |
 //! | [`perf_map`], [`perf_maps`] | names that programs write of the code they make |
 //! | `root` | where a thread's stack really begins |
+//! | [`unwind`] | from the copy of a stack to the addresses of its frames |
 //! | [`demangle`] | names as they were written |
 //! | [`symbolize`] | all of it together |
 //!

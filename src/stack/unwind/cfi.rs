@@ -4,8 +4,8 @@
 //! limit.
 
 use gimli::{
-    BaseAddresses, CallFrameInstruction, CieOrFde, DebugFrame, EhFrame, EndianSlice, LittleEndian,
-    UnwindOffset, UnwindSection,
+    BaseAddresses, CallFrameInstruction, CallFrameInstructionIter, CieOrFde, DebugFrame, EhFrame,
+    EndianSlice, LittleEndian, UnwindOffset, UnwindSection,
 };
 
 use super::Registers;
@@ -19,10 +19,11 @@ const MAX_ENTRY_BYTES: u32 = 64 << 10;
 const MAX_COMMON_BYTES: u32 = 4 << 10;
 /// Most states an entry may remember at a time.
 const MAX_REMEMBERED: usize = 16;
-/// Longest expression in bytes.
-const MAX_EXPRESSION_BYTES: usize = 1_024;
-/// Most entries of a section.
-const MAX_ENTRIES: usize = 4 << 20;
+/// Longest expressions of a row together, in bytes.
+const MAX_EXPRESSION_BYTES: usize = 512;
+/// Most entries of a sorted table, and of a section without one: its entries are parsed one by one.
+const MAX_LISTED: usize = 1 << 20;
+const MAX_INDEXED: usize = 1 << 18;
 
 type Bytes<'a> = EndianSlice<'a, LittleEndian>;
 
@@ -35,6 +36,8 @@ pub(super) enum Missing {
     Malformed,
     /// Its program takes too many steps, or remembers too much.
     Limited,
+    /// The walk has spent its steps.
+    Spent,
 }
 
 /// `.eh_frame` or `.debug_frame` of one file.
@@ -80,12 +83,14 @@ impl Frames {
     }
 
     /// The row that holds at `address`.
-    pub(super) fn row(&self, address: u64) -> Result<Row, Missing> {
+    ///
+    /// `steps` are what the walk may still spend on programs.
+    pub(super) fn row(&self, address: u64, steps: &mut u32) -> Result<Row, Missing> {
         let offset = self.entry(address).ok_or(Missing::Uncovered)?;
         if self.debug {
-            run(&self.debug_section(), &self.bases, &self.bytes, offset, address)
+            run(&self.debug_section(), &self.bases, &self.bytes, offset, (address, steps))
         } else {
-            run(&self.eh_section(), &self.bases, &self.bytes, offset, address)
+            run(&self.eh_section(), &self.bases, &self.bytes, offset, (address, steps))
         }
     }
 
@@ -138,7 +143,7 @@ pub(super) fn eh_frame_address(header: &[u8], address: u64) -> Option<u64> {
 fn sorted_table(header: &[u8], at: u64, section: u64) -> Option<Vec<(u64, u32)>> {
     let [1, pointer, 0x03, 0x3b] = *header.first_chunk::<4>()? else { return None };
     matches!(pointer & 0xf, 0x3 | 0xb).then_some(())?;
-    let count = usize::try_from(Fields(header).u32(8)?).ok()?.min(MAX_ENTRIES);
+    let count = usize::try_from(Fields(header).u32(8)?).ok()?.min(MAX_LISTED);
     let entries = header.get(12..)?.chunks_exact(8).take(count);
     let mut listed = Vec::with_capacity(entries.len());
     listed.extend(entries.filter_map(|entry| {
@@ -175,7 +180,7 @@ where
             }
         });
         let Ok(entry) = cie else { continue };
-        if listed.len() >= MAX_ENTRIES {
+        if listed.len() >= MAX_INDEXED {
             break;
         }
         if let Ok(offset) = u32::try_from(offset)
@@ -193,7 +198,7 @@ fn run<'a, S>(
     bases: &BaseAddresses,
     bytes: &[u8],
     offset: usize,
-    address: u64,
+    (address, left): (u64, &mut u32),
 ) -> Result<Row, Missing>
 where
     S: UnwindSection<Bytes<'a>, Offset: From<usize>>,
@@ -212,33 +217,21 @@ where
         row: Row::new(cie.return_address_register().0, entry.is_signal_trampoline()),
         initial: None,
         remembered: Vec::new(),
-        steps: 0,
+        steps: MAX_STEPS.min(*left),
         code_factor: cie.code_alignment_factor(),
         data_factor: cie.data_alignment_factor(),
         location: entry.initial_address(),
     };
-    let mut instructions = cie.instructions(section, bases);
-    while let Some(instruction) = instructions.next().map_err(|_| Missing::Malformed)? {
-        program.step(instruction)?;
+    let begun = program.steps;
+    let ran = program.run_common(cie.instructions(section, bases)).and_then(|()| {
+        program.location = entry.initial_address();
+        program.run_own(entry.instructions(section, bases), address)
+    });
+    *left -= begun - program.steps;
+    match ran {
+        Err(Missing::Limited) if *left == 0 => Err(Missing::Spent),
+        ran => ran.and_then(|()| program.row.take_code(bytes)),
     }
-    program.location = entry.initial_address();
-    program.initial = Some(program.row.clone());
-    let mut instructions = entry.instructions(section, bases);
-    while let Some(instruction) = instructions.next().map_err(|_| Missing::Malformed)? {
-        let before = matches!(
-            instruction,
-            CallFrameInstruction::AdvanceLoc { .. } | CallFrameInstruction::SetLoc { .. }
-        );
-        if before {
-            program.step(instruction)?;
-            if program.location > address {
-                break;
-            }
-        } else {
-            program.step(instruction)?;
-        }
-    }
-    program.row.take_code(bytes)
 }
 
 /// Whether what begins at `offset` says that it is no longer than `limit_bytes`.
@@ -252,6 +245,7 @@ struct Program {
     /// The row that the common part made.
     initial: Option<Row>,
     remembered: Vec<Row>,
+    /// Steps it may still take.
     steps: u32,
     code_factor: u64,
     data_factor: i64,
@@ -259,12 +253,35 @@ struct Program {
 }
 
 impl Program {
+    fn run_common(
+        &mut self,
+        mut instructions: CallFrameInstructionIter<'_, Bytes<'_>>,
+    ) -> Result<(), Missing> {
+        while let Some(instruction) = instructions.next().map_err(|_| Missing::Malformed)? {
+            self.step(instruction)?;
+        }
+        self.initial = Some(self.row.clone());
+        Ok(())
+    }
+
+    /// Runs what comes before code behind `address`.
+    fn run_own(
+        &mut self,
+        mut instructions: CallFrameInstructionIter<'_, Bytes<'_>>,
+        address: u64,
+    ) -> Result<(), Missing> {
+        while let Some(instruction) = instructions.next().map_err(|_| Missing::Malformed)? {
+            self.step(instruction)?;
+            if self.location > address {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     fn step(&mut self, instruction: CallFrameInstruction<usize>) -> Result<(), Missing> {
         use CallFrameInstruction as I;
-        self.steps += 1;
-        if self.steps > MAX_STEPS {
-            return Err(Missing::Limited);
-        }
+        self.steps = self.steps.checked_sub(1).ok_or(Missing::Limited)?;
         let factor = self.data_factor;
         let scaled = |offset: u64| offset.cast_signed().wrapping_mul(factor);
         match instruction {
@@ -383,6 +400,9 @@ impl Row {
             if let Cell::Expression(begin, end) | Cell::ValueExpression(begin, end) = cell {
                 take(begin, end)?;
             }
+        }
+        if code.len() > MAX_EXPRESSION_BYTES {
+            return Err(Missing::Limited);
         }
         self.code = code;
         Ok(self)

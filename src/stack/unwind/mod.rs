@@ -15,6 +15,8 @@
 //!
 //! It belongs to one ordinary thread. A walk over known places allocates nothing.
 
+use std::sync::Arc;
+
 mod cfi;
 mod code;
 mod expression;
@@ -25,12 +27,14 @@ mod places;
 mod rule;
 mod scan;
 mod tables;
+#[cfg(test)]
+mod tests;
 mod walk;
 
 use self::code::Call;
 use self::memory::State;
 use self::places::Places;
-use self::rule::Rule;
+use self::rule::{Row, Rule};
 use self::scan::Choice;
 use self::tables::Tables;
 use self::walk::Walk;
@@ -136,7 +140,9 @@ pub struct Unwinder {
 struct Parts {
     options: UnwindOptions,
     tables: Tables,
+    /// Small rules. Full ones may take a kilobyte each, and are few: they have a small table.
     rules: Places<Rule>,
+    rows: Places<Arc<Row>>,
     /// How the code before a return address calls, by the place of the latter.
     calls: Places<Call>,
     /// How far from a function's begin another one lies, and whether the first jumps there.
@@ -158,6 +164,7 @@ impl Unwinder {
             options,
             tables: Tables::new(vdso::image()),
             rules: Places::new(15),
+            rows: Places::new(11),
             calls: Places::new(13),
             jumps: Places::new(10),
             choices: Vec::with_capacity(16),
@@ -203,7 +210,8 @@ impl Unwinder {
 
     /// Memory of tables and of what was learned, in bytes.
     pub fn memory_bytes(&self) -> usize {
-        let Parts { tables, rules, calls, jumps, .. } = &self.parts;
-        tables.memory_bytes() + rules.memory_bytes() + calls.memory_bytes() + jumps.memory_bytes()
+        let Parts { tables, rules, rows, calls, jumps, .. } = &self.parts;
+        let full = rows.memory_bytes() + rows.count() * size_of::<Row>();
+        tables.memory_bytes() + rules.memory_bytes() + full + calls.memory_bytes() + jumps.memory_bytes()
     }
 }

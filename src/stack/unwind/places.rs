@@ -46,6 +46,11 @@ impl<V: Clone> Places<V> {
         self.slots.len() * size_of::<Option<(u64, u64, V)>>()
     }
 
+    /// Places that something is known of.
+    pub(super) fn count(&self) -> usize {
+        self.slots.iter().flatten().count()
+    }
+
     fn slot(&self, file: u64, offset: u64) -> usize {
         let mixed = (offset ^ file.wrapping_mul(0x9e37_79b9_7f4a_7c15)).wrapping_mul(0xff51_afd7_ed55_8ccd);
         usize::try_from(mixed >> 40).unwrap_or(0) & self.mask

@@ -13,7 +13,7 @@ use super::walk::Walk;
 use super::{Frame, Registers};
 
 /// Most points of a walk where one of several ways is chosen.
-const MAX_CHOICES: usize = 16;
+const MAX_CHOICES: usize = 512;
 /// How far a call of our own function is looked for, in bytes of stack.
 const NEAR_BYTES: u64 = 4_096;
 /// How far behind its begin code of a function may lie where starts are not known.
@@ -56,16 +56,20 @@ enum Kind {
     Other,
 }
 
-/// What a walk may spend on guessing.
+/// What a walk may spend.
 #[derive(Debug)]
 pub(super) struct Budget {
+    /// Words of the stack that are looked at for a guess.
     words: u32,
+    /// Reads of code for a guess.
     reads: u32,
+    /// Instructions of unwind programs.
+    pub(super) steps: u32,
 }
 
 impl Budget {
     pub(super) fn new() -> Budget {
-        Budget { words: 20_000, reads: 400 }
+        Budget { words: 20_000, reads: 400, steps: 32_768 }
     }
 }
 
@@ -206,7 +210,8 @@ impl Walk<'_, '_> {
             _ => return Some(Kind::Indirect),
         }
         let own = match choice.start {
-            Some(start) => target == start || self.is_jump(target, start),
+            // Where symbols name only some functions, ours may begin behind the one they name.
+            Some(start) => (start..=here).contains(&target) || self.is_jump(target, start),
             None => here.checked_sub(target).is_some_and(|inside| inside < FUNCTION_BYTES),
         };
         Some(if own { Kind::Own } else { Kind::Other })

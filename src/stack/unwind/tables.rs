@@ -20,6 +20,8 @@ use crate::stack::source::{Pinned, ReadError, Source};
 const MAX_FILE_BYTES: usize = 32 << 20;
 /// Most bytes of all tables together.
 const MAX_ALL_BYTES: usize = 48 << 20;
+/// Most bytes of symbols in which function starts are looked for.
+const MAX_SYMBOLS_BYTES: u64 = 16 << 20;
 /// Most files whose tables, or whose refusal, are known.
 const MAX_FILES: usize = 2_048;
 /// The ELF number of this machine.
@@ -205,15 +207,16 @@ impl Table {
         self.go.is_some()
     }
 
-    /// The rule at the virtual address `address`.
-    pub(super) fn rule(&self, address: u64) -> Found {
+    /// The rule at the virtual address `address`; none if `steps`, which the walk may still spend, did not suffice.
+    pub(super) fn rule(&self, address: u64, steps: &mut u32) -> Option<Found> {
         if let Some(rule) = self.go.as_ref().and_then(|go| go.rule(address)) {
-            return Found { rule, limited: false };
+            return Some(Found { rule, limited: false });
         }
         let mut limited = false;
         for frames in [&self.eh, &self.debug].into_iter().flatten() {
-            match frames.row(address) {
-                Ok(row) => return Found { rule: row.compact(), limited: false },
+            match frames.row(address, steps) {
+                Ok(row) => return Some(Found { rule: row.compact(), limited: false }),
+                Err(Missing::Spent) => return None,
                 Err(missing) => limited |= missing == Missing::Limited,
             }
         }
@@ -222,7 +225,7 @@ impl Table {
         } else {
             Rule::None
         };
-        Found { rule, limited }
+        Some(Found { rule, limited })
     }
 
     /// First address of the function at `address`, as far as symbols tell.
@@ -313,6 +316,7 @@ fn symbol_starts(source: &Source<'_>) -> Result<Vec<u64>, ReadError> {
     let elf = Elf::read(&mut reader)?;
     for kind in [Section::SYMTAB, Section::DYNSYM] {
         let Some(symbols) = elf.symbol_sections(&reader, kind)? else { continue };
+        reader.check(&symbols.records, MAX_SYMBOLS_BYTES, "the symbol section")?;
         let functions = elf.functions(&mut reader, &symbols.records)?;
         let mut starts: Vec<u64> = functions.iter().map(|function| function.address).collect();
         starts.sort_unstable();

@@ -49,7 +49,7 @@ impl<'a, 'u> Walk<'a, 'u> {
         self.frames.push(Frame { address: state.ip(), guessed: false });
         for _ in 0..MAX_STEPS {
             let stop = match self.caller(&state) {
-                Ok(_) if self.frames.len() >= MAX_FRAMES => return End::Truncated,
+                Ok(_) if self.frames.len() >= MAX_FRAMES => return self.at_limit(),
                 Ok(next) => {
                     let address = next.ip().wrapping_add(u64::from(next.exact));
                     self.frames.push(Frame { address, guessed: false });
@@ -64,7 +64,7 @@ impl<'a, 'u> Walk<'a, 'u> {
                     }
                     None => return End::Short,
                 },
-                Err(Ended::NoRule) => return End::Truncated,
+                Err(Ended::NoRule) => return self.at_limit(),
             };
             match stop {
                 Stop::Root => return End::Root,
@@ -76,10 +76,23 @@ impl<'a, 'u> Walk<'a, 'u> {
             }
         }
         self.parts.stats.steps_limited += 1;
-        // What is only a guess is taken back.
+        self.take_back();
+        End::Short
+    }
+
+    /// The limit on frames is reached.
+    fn at_limit(&mut self) -> End {
+        if self.is_believed() {
+            return End::Truncated;
+        }
+        self.take_back();
+        End::Short
+    }
+
+    /// Takes all back that hangs on a guess.
+    fn take_back(&mut self) {
         let kept = self.parts.choices.first().map_or(self.frames.len(), Choice::frames);
         self.frames.truncate(kept);
-        End::Short
     }
 
     /// The caller by rule alone.
@@ -145,12 +158,18 @@ impl<'a, 'u> Walk<'a, 'u> {
         if let Some(rule) = self.parts.rules.get(place.id, key) {
             return rule.clone();
         }
+        if let Some(row) = self.parts.rows.get(place.id, key) {
+            return Rule::Full(row.clone());
+        }
         let Some(rule) = self.look_up(place, exact) else { return Rule::None };
-        self.parts.rules.put(place.id, key, rule.clone());
+        match &rule {
+            Rule::Full(row) => self.parts.rows.put(place.id, key, row.clone()),
+            rule => self.parts.rules.put(place.id, key, rule.clone()),
+        }
         rule
     }
 
-    /// The rule by the file's tables and code; none where the file is closed.
+    /// The rule by the file's tables and code; none where the file is closed or the budget spent.
     fn look_up(&mut self, place: &Place<'_>, exact: bool) -> Option<Rule> {
         let mut code = [0; AFTER_BYTES];
         let at = place.offset.checked_add(u64::from(!exact))?;
@@ -162,7 +181,10 @@ impl<'a, 'u> Walk<'a, 'u> {
             Some(file) => self.parts.tables.of(file).ok()?,
             None => self.parts.tables.vdso(),
         };
-        let found = table.and_then(|table| Some(table.rule(table.address(place.offset)?)));
+        let found = match table.and_then(|table| Some((table, table.address(place.offset)?))) {
+            Some((table, address)) => Some(table.rule(address, &mut self.budget.steps)?),
+            None => None,
+        };
         self.parts.stats.rules_limited += u64::from(found.as_ref().is_some_and(|found| found.limited));
         let rule = found.map_or(Rule::None, |found| found.rule);
         Some(if matches!(rule, Rule::None) && !exact && ends_thread(code) { Rule::Root } else { rule })

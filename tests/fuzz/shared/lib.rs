@@ -4,3 +4,4 @@
 pub mod answers;
 pub mod journal;
 pub mod symbols;
+pub mod unwinding;
