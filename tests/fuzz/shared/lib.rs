@@ -2,5 +2,6 @@
 //! is read from one.
 
 pub mod answers;
+pub mod elf;
 pub mod journal;
 pub mod symbols;
