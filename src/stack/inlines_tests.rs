@@ -65,9 +65,7 @@ fn many_units_that_name_one_long_table_cost_bounded_work() {
     abbrev.push(0);
     let info: Vec<u8> = (0..20_000u32)
         .flat_map(|number| {
-            let head =
-                [&8u32.to_le_bytes()[..], b"\x04\0", &(number * 5).to_le_bytes(), b"\x08\x01"].concat();
-            head
+            [&8u32.to_le_bytes()[..], b"\x04\0", &(number * 5).to_le_bytes(), b"\x08\x01"].concat()
         })
         .collect();
     let begin = std::time::Instant::now();
