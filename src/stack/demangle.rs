@@ -1,9 +1,13 @@
 //! Names as a person wrote them: Rust (both manglings) and C++; every other name stays as it is.
 //!
 //! - Rust's trailing hash goes; C++ keeps its parameters (they tell overloads apart) and loses its return type.
-//! - Symbol versions (`@@GLIBC_2.2.5`) and suffixes that only say how a file was linked (`.llvm.123`, `.lto_priv.0`,
-//!   Go's `.abi0`) go: a stripped Go program names its functions without. Suffixes that say which part or copy of a function it is (`.cold`, `.part.0`, `.constprop.0`) stay, behind
-//!   the name: `foo(int).cold`.
+//! - Symbol versions (`@@GLIBC_2.2.5`) go, and so do suffixes that say how a copy was compiled or linked (`.isra.0`,
+//!   `.constprop.0`, `.llvm.123`, `.lto_priv.0`, `.localalias`, Go's `.abi0`): another build has others, and who reads
+//!   the source knows one function.
+//! - Suffixes that say which part of a function it is stay behind the name, without their number: `foo(int).cold`. A
+//!   `.part` too, since its function calls it: without, that would read as recursion.
+//! - `std::string` is called so, and inline namespaces of the C++ libraries are left out.
+//! - A PLT stub keeps its `@plt`.
 //!
 //! Names come from tenants: input, depth and output are bounded, so a name that would unfold without end is cut.
 
@@ -13,6 +17,8 @@ use std::fmt::{self, Write};
 const MAX_MANGLED_BYTES: usize = 4096;
 /// Longest result in bytes; a longer one ends in `…`. Frames are cut at less.
 const MAX_BYTES: usize = 2048;
+/// Most suffixes that are looked at.
+const MAX_SUFFIXES: usize = 8;
 /// Depth of nesting in C++ names, for parsing and writing each.
 const MAX_DEPTH: u32 = 96;
 
@@ -26,20 +32,37 @@ pub fn demangle(raw: &[u8]) -> String {
 
 fn demangle_whole(raw: &[u8]) -> String {
     let text = String::from_utf8_lossy(raw);
-    let name = without_link_suffix(without_version(&text));
+    let (name, parts) = without_suffixes(without_version(&text));
     if name.len() > MAX_MANGLED_BYTES {
-        return bounded(|out| out.write_str(name));
+        return bounded(|out| write!(out, "{name}{parts}"));
     }
     if let Ok(rust) = rustc_demangle::try_demangle(name) {
-        return bounded(|out| write!(out, "{rust:#}"));
+        return bounded(|out| write!(out, "{rust:#}{parts}"));
     }
     if name.starts_with("_Z") {
         let (mangled, suffix) = name.split_at(name.find('.').unwrap_or(name.len()));
         if let Some(plain) = cpp(mangled) {
-            return plain + suffix;
+            return readable(&plain) + suffix + &parts;
         }
     }
-    bounded(|out| out.write_str(name))
+    bounded(|out| write!(out, "{name}{parts}"))
+}
+
+/// A C++ name with the library's own names as people write them.
+fn readable(name: &str) -> String {
+    const SHORTER: [(&str, &str); 4] = [
+        ("std::__cxx11::", "std::"),
+        ("std::__1::", "std::"),
+        ("std::basic_string<char, std::char_traits<char>, std::allocator<char> >", "std::string"),
+        ("std::basic_string<char, std::char_traits<char>, std::allocator<char>>", "std::string"),
+    ];
+    let mut name = name.to_string();
+    for (long, short) in SHORTER {
+        if name.contains(long) {
+            name = name.replace(long, short);
+        }
+    }
+    name
 }
 
 fn cpp(mangled: &str) -> Option<String> {
@@ -63,21 +86,34 @@ fn without_version(name: &str) -> &str {
     }
 }
 
-/// Without what link-time optimization and Go's linker append.
-fn without_link_suffix(name: &str) -> &str {
+/// Without what compilers and linkers append to copies of a function; and the suffixes of its parts.
+fn without_suffixes(name: &str) -> (&str, String) {
     if let Some(plain) = name.strip_suffix(".abi0").filter(|plain| !plain.is_empty()) {
-        return plain;
+        return (plain, String::new());
     }
-    for marker in [".llvm.", ".lto_priv."] {
-        if let Some((plain, rest)) = name.rsplit_once(marker)
-            && !plain.is_empty()
-            && !rest.is_empty()
-            && rest.bytes().all(|b| b.is_ascii_digit())
-        {
-            return plain;
+    let mut name = name;
+    let mut parts = Vec::new();
+    for _ in 0..MAX_SUFFIXES {
+        let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let Some((front, last)) = name.rsplit_once('.') else { break };
+        // A word alone, or a word and a number.
+        let (plain, word, numbered) = match front.rsplit_once('.').filter(|_| number(last)) {
+            Some((plain, word)) => (plain, word, true),
+            None => (front, last, false),
+        };
+        if plain.is_empty() {
+            break;
         }
+        match (word, numbered) {
+            ("isra" | "constprop" | "llvm" | "lto_priv" | "__uniq" | "localalias", true)
+            | ("localalias", false) => {}
+            ("cold" | "warm" | "part", true) => parts.push(word),
+            ("cold" | "warm", false) => parts.push(word),
+            _ => break,
+        }
+        name = plain;
     }
-    name
+    (name, parts.iter().rev().flat_map(|part| [".", part]).collect())
 }
 
 fn bounded(write: impl FnOnce(&mut Bounded) -> fmt::Result) -> String {
@@ -125,9 +161,30 @@ mod tests {
             ("_RNvCskwGfYPst2Cb_3foo16example_function", "foo::example_function"),
             ("_ZN3foo3barEi", "foo::bar(int)"),
             ("_ZN3foo3barEi.cold", "foo::bar(int).cold"),
-            ("_ZN3foo3barEi.constprop.0", "foo::bar(int).constprop.0"),
+            ("_ZN3foo3barEi.constprop.0", "foo::bar(int)"),
+            ("_ZN3foo3barEi.isra.0.constprop.1.cold", "foo::bar(int).cold"),
+            ("_ZN3foo3barEi.cold.17", "foo::bar(int).cold"),
+            (
+                "_ZN4core3fmt9Formatter3pad17h0123456789abcdefE.llvm.1234567.cold",
+                "core::fmt::Formatter::pad.cold",
+            ),
+            ("_RNvCskwGfYPst2Cb_3foo16example_function.warm", "foo::example_function.warm"),
+            ("main.cold", "main.cold"),
+            ("work.localalias", "work"),
+            ("work.123", "work.123"),
+            ("main.isra", "main.isra"),
+            ("main.init.0", "main.init.0"),
+            (".cold", ".cold"),
+            ("memcpy@plt", "memcpy@plt"),
+            ("_ZN3foo3barEi@plt", "foo::bar(int)@plt"),
+            ("@plt", "@plt"),
+            ("_Z4workNSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEE", "work(std::string)"),
+            (
+                "_ZNSt3__16vectorIiNS_9allocatorIiEEE9push_backEOi",
+                "std::vector<int, std::allocator<int> >::push_back(int&&)",
+            ),
             ("_Z3addIiET_S0_S0_", "add<int>(int, int)"),
-            ("work.part.0.lto_priv.3", "work.part.0"),
+            ("work.part.0.lto_priv.3", "work.part"),
             ("memcpy@@GLIBC_2.14", "memcpy"),
             ("memcpy@GLIBC_2.2.5", "memcpy"),
             ("_ZNSt6thread4joinEv@@GLIBCXX_3.4.11", "std::thread::join()"),

@@ -68,7 +68,7 @@ pub(super) fn elf(symbols: &[(u64, u64, u8, &str)]) -> Vec<u8> {
 
 /// An ELF file with one executable segment at offset 0x1000, mapped at 0x401000, a build id, and `sections` (name,
 /// type, bytes) from number 2 on; each links to the next one.
-fn with_sections(sections: &[(&str, u64, Vec<u8>)]) -> Vec<u8> {
+pub(super) fn with_sections(sections: &[(&str, u64, Vec<u8>)]) -> Vec<u8> {
     let mut file = vec![0; 0x2000];
     let mut names = b"\0.text\0".to_vec();
     // name, type, flags, address, offset, size, link, entry size
@@ -79,7 +79,7 @@ fn with_sections(sections: &[(&str, u64, Vec<u8>)]) -> Vec<u8> {
         names.push(0);
         file.extend_from_slice(bytes);
         file.resize(file.len().next_multiple_of(8), 0);
-        let entry = if kind == 2 { 24 } else { 0 };
+        let entry = if kind == 2 || kind == 11 { 24 } else { 0 };
         headers.push([
             name_at,
             kind,
@@ -357,5 +357,39 @@ proptest! {
             }
         }
         prop_assert!(sections_at < bytes.len());
+    }
+}
+
+proptest! {
+    #[test]
+    fn unwind_tables_and_stubs_of_any_bytes_do_no_harm(
+        frames in prop::collection::vec(any::<u8>(), 0..200),
+        lengths in prop::collection::vec((0u32..40, 0u32..60, any::<[u8; 24]>()), 0..12),
+        stubs in prop::collection::vec(any::<u8>(), 0..64),
+        slots in prop::collection::vec(any::<u8>(), 0..96),
+    ) {
+        // Records whose lengths lead somewhere.
+        let records: Vec<u8> = lengths
+            .iter()
+            .flat_map(|(length, id, rest)| {
+                [&length.to_le_bytes()[..], &id.to_le_bytes(), b"\x01zR\0", rest].concat()
+            })
+            .collect();
+        for frames in [frames, records] {
+            let head = [&b"\x01\x1b\x03\x3b"[..], &frames].concat();
+            let bytes = with_sections(&[
+                (".dynsym", 11, [0; 24].repeat(3)),
+                (".dynstr", 3, b"\0a\0".to_vec()),
+                (".plt", 1, stubs.clone()),
+                (".plt.got", 1, stubs.clone()),
+                (".rela.plt", 4, slots.clone()),
+                (".rela.dyn", 4, slots.clone()),
+                (".eh_frame", 1, frames),
+                (".eh_frame_hdr", 1, head),
+            ]);
+            if let Ok(table) = SymbolTable::from_elf_bytes(&bytes) {
+                prop_assert_eq!(SymbolTable::from_bytes(&table.to_bytes()).unwrap(), table);
+            }
+        }
     }
 }

@@ -6,7 +6,9 @@
 //! |---|---|
 //! | [`open`], [`process`], [`mod@file`] | files opened when they are mapped, what a process has mapped, places |
 //! | [`source`] | a file's bytes, read in bounds and pinned by digests |
-//! | [`elf`], [`gopclntab`], [`gomodule`], [`ehframe`] | what files say of their functions |
+//! | [`elf`], [`gopclntab`], [`gomodule`], [`ehframe`], [`plt`], [`debugdata`] | what files say of their functions |
+//! | [`debugfile`], [`debuginfod`] | separate debug files: found by build id on this host, fetched |
+//! | [`dwarf`], [`entries`], [`inlines`] | which functions were inlined at an address |
 //! | [`plan`] | which of that is read, and the key that stands for it |
 //! | [`builder`], [`names`], [`table`] | a small sorted table that outlives its file |
 //! | [`cache`], [`memo`] | tables kept in memory and on disk; bounded maps |
@@ -15,11 +17,12 @@
 //! | `root` | where a thread's stack really begins |
 //! | [`unwind`] | from the copy of a stack to the addresses of its frames |
 //! | [`demangle`] | names as they were written |
-//! | [`symbolize`] | all of it together |
+//! | [`symbolize`], [`options`] | all of it together, and what may be chosen |
 //!
 //! Everything read here is a tenant's and hostile: it is read by `pread` in bounds, never mapped, and what makes no
 //! sense is an error that is counted. Doors for tests over bytes: [`SymbolTable::from_elf_bytes`],
-//! [`SymbolTable::from_bytes`], [`PerfMap::feed`], [`gopclntab::parse`], [`kernel::KernelSymbols::parse`], [`demangle::demangle`].
+//! [`SymbolTable::from_bytes`], [`PerfMap::feed`], [`gopclntab::parse`], [`debugdata::unpack_bytes`],
+//! [`inlines::names_in`], [`kernel::KernelSymbols::parse`], [`demangle::demangle`].
 
 pub mod builder;
 pub mod cache;
@@ -34,10 +37,13 @@ pub mod ehframe;
 pub mod elf;
 #[cfg(test)]
 mod elf_tests;
+pub mod entries;
 pub mod file;
 pub mod gomodule;
 pub mod gopclntab;
 pub mod inlines;
+#[cfg(test)]
+mod inlines_tests;
 pub mod kernel;
 pub mod memo;
 pub mod names;

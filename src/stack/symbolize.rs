@@ -17,7 +17,8 @@
 //! - Memory is bounded by the constants below and in [`super::cache`], whatever tenants do: about 29 MiB in all. A
 //!   single table may take more than its share, 24 MiB at most, until the next ones come; making one of a million
 //!   functions takes about 60 MiB for a third of a second, and 80 MiB more while `.gnu_debugdata` is unpacked. Inlined
-//!   functions, where asked for, take 120 MiB more at most, or 256 MiB for a single file of such debug information.
+//!   functions, where asked for, take 100 MiB more, or one file's debug information: 256 MiB at most, and twice that
+//!   while it is unpacked (35 MB for a program of 118 MB).
 
 use std::collections::HashSet;
 use std::path::Path;

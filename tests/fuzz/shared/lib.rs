@@ -2,6 +2,7 @@
 //! is read from one.
 
 pub mod answers;
+pub mod elf;
 pub mod journal;
 pub mod symbols;
 pub mod unwinding;
