@@ -77,6 +77,9 @@ impl Tally {
             let is_cut = outermost.is_some_and(|name| !is_root(name));
             self.complete += u64::from(!is_cut);
             self.cut += u64::from(is_cut);
+            if is_cut {
+                self.example("callers missing", stack);
+            }
         }
         if !named || !stack.quality().has(Quality::COMPLETE) {
             self.example("poor", stack);
