@@ -40,3 +40,4 @@ mod store_under_faults;
 mod support;
 #[allow(dead_code, reason = "measurements use the rest")]
 mod truth;
+mod unwound_programs;

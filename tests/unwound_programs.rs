@@ -2,7 +2,6 @@
 //!
 //! `tests/fixtures/unwind/tracer.c` steps through a program and writes what a sampler would have seen: prologues, leaves,
 //! the loader, the C library, signal handlers, threads. Needs gcc, musl-gcc (musl-tools) and go.
-#![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
 use std::collections::HashMap;
 use std::io::Read;
