@@ -40,4 +40,5 @@ mod store_under_faults;
 mod support;
 #[allow(dead_code, reason = "measurements use the rest")]
 mod truth;
+#[expect(clippy::unwrap_used, reason = "what takes points is called by tests alone")]
 mod unwound_programs;
