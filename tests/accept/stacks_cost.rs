@@ -129,7 +129,7 @@ impl Drop for HostPlugin {
 }
 
 /// Pairs of runs: with the agent and without.
-const PAIRS: usize = 24;
+const PAIRS: usize = 40;
 const RUN_MS: &str = "1200";
 
 fn slowdown() -> anyhow::Result<Vec<Bar>> {
