@@ -28,6 +28,8 @@ pub const ROOT: &str = "";
 /// Callee, caller, and how.
 const CALLS: &[(&str, &str, Through)] = &[
     ("main", ROOT, Either),
+    // Rust's is called by the one that the C library calls.
+    ("main", "main", Glue),
     ("truth_pass", "main", Direct),
     ("truth_again", "main", Direct),
     ("truth_shares", "truth_pass", Direct),

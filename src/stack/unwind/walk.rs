@@ -100,6 +100,17 @@ impl<'a, 'u> Walk<'a, 'u> {
         let found = Where::find(self.mappings, state.lookup());
         let Some(Where::Code(place)) = found else { return Err(Ended::NoRule) };
         let rule = self.rule(&place, state.exact);
+        let signal = match &rule {
+            Rule::SignalReturn => true,
+            Rule::Full(row) => row.signal,
+            _ => false,
+        };
+        // A handler returns to the first instruction of a stub that calls nothing: one before is another function.
+        if let (true, false, Some(frame)) = (signal, state.exact, self.frames.last_mut())
+            && frame.address == state.ip()
+        {
+            frame.address = state.ip().wrapping_add(1);
+        }
         let (next, switched) = match &rule {
             Rule::None => (self.by_kept_frame_pointer(&place, state)?, false),
             Rule::Root => return Err(Ended::At(Stop::Root)),
