@@ -7,7 +7,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::Outcome;
 use super::args::STORE_VARIABLE;
 use crate::agent::{Agent as Running, Role};
-use crate::config::Config;
+use crate::config::{Config, Unwind};
 use crate::identity::Functions;
 
 /// Flags of the daemon; they go over the configuration file, which goes over the defaults.
@@ -38,6 +38,10 @@ pub struct Args {
     /// Let --hz go beyond 1000, up to this [at most 4999]
     #[arg(long, value_name = "N")]
     max_hz: Option<u32>,
+    /// How stacks are walked: along copies of them where a function needs it, along frame pointers alone, or always along
+    /// copies [default: auto]
+    #[arg(long, value_name = "auto|fp|dwarf")]
+    unwind: Option<Unwind>,
     /// Which containers are functions: those that a platform or a label marks, or all [default: labelled]
     #[arg(long, value_name = "WHICH")]
     functions: Option<Functions>,
@@ -81,6 +85,9 @@ pub(super) fn run(flags: Args) -> anyhow::Result<Outcome> {
         files_opened = captured.files.opened,
         files_known = captured.files.known,
         files_failed = captured.files.failed,
+        walks = captured.walks.walks,
+        walks_complete = captured.walks.roots,
+        walks_guessed = captured.walks.guessed,
         "stopped"
     );
     Ok(Outcome::Done)
@@ -95,6 +102,7 @@ fn resolve(flags: Args) -> anyhow::Result<Config> {
     config.node = flags.node.or(config.node);
     config.hz = flags.hz.unwrap_or(config.hz);
     config.max_hz = flags.max_hz.unwrap_or(config.max_hz);
+    config.stack.unwind = flags.unwind.unwrap_or(config.stack.unwind);
     config.functions = flags.functions.unwrap_or(config.functions);
     config.docker.socket = flags.docker_socket.unwrap_or(config.docker.socket);
     config.docker.enabled &= !flags.no_docker;

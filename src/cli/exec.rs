@@ -12,7 +12,7 @@ use super::args::STORE_VARIABLE;
 use super::own_cgroup::OwnCgroup;
 use super::{Outcome, enter, output, report};
 use crate::agent::{Agent, Role};
-use crate::config::{Cgroup, Config, DEFAULT_STORE, Docker};
+use crate::config::{Cgroup, Config, DEFAULT_STORE, Docker, StackConfig, Unwind};
 use crate::model::{InstanceKey, Timestamp, Window};
 use crate::perf::Clock;
 use crate::render::escape;
@@ -41,6 +41,10 @@ pub struct Args {
     /// Samples a second and busy CPU [default: 199]
     #[arg(long, value_name = "N")]
     hz: Option<u32>,
+    /// How stacks are walked: along copies of them where the program needs it, along frame pointers alone, or always along
+    /// copies [default: auto]
+    #[arg(long, value_name = "auto|fp|dwarf")]
+    unwind: Option<Unwind>,
     /// Draw a flame graph (SVG) into this file
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -71,6 +75,7 @@ fn run_command(args: &Args) -> anyhow::Result<Outcome> {
     let config = Config {
         store: args.store.clone().into(),
         hz: args.hz.unwrap_or(crate::config::DEFAULT_HZ),
+        stack: StackConfig { unwind: args.unwind.unwrap_or(Unwind::Auto), ..StackConfig::default() },
         docker: Docker { enabled: false, ..Docker::default() },
         cgroup: Cgroup { parents: vec![own.path().into()] },
         ..Config::default()

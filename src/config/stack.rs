@@ -41,6 +41,19 @@ pub enum Unwind {
     Dwarf,
 }
 
+impl std::str::FromStr for Unwind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Unwind, String> {
+        match text {
+            "auto" => Ok(Unwind::Auto),
+            "fp" => Ok(Unwind::Fp),
+            "dwarf" => Ok(Unwind::Dwarf),
+            _ => Err("give \"auto\", \"fp\" or \"dwarf\"".into()),
+        }
+    }
+}
+
 /// On or off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -135,6 +148,9 @@ mod tests {
         assert!(stack.inlines.is_on() && stack.debuginfod.is_empty() && stack.faults().is_empty());
         for wrong in ["unwind = \"lbr\"", "scan = true", "copy = 1"] {
             assert!(toml::from_str::<Config>(&format!("[stack]\n{wrong}\n")).is_err(), "{wrong}");
+        }
+        for (text, unwind) in [("auto", Some(Unwind::Auto)), ("fp", Some(Unwind::Fp)), ("lbr", None)] {
+            assert_eq!(text.parse().ok(), unwind, "{text}");
         }
         for copy_bytes in [0, 4_095, 4_097, 65_536] {
             assert_eq!(

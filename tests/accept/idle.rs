@@ -26,7 +26,7 @@ const RATE: &str = "200";
 
 fn idle() -> anyhow::Result<Vec<Bar>> {
     let docker = Docker::new();
-    let mut agent = Agent::start(&[]);
+    let mut agent = Agent::start(&["--unwind", "fp"]);
     let process = agent.process();
     let settled = || {
         std::thread::sleep(SETTLED);

@@ -43,7 +43,7 @@ fn cgroups() -> anyhow::Result<Vec<Bar>> {
     let pace = Pace { count: 6000, a_second: 300.0, clients: 8 };
     let function = Function::new();
     let parent = Cgroup::new();
-    let mut agent = Agent::start(&["--no-docker", "--cgroup-parent", &parent.kernel_path()]);
+    let mut agent = Agent::start(&["--unwind", "fp", "--no-docker", "--cgroup-parent", &parent.kernel_path()]);
     let storm = pace.run(agent.process(), |number| {
         let cgroup = parent.child(&format!("{}.{number}", name(number)));
         let mut command = cgroup.command(function.path(), &["burn", "--cpu-ms", "1"]);
@@ -61,7 +61,7 @@ fn cgroups() -> anyhow::Result<Vec<Bar>> {
 fn docker() -> anyhow::Result<Vec<Bar>> {
     let pace = Pace { count: 160, a_second: 160.0 / 58.0, clients: 4 };
     let docker = Docker::new();
-    let mut agent = Agent::start(&[]);
+    let mut agent = Agent::start(&["--unwind", "fp"]);
     let storm = pace.run(agent.process(), |number| {
         run_and_remove(&docker, name(number), &["burn", "--cpu-ms", "20"]).map(|_| ())
     })?;
