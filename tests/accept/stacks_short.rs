@@ -33,7 +33,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 fn short() -> anyhow::Result<Vec<Bar>> {
     let mut bars = containers()?;
     for (what, config, bound) in [
-        ("usual priority", "", Bound::AtLeast(0.75)),
+        ("usual priority", "[stack]\nrealtime = \"off\"\n", Bound::AtLeast(0.75)),
         ("real-time priority", "[stack]\nrealtime = \"on\"\n", Bound::Recorded),
     ] {
         bars.extend(processes(what, config, bound)?);
