@@ -89,6 +89,8 @@ pub struct AgentStats {
     pub dropped: u64,
     /// Side-band records the kernel could not write.
     pub side_band_lost: u64,
+    /// The longest that a reader thread took for a reading, in nanoseconds.
+    pub longest_reading_ns: u64,
     /// Most processes known at a time.
     pub peak_processes: usize,
     /// Locked memory of the rings in bytes.

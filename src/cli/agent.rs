@@ -85,6 +85,7 @@ pub(super) fn run(flags: Args) -> anyhow::Result<Outcome> {
         files_opened = captured.files.opened,
         files_known = captured.files.known,
         files_failed = captured.files.failed,
+        longest_reading_us = captured.longest_reading_ns / 1_000,
         walks = captured.walks.walks,
         walks_complete = captured.walks.roots,
         walks_guessed = captured.walks.guessed,

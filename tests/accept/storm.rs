@@ -43,7 +43,8 @@ fn cgroups() -> anyhow::Result<Vec<Bar>> {
     let pace = Pace { count: 6000, a_second: 300.0, clients: 8 };
     let function = Function::new();
     let parent = Cgroup::new();
-    let mut agent = Agent::start(&["--unwind", "fp", "--no-docker", "--cgroup-parent", &parent.kernel_path()]);
+    let mut agent =
+        Agent::start(&["--unwind", "fp", "--no-docker", "--cgroup-parent", &parent.kernel_path()]);
     let storm = pace.run(agent.process(), |number| {
         let cgroup = parent.child(&format!("{}.{number}", name(number)));
         let mut command = cgroup.command(function.path(), &["burn", "--cpu-ms", "1"]);

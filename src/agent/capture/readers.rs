@@ -1,6 +1,7 @@
 //! A reader thread for each CPU, pinned to it: while it reads, the process that woke it does not run on.
 //!
-//! Its work is bounded: drain its rings, open files, read accounts. It is woken by the kernel, by new cgroups always and
+//! Its work is bounded by what its rings hold: drain them, open files, read accounts; the longest such reading is told
+//! when the agent ends. It is woken by the kernel, by new cgroups always and
 //! by everything of processes while functions are sampled, and rests after each reading as long as the pace says.
 
 use std::collections::HashMap;
@@ -93,7 +94,10 @@ fn read(shared: &Shared, wait: &CpuWait, realtime: bool) {
         }
         let rest = {
             let mut capture = shared.lock();
+            let begin_ns = Clock::monotonic_ns();
             let rest = capture.woken(wait.cpu, ready);
+            let took_ns = Clock::monotonic_ns().saturating_sub(begin_ns);
+            capture.stats.longest_reading_ns = capture.stats.longest_reading_ns.max(took_ns);
             if capture.due_ns(Clock::monotonic_ns()).saturating_add(WORTH_WAKING_NS) < capture.awaited_ns {
                 capture.awaited_ns = 0;
                 shared.wake();
