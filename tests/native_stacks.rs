@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use crate::support::{Fnscope, four_sigma};
+use crate::support::{Cgroup, Fnscope, Running, four_sigma};
 use crate::truth::judge::Tally;
 use crate::truth::programs::{Build, Language, Link, Program};
 
@@ -48,4 +48,47 @@ fn a_static_c_program_with_musl_is_complete_and_named() {
 #[test]
 fn a_stripped_go_program_is_complete_and_named() {
     assert_good(Build::new("go", Language::Go, Link::Usual).stripped("go-stripped"), 0.98);
+}
+
+/// Runs a program of which chains tell all, beside an agent; how many of its samples were walked along copies, and how
+/// many there were.
+fn walked(scope: &Fnscope, program: &Path, name: &str) -> (u64, u64) {
+    let parent = Cgroup::new();
+    let agent = scope.agent(&["--no-docker", "--hz", "997", "--cgroup-parent", &parent.kernel_path()]);
+    let (code, said) = Running::start(&mut parent.child(&format!("{name}.1")).command(program, &[])).wait();
+    assert_eq!(code, Some(0), "{said}");
+    let said = agent.stop_in_order();
+    let told = |key: &str| {
+        let value = said.split_whitespace().find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
+        value.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {key} in {said}"))
+    };
+    (told("walks"), told("samples"))
+}
+
+#[test]
+fn where_chains_suffice_no_copies_are_taken_and_that_outlives_the_agent() {
+    let folder = tempfile::tempdir().expect("make a folder");
+    // Named for how long it burns, in milliseconds.
+    let program = folder.path().join("chains-2500");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs/chains.c");
+    let options = ["-O1", "-nostdlib", "-static", "-fno-omit-frame-pointer", "-mno-omit-leaf-frame-pointer"];
+    let mut gcc = std::process::Command::new("gcc");
+    gcc.args(options).arg("-fno-stack-protector").arg("-o").arg(&program).arg(source);
+    assert!(gcc.status().expect("run gcc").success());
+    let scope = Fnscope::new();
+    let (walks, samples) = walked(&scope, &program, "chains");
+    // 256 comparisons, and what is sampled until the next tick, a quarter of a second.
+    assert!(samples > 2_000 && (256..1_200).contains(&walks), "{walks} of {samples} samples were walked");
+    let (walks, samples) = walked(&scope, &program, "again");
+    assert!(samples > 2_000 && walks < 800, "{walks} of {samples} samples were walked though it is known");
+    for name in ["chains", "again"] {
+        let folded = scope.folded(name);
+        let whole = "_start [chains-2500];chains_begin [chains-2500];chains_middle [chains-2500];chains_leaf";
+        let count = |lines: &mut dyn Iterator<Item = &str>| -> u64 {
+            lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok()).sum()
+        };
+        let all = count(&mut folded.lines());
+        let complete = count(&mut folded.lines().filter(|line| line.starts_with(whole)));
+        assert!(complete * 100 >= all * 95, "{name}: {folded}");
+    }
 }
