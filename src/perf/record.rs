@@ -198,6 +198,23 @@ pub(super) fn cgroup_offset(record_bytes: usize) -> Option<usize> {
     record_bytes.checked_sub(8).filter(|offset| *offset >= CHAIN_LEN_OFFSET + 8)
 }
 
+/// What of a sample that copies stacks is worth reading: its bytes up to the copied stack, how much of that was really
+/// copied, and where it goes on behind it. `word` reads a word of the record. None if it is not laid out so.
+pub(super) fn copied_parts(
+    record_bytes: usize,
+    word: impl Fn(usize) -> Option<u64>,
+) -> Option<(usize, usize, usize)> {
+    let chain_bytes = usize::try_from(word(CHAIN_LEN_OFFSET)?).ok()?.checked_mul(8)?;
+    let abi_at = (CHAIN_LEN_OFFSET + 8).checked_add(chain_bytes)?;
+    let registers =
+        if word(abi_at)? == u64::from(abi::PERF_SAMPLE_REGS_ABI_NONE) { 0 } else { REGISTERS * 8 };
+    let size_at = abi_at.checked_add(8 + registers)?;
+    let size = usize::try_from(word(size_at)?).ok().filter(|size| *size > 0)?;
+    let (begin, end) = (size_at + 8, (size_at + 8).checked_add(size)?);
+    let copied = usize::try_from(word(end)?).ok()?;
+    (copied <= size && end <= record_bytes).then_some((begin, copied, end))
+}
+
 /// Where in a sample record (header included) its time stands: behind identifier, pid and tid.
 pub(super) const TIME_OFFSET: usize = HEADER_BYTES + 16;
 /// Where in a sample record (header included) its chain's length stands.
@@ -396,6 +413,22 @@ mod tests {
         for lie in [4, 1 << 20, u64::MAX / 8, u64::MAX] {
             let body = words(&[9, 0, 0, 0, 0, lie, 1, 2, 3]);
             assert_eq!(parse_sample(&record(abi::PERF_RECORD_SAMPLE, 0, &body), false), None, "{lie}");
+        }
+    }
+
+    #[test]
+    fn a_copy_is_read_as_far_as_it_goes() {
+        let registers = [7; REGISTERS];
+        let fixed = [9, 0, 1_000, 1, 5_025_125, 2, 0x10, 0x20, 2];
+        let body = words(&[&fixed[..], &registers, &[32, 1, 2, 3, 4, 16, 4242]].concat());
+        let bytes = record(abi::PERF_RECORD_SAMPLE, 2, &body);
+        let word = |at: usize| Some(u64::from_ne_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
+        let (begin, copied, end) = copied_parts(bytes.len(), word).unwrap();
+        assert_eq!((word(begin - 8), word(begin), copied, word(end)), (Some(32), Some(1), 16, Some(16)));
+        assert_eq!(end + 16, bytes.len());
+        for lie in [u64::MAX, 1 << 40, 33, 0] {
+            let lying = |at: usize| if at == begin - 8 { Some(lie) } else { word(at) };
+            assert_eq!(copied_parts(bytes.len(), lying), None, "{lie}");
         }
     }
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::record::{HEADER_BYTES, TIME_OFFSET, cgroup_offset, header};
+use super::record::{HEADER_BYTES, TIME_OFFSET, cgroup_offset, copied_parts, header};
 use crate::model::CgroupId;
 use crate::sys::{RingMemory, perf_bindings as abi, perf_event_enable};
 
@@ -12,13 +12,20 @@ pub(super) struct Ring {
     event: OwnedFd,
     memory: RingMemory,
     record: Vec<u8>,
+    /// Whether its samples copy stacks, of which most do not fill the room that the record has for them.
+    copies: bool,
 }
 
 impl Ring {
-    /// Maps the ring of `event`.
-    pub(super) fn new(event: OwnedFd, data_bytes: usize) -> io::Result<Ring> {
+    /// Maps the ring of `event`, whose samples copy stacks or not.
+    pub(super) fn new(event: OwnedFd, data_bytes: usize, copies: bool) -> io::Result<Ring> {
         let memory = RingMemory::map(event.as_fd(), data_bytes)?;
-        Ok(Ring { event, memory, record: Vec::new() })
+        Ok(Ring { event, memory, record: Vec::new(), copies })
+    }
+
+    /// Whether its samples copy stacks.
+    pub(super) fn copies(&self) -> bool {
+        self.copies
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
@@ -59,10 +66,7 @@ impl Ring {
                 return true;
             }
             samples += 1;
-            let word = |offset: usize| {
-                let mut bytes = [0; 8];
-                memory.read(position + offset as u64, &mut bytes).then_some(u64::from_ne_bytes(bytes))
-            };
+            let word = |offset| word(memory, position, offset);
             let cgroup = cgroup_offset(size).and_then(word);
             cgroup.zip(word(TIME_OFFSET)).is_some_and(|(id, time_ns)| wanted(CgroupId(id), time_ns))
         };
@@ -89,8 +93,17 @@ impl Ring {
                 break;
             }
             if wanted(&self.memory, position, (kind, size)) {
-                self.record.resize(size, 0);
-                if self.memory.read(position, &mut self.record) {
+                let parts = (self.copies && kind == abi::PERF_RECORD_SAMPLE)
+                    .then(|| copied_parts(size, |offset| word(&self.memory, position, offset)))
+                    .flatten();
+                let read = match parts {
+                    Some(parts) => self.read_copied(position, size, parts),
+                    None => {
+                        self.record.resize(size, 0);
+                        self.memory.read(position, &mut self.record)
+                    }
+                };
+                if read {
                     each(&self.record);
                 }
             }
@@ -99,4 +112,27 @@ impl Ring {
         self.memory.release(end);
         end.saturating_sub(begin)
     }
+
+    /// Reads a record without the part of its room for the stack that holds none: as if only so much had been asked for.
+    fn read_copied(&mut self, position: u64, size: usize, parts: (usize, usize, usize)) -> bool {
+        let (begin, copied, end) = parts;
+        let stack_end = begin + copied;
+        self.record.resize(stack_end + (size - end), 0);
+        let (head, tail) = self.record.split_at_mut(stack_end);
+        let read = self.memory.read(position, head) && self.memory.read(position + end as u64, tail);
+        if let Some(asked) = self.record.get_mut(begin - 8..begin) {
+            asked.copy_from_slice(&(copied as u64).to_ne_bytes());
+        }
+        if copied == 0 {
+            // Of nothing, the record does not tell how much it is.
+            self.record.drain(begin..begin + 8);
+        }
+        read
+    }
+}
+
+/// The word at `offset` of the record at `position`.
+fn word(memory: &RingMemory, position: u64, offset: usize) -> Option<u64> {
+    let mut bytes = [0; 8];
+    memory.read(position.checked_add(offset as u64)?, &mut bytes).then_some(u64::from_ne_bytes(bytes))
 }

@@ -54,7 +54,6 @@ struct CpuRings {
 
 struct SampleRing {
     ring: Ring,
-    copies: bool,
     counts_lost: bool,
     /// Lost samples told in records, where the kernel does not count them for us.
     lost_told: u64,
@@ -208,26 +207,20 @@ impl Sampler {
         let RingOptions { hz, sample_bytes, side_band_bytes, cgroup_bytes, copies } = self.options;
         // Before the events: one that goes meanwhile is opened again.
         let coming = cpus::coming(cpu);
-        let map =
-            |event, bytes| Ring::new(event, bytes).map_err(|source| PerfError::Map { cpu, bytes, source });
+        let map = |event, bytes, copies| {
+            Ring::new(event, bytes, copies).map_err(|source| PerfError::Map { cpu, bytes, source })
+        };
         let sampling = |bytes: usize, stack_bytes: Option<u32>| {
             let half = u32::try_from(bytes / 2).unwrap_or(u32::MAX);
             let (event, counts_lost) = open_sampling(cpu, hz, half, stack_bytes)?;
-            let (ring, copies) = (map(event, bytes)?, stack_bytes.is_some());
-            Ok::<_, PerfError>(SampleRing {
-                ring,
-                copies,
-                counts_lost,
-                lost_told: 0,
-                lost_reported: 0,
-                seen: 0,
-            })
+            let ring = map(event, bytes, stack_bytes.is_some())?;
+            Ok::<_, PerfError>(SampleRing { ring, counts_lost, lost_told: 0, lost_reported: 0, seen: 0 })
         };
         let rings = CpuRings {
             coming,
             wait: Arc::new(CpuWait::new(cpu)?),
-            cgroups: map(open_cgroups(cpu)?, cgroup_bytes)?,
-            side_band: map(open_side_band(cpu)?, side_band_bytes)?,
+            cgroups: map(open_cgroups(cpu)?, cgroup_bytes, false)?,
+            side_band: map(open_side_band(cpu)?, side_band_bytes, false)?,
             chains: sampling(sample_bytes, None)?,
             copies: copies.map(|copies| sampling(copies.ring_bytes, Some(copies.stack_bytes))).transpose()?,
         };
@@ -259,7 +252,7 @@ impl CpuRings {
         // What stops, stops first: no moment counts twice.
         for on in [false, true] {
             for samples in self.sample_rings() {
-                if on == (mode != Mode::Off && samples.copies == copies)
+                if on == (mode != Mode::Off && samples.ring.copies() == copies)
                     && let Err(source) = samples.ring.enable(on)
                 {
                     result = Err(PerfError::Other { what, cpu, source });
@@ -291,7 +284,7 @@ impl CpuRings {
 
 impl SampleRing {
     fn drain(&mut self, wanted: &impl Fn(CgroupId, u64) -> bool, each: &mut impl FnMut(RawSample)) {
-        let (told, copies) = (&mut self.lost_told, self.copies);
+        let (told, copies) = (&mut self.lost_told, self.ring.copies());
         self.seen += self.ring.drain_samples(wanted, |bytes| match parse_sample(bytes, copies) {
             Some(Record::Sample(sample)) => each(sample),
             Some(Record::Lost(count)) => *told = told.saturating_add(count),
