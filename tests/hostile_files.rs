@@ -309,9 +309,9 @@ fn a_stack_that_is_too_deep_says_so_and_is_counted() {
     let lines = folded.lines().filter_map(|line| Some((line.rsplit_once(' ')?.0, line)));
     for (stack, line) in lines.filter(|(stack, _)| stack.contains("function::burn [function]")) {
         assert!(stack.starts_with("[truncated];") && !stack.contains("function::main"), "{line}");
-        // The limit on frames, kernel frames and the mark apart.
+        // What was copied of the stack, or the limit on frames; kernel frames and the mark apart.
         let user = stack.split(';').filter(|frame| !frame.ends_with("_[k]")).count();
-        assert!(user <= 513 && stack.matches("function::descend [function]").count() > 400, "{line}");
+        assert!(user <= 513 && stack.matches("function::descend [function]").count() > 200, "{line}");
     }
     assert_eq!(of("shallow", "truncated"), 0, "{rows:#?}");
     let folded = scope.run(["folded", "shallow"]).stdout;

@@ -72,10 +72,13 @@ impl Places {
             }
             return (places.into(), None);
         };
-        places.extend(self.frames.iter().map(|frame| match processes.place(sample.pid, frame.address) {
-            Place::File { file, offset } if frame.guessed => Place::Guessed { file, offset },
-            place => place,
-        }));
+        for (at, frame) in self.frames.iter().enumerate() {
+            let place = match processes.place(sample.pid, frame.address) {
+                Place::File { file, offset } if frame.guessed => Place::Guessed { file, offset },
+                place => place,
+            };
+            places.push(named(&mut self.maps, sample, frame.address, at == 0, place));
+        }
         if end == End::Root {
             places.push(Place::Root);
             return (places.into(), Some(same(&self.frames, &self.user_chain)));
