@@ -189,7 +189,7 @@ pub(super) fn run(setup: Setup, wake: OwnedFd, broken: &Arc<Notify>) -> AgentSta
         let last = capture.commands();
         let now = Clock::monotonic_ns();
         capture.look_around(now);
-        let tick = last || now >= capture.pace.tick_by(capture.next_tick_ns, now);
+        let tick = last || now >= capture.next_tick_ns;
         drop(capture);
         if tick {
             let full = in_order.tick(&shared, now, last);
@@ -299,9 +299,10 @@ impl Capture {
     }
 
     /// When the capture thread has something to do, unless it is woken before.
-    fn due_ns(&self, now_ns: u64) -> u64 {
-        let tick_ns = self.pace.tick_by(self.next_tick_ns, now_ns);
-        self.accounts.next_look_ns().map_or(tick_ns, |look| look.min(tick_ns))
+    fn due_ns(&mut self, now_ns: u64) -> u64 {
+        // Brought forward once, not again with every moment that passes.
+        self.next_tick_ns = self.pace.tick_by(self.next_tick_ns, now_ns);
+        self.accounts.next_look_ns().map_or(self.next_tick_ns, |look| look.min(self.next_tick_ns))
     }
 
     /// What is looked at whenever anything has woken anybody.

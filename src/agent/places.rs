@@ -113,12 +113,18 @@ fn same(frames: &[Frame], chain: &[u64]) -> bool {
     frames.len() <= chain.len() && frames.iter().zip(chain).all(|(frame, ip)| frame.address == *ip)
 }
 
-/// What the chain tells beyond the end of a walk, if both have told the same for a while before.
+/// What the chain tells beyond the end of a walk, if both have told the same for a while before. Recursion looks the same
+/// everywhere: what a chain lacks of a walk is a caller or two, no more.
 fn rest_of_chain<'a>(frames: &[Frame], chain: &'a [u64]) -> &'a [u64] {
+    const MOST_LOST: usize = 2;
     let Some(last) = frames.len().checked_sub(COMMON).and_then(|from| frames.get(from..)) else { return &[] };
-    let is_common = |window: &&[u64]| window.iter().zip(last).all(|(ip, frame)| frame.address == *ip);
-    let at = chain.windows(COMMON).enumerate().find(|(_, window)| is_common(window)).map(|(at, _)| at);
-    at.and_then(|at| chain.get(at + COMMON..)).unwrap_or_default()
+    let ends = (0..=MOST_LOST).filter_map(|lost| frames.len().checked_sub(lost));
+    let mut rests = ends.filter_map(|end| {
+        let common = chain.get(end.checked_sub(COMMON)?..end)?;
+        let same = common.iter().zip(last).all(|(ip, frame)| frame.address == *ip);
+        same.then(|| chain.get(end..)).flatten()
+    });
+    rests.next().unwrap_or_default()
 }
 
 /// When a process began by the wall clock, to ten milliseconds.
@@ -176,6 +182,8 @@ mod tests {
         for (walk, rest) in [
             (&[1, 2, 3, 4][..], &[5, 6][..]),
             (&[9, 2, 3, 4, 5], &[6]),
+            (&[1, 9, 2, 3, 4, 5], &[6]),
+            (&[1, 9, 9, 9, 2, 3, 4, 5], &[]),
             (&[2, 3, 4], &[]),
             (&[1, 2, 9, 4], &[]),
             (&[3, 4, 5, 6], &[]),
