@@ -1,6 +1,6 @@
 //! A profile as a flame graph: an SVG that stands alone, made by inferno. No other module names that crate.
 //!
-//! Frames are coloured by what they are ([`Hue`]), a shade for each name, the same in every graph; the line below the
+//! Frames are coloured by what they are (`Hue`), a shade for each name, the same in every graph; the line below the
 //! title says which colours there are. Promises: a frame's text is only ever text in the SVG.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
