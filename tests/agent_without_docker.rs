@@ -96,8 +96,9 @@ fn what_nobody_can_name_is_stored_and_named_later() {
 fn an_agent_without_docker_waits_for_it() {
     let (mut docker, scope) = (PrivateDocker::new(), Fnscope::new());
     let socket = docker.socket();
-    let mut agent = scope.agent(&["--docker-socket", socket.to_str().expect("a plain path"), "--hz", "997"]);
-    let said = agent.wait_for("not reachable");
+    let socket = socket.to_str().expect("a plain path");
+    let mut agent = scope.start(["agent", "--docker-socket", socket, "--hz", "997"]);
+    let said = agent.wait_for_all(&[" watching ", "not reachable"]).concat();
     assert!(said.contains("docker.sock") && said.contains("no such socket"), "{said}");
     docker.start();
     agent.wait_for("runtime answers");

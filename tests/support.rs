@@ -90,8 +90,8 @@ impl Fnscope {
     /// enough samples of a short life.
     pub fn docker_agent(&self, socket: &Path, options: &[&str]) -> Running {
         let socket = socket.to_str().expect("a plain path");
-        let mut agent = self.agent(&[&["--docker-socket", socket, "--hz", "997"], options].concat());
-        agent.wait_for("runtime answers");
+        let mut agent = self.start([&["agent", "--docker-socket", socket, "--hz", "997"], options].concat());
+        agent.wait_for_all(&[" watching ", "runtime answers"]);
         agent
     }
 
@@ -212,6 +212,19 @@ impl Running {
                 Err(RecvTimeoutError::Disconnected) => panic!("ended without `{text}`:\n{}", self.seen),
             }
         }
+    }
+
+    /// Waits until it has said lines that hold each of `texts`, which may come in any order, and returns those lines.
+    pub fn wait_for_all(&mut self, texts: &[&str]) -> Vec<String> {
+        let (mut missing, mut found) = (texts.to_vec(), Vec::new());
+        while !missing.is_empty() {
+            let line = self.wait_for("");
+            if let Some(at) = missing.iter().position(|text| line.contains(text)) {
+                missing.remove(at);
+                found.push(line);
+            }
+        }
+        found
     }
 
     /// Sends it `signal`.
