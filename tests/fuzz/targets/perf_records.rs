@@ -41,7 +41,7 @@ fuzz_target!(|bytes: &[u8]| {
         }
         processes.expire(stamped.time_ns);
     }
-    let _ = parse_sample(bytes);
+    let _ = (parse_sample(bytes, false), parse_sample(bytes, true));
     let _ = parse_side_band(bytes);
     let _ = processes.comm(Pid(1), Pid(2));
     let pushed = order.len();
