@@ -410,6 +410,8 @@ mod tests {
             let mut node = Command::new("node")
                 .arg("--perf-basic-prof")
                 .arg(&script)
+                // V8 writes a log of its own where it runs.
+                .current_dir(&folder)
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
                 .spawn()
