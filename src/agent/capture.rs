@@ -435,7 +435,6 @@ impl Capture {
         // two CPUs told the exit before the fork, or a record was lost.
         let join = &self.setup.attribution;
         self.lineage.retain(|pid, no| join.is_wanted(*no) && !(sweep && is_gone(*pid)));
-        self.plain.retain(|no| join.living(*no).is_some() && join.is_wanted(*no));
     }
 
     fn hand_over(&mut self, flush: bool) {
