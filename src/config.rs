@@ -2,6 +2,8 @@
 //!
 //! Defaults, then a TOML file, then flags. Unknown keys are refused; values are checked before anything is opened.
 
+mod sampling;
+mod service;
 mod stack;
 
 use std::path::{Path, PathBuf};
@@ -10,6 +12,8 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::identity::{Functions, IdentityConfig};
+pub use sampling::{Attach, OffCpu, SampledEvent};
+pub use service::{Budget, Listen, Log, LogFormat};
 pub use stack::{Realtime, StackConfig, Switch, Unwind};
 
 /// Where profiles are stored unless told otherwise.
@@ -35,8 +39,22 @@ pub struct Config {
     pub hz: u32,
     /// What `hz` is clamped to.
     pub max_hz: u32,
+    /// How sampling events are scoped.
+    pub attach: Attach,
+    /// What makes a sample.
+    pub event: SampledEvent,
+    /// Time off the CPU.
+    pub off_cpu: OffCpu,
     /// Locked memory for all rings together, in bytes.
     pub ring_budget_bytes: usize,
+    /// What the agent may use.
+    pub budget: Budget,
+    /// Every address it listens on.
+    pub listen: Listen,
+    /// How it logs.
+    pub log: Log,
+    /// Whether it gives up the rights and system calls that it does not need.
+    pub sandbox: Switch,
     /// Which containers are functions: `labelled` (a platform's rule names them) or `all`.
     pub functions: Functions,
     /// Rules of the user's own for which function a container is, and namespaces to leave out.
@@ -143,7 +161,7 @@ impl StoreConfig {
     /// # Errors
     /// If it is no size.
     pub fn max_bytes(&self) -> Result<Option<u64>, String> {
-        size("max_bytes", &self.max_bytes)
+        size("store.max_bytes", &self.max_bytes)
     }
 
     /// How many bytes are to stay free; none without floor.
@@ -151,7 +169,7 @@ impl StoreConfig {
     /// # Errors
     /// If it is no size.
     pub fn min_free_bytes(&self) -> Result<Option<u64>, String> {
-        size("min_free_bytes", &self.min_free_bytes)
+        size("store.min_free_bytes", &self.min_free_bytes)
     }
 
     /// Whether to write the folded tree.
@@ -170,7 +188,7 @@ impl StoreConfig {
 fn size(name: &str, text: &str) -> Result<Option<u64>, String> {
     let units = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)];
     let bytes = quantity(text, &units)
-        .ok_or_else(|| format!("store.{name} is {text:?}; give a size such as \"20GiB\" or \"500MiB\""))?;
+        .ok_or_else(|| format!("{name} is {text:?}; give a size such as \"20GiB\" or \"500MiB\""))?;
     Ok(Some(bytes).filter(|bytes| *bytes > 0))
 }
 
@@ -243,7 +261,14 @@ impl Default for Config {
             node: None,
             hz: DEFAULT_HZ,
             max_hz: DEFAULT_MAX_HZ,
+            attach: Attach::default(),
+            event: SampledEvent::default(),
+            off_cpu: OffCpu::default(),
             ring_budget_bytes: 64 << 20,
+            budget: Budget::default(),
+            listen: Listen::default(),
+            log: Log::default(),
+            sandbox: Switch::On,
             functions: Functions::default(),
             identity: IdentityConfig::default(),
             stack: StackConfig::default(),
@@ -299,6 +324,10 @@ impl Config {
                 ));
             }
         }
+        faults.extend(self.off_cpu.faults());
+        faults.extend(self.budget.memory_bytes().err());
+        faults.extend(self.budget.cpu_millipercent().err());
+        faults.extend(self.listen.health().err());
         faults.extend(self.stack.faults());
         faults.extend(self.identity.faults());
         faults

@@ -16,7 +16,8 @@ pub use frame::{Frame, FrameKind};
 pub use identity::{Confidence, Identity};
 pub use ids::{BuildId, CgroupId, ContainerId, InstanceKey, Pid};
 pub use record::{
-    Batch, CpuSource, CpuStats, Entry, Fact, FactKind, InstanceInfo, InstanceNo, OwnUse, Sample, WriterInfo,
+    Batch, CpuSource, CpuStats, Entry, Fact, FactKind, InstanceInfo, InstanceNo, OwnUse, Sample, Wait,
+    WriterInfo,
 };
 pub use stack::{Quality, QualityCounts, Stack};
 pub use time::{Timestamp, Window};

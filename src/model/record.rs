@@ -227,6 +227,17 @@ pub struct Sample {
     pub stack: Arc<Stack>,
 }
 
+/// A stretch of time that a thread spent off the CPU.
+#[derive(Debug, Clone)]
+pub struct Wait {
+    /// Where it left: when, and its stack then.
+    pub left: Sample,
+    /// How long it stayed away, in nanoseconds.
+    pub ns: u64,
+    /// Whether it would have gone on: it was preempted, and did not wait for anything.
+    pub preempted: bool,
+}
+
 /// What one CPU's ring saw and lost during a batch: the base of every function's estimate of its losses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct CpuStats {
@@ -264,6 +275,8 @@ pub struct Batch {
     pub entries: Vec<Entry>,
     /// Samples, in order of time.
     pub samples: Vec<Sample>,
+    /// Times off the CPU that ended in it, in order of their begin.
+    pub waits: Vec<Wait>,
     /// Ring statistics of the batch, CPUs with neither samples nor losses left out.
     pub cpus: Vec<CpuStats>,
     /// Samples of container cgroups that could be given to no instance.
@@ -279,6 +292,7 @@ impl Batch {
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
             && self.samples.is_empty()
+            && self.waits.is_empty()
             && self.unattributed == 0
             && self.cpus.iter().all(|c| c.lost == 0)
     }

@@ -71,7 +71,7 @@ fn any_batches(time: impl Strategy<Value = i64> + Clone) -> impl Strategy<Value 
         .prop_map(|(entries, samples, cpus, unattributed, clock_offset_ns)| {
             let cpus = cpus.into_iter().map(|(cpu, samples, lost)| CpuStats { cpu, samples, lost }).collect();
             let own_use = OwnUse { cpu_us: unattributed >> 7, memory_bytes: unattributed >> 9 };
-            Batch { entries, samples, cpus, unattributed, clock_offset_ns, own_use }
+            Batch { entries, samples, cpus, unattributed, clock_offset_ns, own_use, ..Batch::default() }
         });
     vec(one, 1..8).prop_map(|mut batches| {
         batches.insert(0, Batch { entries: (0..INSTANCES).map(instance).collect(), ..Batch::default() });

@@ -1,0 +1,137 @@
+//! What is sampled, and how events are scoped: `attach`, `event` and the `[off_cpu]` table.
+
+use serde::Deserialize;
+
+/// How sampling events are scoped.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Attach {
+    /// One event for each CPU of the host, sorted out by the cgroup id in each sample. Needs Linux 5.7.
+    #[default]
+    Shared,
+    /// Events for each container and CPU, scoped by the kernel.
+    PerCgroup,
+}
+
+impl std::str::FromStr for Attach {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Attach, String> {
+        match text {
+            "shared" => Ok(Attach::Shared),
+            "per-cgroup" => Ok(Attach::PerCgroup),
+            _ => Err("give \"shared\" or \"per-cgroup\"".into()),
+        }
+    }
+}
+
+/// What makes a sample.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SampledEvent {
+    /// The CPU clock: it is everywhere, and each sample stands for a time.
+    #[default]
+    CpuClock,
+    /// Cycles of the CPU, of a hardware counter.
+    Cycles,
+    /// Instructions that were retired.
+    Instructions,
+    /// Misses of the last cache.
+    CacheMisses,
+    /// Branches that were predicted wrongly.
+    BranchMisses,
+}
+
+impl SampledEvent {
+    /// Every one of them.
+    pub const ALL: [SampledEvent; 5] = [
+        SampledEvent::CpuClock,
+        SampledEvent::Cycles,
+        SampledEvent::Instructions,
+        SampledEvent::CacheMisses,
+        SampledEvent::BranchMisses,
+    ];
+
+    /// As it is written in the configuration and in the store.
+    pub fn name(self) -> &'static str {
+        match self {
+            SampledEvent::CpuClock => "cpu-clock",
+            SampledEvent::Cycles => "cycles",
+            SampledEvent::Instructions => "instructions",
+            SampledEvent::CacheMisses => "cache-misses",
+            SampledEvent::BranchMisses => "branch-misses",
+        }
+    }
+}
+
+impl std::str::FromStr for SampledEvent {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<SampledEvent, String> {
+        let names = || SampledEvent::ALL.map(SampledEvent::name).join(", ");
+        let found = SampledEvent::ALL.into_iter().find(|event| event.name() == text);
+        found.ok_or_else(|| format!("give one of {}", names()))
+    }
+}
+
+/// Time off the CPU, of the functions that it is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OffCpu {
+    /// Functions whose time off the CPU is recorded: `function`, `namespace/function` or `platform/namespace/function`,
+    /// with `*` for any text. None unless given.
+    pub functions: Vec<String>,
+    /// Switches a second and function that are recorded at most; beyond it recording stops for that function, and says so.
+    pub max_switches_per_second: u32,
+}
+
+impl Default for OffCpu {
+    fn default() -> OffCpu {
+        OffCpu { functions: Vec::new(), max_switches_per_second: 10_000 }
+    }
+}
+
+impl OffCpu {
+    /// Every fault, all at once.
+    pub(super) fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        for function in &self.functions {
+            let parts = function.split('/').count();
+            if function.split('/').any(str::is_empty) || parts > 3 {
+                faults.push(format!(
+                    "off_cpu.functions has {function:?}; give names such as \"resize\" or \"demo/resize\", \"*\" for any text"
+                ));
+            }
+        }
+        if self.max_switches_per_second == 0 {
+            faults.push(
+                "off_cpu.max_switches_per_second is 0; give a number such as 10000, or no off_cpu.functions"
+                    .into(),
+            );
+        }
+        faults
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn every_key_is_read_and_checked() {
+        let text = "attach = \"per-cgroup\"\nevent = \"cycles\"\n[off_cpu]\nfunctions = [\"a/*\", \"b\"]\n";
+        let config: Config = toml::from_str(text).unwrap();
+        assert_eq!((config.attach, config.event), (Attach::PerCgroup, SampledEvent::Cycles));
+        assert!(config.faults().is_empty());
+        for wrong in ["attach = \"cgroup\"", "event = \"l1\"", "[off_cpu]\nfunction = []"] {
+            assert!(toml::from_str::<Config>(wrong).is_err(), "{wrong}");
+        }
+        let functions = ["", "a//b", "a/b/c/d"].map(String::from).to_vec();
+        assert_eq!(OffCpu { functions, max_switches_per_second: 0 }.faults().len(), 4);
+        for event in SampledEvent::ALL {
+            assert_eq!(event.name().parse(), Ok(event));
+        }
+        assert_eq!(("per-cgroup".parse(), "x".parse::<Attach>().is_err()), (Ok(Attach::PerCgroup), true));
+    }
+}
