@@ -11,31 +11,48 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use perf_event_open_sys::ioctls;
 
-use perf_bindings::{PERF_FLAG_FD_CLOEXEC, perf_event_attr, perf_event_mmap_page};
+use perf_bindings::{PERF_FLAG_FD_CLOEXEC, PERF_FLAG_PID_CGROUP, perf_event_attr, perf_event_mmap_page};
 pub use perf_event_open_sys::bindings as perf_bindings;
 
 /// Size of `perf_event_attr` with everything up to `aux_sample_size`, which kernels from 5.5 on know.
 const ATTR_SIZE_VER6: u32 = 120;
 
-/// Opens `attr` for every process on `cpu`.
+/// Whose events are counted.
+#[derive(Debug, Clone, Copy)]
+pub enum Target<'a> {
+    /// Every process on a CPU.
+    Cpu(u32),
+    /// Processes of a cgroup, and of those below it, on a CPU.
+    Cgroup {
+        /// Its directory, open.
+        dir: BorrowedFd<'a>,
+        /// The CPU.
+        cpu: u32,
+    },
+}
+
+/// Opens `attr` for `target`.
 ///
 /// A kernel that knows a smaller `perf_event_attr` than our bindings answers E2BIG; then it is asked again with the
 /// size of 5.5, whose fields are all that fnscope uses.
 ///
 /// # Errors
 /// Whatever `perf_event_open(2)` answers; `perf::event` turns it into words.
-pub fn perf_event_open(attr: &perf_event_attr, cpu: u32) -> io::Result<OwnedFd> {
+pub fn perf_event_open(attr: &perf_event_attr, target: Target<'_>) -> io::Result<OwnedFd> {
+    let (whose, cpu, flags) = match target {
+        Target::Cpu(cpu) => (-1, cpu, PERF_FLAG_FD_CLOEXEC),
+        Target::Cgroup { dir, cpu } => (dir.as_raw_fd(), cpu, PERF_FLAG_FD_CLOEXEC | PERF_FLAG_PID_CGROUP),
+    };
+    let cpu = i32::try_from(cpu).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
     let mut attr = *attr;
     let full =
         u32::try_from(std::mem::size_of::<perf_event_attr>()).expect("the attribute is some 144 bytes");
     for size in [full, ATTR_SIZE_VER6] {
         attr.size = size;
-        let cpu = i32::try_from(cpu).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
-        // SAFETY: `attr` lives through the call and is at least `attr.size` bytes long; pid -1 with a cpu, no group.
-        // The kernel only reads it (kernel/events/core.c, perf_copy_attr), except `size` on E2BIG.
-        let fd = unsafe {
-            perf_event_open_sys::perf_event_open(&mut attr, -1, cpu, -1, PERF_FLAG_FD_CLOEXEC.into())
-        };
+        // SAFETY: `attr` lives through the call and is at least `attr.size` bytes long; `whose` is -1 or, with the flag
+        // that says so, a descriptor that is open for the call; no group. The kernel only reads `attr`
+        // (kernel/events/core.c, perf_copy_attr), except `size` on E2BIG.
+        let fd = unsafe { perf_event_open_sys::perf_event_open(&mut attr, whose, cpu, -1, flags.into()) };
         if fd >= 0 {
             // SAFETY: the kernel just made this descriptor for us; nobody else owns it.
             return Ok(unsafe { OwnedFd::from_raw_fd(fd) });
@@ -46,6 +63,28 @@ pub fn perf_event_open(attr: &perf_event_attr, cpu: u32) -> io::Result<OwnedFd> 
         }
     }
     Err(rustix::io::Errno::TOOBIG.into())
+}
+
+/// Lets `event` write into the ring of `ring`, which is mapped already.
+///
+/// # Errors
+/// `ioctl(2)`'s: EINVAL for a ring of another CPU or clock, or one that is not mapped.
+pub fn perf_event_redirect(event: BorrowedFd<'_>, ring: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: both descriptors are open for the call; the request takes a descriptor as an integer, no pointer.
+    let done = unsafe { ioctls::SET_OUTPUT(event.as_raw_fd(), ring.as_raw_fd()) };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// The number that the samples of an event carry as their identifier.
+///
+/// # Errors
+/// `ioctl(2)`'s.
+pub fn perf_event_id(event: BorrowedFd<'_>) -> io::Result<u64> {
+    let mut id = 0;
+    // SAFETY: the descriptor is open for the call; the kernel writes one u64 to the pointer (perf_event_ioctl,
+    // PERF_EVENT_IOC_ID), which is to a live one.
+    let done = unsafe { ioctls::ID(event.as_raw_fd(), &raw mut id) };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(id) }
 }
 
 /// Starts or stops an event without closing it.

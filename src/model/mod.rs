@@ -4,6 +4,7 @@
 //! uses none.
 
 pub mod container;
+pub mod event;
 pub mod frame;
 pub mod identity;
 pub mod ids;
@@ -12,6 +13,7 @@ pub mod stack;
 pub mod time;
 
 pub use container::{Container, ContainerEvent, Pod};
+pub use event::SampledEvent;
 pub use frame::{Frame, FrameKind};
 pub use identity::{Confidence, Identity};
 pub use ids::{BuildId, CgroupId, ContainerId, InstanceKey, Pid};

@@ -1,13 +1,14 @@
 //! The events fnscope opens on every CPU, why an open failed in words, and the clock they share.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
-use super::record::{COPY_TYPE, REGISTER_MASK, SAMPLE_TYPE, SIDE_BAND_TYPE};
-use crate::sys::{self, perf_bindings as abi};
+use super::record::{COPIED_FIELDS, Layout, REGISTER_MASK, SAMPLE_TYPE, SCOPED_TYPE, SIDE_BAND_TYPE};
+use crate::model::SampledEvent;
+use crate::sys::{self, Target, perf_bindings as abi};
 
 /// A perf event could not be opened, mapped or switched.
 #[derive(Debug, thiserror::Error)]
@@ -35,7 +36,7 @@ pub enum PerfError {
     },
     /// The kernel lacks something we ask for.
     #[error(
-        "open perf event on cpu {cpu}: this kernel ({kernel}) lacks cgroup ids in samples; Linux 5.7 or newer is needed"
+        "open perf event on cpu {cpu}: this kernel ({kernel}) lacks cgroup ids in samples; Linux 5.7 or newer is needed, or attach = \"per-cgroup\""
     )]
     TooOld {
         /// The CPU.
@@ -48,6 +49,17 @@ pub enum PerfError {
     Missing {
         /// The CPU.
         cpu: u32,
+    },
+    /// The CPU has no such counter.
+    #[error(
+        "open perf event on cpu {cpu}: this machine has no hardware counter for {event} (virtual machines often hide them); \
+         use event = \"cpu-clock\""
+    )]
+    NoCounter {
+        /// The CPU.
+        cpu: u32,
+        /// What was to be counted.
+        event: &'static str,
     },
     /// The CPU has gone since it was listed.
     #[error("open perf event on cpu {cpu}: it is not online any more")]
@@ -96,7 +108,7 @@ pub(super) fn open_cgroups(cpu: u32) -> Result<OwnedFd, PerfError> {
     // The kernel tells side-band records to events that ask for one of an older kind, and has forgotten cgroups in that
     // list (is_sb_event). This one tells nothing by itself without `comm`.
     attr.set_comm_exec(1);
-    sys::perf_event_open(&attr, cpu).map_err(|error| explain(cpu, error))
+    sys::perf_event_open(&attr, Target::Cpu(cpu)).map_err(|error| explain(cpu, error))
 }
 
 /// Opens the side-band event of `cpu`: a dummy that reports what happens to every process.
@@ -110,47 +122,126 @@ pub(super) fn open_side_band(cpu: u32) -> Result<OwnedFd, PerfError> {
     attr.set_comm_exec(1);
     attr.set_task(1);
     attr.set_build_id(1);
-    sys::perf_event_open(&attr, cpu)
+    sys::perf_event_open(&attr, Target::Cpu(cpu))
         .or_else(|error| {
-            if error.raw_os_error() != Some(Errno::INVAL.raw_os_error()) {
+            if !is_invalid(&error) {
                 return Err(error);
             }
             // Build ids in MMAP2 came with 5.12; inodes serve before.
             attr.set_build_id(0);
-            sys::perf_event_open(&attr, cpu)
+            sys::perf_event_open(&attr, Target::Cpu(cpu))
         })
         .map_err(|error| explain(cpu, error))
 }
 
-/// Opens the sampling event of `cpu`, stopped: the CPU clock, `hz` times a second of busy time, waking its reader
-/// when `wakeup_bytes` are waiting; with `copy_bytes` of the user's stack and its registers, or without. The flag says
-/// whether the kernel also counts what it lost (Linux 6.0).
+/// What is sampled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Sampling {
+    /// What makes a sample.
+    pub(super) event: SampledEvent,
+    /// Samples a second of busy time.
+    pub(super) hz: u32,
+    /// How much of the user's stack is copied, where it is.
+    pub(super) copy_bytes: u32,
+    /// How a sample is laid out.
+    pub(super) layout: Layout,
+}
+
+/// Opens the sampling event of `cpu`, stopped, waking its reader when `wakeup_bytes` are waiting: of the whole host, or of
+/// the cgroup of directory `scope`. The flag says whether the kernel also counts what it lost (Linux 6.0).
 pub(super) fn open_sampling(
     cpu: u32,
-    hz: u32,
+    sampling: &Sampling,
     wakeup_bytes: u32,
-    copy_bytes: Option<u32>,
+    scope: Option<BorrowedFd<'_>>,
 ) -> Result<(OwnedFd, bool), PerfError> {
-    let mut attr = software(abi::PERF_COUNT_SW_CPU_CLOCK.into());
-    attr.sample_type = SAMPLE_TYPE;
-    if let Some(bytes) = copy_bytes {
-        (attr.sample_type, attr.sample_regs_user, attr.sample_stack_user) = (COPY_TYPE, REGISTER_MASK, bytes);
+    let mut attr = sampling_attr(sampling, wakeup_bytes);
+    let target = scope.map_or(Target::Cpu(cpu), |dir| Target::Cgroup { dir, cpu });
+    let explain = |error| match explain(cpu, error) {
+        PerfError::Missing { cpu } if sampling.event != SampledEvent::CpuClock => {
+            PerfError::NoCounter { cpu, event: sampling.event.name() }
+        }
+        error => error,
+    };
+    match sys::perf_event_open(&attr, target) {
+        Ok(fd) => Ok((fd, true)),
+        Err(error) if is_invalid(&error) => {
+            attr.read_format = 0;
+            sys::perf_event_open(&attr, target).map(|fd| (fd, false)).map_err(explain)
+        }
+        Err(error) => Err(explain(error)),
     }
+}
+
+/// How the kernel is asked for samples.
+fn sampling_attr(sampling: &Sampling, wakeup_bytes: u32) -> abi::perf_event_attr {
+    let Sampling { event, hz, copy_bytes, layout } = *sampling;
+    let counter = match event {
+        SampledEvent::CpuClock => None,
+        SampledEvent::Cycles => Some(abi::PERF_COUNT_HW_CPU_CYCLES),
+        SampledEvent::Instructions => Some(abi::PERF_COUNT_HW_INSTRUCTIONS),
+        SampledEvent::CacheMisses => Some(abi::PERF_COUNT_HW_CACHE_MISSES),
+        SampledEvent::BranchMisses => Some(abi::PERF_COUNT_HW_BRANCH_MISSES),
+    };
+    let mut attr = software(abi::PERF_COUNT_SW_CPU_CLOCK.into());
     attr.__bindgen_anon_1.sample_period = period_ns(hz);
+    if let Some(counter) = counter {
+        (attr.type_, attr.config) = (abi::PERF_TYPE_HARDWARE, counter.into());
+        // The kernel finds the period: what is counted comes at no steady rate.
+        attr.set_freq(1);
+        attr.__bindgen_anon_1.sample_freq = hz.into();
+    }
+    attr.sample_type = if layout.scoped { SCOPED_TYPE } else { SAMPLE_TYPE };
+    if layout.copies {
+        copy(&mut attr, copy_bytes);
+    }
     attr.read_format = abi::PERF_FORMAT_LOST.into();
     attr.set_disabled(1);
     attr.set_exclude_idle(1);
+    watermark(&mut attr, wakeup_bytes);
+    attr
+}
+
+/// Opens the event that tells of every switch of the cgroup of directory `scope` on `cpu`, stopped: a sample where a
+/// thread leaves, with `copy_bytes` of its stack if any are wanted, and a record when it has left and when it is back.
+pub(super) fn open_switches(
+    cpu: u32,
+    copy_bytes: Option<u32>,
+    scope: BorrowedFd<'_>,
+) -> Result<OwnedFd, PerfError> {
+    let mut attr = software(abi::PERF_COUNT_SW_CONTEXT_SWITCHES.into());
+    attr.__bindgen_anon_1.sample_period = 1;
+    attr.sample_type = SCOPED_TYPE;
+    if let Some(bytes) = copy_bytes {
+        copy(&mut attr, bytes);
+    }
+    attr.set_sample_id_all(1);
+    attr.set_context_switch(1);
+    attr.set_disabled(1);
+    sys::perf_event_open(&attr, Target::Cgroup { dir: scope, cpu }).map_err(|error| explain(cpu, error))
+}
+
+/// Opens an event of `cpu` that counts nothing: the ring it is mapped for is others' to write into. Its reader is woken when
+/// `wakeup_bytes` are waiting.
+pub(super) fn open_owner(cpu: u32, wakeup_bytes: u32) -> Result<OwnedFd, PerfError> {
+    let mut attr = software(abi::PERF_COUNT_SW_DUMMY.into());
+    attr.sample_type = SCOPED_TYPE;
+    watermark(&mut attr, wakeup_bytes);
+    sys::perf_event_open(&attr, Target::Cpu(cpu)).map_err(|error| explain(cpu, error))
+}
+
+fn copy(attr: &mut abi::perf_event_attr, bytes: u32) {
+    attr.sample_type |= COPIED_FIELDS;
+    (attr.sample_regs_user, attr.sample_stack_user) = (REGISTER_MASK, bytes);
+}
+
+fn watermark(attr: &mut abi::perf_event_attr, wakeup_bytes: u32) {
     attr.set_watermark(1);
     attr.__bindgen_anon_2.wakeup_watermark = wakeup_bytes;
-    let invalid = |error: &io::Error| error.raw_os_error() == Some(Errno::INVAL.raw_os_error());
-    match sys::perf_event_open(&attr, cpu) {
-        Ok(fd) => Ok((fd, true)),
-        Err(error) if invalid(&error) => {
-            attr.read_format = 0;
-            sys::perf_event_open(&attr, cpu).map(|fd| (fd, false)).map_err(|error| explain(cpu, error))
-        }
-        Err(error) => Err(explain(cpu, error)),
-    }
+}
+
+fn is_invalid(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::INVAL.raw_os_error())
 }
 
 /// A dummy whose records carry time and thread, and wake its reader one by one.
@@ -159,8 +250,7 @@ fn side_band() -> abi::perf_event_attr {
     attr.sample_type = SIDE_BAND_TYPE;
     attr.set_sample_id_all(1);
     // wakeup_events counts samples, and a dummy has none; one byte of anything is the way to be woken by it.
-    attr.set_watermark(1);
-    attr.__bindgen_anon_2.wakeup_watermark = 1;
+    watermark(&mut attr, 1);
     attr
 }
 
@@ -180,6 +270,7 @@ fn explain(cpu: u32, error: io::Error) -> PerfError {
         Some(Errno::PERM) => PerfError::Forbidden { cpu },
         Some(Errno::INVAL) => PerfError::TooOld { cpu, kernel: read("/proc/sys/kernel/osrelease") },
         Some(Errno::NODEV) => PerfError::Gone { cpu },
+        Some(Errno::OPNOTSUPP) => PerfError::Missing { cpu },
         Some(Errno::NOENT | Errno::NOSYS) => PerfError::Missing { cpu },
         _ => PerfError::Other { what: "open perf event", cpu, source: error },
     }

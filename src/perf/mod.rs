@@ -9,9 +9,14 @@ mod options;
 mod order;
 mod record;
 mod ring;
+mod sample_ring;
 mod sampler;
 #[cfg(test)]
 mod sampler_tests;
+mod scoped;
+#[cfg(test)]
+mod scoped_tests;
+mod switches;
 mod wait;
 
 pub use cpus::{online_cpus, parse_cpu_list};
@@ -19,8 +24,8 @@ pub use event::{Clock, PerfError, period_ns};
 pub use options::{CopyOptions, RingOptions};
 pub use order::Order;
 pub use record::{
-    Context, REGISTERS, RawSample, Record, SideBand, Stamped, UserState, context, parse_sample,
-    parse_side_band,
+    Context, Layout, REGISTERS, RawSample, Record, SideBand, Stamped, Switch, UserState, context,
+    parse_sample, parse_side_band, parse_switch,
 };
 pub use sampler::{Mode, Sampler};
 pub use wait::{CpuWait, Ready};

@@ -1,5 +1,7 @@
 //! Sizes of rings and copies within a budget, and the rate.
 
+use crate::model::SampledEvent;
+
 /// Sizes and rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RingOptions {
@@ -13,6 +15,10 @@ pub struct RingOptions {
     pub cgroup_bytes: usize,
     /// Samples that copy their stack, where there are such.
     pub copies: Option<CopyOptions>,
+    /// What makes a sample.
+    pub event: SampledEvent,
+    /// Whether events are scoped by cgroups, instead of one for the whole host.
+    pub scoped: bool,
 }
 
 /// Sizes of copied stacks.
@@ -23,6 +29,11 @@ pub struct CopyOptions {
     /// Data of a ring of such samples in bytes.
     pub ring_bytes: usize,
 }
+
+/// Data of a ring of switches in bytes: a tenth of a second of the most that is watched, two of a usual function's.
+pub(super) const SWITCH_BYTES: usize = 1 << 20;
+/// How much of a stack is copied at a switch, in bytes: where threads wait, few frames are large.
+pub(super) const SWITCH_COPY_BYTES: u32 = 8 << 10;
 
 /// Largest ring of each kind.
 const SAMPLE_MAX: usize = 512 << 10;
@@ -52,6 +63,8 @@ impl RingOptions {
             side_band_bytes,
             cgroup_bytes,
             copies: None,
+            event: SampledEvent::CpuClock,
+            scoped: false,
         };
         if let Some(copy_bytes) = copy_bytes {
             let ring_bytes = (1usize << copies_budget.max(16 << 10).ilog2()).min(COPIES_MAX);

@@ -127,6 +127,36 @@ pub enum Record {
     Other,
 }
 
+/// How a sample is laid out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Layout {
+    /// With registers and a copy of the stack.
+    pub copies: bool,
+    /// Of an event that is scoped by a cgroup: the event's identifier tells which, no field of the sample does.
+    pub scoped: bool,
+}
+
+/// A thread leaves a CPU, or comes back to one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Switch {
+    /// It leaves: where it is. What it is scoped by is as in a scoped sample.
+    Leaves(RawSample),
+    /// It has left; whether it would have gone on.
+    Left {
+        /// Thread.
+        tid: Pid,
+        /// Whether it was preempted.
+        preempted: bool,
+    },
+    /// It runs again.
+    Back {
+        /// Thread.
+        tid: Pid,
+    },
+    /// Records the kernel could not write.
+    Lost(u64),
+}
+
 /// What part of the chain follows a marker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Context {
@@ -157,9 +187,11 @@ pub(super) const SAMPLE_TYPE: u64 = (abi::PERF_SAMPLE_IDENTIFIER
     | abi::PERF_SAMPLE_CALLCHAIN
     | abi::PERF_SAMPLE_CGROUP) as u64;
 
-/// `sample_type` of the sampling event that copies stacks, of which the cgroup is the last field too.
-pub(super) const COPY_TYPE: u64 =
-    SAMPLE_TYPE | (abi::PERF_SAMPLE_REGS_USER | abi::PERF_SAMPLE_STACK_USER) as u64;
+/// `sample_type` of an event that is scoped by a cgroup: the identifier tells which. Kernels before 5.7 have no other.
+pub(super) const SCOPED_TYPE: u64 = SAMPLE_TYPE & !(abi::PERF_SAMPLE_CGROUP as u64);
+
+/// What a copy of the stack adds to a sample, before its cgroup.
+pub(super) const COPIED_FIELDS: u64 = (abi::PERF_SAMPLE_REGS_USER | abi::PERF_SAMPLE_STACK_USER) as u64;
 
 /// `sample_regs_user`: a bit for each register, in the kernel's numbers.
 #[cfg(not(target_arch = "aarch64"))]
@@ -193,9 +225,11 @@ pub(super) fn header(header: [u8; HEADER_BYTES]) -> (u32, u16, usize) {
     )
 }
 
-/// Where in a sample record (header included) its cgroup id stands: at its end. None if the record is too short.
-pub(super) fn cgroup_offset(record_bytes: usize) -> Option<usize> {
-    record_bytes.checked_sub(8).filter(|offset| *offset >= CHAIN_LEN_OFFSET + 8)
+/// Where in a sample record (header included) what tells its cgroup stands: its id at the end or, of a scoped event, the
+/// identifier in front. None if the record is too short.
+pub(super) fn cgroup_offset(record_bytes: usize, layout: Layout) -> Option<usize> {
+    let at_end = record_bytes.checked_sub(8).filter(|offset| *offset >= CHAIN_LEN_OFFSET + 8)?;
+    Some(if layout.scoped { HEADER_BYTES } else { at_end })
 }
 
 /// What of a sample that copies stacks is worth reading: its bytes up to the copied stack, how much of that was really
@@ -220,13 +254,14 @@ pub(super) const TIME_OFFSET: usize = HEADER_BYTES + 16;
 /// Where in a sample record (header included) its chain's length stands.
 const CHAIN_LEN_OFFSET: usize = HEADER_BYTES + SAMPLE_FIXED_BYTES;
 
-/// Reads a record of a sample ring: `bytes` is the whole record with its header. `copies`: the event copies stacks.
-pub fn parse_sample(bytes: &[u8], copies: bool) -> Option<Record> {
+/// Reads a record of a sample ring: `bytes` is the whole record with its header. The cgroup of a scoped sample is the
+/// identifier of its event, for the caller to translate.
+pub fn parse_sample(bytes: &[u8], layout: Layout) -> Option<Record> {
     let mut at = Reader { rest: bytes };
     let (kind, _misc, _size) = header(at.array()?);
     match kind {
         abi::PERF_RECORD_SAMPLE => {
-            let _identifier = at.u64()?;
+            let identifier = at.u64()?;
             let (pid, tid) = (at.u32()?, at.u32()?);
             let time_ns = at.u64()?;
             let (cpu, _reserved) = (at.u32()?, at.u32()?);
@@ -234,8 +269,8 @@ pub fn parse_sample(bytes: &[u8], copies: bool) -> Option<Record> {
             let chain_len = usize::try_from(at.u64()?).ok()?;
             let chain_bytes = at.take(chain_len.checked_mul(8)?)?;
             let chain = chain_bytes.chunks_exact(8).filter_map(|ip| Reader { rest: ip }.u64()).collect();
-            let user = if copies { parse_user(&mut at)? } else { None };
-            let cgroup = CgroupId(at.u64()?);
+            let user = if layout.copies { parse_user(&mut at)? } else { None };
+            let cgroup = CgroupId(if layout.scoped { identifier } else { at.u64()? });
             let (pid, tid) = (Pid(pid), Pid(tid));
             Some(Record::Sample(RawSample { time_ns, cpu, pid, tid, period_ns, cgroup, chain, user }))
         }
@@ -272,14 +307,55 @@ fn parse_user(at: &mut Reader<'_>) -> Option<Option<Box<UserState>>> {
     Some(Some(Box::new(UserState { registers, stack: stack.get(..copied)?.to_vec() })))
 }
 
+/// Reads a record of a ring of switches, whose samples are scoped. None for kinds that are of no interest.
+pub fn parse_switch(bytes: &[u8], copies: bool) -> Option<Stamped<Switch>> {
+    let mut at = Reader { rest: bytes };
+    let (kind, misc, _size) = header(at.array()?);
+    match kind {
+        abi::PERF_RECORD_SAMPLE => match parse_sample(bytes, Layout { copies, scoped: true })? {
+            Record::Sample(sample) => {
+                let (time_ns, cpu) = (sample.time_ns, sample.cpu);
+                Some(Stamped { time_ns, cpu, value: Switch::Leaves(sample) })
+            }
+            Record::Lost(_) | Record::Throttled | Record::Other => None,
+        },
+        abi::PERF_RECORD_SWITCH | abi::PERF_RECORD_SWITCH_CPU_WIDE => {
+            let (pid_tid, time_ns, cpu) = trailer(bytes)?;
+            let tid = Pid((pid_tid >> 32) as u32);
+            let misc = u32::from(misc);
+            let value = match misc & abi::PERF_RECORD_MISC_SWITCH_OUT {
+                0 => Switch::Back { tid },
+                _ => Switch::Left { tid, preempted: misc & abi::PERF_RECORD_MISC_SWITCH_OUT_PREEMPT != 0 },
+            };
+            Some(Stamped { time_ns, cpu, value })
+        }
+        abi::PERF_RECORD_LOST => {
+            let _id = at.u64()?;
+            let lost = at.u64()?;
+            let (_, time_ns, cpu) = trailer(bytes)?;
+            Some(Stamped { time_ns, cpu, value: Switch::Lost(lost) })
+        }
+        _ => None,
+    }
+}
+
+/// Thread and process, time and CPU of a record that is no sample.
+fn trailer(bytes: &[u8]) -> Option<(u64, u64, u32)> {
+    let at = bytes.len().checked_sub(TRAILER_BYTES).filter(|at| *at >= HEADER_BYTES)?;
+    let mut trailer = Reader { rest: bytes.get(at..)? };
+    Some((pid_tid(&mut trailer)?, trailer.u64()?, trailer.u32()?))
+}
+
+/// Process in the low half, thread in the high one, whatever the order of bytes.
+fn pid_tid(at: &mut Reader<'_>) -> Option<u64> {
+    let (pid, tid) = (at.u32()?, at.u32()?);
+    Some(u64::from(pid) | u64::from(tid) << 32)
+}
+
 /// Reads a record of the side-band ring. None for kinds that are of no interest here and for what does not parse.
 pub fn parse_side_band(bytes: &[u8]) -> Option<Stamped<SideBand>> {
-    let body_len = bytes.len().checked_sub(TRAILER_BYTES).filter(|len| *len >= HEADER_BYTES)?;
-    let (body, trailer) = bytes.split_at_checked(body_len)?;
-    let mut trailer = Reader { rest: trailer };
-    let _pid_tid = trailer.u64()?;
-    let time_ns = trailer.u64()?;
-    let cpu = trailer.u32()?;
+    let (_, time_ns, cpu) = trailer(bytes)?;
+    let body = bytes.get(..bytes.len() - TRAILER_BYTES)?;
     let mut at = Reader { rest: body };
     let (kind, misc, _size) = header(at.array()?);
     let misc = u32::from(misc);
@@ -357,6 +433,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const COPIES: Layout = Layout { copies: true, scoped: false };
+    const SCOPED: Layout = Layout { copies: false, scoped: true };
+
     fn record(kind: u32, misc: u32, body: &[u8]) -> Vec<u8> {
         let mut bytes = kind.to_ne_bytes().to_vec();
         bytes.extend(u16::try_from(misc).unwrap().to_ne_bytes());
@@ -378,11 +457,16 @@ mod tests {
         let pid_tid = u64::from(11u32) | (u64::from(12u32) << 32);
         let body = words(&[9, pid_tid, 1_000, 1, 5_025_125, 3, abi::PERF_CONTEXT_USER, 0x10, 0x20, 4242]);
         let bytes = record(abi::PERF_RECORD_SAMPLE, 2, &body);
-        let Some(Record::Sample(sample)) = parse_sample(&bytes, false) else { panic!("no sample") };
+        let Some(Record::Sample(sample)) = parse_sample(&bytes, Layout::default()) else {
+            panic!("no sample")
+        };
         assert_eq!((sample.pid, sample.tid, sample.cpu), (Pid(11), Pid(12), 1));
         assert_eq!((sample.time_ns, sample.period_ns, sample.cgroup), (1_000, 5_025_125, CgroupId(4242)));
         assert_eq!(sample.chain, [abi::PERF_CONTEXT_USER, 0x10, 0x20]);
-        assert_eq!((cgroup_offset(bytes.len()), cgroup_offset(8)), (Some(bytes.len() - 8), None));
+        assert_eq!(
+            (cgroup_offset(bytes.len(), Layout::default()), cgroup_offset(8, SCOPED)),
+            (Some(bytes.len() - 8), None)
+        );
     }
 
     #[test]
@@ -392,7 +476,7 @@ mod tests {
         let sample = |abi: u64, registers: &[u64], stack: &[u64]| {
             let fixed = [9, 0, 1_000, 1, 5_025_125, 1, 0x10, abi];
             let body = words(&[&fixed[..], registers, stack, &[4242]].concat());
-            parse_sample(&record(abi::PERF_RECORD_SAMPLE, 2, &body), true)
+            parse_sample(&record(abi::PERF_RECORD_SAMPLE, 2, &body), COPIES)
         };
         let Some(Record::Sample(read)) = sample(2, &registers, &[16, 7, 8, 8]) else { panic!("no sample") };
         let user = read.user.unwrap();
@@ -412,7 +496,11 @@ mod tests {
     fn a_chain_longer_than_its_record_is_no_sample() {
         for lie in [4, 1 << 20, u64::MAX / 8, u64::MAX] {
             let body = words(&[9, 0, 0, 0, 0, lie, 1, 2, 3]);
-            assert_eq!(parse_sample(&record(abi::PERF_RECORD_SAMPLE, 0, &body), false), None, "{lie}");
+            assert_eq!(
+                parse_sample(&record(abi::PERF_RECORD_SAMPLE, 0, &body), Layout::default()),
+                None,
+                "{lie}"
+            );
         }
     }
 
@@ -450,6 +538,28 @@ mod tests {
     }
 
     #[test]
+    fn a_scoped_sample_is_of_its_event() {
+        let body = words(&[9, 0x0000_000c_0000_000b, 1_000, 1, 1, 1, 0x10]);
+        let bytes = record(abi::PERF_RECORD_SAMPLE, 2, &body);
+        let Some(Record::Sample(sample)) = parse_sample(&bytes, SCOPED) else { panic!("no sample") };
+        assert_eq!((sample.cgroup, sample.tid, sample.chain), (CgroupId(9), Pid(12), vec![0x10]));
+        assert_eq!(cgroup_offset(bytes.len(), SCOPED), Some(HEADER_BYTES));
+        assert_eq!(parse_sample(&bytes, Layout::default()), None, "no field for the cgroup");
+        let read = parse_switch(&bytes, false).unwrap();
+        assert!(matches!(read.value, Switch::Leaves(sample) if sample.cgroup == CgroupId(9)));
+        for (kind, misc, expected) in [
+            (abi::PERF_RECORD_SWITCH, 0, Switch::Back { tid: Pid(2) }),
+            (abi::PERF_RECORD_SWITCH, 1 << 13, Switch::Left { tid: Pid(2), preempted: false }),
+            (abi::PERF_RECORD_SWITCH_CPU_WIDE, 3 << 13, Switch::Left { tid: Pid(2), preempted: true }),
+        ] {
+            let mut body = if kind == abi::PERF_RECORD_SWITCH { Vec::new() } else { words(&[5]) };
+            body.extend(trailer());
+            let read = parse_switch(&record(kind, misc, &body), false);
+            assert_eq!(read, Some(Stamped { time_ns: 77, cpu: 3, value: expected }), "{kind} {misc}");
+        }
+    }
+
+    #[test]
     fn a_build_id_is_believed_only_within_its_bounds() {
         for (size, expected) in [(0u8, None), (20, BuildId::new(&[7; 20])), (21, None), (255, None)] {
             let mut body = words(&[5, 0x1000, 0x2000, 0]);
@@ -470,8 +580,9 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_give_a_record_or_none(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let _ = (parse_sample(&bytes, false), parse_sample(&bytes, true));
-            let _ = parse_side_band(&bytes);
+            let _ = (parse_sample(&bytes, Layout::default()), parse_sample(&bytes, COPIES));
+            let _ = (parse_side_band(&bytes), parse_switch(&bytes, false), parse_switch(&bytes, true));
+            let _ = parse_sample(&bytes, SCOPED);
         }
 
         #[test]
@@ -479,8 +590,9 @@ mod tests {
             kind in 0u32..24, misc in 0u32..0x10000, body in proptest::collection::vec(any::<u8>(), 0..300),
         ) {
             let bytes = record(kind, misc, &body);
-            let _ = (parse_sample(&bytes, false), parse_sample(&bytes, true));
-            let _ = parse_side_band(&bytes);
+            let _ = (parse_sample(&bytes, Layout::default()), parse_sample(&bytes, COPIES));
+            let _ = (parse_side_band(&bytes), parse_switch(&bytes, false), parse_switch(&bytes, true));
+            let _ = parse_sample(&bytes, SCOPED);
         }
     }
 }

@@ -3,8 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::record::{HEADER_BYTES, TIME_OFFSET, cgroup_offset, copied_parts, header};
-use crate::model::CgroupId;
+use super::record::{HEADER_BYTES, Layout, TIME_OFFSET, cgroup_offset, copied_parts, header};
 use crate::sys::{RingMemory, perf_bindings as abi, perf_event_enable};
 
 /// An open event with its mapped ring.
@@ -12,20 +11,20 @@ pub(super) struct Ring {
     event: OwnedFd,
     memory: RingMemory,
     record: Vec<u8>,
-    /// Whether its samples copy stacks, of which most do not fill the room that the record has for them.
-    copies: bool,
+    /// How its samples are laid out. Most copies of stacks do not fill the room that the record has for them.
+    layout: Layout,
 }
 
 impl Ring {
-    /// Maps the ring of `event`, whose samples copy stacks or not.
-    pub(super) fn new(event: OwnedFd, data_bytes: usize, copies: bool) -> io::Result<Ring> {
+    /// Maps the ring of `event`, whose samples are laid out so.
+    pub(super) fn new(event: OwnedFd, data_bytes: usize, layout: Layout) -> io::Result<Ring> {
         let memory = RingMemory::map(event.as_fd(), data_bytes)?;
-        Ok(Ring { event, memory, record: Vec::new(), copies })
+        Ok(Ring { event, memory, record: Vec::new(), layout })
     }
 
-    /// Whether its samples copy stacks.
-    pub(super) fn copies(&self) -> bool {
-        self.copies
+    /// How its samples are laid out.
+    pub(super) fn layout(&self) -> Layout {
+        self.layout
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
@@ -52,14 +51,14 @@ impl Ring {
         self.walk(|_, _, _| true, &mut each)
     }
 
-    /// Hands out every record that is in the ring now but the samples that, by their cgroup and time, nobody wants, which
-    /// are not even copied. Returns how many samples there were in all.
+    /// Hands out every record that is in the ring now but the samples that, by what tells their cgroup and by their time,
+    /// nobody wants, which are not even copied. Returns how many samples there were in all.
     pub(super) fn drain_samples(
         &mut self,
-        wanted: impl Fn(CgroupId, u64) -> bool,
+        wanted: impl Fn(u64, u64) -> bool,
         mut each: impl FnMut(&[u8]),
     ) -> u64 {
-        let mut samples = 0;
+        let (mut samples, layout) = (0, self.layout);
         let check = |memory: &RingMemory, position: u64, kind_size: (u32, usize)| {
             let (kind, size) = kind_size;
             if kind != abi::PERF_RECORD_SAMPLE {
@@ -67,8 +66,8 @@ impl Ring {
             }
             samples += 1;
             let word = |offset| word(memory, position, offset);
-            let cgroup = cgroup_offset(size).and_then(word);
-            cgroup.zip(word(TIME_OFFSET)).is_some_and(|(id, time_ns)| wanted(CgroupId(id), time_ns))
+            let cgroup = cgroup_offset(size, layout).and_then(word);
+            cgroup.zip(word(TIME_OFFSET)).is_some_and(|(id, time_ns)| wanted(id, time_ns))
         };
         self.walk(check, &mut each);
         samples
@@ -93,7 +92,7 @@ impl Ring {
                 break;
             }
             if wanted(&self.memory, position, (kind, size)) {
-                let parts = (self.copies && kind == abi::PERF_RECORD_SAMPLE)
+                let parts = (self.layout.copies && kind == abi::PERF_RECORD_SAMPLE)
                     .then(|| copied_parts(size, |offset| word(&self.memory, position, offset)))
                     .flatten();
                 let read = match parts {

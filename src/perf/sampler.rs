@@ -1,4 +1,5 @@
-//! The sampler: three rings on every online CPU, or four, armed and disarmed as a whole.
+//! The sampler: three rings on every online CPU, or four, armed and disarmed as a whole; one more while switches of
+//! threads are watched.
 //!
 //! The ring of new cgroups always runs and always wakes. The side-band ring, what happens to processes, always runs,
 //! and wakes while the sampler is armed: what went on before the first container is there to be read when it comes,
@@ -7,13 +8,16 @@
 //! CPUs that go are drained and closed.
 
 use std::collections::BTreeMap;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 
 use super::cpus::{self, Online};
-use super::event::{PerfError, open_cgroups, open_sampling, open_side_band};
-use super::options::RingOptions;
-use super::record::{RawSample, Record, SideBand, Stamped, parse_sample, parse_side_band};
+use super::event::{PerfError, Sampling, open_cgroups, open_side_band};
+use super::options::{RingOptions, SWITCH_BYTES, SWITCH_COPY_BYTES};
+use super::record::{Layout, RawSample, SideBand, Stamped, Switch, parse_side_band};
 use super::ring::Ring;
+use super::sample_ring::SampleRing;
+use super::switches::SwitchRing;
 use super::wait::{CpuWait, Kind};
 use crate::model::{CgroupId, CpuStats};
 
@@ -38,6 +42,10 @@ pub struct Sampler {
     left: Vec<Stamped<SideBand>>,
     options: RingOptions,
     mode: Mode,
+    /// Directories of cgroups that are sampled, where events are scoped by them.
+    attached: BTreeMap<CgroupId, OwnedFd>,
+    /// Those of which switches are watched.
+    switching: BTreeMap<CgroupId, OwnedFd>,
     /// Whether samples were taken at any time since the statistics were asked for.
     was_armed: bool,
 }
@@ -46,19 +54,13 @@ struct CpuRings {
     /// See [`cpus::coming`].
     coming: u64,
     wait: Arc<CpuWait>,
-    cgroups: Ring,
+    /// None where events are scoped by cgroups: kernels that need that tell of none.
+    cgroups: Option<Ring>,
     side_band: Ring,
     chains: SampleRing,
     copies: Option<SampleRing>,
-}
-
-struct SampleRing {
-    ring: Ring,
-    counts_lost: bool,
-    /// Lost samples told in records, where the kernel does not count them for us.
-    lost_told: u64,
-    lost_reported: u64,
-    seen: u64,
+    /// While switches of any cgroup are watched.
+    switches: Option<SwitchRing>,
 }
 
 impl Sampler {
@@ -76,6 +78,8 @@ impl Sampler {
             left: Vec::new(),
             options,
             mode: Mode::Off,
+            attached: BTreeMap::new(),
+            switching: BTreeMap::new(),
             was_armed: false,
         };
         for cpu in cpus {
@@ -126,6 +130,61 @@ impl Sampler {
         result
     }
 
+    /// Samples the cgroup of directory `dir` too, and what is below it, where events are scoped by cgroups.
+    ///
+    /// # Errors
+    /// The kernel's, for the first CPU that refused: too many open files, for one.
+    pub fn attach(&mut self, cgroup: CgroupId, dir: OwnedFd) -> Result<(), PerfError> {
+        if !self.options.scoped {
+            return Ok(());
+        }
+        let mode = self.mode;
+        let attached = self.cpus.iter_mut().map(|(cpu, rings)| rings.attach(*cpu, cgroup, &dir, mode));
+        let result = attached.fold(Ok(()), Result::and);
+        self.attached.insert(cgroup, dir);
+        result
+    }
+
+    /// No more; a cgroup that is removed is kept alive by its events.
+    pub fn detach(&mut self, cgroup: CgroupId) {
+        if self.attached.remove(&cgroup).is_some() {
+            self.cpus.values_mut().for_each(|rings| rings.detach(cgroup));
+        }
+    }
+
+    /// Watches every switch of the threads in the cgroup of directory `dir` and below it.
+    ///
+    /// # Errors
+    /// The kernel's, for the first CPU that refused.
+    pub fn watch_switches(&mut self, cgroup: CgroupId, dir: OwnedFd) -> Result<(), PerfError> {
+        let copies = self.options.copies.is_some();
+        let watched = self.cpus.iter_mut().map(|(cpu, rings)| rings.watch(*cpu, cgroup, &dir, copies));
+        let result = watched.fold(Ok(()), Result::and);
+        self.switching.insert(cgroup, dir);
+        result
+    }
+
+    /// No more. True if they were watched.
+    pub fn leave_switches(&mut self, cgroup: CgroupId) -> bool {
+        let watched = self.switching.remove(&cgroup).is_some();
+        if watched {
+            self.cpus.values_mut().for_each(|rings| rings.leave(cgroup));
+        }
+        watched
+    }
+
+    /// Everything the rings of switches hold, added to `out` unordered.
+    pub fn drain_switches(&mut self, out: &mut Vec<Stamped<Switch>>) {
+        for rings in self.cpus.values_mut() {
+            if let Some(switches) = &mut rings.switches {
+                switches.drain(out);
+                if self.switching.is_empty() {
+                    rings.switches = None;
+                }
+            }
+        }
+    }
+
     /// Everything the rings of the side-band and of new cgroups hold, added to `out` unordered. Returns how full the
     /// fullest side-band ring was, in percent.
     pub fn drain_side_band(&mut self, out: &mut Vec<Stamped<SideBand>>) -> u64 {
@@ -133,7 +192,7 @@ impl Sampler {
         let fullest = self.cpus.values_mut().map(|rings| rings.drain_processes(out)).max().unwrap_or(0);
         // Behind the processes: whatever one of them did in a cgroup, that was made before.
         for rings in self.cpus.values_mut() {
-            rings.cgroups.drain(|bytes| out.extend(parse_side_band(bytes)));
+            rings.drain_cgroups(out);
         }
         fullest * 100 / self.options.side_band_bytes.max(1) as u64
     }
@@ -187,7 +246,7 @@ impl Sampler {
             if let Some(mut rings) = self.cpus.remove(&cpu) {
                 rings.drain_samples(&wanted, &mut each);
                 rings.drain_processes(&mut self.left);
-                rings.cgroups.drain(|bytes| self.left.extend(parse_side_band(bytes)));
+                rings.drain_cgroups(&mut self.left);
                 self.gone.push(rings.take_stats(cpu, true));
             }
         }
@@ -204,29 +263,39 @@ impl Sampler {
     }
 
     fn open_cpu(&mut self, cpu: u32) -> Result<(), PerfError> {
-        let RingOptions { hz, sample_bytes, side_band_bytes, cgroup_bytes, copies } = self.options;
+        let RingOptions { hz, sample_bytes, side_band_bytes, cgroup_bytes, copies, event, scoped } =
+            self.options;
         // Before the events: one that goes meanwhile is opened again.
         let coming = cpus::coming(cpu);
-        let map = |event, bytes, copies| {
-            Ring::new(event, bytes, copies).map_err(|source| PerfError::Map { cpu, bytes, source })
+        let map = |event, bytes| {
+            let ring = Ring::new(event, bytes, Layout::default());
+            ring.map_err(|source| PerfError::Map { cpu, bytes, source })
         };
-        let sampling = |bytes: usize, stack_bytes: Option<u32>| {
-            let half = u32::try_from(bytes / 2).unwrap_or(u32::MAX);
-            let (event, counts_lost) = open_sampling(cpu, hz, half, stack_bytes)?;
-            let ring = map(event, bytes, stack_bytes.is_some())?;
-            Ok::<_, PerfError>(SampleRing { ring, counts_lost, lost_told: 0, lost_reported: 0, seen: 0 })
+        let sampling = |bytes: usize, copy_bytes: Option<u32>| {
+            let layout = Layout { copies: copy_bytes.is_some(), scoped };
+            SampleRing::open(cpu, Sampling { event, hz, copy_bytes: copy_bytes.unwrap_or(0), layout }, bytes)
         };
-        let rings = CpuRings {
+        let cgroups = || map(open_cgroups(cpu)?, cgroup_bytes);
+        let mut rings = CpuRings {
             coming,
             wait: Arc::new(CpuWait::new(cpu)?),
-            cgroups: map(open_cgroups(cpu)?, cgroup_bytes, false)?,
-            side_band: map(open_side_band(cpu)?, side_band_bytes, false)?,
+            cgroups: (!scoped).then(cgroups).transpose()?,
+            side_band: map(open_side_band(cpu)?, side_band_bytes)?,
             chains: sampling(sample_bytes, None)?,
             copies: copies.map(|copies| sampling(copies.ring_bytes, Some(copies.stack_bytes))).transpose()?,
+            switches: None,
         };
-        rings.wait.hear(rings.cgroups.fd(), Kind::SideBand)?;
+        if let Some(cgroups) = &rings.cgroups {
+            rings.wait.hear(cgroups.fd(), Kind::SideBand)?;
+        }
         for samples in rings.sample_rings() {
-            rings.wait.hear(samples.ring.fd(), Kind::Samples)?;
+            rings.wait.hear(samples.fd(), Kind::Samples)?;
+        }
+        for (cgroup, dir) in &self.attached {
+            rings.attach(cpu, *cgroup, dir, self.mode)?;
+        }
+        for (cgroup, dir) in &self.switching {
+            rings.watch(cpu, *cgroup, dir, copies.is_some())?;
         }
         rings.switch(cpu, Mode::Off, self.mode)?;
         self.cpus.insert(cpu, rings);
@@ -252,8 +321,8 @@ impl CpuRings {
         // What stops, stops first: no moment counts twice.
         for on in [false, true] {
             for samples in self.sample_rings() {
-                if on == (mode != Mode::Off && samples.ring.copies() == copies)
-                    && let Err(source) = samples.ring.enable(on)
+                if on == (mode != Mode::Off && samples.copies() == copies)
+                    && let Err(source) = samples.enable(on)
                 {
                     result = Err(PerfError::Other { what, cpu, source });
                 }
@@ -266,6 +335,45 @@ impl CpuRings {
         self.side_band.drain(|bytes| out.extend(parse_side_band(bytes)))
     }
 
+    fn drain_cgroups(&mut self, out: &mut Vec<Stamped<SideBand>>) {
+        if let Some(cgroups) = &mut self.cgroups {
+            cgroups.drain(|bytes| out.extend(parse_side_band(bytes)));
+        }
+    }
+
+    fn attach(&mut self, cpu: u32, cgroup: CgroupId, dir: &OwnedFd, mode: Mode) -> Result<(), PerfError> {
+        let copies = mode == Mode::Copies && self.copies.is_some();
+        for samples in std::iter::once(&mut self.chains).chain(&mut self.copies) {
+            let on = mode != Mode::Off && samples.copies() == copies;
+            samples.attach(cpu, cgroup, dir.as_fd(), on)?;
+        }
+        Ok(())
+    }
+
+    fn detach(&mut self, cgroup: CgroupId) {
+        for samples in std::iter::once(&mut self.chains).chain(&mut self.copies) {
+            samples.detach(cgroup);
+        }
+    }
+
+    fn watch(&mut self, cpu: u32, cgroup: CgroupId, dir: &OwnedFd, copies: bool) -> Result<(), PerfError> {
+        let switches = match &mut self.switches {
+            Some(switches) => switches,
+            none => {
+                let switches = SwitchRing::open(cpu, SWITCH_BYTES, copies.then_some(SWITCH_COPY_BYTES))?;
+                self.wait.hear(switches.fd(), Kind::Samples)?;
+                none.insert(switches)
+            }
+        };
+        switches.attach(cpu, cgroup, dir.as_fd())
+    }
+
+    fn leave(&mut self, cgroup: CgroupId) {
+        if let Some(switches) = &mut self.switches {
+            switches.detach(cgroup);
+        }
+    }
+
     fn drain_samples(&mut self, wanted: &impl Fn(CgroupId, u64) -> bool, each: &mut impl FnMut(RawSample)) {
         for samples in std::iter::once(&mut self.chains).chain(&mut self.copies) {
             samples.drain(wanted, each);
@@ -275,30 +383,9 @@ impl CpuRings {
     fn take_stats(&mut self, cpu: u32, ask: bool) -> CpuStats {
         let mut stats = CpuStats { cpu, samples: 0, lost: 0 };
         for samples in std::iter::once(&mut self.chains).chain(&mut self.copies) {
-            stats.samples += std::mem::take(&mut samples.seen);
+            stats.samples += samples.take_seen();
             stats.lost += samples.take_lost(ask);
         }
         stats
-    }
-}
-
-impl SampleRing {
-    fn drain(&mut self, wanted: &impl Fn(CgroupId, u64) -> bool, each: &mut impl FnMut(RawSample)) {
-        let (told, copies) = (&mut self.lost_told, self.ring.copies());
-        self.seen += self.ring.drain_samples(wanted, |bytes| match parse_sample(bytes, copies) {
-            Some(Record::Sample(sample)) => each(sample),
-            Some(Record::Lost(count)) => *told = told.saturating_add(count),
-            Some(Record::Throttled | Record::Other) | None => {}
-        });
-    }
-
-    /// Samples lost since it was asked last.
-    fn take_lost(&mut self, ask: bool) -> u64 {
-        let counted = if ask && self.counts_lost { self.ring.lost() } else { None };
-        // A LOST record comes with the next sample that fits; the kernel's own count is never behind it.
-        let total = counted.unwrap_or(0).max(self.lost_told);
-        let lost = total.saturating_sub(self.lost_reported);
-        self.lost_reported = self.lost_reported.max(total);
-        lost
     }
 }

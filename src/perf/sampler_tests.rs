@@ -17,6 +17,8 @@ mod real {
         side_band_bytes: 256 << 10,
         cgroup_bytes: 32 << 10,
         copies: None,
+        event: crate::model::SampledEvent::CpuClock,
+        scoped: false,
     };
     const DEADLINE: Duration = Duration::from_secs(20);
 
