@@ -184,13 +184,12 @@ fn sampling_attr(sampling: &Sampling, wakeup_bytes: u32) -> abi::perf_event_attr
         SampledEvent::BranchMisses => Some(abi::PERF_COUNT_HW_BRANCH_MISSES),
     };
     let mut attr = software(abi::PERF_COUNT_SW_CPU_CLOCK.into());
-    attr.__bindgen_anon_1.sample_period = period_ns(hz);
     if let Some(counter) = counter {
         (attr.type_, attr.config) = (abi::PERF_TYPE_HARDWARE, counter.into());
-        // The kernel finds the period: what is counted comes at no steady rate.
-        attr.set_freq(1);
-        attr.__bindgen_anon_1.sample_freq = hz.into();
     }
+    let (by_frequency, rate) = rate(event, hz);
+    attr.set_freq(by_frequency.into());
+    attr.__bindgen_anon_1.sample_period = rate;
     attr.sample_type = if layout.scoped { SCOPED_TYPE } else { SAMPLE_TYPE };
     if layout.copies {
         copy(&mut attr, copy_bytes);
@@ -200,6 +199,12 @@ fn sampling_attr(sampling: &Sampling, wakeup_bytes: u32) -> abi::perf_event_attr
     attr.set_exclude_idle(1);
     watermark(&mut attr, wakeup_bytes);
     attr
+}
+
+/// Whether the kernel is to find the period by itself, because what is counted comes at no steady rate; and the frequency
+/// or, where it is not, the period.
+fn rate(event: SampledEvent, hz: u32) -> (bool, u64) {
+    if event == SampledEvent::CpuClock { (false, period_ns(hz)) } else { (true, hz.into()) }
 }
 
 /// Opens the event that tells of every switch of the cgroup of directory `scope` on `cpu`, stopped: a sample where a
@@ -324,6 +329,32 @@ mod tests {
     fn the_period_is_the_kernels() {
         assert_eq!(period_ns(199), 5_025_125);
         assert_eq!(period_ns(0), 1_000_000_000);
+    }
+
+    /// What `perf record -vv` prints of the attribute that it asks for; what is not there is 0.
+    fn recorded(event: SampledEvent) -> impl Fn(&str) -> u64 {
+        let path = format!("{}/tests/fixtures/perf_attrs/{}.txt", env!("CARGO_MANIFEST_DIR"), event.name());
+        let text = std::fs::read_to_string(path).unwrap();
+        move |name| {
+            let value = text.lines().find_map(|line| line.trim().strip_prefix(name));
+            let value = value.map_or("0", str::trim);
+            value.strip_prefix("0x").map_or(value.parse(), |hex| u64::from_str_radix(hex, 16)).unwrap()
+        }
+    }
+
+    #[test]
+    fn counters_are_asked_for_as_perf_asks_for_them() {
+        for event in SampledEvent::ALL {
+            let recorded = recorded(event);
+            let sampling = Sampling { event, hz: 199, copy_bytes: 0, layout: Layout::default() };
+            let attr = sampling_attr(&sampling, 4096);
+            assert_eq!(u64::from(attr.type_), recorded("type"), "{event:?}");
+            assert_eq!(attr.config, recorded("config"), "{event:?}");
+            assert_eq!(attr.freq(), recorded("freq"), "{event:?}");
+            assert_eq!(rate(event, 199).1, recorded("{ sample_period, sample_freq }"), "{event:?}");
+            assert_eq!((attr.use_clockid(), attr.clockid), (1, recorded("clockid") as i32), "{event:?}");
+            assert_eq!((attr.disabled(), attr.inherit()), (1, 0), "{event:?}");
+        }
     }
 
     #[test]
