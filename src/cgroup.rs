@@ -5,6 +5,7 @@
 
 mod facts;
 mod place;
+mod watch;
 
 use std::fs::File;
 use std::io;
@@ -15,6 +16,7 @@ use crate::model::{CgroupId, Pid};
 
 pub use facts::FactFiles;
 pub use place::{Place, container_in, place_of};
+pub use watch::{CgroupWatch, Heard};
 
 /// The hierarchies of this host that matter to us.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -161,6 +163,18 @@ impl Cgroups {
                         open.push((path, depth + 1));
                     }
                 }
+            }
+        }
+    }
+
+    /// Tells of the cgroups right below the one at `path`.
+    pub fn children(&self, path: &str, mut each: impl FnMut(String)) {
+        let Ok(children) = std::fs::read_dir(self.dir(path)) else { return };
+        for child in children.flatten() {
+            if let Ok(name) = child.file_name().into_string()
+                && child.file_type().is_ok_and(|kind| kind.is_dir())
+            {
+                each(format!("{path}/{name}"));
             }
         }
     }

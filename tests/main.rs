@@ -7,6 +7,7 @@ mod agent_cgroup;
 mod agent_changes;
 mod agent_docker;
 mod agent_facts;
+mod agent_scoped;
 mod agent_without_docker;
 mod answers;
 #[path = "engines/ask.rs"]

@@ -99,11 +99,13 @@ impl Accounts {
         self.open.contains_key(&no)
     }
 
-    /// Closes the account of an instance.
-    pub(super) fn close(&mut self, no: InstanceNo) {
-        if let Some(Account { look: Some(look), .. }) = self.open.remove(&no) {
+    /// Closes the account of an instance. Returns its cgroup, if it had one.
+    pub(super) fn close(&mut self, no: InstanceNo) -> Option<CgroupId> {
+        let account = self.open.remove(&no)?;
+        if let Some(look) = account.look {
             self.looks.remove(&(look.due_ns, no));
         }
+        Some(account.id)
     }
 
     /// The instance does something: its account is read at the next occasion.

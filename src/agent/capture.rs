@@ -10,8 +10,10 @@
 mod containers;
 mod in_order;
 mod later;
+mod newcomers;
 mod readers;
 mod side_band;
+mod switches;
 
 use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, OwnedFd};
@@ -30,15 +32,17 @@ use super::control::Command;
 use super::pace::{News, Pace, is_due};
 use super::work::{PlacedSample, Work, add_stats, dropped, shorten};
 use crate::attribution::{Attribution, Moment};
-use crate::cgroup::Cgroups;
-use crate::config::{Realtime, Unwind};
+use crate::cgroup::{CgroupWatch, Cgroups};
+use crate::config::{OffCpu, Realtime, Unwind};
 use crate::identity::IdentityConfig;
 use crate::model::{CgroupId, Fact, InstanceNo, Pid};
 use crate::perf::{Clock, Mode, Order, PerfError, RawSample, Sampler, SideBand, Stamped};
 use crate::stack::{Files, Mapping};
 pub(super) use containers::container_id;
 use in_order::InOrder;
+use newcomers::Newcomers;
 use readers::Readers;
+use switches::Switching;
 
 /// Most memory of samples that wait for the keeper, in bytes.
 const MAX_QUEUED_BYTES: usize = 128 << 20;
@@ -59,6 +63,9 @@ const SETTLE_NS: u64 = 1_000_000;
 /// What the capture thread is given.
 pub(super) struct Setup {
     pub(super) sampler: Sampler,
+    /// Whether its events are scoped by cgroups.
+    pub(super) scoped: bool,
+    pub(super) off_cpu: OffCpu,
     pub(super) cgroups: Cgroups,
     pub(super) attribution: Attribution<PlacedSample>,
     /// Parents of the `cgroup` runtime, and the name that runtime has here.
@@ -120,6 +127,12 @@ pub(super) struct Capture {
     pace: Pace,
     accounts: Accounts,
     files: Files,
+    /// Tells of new cgroups, where events are scoped by them.
+    newcomers: Option<CgroupWatch>,
+    /// Whether it was told that some are not heard of, and that some have no events.
+    told_of_watches: bool,
+    told_of_attach: bool,
+    switching: Switching,
     /// Instances of which all programs are known to need no copies of their stacks.
     plain: HashSet<InstanceNo>,
     /// Processes of instances, as far as the side-band has been read.
@@ -153,13 +166,43 @@ pub(super) struct Capture {
 
 /// What is applied in order of time.
 enum Happening {
-    Fork { pid: Pid, parent: Pid },
-    Exec { pid: Pid, comm: String },
-    Name { pid: Pid, tid: Pid, comm: String },
-    Mmap { pid: Pid, mapping: Mapping },
-    Exit { pid: Pid },
-    ThreadExit { pid: Pid, tid: Pid },
+    Fork {
+        pid: Pid,
+        parent: Pid,
+    },
+    Exec {
+        pid: Pid,
+        comm: String,
+    },
+    Name {
+        pid: Pid,
+        tid: Pid,
+        comm: String,
+    },
+    Mmap {
+        pid: Pid,
+        mapping: Mapping,
+    },
+    Exit {
+        pid: Pid,
+    },
+    ThreadExit {
+        pid: Pid,
+        tid: Pid,
+    },
     Sample(RawSample),
+    /// A thread leaves its CPU, has left it, is back.
+    Leaves(RawSample),
+    Left {
+        tid: Pid,
+        preempted: bool,
+    },
+    Back {
+        tid: Pid,
+    },
+    SwitchesLost,
+    /// Switches in this cgroup are watched no more.
+    Unwatched(CgroupId),
 }
 
 /// Runs until it is told to stop; `wake` wakes it. The end of a reader that was not told to is told to `broken`.
@@ -173,10 +216,15 @@ pub(super) fn run(setup: Setup, wake: OwnedFd, broken: &Arc<Notify>) -> AgentSta
     let shared = Arc::new(Shared { capture: Mutex::new(Capture::new(setup)), wake });
     {
         let mut capture = shared.lock();
+        capture.listen_for_newcomers();
         capture.scan();
         capture.follow_demand();
         capture.next_tick_ns = Clock::monotonic_ns();
     }
+    let newcomers = Newcomers::start(&shared, broken).unwrap_or_else(|error| {
+        tracing::error!("{error:#}; new cgroups are heard of at each tick");
+        None
+    });
     loop {
         readers.follow(&shared);
         let awaited_ns = {
@@ -199,6 +247,7 @@ pub(super) fn run(setup: Setup, wake: OwnedFd, broken: &Arc<Notify>) -> AgentSta
         }
         if last {
             readers.end();
+            newcomers.into_iter().for_each(Newcomers::end);
             break;
         }
     }
@@ -214,6 +263,10 @@ impl Capture {
             pace: Pace::default(),
             accounts: Accounts::default(),
             files: Files::default(),
+            newcomers: None,
+            told_of_watches: false,
+            told_of_attach: false,
+            switching: Switching::default(),
             plain: HashSet::new(),
             lineage: HashMap::new(),
             order: Order::default(),
@@ -284,8 +337,7 @@ impl Capture {
             Some(Reading::Gone { last_exit }) => {
                 let ended = last_exit.map_or(now.wall, |exit| exit.wall);
                 self.setup.attribution.cgroup_gone(no, ended, now);
-                self.accounts.close(no);
-                self.plain.remove(&no);
+                self.leave(no);
             }
             Some(Reading::Unreadable) | None => {}
         }
@@ -349,7 +401,7 @@ impl Capture {
         }
         let now = self.moment(now_ns);
         for no in self.setup.attribution.tick(now) {
-            self.accounts.close(no);
+            self.leave(no);
         }
         if last {
             self.setup.attribution.give_up(now);
@@ -363,6 +415,7 @@ impl Capture {
 
     /// Takes samples out of the rings, of one CPU or of all, that somebody wants now. Read the side-band before it.
     fn drain_samples(&mut self, cpu: Option<u32>) {
+        self.drain_switches();
         let Capture { setup, side_band_read_ns, .. } = self;
         let (join, mut taken) = (&setup.attribution, Vec::new());
         let wanted = |id, time_ns| join.wants(id) || time_ns >= *side_band_read_ns;
@@ -449,7 +502,8 @@ impl Capture {
         }
         self.unwritten = !self.pending.flush;
         let queued = &self.setup.queued_bytes;
-        self.pending.bytes = self.pending.samples.iter().map(|(_, sample)| sample.bytes()).sum();
+        let waits = self.pending.waits.iter().map(|(_, wait)| wait.left.bytes());
+        self.pending.bytes = self.pending.samples.iter().map(|(_, sample)| sample.bytes()).chain(waits).sum();
         if queued.load(Ordering::Relaxed).saturating_add(self.pending.bytes) > MAX_QUEUED_BYTES {
             let work = std::mem::take(&mut self.pending);
             return self.keep_back(work);
@@ -468,7 +522,8 @@ impl Capture {
     fn keep_back(&mut self, work: Work) {
         self.stats.dropped += work.samples.len() as u64;
         let lost = dropped(work.samples.iter().map(|(no, sample)| (*no, sample.time)), "backlog");
-        self.pending = Work { samples: Vec::new(), bytes: 0, ..work };
+        self.stats.waits_dropped += work.waits.len() as u64;
+        self.pending = Work { samples: Vec::new(), waits: Vec::new(), bytes: 0, ..work };
         self.pending.entries.extend(lost);
         shorten(&mut self.pending.entries);
     }

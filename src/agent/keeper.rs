@@ -9,8 +9,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use super::own::OwnAccount;
-use super::work::{PlacedSample, Work, add_stats, dropped, shorten};
-use crate::model::{Batch, InstanceNo, Sample, Timestamp};
+use super::work::{PlacedSample, PlacedWait, Work, add_stats, dropped, shorten};
+use crate::model::{Batch, InstanceNo, Sample, Timestamp, Wait};
 use crate::perf::Clock;
 use crate::stack::{SymbolStats, Symbolizer};
 use crate::store::JournalWriter;
@@ -97,6 +97,10 @@ impl Keeper {
             let named = self.name(no, sample);
             self.batch.samples.push(named);
         }
+        for (no, PlacedWait { left, ns, preempted }) in work.waits {
+            let left = self.name(no, left);
+            self.batch.waits.push(Wait { left, ns, preempted });
+        }
         self.batch.unattributed += work.unattributed;
         add_stats(&mut self.batch.cpus, &work.cpus);
         if work.clock_offset_ns != 0 {
@@ -120,6 +124,7 @@ impl Keeper {
         }
         // Samples that waited for a name come behind later ones.
         self.batch.samples.sort_by_key(|sample| sample.time);
+        self.batch.waits.sort_by_key(|wait| wait.left.time);
         self.batch.own_use = self.batch.own_use.with(self.own.since_last());
         let batch = std::mem::take(&mut self.batch);
         match self.journal.append(&batch) {
@@ -161,7 +166,7 @@ impl Keeper {
     fn keep_back(&mut self, batch: Batch) {
         self.stats.lost += batch.samples.len() as u64;
         let lost = dropped(batch.samples.iter().map(|sample| (sample.instance, sample.time)), "store");
-        self.batch = Batch { samples: Vec::new(), ..batch };
+        self.batch = Batch { samples: Vec::new(), waits: Vec::new(), ..batch };
         self.batch.entries.extend(lost);
         shorten(&mut self.batch.entries);
     }

@@ -20,6 +20,7 @@ mod pace;
 mod places;
 mod runtimes;
 mod verdicts;
+mod waits;
 mod work;
 
 use std::sync::Arc;
@@ -33,7 +34,7 @@ use tokio::sync::Notify;
 
 use crate::attribution::{Attribution, Limits, Moment};
 use crate::cgroup::Cgroups;
-use crate::config::{Config, StackConfig, StoreConfig, Unwind};
+use crate::config::{Attach, Config, StackConfig, StoreConfig, Unwind};
 use crate::model::WriterInfo;
 use crate::perf::{Clock, RingOptions, online_cpus, period_ns};
 use crate::runtime::docker::DockerOptions;
@@ -89,6 +90,14 @@ pub struct AgentStats {
     pub dropped: u64,
     /// Side-band records the kernel could not write.
     pub side_band_lost: u64,
+    /// Containers whose events could not be opened (`attach = "per-cgroup"`).
+    pub unattached: u64,
+    /// Records of switches that the kernel could not write.
+    pub switches_lost: u64,
+    /// Times off the CPU dropped because the keeper was behind.
+    pub waits_dropped: u64,
+    /// Functions that switched too often for their time off the CPU to be recorded.
+    pub switching_stopped: u64,
     /// The longest that a reader thread took for a reading, in nanoseconds.
     pub longest_reading_ns: u64,
     /// Most processes known at a time.
@@ -160,6 +169,8 @@ impl Agent {
         let runtimes: &[&'static str] = if config.docker.enabled { &[docker_name()] } else { &[] };
         let setup = capture::Setup {
             sampler,
+            scoped: config.attach == Attach::PerCgroup,
+            off_cpu: config.off_cpu.clone(),
             cgroups: cgroups.clone(),
             attribution: Attribution::new(&boot_id, runtimes, Limits::default(), now),
             parents: config.cgroup.parents.clone(),
@@ -278,6 +289,7 @@ fn docker_name() -> &'static str {
 fn rings(config: &Config, hz: u32) -> RingOptions {
     let copy_bytes = (config.stack.unwind != Unwind::Fp).then_some(config.stack.copy_bytes);
     let rings = RingOptions::within(config.ring_budget_bytes, online_cpus(), hz, copy_bytes);
+    let rings = RingOptions { event: config.event, scoped: config.attach == Attach::PerCgroup, ..rings };
     let stack_bytes = rings.copies.map(|copies| copies.stack_bytes);
     if (rings.hz, stack_bytes) != (hz, copy_bytes) {
         tracing::warn!(
@@ -348,7 +360,7 @@ fn writer_info(config: &Config, role: Role, hz: u32, cpus: usize) -> anyhow::Res
         kernel: read("/proc/sys/kernel/osrelease").unwrap_or_default(),
         cpu_model: own::cpu_model(),
         cpus: u32::try_from(cpus).unwrap_or(u32::MAX),
-        event: "cpu-clock".into(),
+        event: config.event.name().into(),
         hz,
         period_ns: period_ns(hz),
         started_at: now.wall(Clock::monotonic_ns()),

@@ -7,7 +7,7 @@ use crate::model::{CpuStats, Entry, InstanceNo, Timestamp};
 use crate::stack::Place;
 
 /// A sample whose addresses are places in files, so that it outlives its process.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct PlacedSample {
     pub(super) time: Timestamp,
     pub(super) pid: u32,
@@ -25,6 +25,14 @@ impl PlacedSample {
     }
 }
 
+/// A time off the CPU, placed as a sample is.
+#[derive(Debug)]
+pub(super) struct PlacedWait {
+    pub(super) left: PlacedSample,
+    pub(super) ns: u64,
+    pub(super) preempted: bool,
+}
+
 /// Most entries that wait for a keeper or a store that is behind; past it the oldest go.
 const MAX_WAITING_ENTRIES: usize = 262_144;
 
@@ -33,10 +41,11 @@ const MAX_WAITING_ENTRIES: usize = 262_144;
 pub(super) struct Work {
     pub(super) entries: Vec<Entry>,
     pub(super) samples: Vec<(InstanceNo, PlacedSample)>,
+    pub(super) waits: Vec<(InstanceNo, PlacedWait)>,
     pub(super) cpus: Vec<CpuStats>,
     pub(super) unattributed: u64,
     pub(super) clock_offset_ns: i64,
-    /// Memory of `samples` in bytes.
+    /// Memory of `samples` and `waits` in bytes.
     pub(super) bytes: usize,
     /// Whether it is time to write.
     pub(super) flush: bool,
@@ -47,6 +56,7 @@ impl Work {
     pub(super) fn has_something(&self) -> bool {
         !self.entries.is_empty()
             || !self.samples.is_empty()
+            || !self.waits.is_empty()
             || self.unattributed > 0
             || self.cpus.iter().any(|cpu| cpu.lost > 0)
     }

@@ -226,6 +226,11 @@ impl<S> Attribution<S> {
         self.instances.get(&no)?.open_identity()
     }
 
+    /// What the instance is, as far as anybody has said.
+    pub fn identity(&self, no: InstanceNo) -> Option<&Identity> {
+        self.instances.get(&no)?.identity()
+    }
+
     /// The instance is another function from `from` on.
     pub fn became(&mut self, no: InstanceNo, identity: Identity, from: Timestamp) {
         if let Some(instance) = self.instances.get_mut(&no) {

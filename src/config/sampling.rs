@@ -2,6 +2,8 @@
 
 use serde::Deserialize;
 
+use crate::identity::Glob;
+use crate::model::Identity;
 pub use crate::model::SampledEvent;
 
 /// How sampling events are scoped.
@@ -40,11 +42,24 @@ pub struct OffCpu {
 
 impl Default for OffCpu {
     fn default() -> OffCpu {
-        OffCpu { functions: Vec::new(), max_switches_per_second: 10_000 }
+        OffCpu { functions: Vec::new(), max_switches_per_second: 2_000 }
     }
 }
 
 impl OffCpu {
+    /// Whether time off the CPU is asked for of a function.
+    pub fn wants(&self, identity: &Identity) -> bool {
+        let Identity { platform, namespace, function, function_container, .. } = identity;
+        if !function_container {
+            return false;
+        }
+        let parts = [function, namespace, platform].map(|part| part.as_deref().unwrap_or_default());
+        self.functions.iter().any(|wanted| {
+            // From its end: `function`, before it the namespace, before that the platform.
+            wanted.rsplit('/').zip(parts).all(|(pattern, part)| Glob(pattern.into()).matches(part))
+        })
+    }
+
     /// Every fault, all at once.
     pub(super) fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
@@ -58,7 +73,7 @@ impl OffCpu {
         }
         if self.max_switches_per_second == 0 {
             faults.push(
-                "off_cpu.max_switches_per_second is 0; give a number such as 10000, or no off_cpu.functions"
+                "off_cpu.max_switches_per_second is 0; give a number such as 2000, or no off_cpu.functions"
                     .into(),
             );
         }
@@ -70,6 +85,32 @@ impl OffCpu {
 mod tests {
     use super::*;
     use crate::config::Config;
+
+    #[test]
+    fn functions_are_asked_for_by_the_end_of_their_name() {
+        let text = |text: &str| Some(text.to_string());
+        let identity = Identity {
+            platform: text("openfaas"),
+            namespace: text("demo"),
+            function: text("resize"),
+            function_container: true,
+            ..Identity::not_a_function("a rule")
+        };
+        for (wanted, expected) in [
+            ("resize", true),
+            ("*", true),
+            ("res*", true),
+            ("demo/resize", true),
+            ("other/resize", false),
+            ("open*/*/resize", true),
+            ("demo/openfaas/resize", false),
+        ] {
+            let off_cpu = OffCpu { functions: vec!["none".into(), wanted.into()], ..OffCpu::default() };
+            assert_eq!(off_cpu.wants(&identity), expected, "{wanted}");
+            let pool = Identity { function_container: false, ..identity.clone() };
+            assert!(!off_cpu.wants(&pool), "a container that is no function");
+        }
+    }
 
     #[test]
     fn every_key_is_read_and_checked() {

@@ -59,6 +59,7 @@ use crate::model::{Confidence, Container, Identity};
 
 pub use config::{Functions, IdentityConfig, UserRule};
 pub use environ::{MAX_ENVIRON_BYTES, parse_environ};
+pub use glob::Glob;
 pub use input::{Element, InputError, parse};
 pub use keep::kept_labels;
 pub use later::{LATER_ENV_ALLOW_LIST, LATER_LABEL_ALLOW_LIST, Later, explain_later, identify_later};

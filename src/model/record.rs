@@ -180,6 +180,8 @@ pub enum Fact {
     RuntimeHandler(String),
     /// Labels that the configuration asked to keep.
     Labels(Vec<(String, String)>),
+    /// Its time off the CPU is recorded from here on (`true`), or no more because it switches too often (`false`).
+    OffCpu(bool),
 }
 
 impl Fact {
@@ -192,6 +194,7 @@ impl Fact {
             Fact::Pressure { .. } => FactKind::Pressure,
             Fact::RuntimeHandler(_) => FactKind::RuntimeHandler,
             Fact::Labels(_) => FactKind::Labels,
+            Fact::OffCpu(_) => FactKind::OffCpu,
         }
     }
 }
@@ -206,6 +209,7 @@ pub enum FactKind {
     Pressure,
     RuntimeHandler,
     Labels,
+    OffCpu,
 }
 
 /// One sample of a function.

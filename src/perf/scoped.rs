@@ -65,6 +65,6 @@ impl Scoped {
     /// That of the first that refused; the others are switched all the same.
     pub(super) fn enable(&self, on: bool) -> io::Result<()> {
         let switched = self.events.values().map(|(event, _)| sys::perf_event_enable(event.as_fd(), on));
-        switched.fold(Ok(()), |all, one| all.and(one))
+        switched.fold(Ok(()), Result::and)
     }
 }

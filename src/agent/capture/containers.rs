@@ -94,6 +94,8 @@ impl Capture {
             return;
         }
         self.accounts.open(no, id, path, &self.setup.cgroups);
+        self.attach(id, path);
+        self.follow_switches(no);
         let reading = self.accounts.read(no, &self.setup.cgroups);
         // A newborn's account begins at nothing, which says nothing of what it will use; unless it has already ended.
         if !from_birth || matches!(reading, Some(Reading::Gone { .. })) {
@@ -117,14 +119,18 @@ impl Capture {
         }
         let join = &self.setup.attribution;
         if !join.is_wanted(no) {
-            self.accounts.close(no);
-            self.plain.remove(&no);
+            self.leave(no);
             return;
         }
-        let Some(info) = join.living(no).filter(|_| !self.accounts.has(no)) else { return };
+        if self.accounts.has(no) {
+            return self.follow_switches(no);
+        }
+        let Some(info) = join.living(no) else { return };
         // It was taken for none until now, and its processes have been forgotten.
-        let path = info.cgroup_path.clone();
-        self.accounts.open(no, info.cgroup_id, &path, &self.setup.cgroups);
+        let (id, path) = (info.cgroup_id, info.cgroup_path.clone());
+        self.accounts.open(no, id, &path, &self.setup.cgroups);
+        self.attach(id, &path);
+        self.follow_switches(no);
         self.adopt_processes(&path, false);
         let reading = self.accounts.read(no, &self.setup.cgroups);
         self.reading(no, reading);
@@ -159,7 +165,12 @@ impl Capture {
         for (id, path) in found {
             let at = self.moment(Clock::monotonic_ns());
             self.cgroup_seen(id, &path, at, false);
+            if self.setup.attribution.instance_at(&path).is_none() {
+                self.listen_below(&path);
+            }
         }
+        // What was made before its parent was listened to is found by the next walk.
+        self.take_newcomers();
     }
 
     /// Forgets what nobody tells the end of: containers that are no functions, cgroups below containers, files that are

@@ -3,16 +3,19 @@
 //! Belongs to the capture thread. Walking a stack takes microseconds and, of a file seen for the first time, a read of
 //! its unwind tables: the lock is not held meanwhile.
 
-use super::{Capture, Happening, SETTLE_NS, Setup, Shared};
+use super::{Capture, Happening, SETTLE_NS, Setup, Shared, is_gone};
 use crate::agent::pace::News;
 use crate::agent::places::Places;
 use crate::agent::verdicts::Verdicts;
-use crate::agent::work::PlacedSample;
+use crate::agent::waits::{Waited, Waits};
+use crate::agent::work::{PlacedSample, PlacedWait};
 use crate::config::Unwind;
 use crate::model::{CgroupId, Pid};
 use crate::perf::{Clock, RawSample};
 use crate::stack::Processes;
 
+/// A time off the CPU that is not over is told in pieces of this length, or who waits for an hour would not be seen in it.
+const LONG_WAIT_NS: u64 = 60_000_000_000;
 /// Samples that are handed on at a time.
 const PIECE: usize = 256;
 
@@ -24,6 +27,9 @@ pub(super) struct InOrder {
     learns: bool,
     clock: Clock,
     placed: Vec<Placed>,
+    /// Threads that are off the CPU: of which cgroup, where.
+    waits: Waits<(CgroupId, PlacedSample)>,
+    waited: Vec<Waited<(CgroupId, PlacedSample)>>,
 }
 
 /// A sample that is to be attributed.
@@ -44,6 +50,8 @@ impl InOrder {
             learns: setup.unwind == Unwind::Auto,
             clock: Clock::read(),
             placed: Vec::with_capacity(PIECE),
+            waits: Waits::default(),
+            waited: Vec::new(),
         }
     }
 
@@ -63,6 +71,8 @@ impl InOrder {
         for (time_ns, happening) in ready {
             self.apply(time_ns, happening, shared);
         }
+        let longest_ns = if last { 0 } else { LONG_WAIT_NS };
+        self.waited.extend(self.waits.cut(now_ns, longest_ns, |tid| !is_gone(tid)));
         let mut capture = shared.lock();
         self.hand_on(&mut capture);
         if self.learns {
@@ -94,13 +104,38 @@ impl InOrder {
             Happening::Exec { pid, comm } => self.processes.exec(pid, &comm),
             Happening::Name { pid, tid, comm } => self.processes.name(pid, tid, &comm),
             Happening::Mmap { pid, mapping } => self.processes.mmap(pid, mapping),
-            Happening::Exit { pid } => self.processes.exit(pid, time_ns),
-            Happening::ThreadExit { pid, tid } => self.processes.thread_exit(pid, tid),
+            Happening::Exit { pid } => {
+                self.waits.ends(pid);
+                self.processes.exit(pid, time_ns);
+            }
+            Happening::ThreadExit { pid, tid } => {
+                self.waits.ends(tid);
+                self.processes.thread_exit(pid, tid);
+            }
             Happening::Sample(sample) => self.sample(&sample, shared),
+            Happening::Leaves(sample) => {
+                let (placed, _) = self.place(&sample, shared);
+                self.waits.leaves(sample.tid, time_ns, (sample.cgroup, placed));
+            }
+            Happening::Left { tid, preempted } => self.waits.left(tid, preempted),
+            Happening::Back { tid } => self.waited.extend(self.waits.back(tid, time_ns)),
+            Happening::SwitchesLost => self.waits.lost(),
+            Happening::Unwatched(cgroup) => {
+                self.waited.extend(self.waits.leave(time_ns, |(of, _)| *of == cgroup));
+            }
         }
     }
 
     fn sample(&mut self, sample: &RawSample, shared: &Shared) {
+        let (placed, revived) = self.place(sample, shared);
+        self.placed.push(Placed { cgroup: sample.cgroup, time_ns: sample.time_ns, revived, sample: placed });
+        if self.placed.len() >= PIECE {
+            self.hand_on(&mut shared.lock());
+        }
+    }
+
+    /// Where a sample is, and its process if that was taken for ended.
+    fn place(&mut self, sample: &RawSample, shared: &Shared) -> (PlacedSample, Option<Pid>) {
         let RawSample { pid, tid, time_ns, cgroup, .. } = *sample;
         if !self.processes.knows(pid) {
             match shared.lock().find_process(pid, cgroup) {
@@ -121,10 +156,7 @@ impl InOrder {
             cpu: sample.cpu,
             places,
         };
-        self.placed.push(Placed { cgroup, time_ns, revived, sample: placed });
-        if self.placed.len() >= PIECE {
-            self.hand_on(&mut shared.lock());
-        }
+        (placed, revived)
     }
 
     fn hand_on(&mut self, capture: &mut Capture) {
@@ -142,6 +174,13 @@ impl InOrder {
             let (time, bytes) = (sample.time, sample.bytes());
             if !capture.setup.attribution.offer(cgroup, time, bytes, sample) {
                 capture.pending.unattributed += 1;
+            }
+        }
+        for Waited { place: (cgroup, left), since_ns, ns, preempted } in self.waited.drain(..) {
+            let left = PlacedSample { time: self.clock.wall(since_ns), ..left };
+            // Whose it was is known for a while behind its end.
+            if let Some(no) = capture.setup.attribution.instance_of(cgroup) {
+                capture.pending.waits.push((no, PlacedWait { left, ns, preempted }));
             }
         }
     }

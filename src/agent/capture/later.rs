@@ -60,6 +60,7 @@ impl Capture {
         let Some(current) = self.setup.attribution.open_identity(newborn.no) else { return };
         if let Some(identity) = identify_later(current, &later, &self.setup.identity) {
             self.setup.attribution.became(newborn.no, identity, newborn.exec.wall);
+            self.follow_switches(newborn.no);
         }
     }
 }

@@ -18,6 +18,7 @@ const MAX_OPENED: u32 = 8_000;
 impl Capture {
     /// Reads the side-band rings: what was in them, and how full the fullest was in percent.
     pub(super) fn take_side_band(&mut self) -> (News, u64) {
+        self.take_newcomers();
         self.side_band_read_ns = Clock::monotonic_ns();
         let mut records = std::mem::take(&mut self.side_band);
         let full = self.setup.sampler.drain_side_band(&mut records);
