@@ -12,7 +12,7 @@ use super::args::STORE_VARIABLE;
 use super::own_cgroup::OwnCgroup;
 use super::{Outcome, enter, output, report};
 use crate::agent::{Agent, Role};
-use crate::config::{Cgroup, Config, DEFAULT_STORE, Docker, StackConfig, Unwind};
+use crate::config::{Cgroup, Config, DEFAULT_STORE, Docker, OffCpu, StackConfig, Unwind};
 use crate::model::{InstanceKey, Timestamp, Window};
 use crate::perf::Clock;
 use crate::render::escape;
@@ -45,6 +45,9 @@ pub struct Args {
     /// copies [default: auto]
     #[arg(long, value_name = "auto|fp|dwarf")]
     unwind: Option<Unwind>,
+    /// Record where its threads wait, and how long, as well
+    #[arg(long)]
+    off_cpu: bool,
     /// Draw a flame graph (SVG) into this file
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -76,6 +79,10 @@ fn run_command(args: &Args) -> anyhow::Result<Outcome> {
         store: args.store.clone().into(),
         hz: args.hz.unwrap_or(crate::config::DEFAULT_HZ),
         stack: StackConfig { unwind: args.unwind.unwrap_or(Unwind::Auto), ..StackConfig::default() },
+        off_cpu: OffCpu {
+            functions: args.off_cpu.then(|| "*".into()).into_iter().collect(),
+            ..OffCpu::default()
+        },
         docker: Docker { enabled: false, ..Docker::default() },
         cgroup: Cgroup { parents: vec![own.path().into()] },
         ..Config::default()
