@@ -31,7 +31,7 @@ pub struct WriterInfo {
     pub cpu_model: Option<String>,
     /// Online CPUs at the start.
     pub cpus: u32,
-    /// Sampled event, `cpu-clock`.
+    /// Sampled event: [`WriterInfo::CPU_CLOCK`], or a counter such as `cycles`.
     pub event: String,
     /// Samples a second and CPU.
     pub hz: u32,
@@ -60,6 +60,22 @@ pub struct InstanceInfo {
     pub started_at: Timestamp,
     /// Whether it was watched from its first instruction. If not, CPU time before the first reading is not counted.
     pub from_birth: bool,
+}
+
+impl WriterInfo {
+    /// The event whose samples stand for a time.
+    pub const CPU_CLOCK: &str = "cpu-clock";
+
+    /// Whether its samples are of the CPU clock, and each stands for a time. Where damage took the event, they are taken
+    /// for such.
+    pub fn is_clock(&self) -> bool {
+        self.event == WriterInfo::CPU_CLOCK || self.event.is_empty()
+    }
+
+    /// Time that one of its samples stands for, in nanoseconds; 0 where samples of its event stand for none.
+    pub fn sampled_ns(&self) -> u64 {
+        if self.is_clock() { self.period_ns } else { 0 }
+    }
 }
 
 impl InstanceInfo {

@@ -77,6 +77,7 @@ impl Journal {
             stacks: Vec::new(),
             comms: vec!["main".into()],
             samples: Vec::new(),
+            waits: Vec::new(),
             batches: Vec::new(),
             damage: Vec::new(),
         };

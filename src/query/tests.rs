@@ -174,6 +174,7 @@ fn copy(journal: &Journal) -> crate::store::JournalContents {
         stacks: from.stacks.clone(),
         comms: from.comms.clone(),
         samples: from.samples.clone(),
+        waits: from.waits.clone(),
         batches: from.batches.clone(),
         damage: from.damage.clone(),
     }

@@ -20,6 +20,8 @@ pub struct JournalContents {
     pub comms: Vec<Arc<str>>,
     /// Samples of the window, in order of time.
     pub samples: Vec<StoredSample>,
+    /// Waits that ended in the window, in order of their ends.
+    pub waits: Vec<StoredWait>,
     /// Ring statistics of the batches that overlap the window.
     pub batches: Vec<BatchRecord>,
     /// What could not be read, empty for a sound journal.
@@ -119,6 +121,18 @@ pub struct StoredSample {
     pub stack: u32,
     /// Position in [`JournalContents::batches`] of the batch it came in; `u32::MAX` where that was not kept.
     pub batch: u32,
+}
+
+/// One stored wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoredWait {
+    /// Who waited and where it left the CPU, but for its time, which is when it came back: a wait is known, and counts,
+    /// when it is over.
+    pub back: StoredSample,
+    /// How long it was away, in nanoseconds.
+    pub ns: u64,
+    /// Whether it would have gone on.
+    pub preempted: bool,
 }
 
 /// Ring statistics of one batch.

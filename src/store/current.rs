@@ -14,6 +14,7 @@ use super::error::StoreError;
 use super::folded;
 use super::living::{Living, number};
 use super::reader::JournalFile;
+use super::replay::wait_end;
 use super::tail::Tail;
 use super::wire::{BatchHead, Closed, Head, KEY_FRAMES};
 
@@ -30,6 +31,7 @@ pub(super) struct Current {
     introduced: HashSet<InstanceNo>,
     batches: u64,
     samples: u64,
+    waits: u64,
     span: Option<Closed>,
 }
 
@@ -64,7 +66,7 @@ impl Current {
         };
         let file = JournalFile::at(&path).expect("a name made by JournalFile::file_name is one");
         let dictionary = Dictionary::new();
-        Ok(Current { tail, file, head, dictionary, introduced, batches: 0, samples: 0, span: None })
+        Ok(Current { tail, file, head, dictionary, introduced, batches: 0, samples: 0, waits: 0, span: None })
     }
 
     /// Appends `batch` whole, or not at all; returns the bytes written.
@@ -75,8 +77,9 @@ impl Current {
             encode::head(&mut raw, &self.head);
             self.dictionary.renumber_tasks();
         }
-        let mentioned =
-            batch.entries.iter().map(number).chain(batch.samples.iter().map(|sample| sample.instance));
+        let waiting = batch.waits.iter().map(|wait| &wait.left);
+        let sampled = batch.samples.iter().chain(waiting).map(|sample| sample.instance);
+        let mentioned = batch.entries.iter().map(number).chain(sampled);
         let mut introduced = HashSet::new();
         for no in mentioned {
             if !self.introduced.contains(&no) && introduced.insert(no) {
@@ -91,8 +94,9 @@ impl Current {
         self.introduced.extend(introduced);
         self.batches += 1;
         self.samples += batch.samples.len() as u64;
+        self.waits += batch.waits.len() as u64;
         let span = self.span.get_or_insert(Closed { from: head.from, to: head.to, samples: 0 });
-        let times = batch.entries.iter().filter_map(moment).chain([head.from, head.to]);
+        let times = batch.entries.iter().filter_map(moment).chain(ends(batch)).chain([head.from, head.to]);
         for time in times {
             (span.from, span.to) = (span.from.min(time), span.to.max(time));
         }
@@ -130,9 +134,9 @@ impl Current {
         self.batches == 0
     }
 
-    /// Samples written.
-    pub(super) fn samples(&self) -> u64 {
-        self.samples
+    /// Samples and waits written.
+    pub(super) fn rows(&self) -> u64 {
+        self.samples.saturating_add(self.waits)
     }
 
     /// Length of its file in bytes.
@@ -173,12 +177,20 @@ fn batch_head(batch: &Batch) -> BatchHead {
     let samples = batch.samples.iter().map(|sample| sample.time);
     let mut times: Vec<Timestamp> = samples.collect();
     if times.is_empty() {
+        times.extend(ends(batch));
+    }
+    if times.is_empty() {
         times.extend(batch.entries.iter().filter_map(moment));
     }
     let now = directory::now();
     let (from, to) = (times.iter().min().copied().unwrap_or(now), times.iter().max().copied().unwrap_or(now));
     let (cpus, unattributed) = (batch.cpus.clone(), batch.unattributed);
     BatchHead { from, to, cpus, unattributed, clock_offset_ns: batch.clock_offset_ns }
+}
+
+/// When the waits of `batch` were over.
+pub(super) fn ends(batch: &Batch) -> impl Iterator<Item = Timestamp> {
+    batch.waits.iter().map(|wait| wait_end(wait.left.time, wait.ns))
 }
 
 /// When `entry` happened; none for what is no event of its batch.

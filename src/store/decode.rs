@@ -27,6 +27,7 @@ pub(super) enum Item<'a> {
     Entry(Entry),
     Batch(BatchHead),
     Samples(Vec<EncodedSample>),
+    Waits(Vec<EncodedWait>),
     Closed(Closed),
     Machine(Machine),
     OwnUse(OwnUse),
@@ -41,6 +42,14 @@ pub(super) struct EncodedSample {
     pub task: u32,
     pub cpu: u32,
     pub stack: u32,
+}
+
+/// A wait that speaks in ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct EncodedWait {
+    pub left: EncodedSample,
+    pub ns: u64,
+    pub preempted: bool,
 }
 
 /// The payload as it was before compression.
@@ -64,6 +73,7 @@ pub(super) fn item(tag: u8, body: &[u8]) -> Result<Item<'_>, Malformed> {
         tag::ENTRY => Item::Entry(body_of(body, "an entry that cannot be read")?),
         tag::BATCH => Item::Batch(body_of(body, "a batch that cannot be read")?),
         tag::SAMPLES => Item::Samples(samples(body).ok_or(Malformed("samples that cannot be read"))?),
+        tag::WAITS => Item::Waits(waits(body).ok_or(Malformed("waits that cannot be read"))?),
         tag::CLOSED => Item::Closed(body_of(body, "a closing item that cannot be read")?),
         tag::MACHINE => Item::Machine(body_of(body, "a machine that cannot be read")?),
         tag::OWN_USE => Item::OwnUse(body_of(body, "an own use that cannot be read")?),
@@ -76,8 +86,29 @@ fn body_of<'a, T: Deserialize<'a>>(body: &'a [u8], what: &'static str) -> Result
 }
 
 fn samples(mut body: &[u8]) -> Option<Vec<EncodedSample>> {
-    let count = usize::try_from(varint::take(&mut body)?).ok()?;
-    let period_us = varint::take_signed(&mut body)?;
+    let samples = columns(&mut body)?;
+    body.is_empty().then_some(samples)
+}
+
+fn waits(mut body: &[u8]) -> Option<Vec<EncodedWait>> {
+    let left = columns(&mut body)?;
+    let mut lengths = Vec::with_capacity(left.len());
+    for _ in &left {
+        lengths.push(varint::take(&mut body)?);
+    }
+    let waits = left.into_iter().zip(lengths).zip(body);
+    let waits: Option<Vec<EncodedWait>> = waits
+        .map(|((left, ns), preempted)| {
+            (*preempted < 2).then_some(EncodedWait { left, ns, preempted: *preempted == 1 })
+        })
+        .collect();
+    waits.filter(|waits| waits.len() == body.len())
+}
+
+/// The columns that samples and waits have in common.
+fn columns(body: &mut &[u8]) -> Option<Vec<EncodedSample>> {
+    let count = usize::try_from(varint::take(body)?).ok()?;
+    let period_us = varint::take_signed(body)?;
     // Every sample takes at least a byte in each of five columns.
     if count.checked_mul(5)? > body.len() {
         return None;
@@ -85,27 +116,27 @@ fn samples(mut body: &[u8]) -> Option<Vec<EncodedSample>> {
     let empty = EncodedSample { time: Timestamp(0), task: 0, cpu: 0, stack: 0 };
     let mut samples = vec![empty; count];
     for sample in &mut samples {
-        sample.time.0 = varint::take_signed(&mut body)?.wrapping_mul(period_us);
+        sample.time.0 = varint::take_signed(body)?.wrapping_mul(period_us);
     }
     for sample in &mut samples {
-        sample.time.0 = sample.time.0.wrapping_add(varint::take_signed(&mut body)?);
+        sample.time.0 = sample.time.0.wrapping_add(varint::take_signed(body)?);
     }
     for sample in &mut samples {
-        sample.task = varint::take_u32(&mut body)?;
+        sample.task = varint::take_u32(body)?;
     }
     for sample in &mut samples {
-        sample.cpu = varint::take_u32(&mut body)?;
+        sample.cpu = varint::take_u32(body)?;
     }
     let mut previous = HashMap::new();
     let mut latest = 0i64;
     for sample in &mut samples {
-        sample.stack = varint::take_u32(&mut body)?;
+        sample.stack = varint::take_u32(body)?;
         let before = previous.get(&sample.cpu).copied().unwrap_or(latest);
         latest = before.wrapping_add(sample.time.0);
         sample.time.0 = latest;
         previous.insert(sample.cpu, latest);
     }
-    body.is_empty().then_some(samples)
+    Some(samples)
 }
 
 #[cfg(test)]
@@ -117,7 +148,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_items_or_errors(bytes in proptest::collection::vec(any::<u8>(), 0..400), tag in 0u8..12) {
+        fn any_bytes_are_items_or_errors(bytes in proptest::collection::vec(any::<u8>(), 0..400), tag in 0u8..14) {
             let _ = decompress(&bytes);
             let _ = item(tag, &bytes);
             for (tag, body) in items(&bytes).flatten() {
@@ -134,6 +165,7 @@ mod tests {
         varint::put(&mut lie, u64::MAX / 8);
         varint::put_signed(&mut lie, 1);
         assert!(item(tag::SAMPLES, &lie).is_err());
+        assert!(item(tag::WAITS, &lie).is_err());
         assert!(matches!(item(200, b"later"), Ok(Item::Unknown)));
     }
 }

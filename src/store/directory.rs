@@ -5,7 +5,7 @@
 //!   FORMAT      the version, in readable text
 //!   LOCK        flock: who may tidy up and drop; readers never take it
 //!   journal/    <node>-<boot8>-<seq8>.jnl, one writer each
-//!   samples/, instances/, usage/, hosts/, sums/    sealed journals, see `archive`
+//!   samples/, instances/, usage/, hosts/, off_cpu/, sums/    sealed journals, see `archive`
 //!   folded/     folded stacks for people and flame graph tools
 //!   cache/      what can be made again (symbol tables); the store never looks inside
 //! ```

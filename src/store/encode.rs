@@ -4,12 +4,15 @@
 //! and stack, column after column, all varints. A CPU's sampling timer ticks on a grid, so a time is told as whole
 //! periods since the CPU's previous sample in the frame (one column) and the rest (another): about one byte where
 //! the plain difference takes two or three.
+//!
+//! Waits are the same columns of where each left, in a period of 1, then how long each was away in nanoseconds, and
+//! whether it was preempted.
 
 use std::collections::HashMap;
 
 use serde::Serialize;
 
-use crate::model::{Batch, Entry, OwnUse, Sample};
+use crate::model::{Batch, Entry, OwnUse, Sample, Wait};
 
 use super::dictionary::Dictionary;
 use super::varint;
@@ -42,7 +45,8 @@ pub(super) fn batch(
     head: &BatchHead,
     period_us: i64,
 ) {
-    let columns = columns(dictionary, &batch.samples, period_us);
+    let samples = columns(dictionary, batch.samples.iter(), period_us);
+    let waits = waits(dictionary, &batch.waits);
     new_ids(out, dictionary);
     batch.entries.iter().for_each(|entry| self::entry(out, entry));
     put(out, tag::BATCH, head);
@@ -50,7 +54,10 @@ pub(super) fn batch(
         put(out, tag::OWN_USE, &batch.own_use);
     }
     if !batch.samples.is_empty() {
-        put_item(out, tag::SAMPLES, &columns);
+        put_item(out, tag::SAMPLES, &samples);
+    }
+    if !batch.waits.is_empty() {
+        put_item(out, tag::WAITS, &waits);
     }
 }
 
@@ -75,7 +82,18 @@ fn new_ids(out: &mut Vec<u8>, dictionary: &Dictionary) {
     }
 }
 
-fn columns(dictionary: &mut Dictionary, samples: &[Sample], period_us: i64) -> Vec<u8> {
+fn waits(dictionary: &mut Dictionary, waits: &[Wait]) -> Vec<u8> {
+    let mut out = columns(dictionary, waits.iter().map(|wait| &wait.left), 1);
+    waits.iter().for_each(|wait| varint::put(&mut out, wait.ns));
+    out.extend(waits.iter().map(|wait| u8::from(wait.preempted)));
+    out
+}
+
+fn columns<'a>(
+    dictionary: &mut Dictionary,
+    samples: impl ExactSizeIterator<Item = &'a Sample>,
+    period_us: i64,
+) -> Vec<u8> {
     let mut out = Vec::with_capacity(samples.len() * 6 + 16);
     let period_us = period_us.max(1);
     varint::put(&mut out, samples.len() as u64);

@@ -2,10 +2,13 @@
 //!
 //! ```text
 //! folded/<platform>/<namespace or ->/<function or ->/<revision or ->/<hour>-<journal>.folded.gz
+//! …/<hour>-<journal>.off-cpu.folded.gz    time off the CPU
+//! …/<hour>-<journal>.cycles.folded.gz     samples of another event than the CPU clock
 //! ```
 //!
 //! One file for each function, UTC hour and journal; lines `frame;frame;frame COUNT`, root first, sorted, where the
-//! count is of samples. Left out: samples from before the function's own exec (the runtime making the container),
+//! count is of samples, or of microseconds off the CPU in waits that were over in that hour and were no preemption.
+//! Left out: samples from before the function's own exec (the runtime making the container),
 //! and containers that are known to be no function. A container that the journal has no name for stands under
 //! platform `unknown` with its id as the function: a name that came later, in the next journal, does not move it.
 //!
@@ -25,7 +28,7 @@ use crate::model::{Identity, Stack, Timestamp, frame};
 use super::contents::{InstanceRecord, StoredSample};
 use super::directory::{self, Store};
 use super::error::StoreError;
-use super::names::encode_optional;
+use super::names::{self, encode_optional};
 use super::reader::JournalFile;
 use super::replay::Seen;
 use super::writer::{HOUR_US, hour};
@@ -56,22 +59,35 @@ impl Store {
         let instances = journal.replay(|_| {})?.0.instances;
         let mut folders = Folders::default();
         let places: Vec<Places> = instances.iter().map(|record| Places::of(record, &mut folders)).collect();
-        let mut files = BTreeMap::<(usize, i64), HashMap<u32, u64>>::new();
+        let mut files = BTreeMap::<(usize, i64, bool), HashMap<u32, u64>>::new();
         let (replay, _) = journal.replay(|seen| {
-            if let Seen::Sample(sample) = seen
-                && let Some(folder) =
-                    places.get(sample.instance as usize).and_then(|places| places.at(&sample))
-            {
-                *files.entry((folder, hour(sample.time))).or_default().entry(sample.stack).or_default() += 1;
+            let (sample, weight, is_wait) = match seen {
+                Seen::Sample(sample) => (sample, 1, false),
+                Seen::Wait(wait) if !wait.preempted => (wait.back, wait.ns, true),
+                _ => return,
+            };
+            let places = places.get(sample.instance as usize);
+            if let Some(folder) = places.and_then(|places| places.at(&sample)) {
+                let counts = files.entry((folder, hour(sample.time), is_wait)).or_default();
+                let sum = counts.entry(sample.stack).or_default();
+                *sum = sum.saturating_add(weight);
             }
         })?;
+        let writer = replay.head.as_ref().map(|head| &head.info).filter(|info| !info.is_clock());
+        let of_samples = writer.map_or(String::new(), |info| format!(".{}", names::encode(&info.event)));
         let many = files.len() > MAX_SYNCED;
         let mut folded = Folded { journals: 1, ..Folded::default() };
-        for ((folder, hour), counts) in files {
+        for ((folder, hour, is_wait), mut counts) in files {
             let Some(folder) = folders.list.get(folder) else { continue };
             let folder = self.folded_folder().join(folder);
             directory::make_folder(&folder)?;
-            let path = folder.join(format!("{}-{}.folded.gz", hour_name(hour), journal.name()));
+            let event = if is_wait { ".off-cpu" } else { &of_samples };
+            if is_wait {
+                // A sum of none is no line.
+                counts.values_mut().for_each(|ns| *ns = ns.saturating_add(500) / 1_000);
+                counts.retain(|_, us| *us > 0);
+            }
+            let path = folder.join(format!("{}-{}{event}.folded.gz", hour_name(hour), journal.name()));
             let bytes =
                 gzip(&replay.stacks, &counts).map_err(|source| StoreError::io("compress", &path, source))?;
             if many {
@@ -81,7 +97,7 @@ impl Store {
                 directory::sync_folder(&folder)?;
             }
             folded.files += 1;
-            folded.samples += counts.values().sum::<u64>();
+            folded.samples += if is_wait { 0 } else { counts.values().sum::<u64>() };
         }
         if many {
             directory::sync_everything(&self.folded_folder())?;

@@ -51,7 +51,8 @@ pub mod writer;
 mod tests;
 
 pub use contents::{
-    BatchRecord, Damage, Ended, InstanceRecord, JournalContents, Retold, StoredSample, Usage, own_use,
+    BatchRecord, Damage, Ended, InstanceRecord, JournalContents, Retold, StoredSample, StoredWait, Usage,
+    own_use,
 };
 pub use directory::{Store, StoreLock};
 pub use error::StoreError;

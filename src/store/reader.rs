@@ -111,12 +111,12 @@ impl JournalFile {
         Err(StoreError::NoHead { path: self.path.clone() })
     }
 
-    /// Reads it: every instance it knows, and the samples and batches of `window`.
+    /// Reads it: every instance it knows, and the samples, waits and batches of `window`.
     ///
     /// # Errors
     /// If it cannot be opened, or every copy of its head is damaged. Other damage is part of what is returned.
     pub fn load(&self, window: Window) -> Result<JournalContents, StoreError> {
-        let (mut samples, mut batches) = (Vec::new(), Vec::<BatchRecord>::new());
+        let (mut samples, mut waits, mut batches) = (Vec::new(), Vec::new(), Vec::<BatchRecord>::new());
         let mut batch = u32::MAX;
         let (replay, damage) = self.replay(|seen| match seen {
             Seen::Batch(head) if window.overlaps(head.from, head.to) => {
@@ -140,12 +140,18 @@ impl JournalFile {
                 sample.batch = batch;
                 samples.push(sample);
             }
-            Seen::Sample(_) => {}
+            Seen::Wait(mut wait) if window.contains(wait.back.time) => {
+                wait.back.batch = batch;
+                waits.push(wait);
+            }
+            Seen::Sample(_) | Seen::Wait(_) => {}
         })?;
         samples.sort_by_key(|sample| sample.time);
+        waits.sort_by_key(|wait| wait.back.time);
         let head = replay.head.ok_or_else(|| StoreError::NoHead { path: self.path.clone() })?;
         let (instances, stacks, comms) = (replay.instances, replay.stacks, replay.comms);
-        Ok(JournalContents { writer: head.info, instances, stacks, comms, samples, batches, damage })
+        let writer = head.info;
+        Ok(JournalContents { writer, instances, stacks, comms, samples, waits, batches, damage })
     }
 
     /// Lets the whole journal go by, frame after frame.
@@ -161,17 +167,17 @@ impl JournalFile {
         for found in frames {
             match found {
                 Found::Frame { offset, payload } => {
-                    let lost_before = replay.lost_samples;
+                    let lost_before = (replay.lost_samples, replay.lost_waits);
                     for malformed in replay.frame(&payload, &mut seen) {
                         note(offset, malformed.0.into(), false);
                     }
-                    let lost = replay.lost_samples - lost_before;
-                    if lost > 0 {
-                        note(
-                            offset,
-                            format!("{lost} samples of threads that were lost with an earlier frame"),
-                            false,
-                        );
+                    let lost = [
+                        (replay.lost_samples - lost_before.0, "samples"),
+                        (replay.lost_waits - lost_before.1, "waits"),
+                    ];
+                    for (lost, what) in lost.into_iter().filter(|(lost, _)| *lost > 0) {
+                        let text = format!("{lost} {what} of threads that were lost with an earlier frame");
+                        note(offset, text, false);
                     }
                 }
                 // Of a journal that grows this is the frame being written.

@@ -4,7 +4,7 @@
 //! What was in a lost frame is never guessed. A sample whose stack was lost has the one frame `[lost]`; a stack some
 //! of whose frames were lost has `[lost]` in their place; an instance that was lost is one of its own, unknown, named
 //! after the journal and its number, to which later entries of that number still apply; a sample whose task was
-//! lost cannot be given to anybody and is counted. Ids beyond those that could have been given are refused.
+//! lost cannot be given to anybody and is counted, and so is a wait's. Ids beyond those that could have been given are refused.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use crate::model::{
     CgroupId, Entry, InstanceInfo, InstanceKey, InstanceNo, OwnUse, Quality, Stack, Timestamp, frame,
 };
 
-use super::contents::{self, Ended, InstanceRecord, StoredSample, Usage};
-use super::decode::{self, EncodedSample, Item};
+use super::contents::{self, Ended, InstanceRecord, StoredSample, StoredWait, Usage};
+use super::decode::{self, EncodedSample, EncodedWait, Item};
 use super::living::number;
 use super::wire::{BatchHead, Closed, Head, Malformed, Stacks, Task, items, tag};
 
@@ -32,6 +32,8 @@ pub(super) struct Replay {
     pub closed: Option<Closed>,
     /// Samples whose task was lost.
     pub lost_samples: u64,
+    /// Waits whose task was lost.
+    pub lost_waits: u64,
     numbers: HashMap<InstanceNo, u32>,
     strings: Ids<Arc<str>>,
     comm_ids: Ids<u32>,
@@ -53,6 +55,8 @@ pub(super) enum Seen {
     OwnUse(OwnUse),
     /// A sample of it; its field `batch` is not set.
     Sample(StoredSample),
+    /// A wait of it; the field `batch` of its sample is not set.
+    Wait(StoredWait),
 }
 
 impl Replay {
@@ -102,6 +106,9 @@ impl Replay {
                     .filter_map(|sample| self.sample(sample))
                     .for_each(|sample| seen(Seen::Sample(sample)));
             }
+            Item::Waits(waits) => {
+                waits.into_iter().filter_map(|wait| self.wait(wait)).for_each(|wait| seen(Seen::Wait(wait)));
+            }
             Item::Closed(closed) => self.closed = Some(closed),
             Item::Unknown => {}
         }
@@ -120,10 +127,22 @@ impl Replay {
     }
 
     fn sample(&mut self, sample: EncodedSample) -> Option<StoredSample> {
-        let Some(task) = self.tasks.get(sample.task) else {
-            self.lost_samples += 1;
+        let stored = self.stored(sample);
+        self.lost_samples += u64::from(stored.is_none());
+        stored
+    }
+
+    fn wait(&mut self, wait: EncodedWait) -> Option<StoredWait> {
+        let Some(mut back) = self.stored(wait.left) else {
+            self.lost_waits += 1;
             return None;
         };
+        back.time = wait_end(back.time, wait.ns);
+        Some(StoredWait { back, ns: wait.ns, preempted: wait.preempted })
+    }
+
+    fn stored(&mut self, sample: EncodedSample) -> Option<StoredSample> {
+        let task = self.tasks.get(sample.task)?;
         let comms = &mut self.comms;
         let comm = self
             .comm_ids
@@ -196,6 +215,11 @@ impl Replay {
             push(&mut self.instances, InstanceRecord::new(info))
         })
     }
+}
+
+/// When a wait of `ns` nanoseconds that began at `left` was over.
+pub(super) fn wait_end(left: Timestamp, ns: u64) -> Timestamp {
+    left.plus_us(i64::try_from(ns / 1_000).unwrap_or(i64::MAX))
 }
 
 fn push<T>(list: &mut Vec<T>, value: T) -> u32 {

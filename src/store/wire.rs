@@ -1,5 +1,5 @@
-//! What is inside a frame, once decompressed: items `tag u8 | length varint | body`, bodies in postcard but for the
-//! samples, which are columns. Pure.
+//! What is inside a frame, once decompressed: items `tag u8 | length varint | body`, bodies in postcard but for
+//! samples and waits, which are columns. Pure.
 //!
 //! A reader skips a tag it does not know, so an item can be added without a new format; changing the body of one
 //! needs a new tag. The bodies are made of the model's own types: a test holds their bytes still.
@@ -14,6 +14,7 @@
 //! | 9 closed | [`Closed`] | the last frame of a journal that was closed in peace |
 //! | 10 machine | [`Machine`] | behind each head |
 //! | 11 own use | [`crate::model::OwnUse`] | behind the batch it was told with |
+//! | 12 waits | columns, see `encode` | one a batch that has some |
 
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +41,7 @@ pub(super) mod tag {
     pub(in crate::store) const CLOSED: u8 = 9;
     pub(in crate::store) const MACHINE: u8 = 10;
     pub(in crate::store) const OWN_USE: u8 = 11;
+    pub(in crate::store) const WAITS: u8 = 12;
 }
 
 /// Who writes this journal, and since when.

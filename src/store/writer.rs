@@ -10,14 +10,14 @@ use std::time::Instant;
 
 use crate::model::{Batch, Entry, Timestamp, WriterInfo};
 
-use super::current::Current;
+use super::current::{Current, ends};
 use super::directory::Store;
 use super::error::StoreError;
 use super::folding::{AtClose, Folding};
 use super::living::Living;
 
-/// Samples in one journal.
-const MAX_SAMPLES: u64 = 2_000_000;
+/// Samples and waits in one journal.
+const MAX_ROWS: u64 = 2_000_000;
 /// Bytes of one journal's file.
 const MAX_FILE_BYTES: u64 = 64 << 20;
 /// Memory for one journal's ids, in bytes, estimated.
@@ -127,7 +127,7 @@ impl JournalWriter {
     }
 
     fn is_due(&self, batch: &Batch) -> bool {
-        let full = self.current.samples() >= MAX_SAMPLES
+        let full = self.current.rows() >= MAX_ROWS
             || self.current.bytes() >= MAX_FILE_BYTES
             || self.current.dictionary_bytes() >= MAX_DICTIONARY_BYTES;
         let other_hour = self.hour.is_some_and(|present| {
@@ -146,7 +146,7 @@ fn own_time(batch: &Batch) -> Option<Timestamp> {
         Entry::Usage { at, .. } => Some(*at),
         _ => None,
     });
-    batch.samples.iter().map(|sample| sample.time).chain(readings).max()
+    batch.samples.iter().map(|sample| sample.time).chain(ends(batch)).chain(readings).max()
 }
 
 pub(super) fn hour(time: Timestamp) -> i64 {

@@ -26,9 +26,9 @@ pub(super) struct TableWriter {
 }
 
 impl TableWriter {
-    /// An empty file of `table`.
-    pub(super) fn new(table: Table) -> Result<TableWriter, ParquetError> {
-        let writer = SerializedFileWriter::new(Vec::new(), table.schema(), table.properties())?;
+    /// An empty file of `table`, with its first `columns` columns.
+    pub(super) fn new(table: Table, columns: usize) -> Result<TableWriter, ParquetError> {
+        let writer = SerializedFileWriter::new(Vec::new(), table.schema(columns), table.properties())?;
         Ok(TableWriter { writer })
     }
 

@@ -87,7 +87,7 @@ impl TableFile {
         let sound = metadata.num_row_groups() == sums.chunks.len()
             && metadata.row_groups().iter().all(|group| {
                 usize::try_from(group.num_rows()).is_ok_and(|rows| rows <= MAX_ROWS)
-                    && group.columns().len() >= table.columns().len()
+                    && group.columns().len() >= table.least_columns()
             });
         if !sound {
             return Err(Fault::damaged(sums.footer_at, "its footer is not that of such a table"));
@@ -182,6 +182,9 @@ impl TableFile {
     }
 
     fn options<T: DataType>(&self, group: usize, name: &str) -> Result<Vec<Option<T::T>>, Fault> {
+        if self.lacks(group, name) {
+            return Ok((0..self.rows(group)).map(|_| None).collect());
+        }
         let (values, levels) = self.column::<T>(group, name)?;
         let mut values = values.into_iter();
         let options: Vec<Option<T::T>> = match levels {
@@ -194,6 +197,13 @@ impl TableFile {
             return Err(Fault::damaged(0, format!("column {name} has not a value for each row")));
         }
         Ok(options)
+    }
+
+    /// Whether `name` is a column that was added to the table and is not in this file: nothing in it but nulls.
+    fn lacks(&self, group: usize, name: &str) -> bool {
+        let at = self.table.position(name).unwrap_or(usize::MAX);
+        let has = self.metadata.row_groups().get(group).map_or(0, |group| group.columns().len());
+        (self.table.least_columns()..self.table.columns().len()).contains(&at) && at >= has
     }
 
     fn chunk(&self, group: usize, name: &str) -> Option<(usize, &ColumnChunkMetaData)> {

@@ -25,7 +25,7 @@ fn rewrite(set: &SealedSet, counts: [i64; ROWS as usize], samples: u64) {
     };
     let ints = |name| file.int_options(0, name).unwrap().into_iter();
     let shorts = |name| file.short_options(0, name).unwrap().into_iter();
-    let mut made = TableWriter::new(Table::Samples).unwrap();
+    let mut made = TableWriter::new(Table::Samples, Table::Samples.columns().len()).unwrap();
     let fill = |group: &mut super::columns::Group<'_>| {
         group.int(ints("time"))?;
         group.text(texts("node"))?;

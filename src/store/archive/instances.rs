@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use super::decode::{Fault, TableFile};
 use super::names;
-use super::read::SealedRow;
+use super::read::{SealedRow, SealedWaits};
 use super::readings::Mark;
 use super::rows::PhaseCuts;
 use crate::model::{CgroupId, CpuSource, Identity, InstanceInfo, InstanceKey, QualityCounts, Timestamp};
@@ -20,6 +20,7 @@ pub(super) struct InstanceColumns {
     bools: HashMap<&'static str, Vec<Option<bool>>>,
     exit_codes: Vec<Option<i32>>,
     groups: Vec<Option<i32>>,
+    wait_groups: Vec<Option<i32>>,
     lost: Vec<Option<f64>>,
 }
 
@@ -60,6 +61,11 @@ impl InstanceColumns {
             "runtime_init_samples",
             "cold_samples",
             "warm_samples",
+            "off_cpu_us",
+            "off_cpu_count",
+            "preempted_us",
+            "first_wait",
+            "last_wait",
         ];
         let mut columns = InstanceColumns {
             keys: file.text_options(group, "instance")?,
@@ -68,6 +74,7 @@ impl InstanceColumns {
             bools: HashMap::new(),
             exit_codes: file.short_options(group, "exit_code")?,
             groups: file.short_options(group, "row_group")?,
+            wait_groups: file.short_options(group, "off_cpu_row_group")?,
             lost: file.float_options(group, "lost")?,
         };
         for name in TEXTS {
@@ -160,6 +167,19 @@ impl InstanceColumns {
             rule: self.text("identity_rule", row).unwrap_or_default(),
         };
         Some((from, identity))
+    }
+
+    pub(super) fn waits(&self, row: usize, instance: u32) -> Option<SealedWaits> {
+        let count = self.count("off_cpu_count", row);
+        Some(SealedWaits {
+            instance,
+            first: self.time("first_wait", row)?,
+            last: self.time("last_wait", row)?,
+            count: Some(count).filter(|count| *count > 0)?,
+            us: self.count("off_cpu_us", row),
+            preempted_us: self.count("preempted_us", row),
+            group: u32::try_from(self.wait_groups.get(row).copied().flatten()?).ok()?,
+        })
     }
 
     pub(super) fn counts(&self, row: usize, instance: u32, cuts: PhaseCuts) -> Option<SealedRow> {

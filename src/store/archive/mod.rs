@@ -5,7 +5,8 @@
 //! instances/…                                           a row an instance, name and hour, with its totals
 //! usage/…                                               readings of an instance's counters, one every ten seconds
 //! hosts/…                                               a row a writer and hour
-//! sums/date=2026-11-23/hour=08/<journal>.sums           CRC32 of each column chunk and footer of the four
+//! off_cpu/…                                             a row a wait, where there are any
+//! sums/date=2026-11-23/hour=08/<journal>.sums           CRC32 of each column chunk and footer of those
 //! ```
 //!
 //! | file | what |
@@ -45,7 +46,7 @@ mod write;
 
 pub use host::SealedHost;
 pub use partition::Hour;
-pub use read::{SealedHour, SealedRow, SealedSamples};
+pub use read::{SealedHour, SealedRow, SealedSamples, SealedWaits};
 pub use readings::Mark;
 pub use retention::Retention;
 pub use rows::PhaseCuts;

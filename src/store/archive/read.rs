@@ -33,6 +33,8 @@ pub struct SealedHour {
     pub instances: Vec<InstanceRecord>,
     /// What was counted, a row for each stretch of an instance's samples under one name.
     pub rows: Vec<SealedRow>,
+    /// What was counted of waits, a row for each instance that waited under one name.
+    pub waits: Vec<SealedWaits>,
     /// What could not be read.
     pub damage: Vec<Damage>,
     sums: Sums,
@@ -82,7 +84,26 @@ impl SealedRow {
     }
 }
 
-/// Samples of a set.
+/// Waits of one instance under one name, counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SealedWaits {
+    /// Position in [`SealedHour::instances`].
+    pub instance: u32,
+    /// When the first was over.
+    pub first: Timestamp,
+    /// When the last was.
+    pub last: Timestamp,
+    /// How many, at least one.
+    pub count: u64,
+    /// Time off the CPU, in microseconds.
+    pub us: u64,
+    /// What of it was preemption, in microseconds.
+    pub preempted_us: u64,
+    /// The row group that holds them.
+    pub group: u32,
+}
+
+/// Samples of a set, or waits.
 #[derive(Debug, Default)]
 pub struct SealedSamples {
     /// The time of each.
@@ -99,15 +120,17 @@ pub struct SealedSamples {
     pub comms: Vec<Arc<str>>,
     /// Samples the ring lost for one that it kept: position, how many. Only where there were any.
     pub lost: Vec<(u32, f64)>,
+    /// Of waits, how long each was in nanoseconds, and whether it was preempted.
+    pub lengths: Vec<(u64, bool)>,
     /// What could not be read.
     pub damage: Vec<Damage>,
 }
 
 /// Which samples of a row group.
-struct Wanted<'a, N> {
+struct Wanted<N> {
     window: Window,
     threads: bool,
-    number: &'a N,
+    number: N,
     /// Most samples that the group's rows may stand for.
     most: u64,
 }
@@ -140,6 +163,7 @@ impl SealedSet {
             Err(fault) => {
                 hour.instances.clear();
                 hour.rows.clear();
+                hour.waits.clear();
                 hour.damage.push(decode::damage(&self.path(Table::Instances), fault, &missing));
                 return Ok(Some(hour));
             }
@@ -177,6 +201,7 @@ impl SealedHour {
             period_ns: sums.period_ns,
             instances: Vec::new(),
             rows: Vec::new(),
+            waits: Vec::new(),
             damage,
             sums,
         }
@@ -199,14 +224,39 @@ impl SealedHour {
         threads: bool,
         number: impl Fn(&str) -> Option<u32>,
     ) -> Result<Option<SealedSamples>, StoreError> {
+        self.taken(Table::Samples, groups, Wanted { window, threads, number, most: self.sums.samples })
+    }
+
+    /// The same of waits that were over within `window`.
+    ///
+    /// # Errors
+    /// If the system refuses to read it.
+    pub fn off_cpu(
+        &self,
+        groups: &BTreeSet<u32>,
+        window: Window,
+        threads: bool,
+        number: impl Fn(&str) -> Option<u32>,
+    ) -> Result<Option<SealedSamples>, StoreError> {
+        let most = self.waits.iter().fold(0u64, |sum, waits| sum.saturating_add(waits.count));
+        self.taken(Table::OffCpu, groups, Wanted { window, threads, number, most })
+    }
+
+    fn taken(
+        &self,
+        table: Table,
+        groups: &BTreeSet<u32>,
+        wanted: Wanted<impl Fn(&str) -> Option<u32>>,
+    ) -> Result<Option<SealedSamples>, StoreError> {
         let mut read = SealedSamples::default();
-        let path = self.set.path(Table::Samples);
-        let file = match self.open(Table::Samples) {
+        let path = self.set.path(table);
+        let what = if table == Table::OffCpu { "waits" } else { "samples" };
+        let file = match self.open(table) {
             Ok(file) => file,
             Err(Fault::Gone) if !self.set.exists() => return Ok(None),
             Err(Fault::Io(error)) => return Err(StoreError::io("read", &path, error)),
             Err(fault) => {
-                let missing = format!("the {} samples of {}", self.sums.samples, self.set.hour.name());
+                let missing = format!("the {} {what} of {}", wanted.most, self.set.hour.name());
                 read.damage.push(decode::damage(&path, fault, &missing));
                 return Ok(Some(read));
             }
@@ -215,8 +265,7 @@ impl SealedHour {
         for group in groups.iter().map(|group| *group as usize) {
             let kept = (read.times.len(), read.distinct.len(), read.lost.len());
             let comms = read.comms.len();
-            let wanted = Wanted { window, threads, number: &number, most: self.sums.samples };
-            match read.group(&file, group, &wanted, &mut stacks, &mut frames) {
+            match read.group((&file, table), group, &wanted, &mut stacks, &mut frames) {
                 Ok(()) => {}
                 Err(Fault::Io(error)) => return Err(StoreError::io("read", &path, error)),
                 Err(fault) => {
@@ -224,11 +273,12 @@ impl SealedHour {
                     read.instances.truncate(kept.0);
                     read.stacks.truncate(kept.0);
                     read.threads.truncate(kept.0);
+                    read.lengths.truncate(kept.0);
                     read.comms.truncate(comms);
                     read.distinct.truncate(kept.1);
                     read.lost.truncate(kept.2);
                     stacks.retain(|_, at| (*at as usize) < kept.1);
-                    let missing = format!("{} samples of {}", file.rows(group), self.set.hour.name());
+                    let missing = format!("{} {what} of {}", file.rows(group), self.set.hour.name());
                     read.damage.push(file.damage(fault, &missing));
                 }
             }
@@ -256,6 +306,7 @@ impl SealedHour {
                 };
                 let record = self.instances.get_mut(at as usize).ok_or_else(incomplete)?;
                 record.identities.extend(columns.identity(row));
+                self.waits.extend(columns.waits(row, at));
                 self.rows.extend(columns.counts(
                     row,
                     at,
@@ -309,9 +360,9 @@ fn settle(record: &mut InstanceRecord) {
 impl SealedSamples {
     fn group(
         &mut self,
-        file: &TableFile,
+        (file, table): (&TableFile, Table),
         group: usize,
-        wanted: &Wanted<'_, impl Fn(&str) -> Option<u32>>,
+        wanted: &Wanted<impl Fn(&str) -> Option<u32>>,
         stacks: &mut HashMap<(Vec<u8>, u8), u32>,
         frames: &mut HashSet<Arc<str>>,
     ) -> Result<(), Fault> {
@@ -321,8 +372,17 @@ impl SealedSamples {
         let ran = threads.then(|| Threads::read(file, group, &mut self.comms)).transpose()?;
         let texts = file.texts(group, "stack")?;
         let qualities = file.shorts(group, "quality")?;
-        let losses =
-            if file.is_null(group, "lost") { Vec::new() } else { file.float_options(group, "lost")? };
+        let waits = table == Table::OffCpu;
+        let losses = if waits || file.is_null(group, "lost") {
+            Vec::new()
+        } else {
+            file.float_options(group, "lost")?
+        };
+        let (lengths, preempted) = if waits {
+            (file.ints(group, "weight_ns")?, file.bool_options(group, "preempted")?)
+        } else {
+            (Vec::new(), Vec::new())
+        };
         let counts = counts(file, group, *most)?;
         // Equal values of a dictionary share their bytes: where they lie is as good as what they are.
         let mut numbers: HashMap<(usize, usize), Option<u32>> = HashMap::new();
@@ -375,6 +435,10 @@ impl SealedSamples {
                 self.threads.extend(ran.as_ref().map(|ran| ran.of(row)));
                 self.instances.push(instance);
                 self.stacks.push(stack);
+                self.lengths.extend(lengths.get(row).map(|ns| {
+                    let preempted = preempted.get(row).copied().flatten().unwrap_or(false);
+                    (u64::try_from(*ns).unwrap_or(0), preempted)
+                }));
             }
         }
         Ok(())

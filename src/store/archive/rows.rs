@@ -2,27 +2,29 @@
 //! each hour. Pure; nothing of Parquet is here.
 //!
 //! Promises: every sample is in the hour of its own time, once. Every instance the journal knows has rows in each hour
-//! in which it has samples and in the journal's last one, a row for each of its names there: so whoever reads an hour
+//! in which it has samples or waits and in the journal's last one, a row for each of its names there: so whoever reads an hour
 //! knows the names of all who lived in it, and a name that came late is found in the hour it came in.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Range;
 
 use super::names::Name;
 use super::partition::Hour;
 use super::readings::{self, Mark};
 use crate::model::{Fact, Quality, QualityCounts, Timestamp, Window};
-use crate::store::contents::{InstanceRecord, JournalContents, StoredSample, Usage};
+use crate::store::contents::{InstanceRecord, JournalContents, StoredSample, StoredWait, Usage};
 use crate::store::loss::Rates;
 
 /// How long a start is cold where no platform tells when it was ready, in microseconds.
 const COLD_US: i64 = 1_000_000;
 
-/// Samples of a function follow each other; `rank` is its place among the names.
+/// Samples of a function follow each other, and so do its waits; `rank` is its place among the names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
     hour: Hour,
     rank: u32,
-    sample: u32,
+    /// Position among the journal's samples, or waits.
+    at: u32,
 }
 
 /// A journal, ready to be written.
@@ -33,6 +35,7 @@ pub(super) struct Rows {
     /// The hours, in order.
     pub(super) hours: Vec<HourRows>,
     order: Vec<Key>,
+    wait_order: Vec<Key>,
 }
 
 /// One hour of it.
@@ -42,7 +45,9 @@ pub(super) struct HourRows {
     /// The time whose readings belong to it: its own, and what no other hour of the journal takes.
     pub(super) stretch: Window,
     /// Row groups: ranges of positions for [`Rows::sample`].
-    pub(super) groups: Vec<std::ops::Range<usize>>,
+    pub(super) groups: Vec<Range<usize>>,
+    /// Row groups of the waits: ranges of positions for [`Rows::wait`]; none where nobody waited.
+    pub(super) wait_groups: Vec<Range<usize>>,
     /// Rows of the instances table, by function, then by instance.
     pub(super) instances: Vec<InstanceRow>,
 }
@@ -64,6 +69,19 @@ pub(super) struct InstanceRow {
     pub(super) counts: Counts,
     /// The row group that holds its samples.
     pub(super) group: Option<usize>,
+    pub(super) waits: WaitCounts,
+    /// The row group that holds its waits.
+    pub(super) wait_group: Option<usize>,
+}
+
+/// What was counted of an instance's waits.
+#[derive(Debug, Clone, Default)]
+pub(super) struct WaitCounts {
+    pub(super) count: u64,
+    pub(super) ns: u64,
+    pub(super) preempted_ns: u64,
+    pub(super) first: Option<Timestamp>,
+    pub(super) last: Option<Timestamp>,
 }
 
 /// What was counted of an instance's samples.
@@ -138,15 +156,9 @@ impl Rows {
     /// The rows of `contents`; a row group is cut at the first end of a function from `group_rows` rows on.
     pub(super) fn of(contents: &JournalContents, rates: &Rates, group_rows: usize) -> Rows {
         let (names, lives) = lives(&contents.instances);
-        let mut order: Vec<Key> = Vec::with_capacity(contents.samples.len());
-        for (sample, stored) in contents.samples.iter().enumerate() {
-            let Some(life) = lives.get(stored.instance as usize) else { continue };
-            let Some((_, _, rank)) = life.names.get(life.place(stored.time)) else { continue };
-            // A journal holds two million samples at most.
-            order.push(Key { hour: Hour::of(stored.time), rank: *rank, sample: sample as u32 });
-        }
-        order.sort_unstable();
-        let mut rows = Rows { names, hours: Vec::new(), order };
+        let order = order(contents.samples.iter(), &lives);
+        let wait_order = self::order(contents.waits.iter().map(|wait| &wait.back), &lives);
+        let mut rows = Rows { names, hours: Vec::new(), order, wait_order };
         rows.make_hours(contents, &lives, rates, group_rows);
         rows
     }
@@ -158,44 +170,39 @@ impl Rows {
         position: usize,
     ) -> Option<(&'a StoredSample, u32)> {
         let key = self.order.get(position)?;
-        Some((contents.samples.get(key.sample as usize)?, key.rank))
+        Some((contents.samples.get(key.at as usize)?, key.rank))
+    }
+
+    /// The wait at `position` of the order of waits, and its function.
+    pub(super) fn wait<'a>(
+        &self,
+        contents: &'a JournalContents,
+        position: usize,
+    ) -> Option<(&'a StoredWait, u32)> {
+        let key = self.wait_order.get(position)?;
+        Some((contents.waits.get(key.at as usize)?, key.rank))
     }
 
     fn make_hours(&mut self, contents: &JournalContents, lives: &[Life], rates: &Rates, group_rows: usize) {
-        let mut hours: BTreeSet<Hour> = self.order.iter().map(|key| key.hour).collect();
+        let mut hours: BTreeSet<Hour> =
+            self.order.iter().chain(&self.wait_order).map(|key| key.hour).collect();
         let last_told = contents.batches.iter().map(|batch| batch.to).max();
         if hours.is_empty() || last_told.is_some_and(|told| hours.iter().all(|hour| *hour < Hour::of(told))) {
             hours.insert(Hour::of(last_told.unwrap_or(contents.writer.started_at)));
         }
         let hours: Vec<Hour> = hours.into_iter().collect();
-        let mut begin = 0;
         for (at, hour) in hours.iter().enumerate() {
-            let end =
-                begin + self.order.get(begin..).unwrap_or_default().partition_point(|key| key.hour == *hour);
             let stretch = Window {
                 from: hour.window().from,
                 to: hours.get(at + 1).map_or(Timestamp::MAX, |next| next.window().from),
             };
-            let groups = self.groups(begin..end, group_rows);
+            let groups = groups(&self.order, *hour, group_rows);
+            let wait_groups = self::groups(&self.wait_order, *hour, group_rows);
             let is_last = at + 1 == hours.len();
-            let instances = self.instances(contents, lives, rates, stretch, &groups, is_last);
-            self.hours.push(HourRows { hour: *hour, stretch, groups, instances });
-            begin = end;
+            let of = [groups.as_slice(), &wait_groups];
+            let instances = self.instances(contents, lives, rates, stretch, of, is_last);
+            self.hours.push(HourRows { hour: *hour, stretch, groups, wait_groups, instances });
         }
-    }
-
-    fn groups(&self, all: std::ops::Range<usize>, group_rows: usize) -> Vec<std::ops::Range<usize>> {
-        let mut groups = Vec::new();
-        let mut begin = all.start;
-        for at in all.clone() {
-            let rank = |at: usize| self.order.get(at).map(|key| key.rank);
-            let function_ends = at + 1 == all.end || rank(at) != rank(at + 1);
-            if function_ends && (at + 1 - begin >= group_rows || at + 1 == all.end) {
-                groups.push(begin..at + 1);
-                begin = at + 1;
-            }
-        }
-        groups
     }
 
     fn instances(
@@ -204,12 +211,15 @@ impl Rows {
         lives: &[Life],
         rates: &Rates,
         stretch: Window,
-        groups: &[std::ops::Range<usize>],
+        [groups, wait_groups]: [&[Range<usize>]; 2],
         is_last: bool,
     ) -> Vec<InstanceRow> {
         let mut present: BTreeSet<usize> = BTreeSet::new();
         for position in groups.iter().cloned().flatten() {
             present.extend(self.sample(contents, position).map(|(sample, _)| sample.instance as usize));
+        }
+        for position in wait_groups.iter().cloned().flatten() {
+            present.extend(self.wait(contents, position).map(|(wait, _)| wait.back.instance as usize));
         }
         if is_last {
             present.extend(0..contents.instances.len());
@@ -233,6 +243,8 @@ impl Rows {
                     marks: marks.clone(),
                     counts: Counts::default(),
                     group: None,
+                    waits: WaitCounts::default(),
+                    wait_group: None,
                 });
             }
         }
@@ -247,8 +259,59 @@ impl Rows {
                 row.count(sample.time, &life.cuts, quality.unwrap_or_default(), rates.lost_for(sample));
             }
         }
+        for (group, range) in wait_groups.iter().enumerate() {
+            for (wait, _) in range.clone().filter_map(|at| self.wait(contents, at)) {
+                let record = wait.back.instance as usize;
+                let Some(life) = lives.get(record) else { continue };
+                let place = (record, life.place(wait.back.time));
+                let Some(row) = places.get(&place).and_then(|at| rows.get_mut(*at)) else { continue };
+                row.wait_group = Some(group);
+                row.waits.add(wait);
+            }
+        }
         rows.iter_mut().for_each(InstanceRow::settle);
         rows
+    }
+}
+
+/// The order of `stored`, which are all samples of a journal or all waits.
+fn order<'a>(stored: impl ExactSizeIterator<Item = &'a StoredSample>, lives: &[Life]) -> Vec<Key> {
+    let mut order: Vec<Key> = Vec::with_capacity(stored.len());
+    // A journal holds two million of both at most, and a batch.
+    for (at, stored) in (0u32..).zip(stored) {
+        let Some(life) = lives.get(stored.instance as usize) else { continue };
+        let Some((_, _, rank)) = life.names.get(life.place(stored.time)) else { continue };
+        order.push(Key { hour: Hour::of(stored.time), rank: *rank, at });
+    }
+    order.sort_unstable();
+    order
+}
+
+/// The row groups of `hour` in `order`.
+fn groups(order: &[Key], hour: Hour, group_rows: usize) -> Vec<Range<usize>> {
+    let first = order.partition_point(|key| key.hour < hour);
+    let end = order.partition_point(|key| key.hour <= hour);
+    let mut groups = Vec::new();
+    let mut begin = first;
+    for at in first..end {
+        let rank = |at: usize| order.get(at).map(|key| key.rank);
+        let function_ends = at + 1 == end || rank(at) != rank(at + 1);
+        if function_ends && (at + 1 - begin >= group_rows || at + 1 == end) {
+            groups.push(begin..at + 1);
+            begin = at + 1;
+        }
+    }
+    groups
+}
+
+impl WaitCounts {
+    fn add(&mut self, wait: &StoredWait) {
+        let time = wait.back.time;
+        self.count += 1;
+        self.ns = self.ns.saturating_add(wait.ns);
+        self.preempted_ns = self.preempted_ns.saturating_add(if wait.preempted { wait.ns } else { 0 });
+        self.first = Some(self.first.map_or(time, |first| first.min(time)));
+        self.last = Some(self.last.map_or(time, |last| last.max(time)));
     }
 }
 

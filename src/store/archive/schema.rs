@@ -49,10 +49,14 @@ pub(super) enum Table {
     Instances,
     Usage,
     Hosts,
+    OffCpu,
 }
 
 impl Table {
-    pub(super) const ALL: [Table; 4] = [Table::Samples, Table::Instances, Table::Usage, Table::Hosts];
+    pub(super) const ALL: [Table; 5] =
+        [Table::Samples, Table::Instances, Table::Usage, Table::Hosts, Table::OffCpu];
+    /// So many of them, the first, are in every set; the others where they have a row.
+    pub(super) const ALWAYS: usize = 4;
 
     /// Its folder in the store.
     pub(super) fn name(self) -> &'static str {
@@ -61,6 +65,7 @@ impl Table {
             Table::Instances => "instances",
             Table::Usage => "usage",
             Table::Hosts => "hosts",
+            Table::OffCpu => "off_cpu",
         }
     }
 
@@ -70,6 +75,15 @@ impl Table {
             Table::Instances => INSTANCES,
             Table::Usage => USAGE,
             Table::Hosts => HOSTS,
+            Table::OffCpu => OFF_CPU,
+        }
+    }
+
+    /// How many columns each of its files has. Others were added later: a file has all of those or none.
+    pub(super) fn least_columns(self) -> usize {
+        match self {
+            Table::Instances => INSTANCES.len() - WAIT_COLUMNS,
+            _ => self.columns().len(),
         }
     }
 
@@ -78,9 +92,9 @@ impl Table {
         self.columns().iter().position(|column| column.name == name)
     }
 
-    /// As Parquet describes it.
-    pub(super) fn schema(self) -> TypePtr {
-        let fields = self.columns().iter().map(|column| Arc::new(field(column))).collect();
+    /// As Parquet describes its first `columns` columns.
+    pub(super) fn schema(self, columns: usize) -> TypePtr {
+        let fields = self.columns().iter().take(columns).map(|column| Arc::new(field(column))).collect();
         let group = Type::group_type_builder(self.name()).with_fields(fields).build();
         Arc::new(group.expect("a group of fields is a schema"))
     }
@@ -96,7 +110,8 @@ impl Table {
             .set_dictionary_page_size_limit(DICTIONARY_BYTES);
         for column in self.columns() {
             let path = ColumnPath::from(column.name);
-            if column.name == "time" {
+            // No two waits are as long.
+            if column.name == "time" || (self == Table::OffCpu && column.name == "weight_ns") {
                 properties = properties
                     .set_column_dictionary_enabled(path, false)
                     .set_column_encoding(column.name.into(), Encoding::DELTA_BINARY_PACKED);
@@ -204,7 +219,15 @@ pub(super) const INSTANCES: &[Column] = &[
     nullable("dropped", Text),
     nullable("facts", Text),
     nullable("row_group", Short),
+    nullable("off_cpu_us", Int),
+    nullable("off_cpu_count", Int),
+    nullable("preempted_us", Int),
+    nullable("first_wait", Time),
+    nullable("last_wait", Time),
+    nullable("off_cpu_row_group", Short),
 ];
+/// The last of them, which a file has where somebody in it waited.
+const WAIT_COLUMNS: usize = 6;
 
 /// A row a reading of an instance's counters, each since its cgroup was made.
 pub(super) const USAGE: &[Column] = &[
@@ -221,6 +244,28 @@ pub(super) const USAGE: &[Column] = &[
     nullable("throttled_us", Int),
     nullable("pressure_us", Int),
     nullable("frozen", Bool),
+];
+
+/// A row a wait; sorted by function, then by time, which is when it was over.
+pub(super) const OFF_CPU: &[Column] = &[
+    column("time", Time),
+    column("node", Text),
+    nullable("platform", Text),
+    nullable("namespace", Text),
+    nullable("function", Text),
+    nullable("revision", Text),
+    column("instance", Text),
+    column("phase", Text),
+    nullable("pid", Int),
+    nullable("tid", Int),
+    nullable("comm", Text),
+    nullable("cpu", Short),
+    column("event", Text),
+    column("stack", Text),
+    column("quality", Short),
+    column("count", Int),
+    column("weight_ns", Int),
+    nullable("preempted", Bool),
 ];
 
 /// A row a writer and hour.
@@ -255,7 +300,9 @@ mod tests {
     #[test]
     fn every_table_has_a_schema() {
         for table in Table::ALL {
-            assert_eq!(table.schema().get_fields().len(), table.columns().len());
+            let (all, least) = (table.columns().len(), table.least_columns());
+            assert_eq!(table.schema(all).get_fields().len(), all);
+            assert!(table.columns()[least..].iter().all(|column| column.nullable), "{table:?}");
             let names: std::collections::BTreeSet<_> = table.columns().iter().map(|c| c.name).collect();
             assert_eq!(names.len(), table.columns().len(), "{table:?}: each name once");
             drop(table.properties());

@@ -135,12 +135,15 @@ impl Store {
             let mut files = Vec::new();
             for table in Table::ALL {
                 let written = match table {
-                    Table::Samples => write::samples(contents, &rows, hour, &texts, &rates),
-                    Table::Instances => write::instances(contents, hour, &texts),
-                    Table::Usage => write::usage(contents, hour, &texts),
-                    Table::Hosts => write::hosts(contents, hour),
+                    Table::Samples => write::samples(contents, &rows, hour, &texts, &rates).map(Some),
+                    Table::Instances => write::instances(contents, hour, &texts).map(Some),
+                    Table::Usage => write::usage(contents, hour, &texts).map(Some),
+                    Table::Hosts => write::hosts(contents, hour).map(Some),
+                    Table::OffCpu => write::off_cpu(contents, &rows, hour, &texts),
                 };
-                files.push(self.write_table(&set, table, &written.map_err(failed)?, sealed)?);
+                if let Some(written) = written.map_err(failed)? {
+                    files.push(self.write_table(&set, table, &written, sealed)?);
+                }
             }
             let of_hour = sums_of(contents, hour, &hours, files);
             sealed.samples += of_hour.samples;
@@ -183,7 +186,7 @@ fn sums_of(contents: &JournalContents, hour: &HourRows, hours: &[String], tables
         hours: hours.to_vec(),
         samples: samples as u64,
         node: contents.writer.node.clone(),
-        period_ns: contents.writer.period_ns,
+        period_ns: contents.writer.sampled_ns(),
         damage: damage_texts(contents),
         tables,
     }

@@ -1,4 +1,4 @@
-//! A sealed set: one journal's part of one hour, in four Parquet files and a checksum file. Where they lie, which
+//! A sealed set: one journal's part of one hour, in four Parquet files, five where somebody waited, and a checksum file. Where they lie, which
 //! there are, and how they come and go.
 //!
 //! The checksum file is written last and is renamed first when a set is dropped, so a set is there or it is not. A

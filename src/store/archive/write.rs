@@ -1,4 +1,4 @@
-//! The rows of a sealed hour to the bytes of its four files. Pure.
+//! The rows of a sealed hour to the bytes of its files. Pure.
 
 use parquet::data_type::ByteArray;
 use parquet::errors::ParquetError;
@@ -6,13 +6,17 @@ use parquet::errors::ParquetError;
 use super::columns::{Group, TableWriter, Written};
 use super::names::{self, Name};
 use super::readings::{self, UsageRow};
-use super::rows::{HourRows, InstanceRow, Rows};
+use super::rows::{HourRows, InstanceRow, Rows, WaitCounts};
 use super::schema::Table;
-use crate::model::{CpuSource, CpuStats, Fact, FactKind, Stack, Timestamp, Window};
+use crate::model::{CpuSource, CpuStats, Fact, FactKind, Stack, Timestamp, Window, WriterInfo};
 use crate::store::contents::{self, InstanceRecord, JournalContents, StoredSample, Usage};
 use crate::store::folded;
 use crate::store::loss::Rates;
 
+/// What stands in `event` for a wait.
+const OFF_CPU: &str = "off-cpu";
+/// What stands in `coverage_source` where samples stand for no time.
+const NO_CLOCK: &str = "no-clock";
 /// What the phases are called.
 pub(super) const PHASES: [&str; 3] = ["runtime-init", "cold", "warm"];
 
@@ -20,6 +24,7 @@ pub(super) const PHASES: [&str; 3] = ["runtime-init", "cold", "warm"];
 pub(super) struct Texts {
     node: ByteArray,
     event: ByteArray,
+    off_cpu: ByteArray,
     names: Vec<[Option<ByteArray>; 4]>,
     keys: Vec<ByteArray>,
     comms: Vec<ByteArray>,
@@ -33,6 +38,7 @@ impl Texts {
         Texts {
             node: contents.writer.node.as_str().into(),
             event: contents.writer.event.as_str().into(),
+            off_cpu: OFF_CPU.into(),
             names: rows.names.iter().map(parts).collect(),
             keys: contents.instances.iter().map(|record| ByteArray::from(&*record.info.key.0)).collect(),
             comms: contents.comms.iter().map(|comm| ByteArray::from(&**comm)).collect(),
@@ -64,38 +70,74 @@ pub(super) fn samples(
     texts: &Texts,
     rates: &Rates,
 ) -> Result<Written, ParquetError> {
-    let mut file = TableWriter::new(Table::Samples)?;
+    let mut file = TableWriter::new(Table::Samples, Table::Samples.columns().len())?;
     let cuts: Vec<_> = contents.instances.iter().map(super::rows::PhaseCuts::of).collect();
     for range in &hour.groups {
         let all = || range.clone().filter_map(|at| rows.sample(contents, at));
-        let of = |value: fn(&StoredSample) -> i64| all().map(move |(sample, _)| Some(value(sample)));
         file.group(|group| {
-            group.int(of(|sample| sample.time.0))?;
-            group.text(all().map(|_| Some(texts.node.clone())))?;
-            for part in 0..4 {
-                group.text(all().map(|(_, rank)| texts.name(rank, part)))?;
-            }
-            group.text(all().map(|(sample, _)| texts.key(sample.instance as usize)))?;
-            group.text(all().map(|(sample, _)| {
-                let phase = cuts.get(sample.instance as usize).map(|cuts| cuts.phase(sample.time));
-                texts.phases.get(phase?).cloned()
-            }))?;
-            group.int(of(|sample| sample.pid.into()))?;
-            group.int(of(|sample| sample.tid.into()))?;
-            group.text(all().map(|(sample, _)| texts.comms.get(sample.comm as usize).cloned()))?;
-            group.short(all().map(|(sample, _)| i32::try_from(sample.cpu).ok()))?;
-            group.text(all().map(|_| Some(texts.event.clone())))?;
-            group.text(all().map(|(sample, _)| texts.stacks.get(sample.stack as usize).cloned()))?;
-            group.short(all().map(|(sample, _)| {
-                let stack = contents.stacks.get(sample.stack as usize);
-                stack.map(|stack| i32::from(stack.quality().0))
-            }))?;
-            group.int(all().map(|_| Some(1)))?;
-            group.int(all().map(|_| Some(signed(contents.writer.period_ns))))?;
+            taken(group, contents, texts, &cuts, &texts.event, all)?;
+            group.int(all().map(|_| Some(signed(contents.writer.sampled_ns()))))?;
             group.float(all().map(|(sample, _)| rates.lost_for(sample)))
         })?;
     }
     file.finish()
+}
+
+/// The table of the waits of `hour`; none where nobody waited.
+pub(super) fn off_cpu(
+    contents: &JournalContents,
+    rows: &Rows,
+    hour: &HourRows,
+    texts: &Texts,
+) -> Result<Option<Written>, ParquetError> {
+    if hour.wait_groups.is_empty() {
+        return Ok(None);
+    }
+    let mut file = TableWriter::new(Table::OffCpu, Table::OffCpu.columns().len())?;
+    let cuts: Vec<_> = contents.instances.iter().map(super::rows::PhaseCuts::of).collect();
+    for range in &hour.wait_groups {
+        let all = || range.clone().filter_map(|at| rows.wait(contents, at));
+        let back = || all().map(|(wait, rank)| (&wait.back, rank));
+        file.group(|group| {
+            taken(group, contents, texts, &cuts, &texts.off_cpu, back)?;
+            group.int(all().map(|(wait, _)| Some(signed(wait.ns))))?;
+            group.bool(all().map(|(wait, _)| Some(wait.preempted)))
+        })?;
+    }
+    file.finish().map(Some)
+}
+
+/// The columns that samples and waits have in common: all up to how many a row stands for, which is one.
+fn taken<'a, I: Iterator<Item = (&'a StoredSample, u32)>>(
+    group: &mut Group<'_>,
+    contents: &JournalContents,
+    texts: &Texts,
+    cuts: &[super::rows::PhaseCuts],
+    event: &ByteArray,
+    all: impl Fn() -> I,
+) -> Result<(), ParquetError> {
+    let of = |value: fn(&StoredSample) -> i64| all().map(move |(sample, _)| Some(value(sample)));
+    group.int(of(|sample| sample.time.0))?;
+    group.text(all().map(|_| Some(texts.node.clone())))?;
+    for part in 0..4 {
+        group.text(all().map(|(_, rank)| texts.name(rank, part)))?;
+    }
+    group.text(all().map(|(sample, _)| texts.key(sample.instance as usize)))?;
+    group.text(all().map(|(sample, _)| {
+        let phase = cuts.get(sample.instance as usize).map(|cuts| cuts.phase(sample.time));
+        texts.phases.get(phase?).cloned()
+    }))?;
+    group.int(of(|sample| sample.pid.into()))?;
+    group.int(of(|sample| sample.tid.into()))?;
+    group.text(all().map(|(sample, _)| texts.comms.get(sample.comm as usize).cloned()))?;
+    group.short(all().map(|(sample, _)| i32::try_from(sample.cpu).ok()))?;
+    group.text(all().map(|_| Some(event.clone())))?;
+    group.text(all().map(|(sample, _)| texts.stacks.get(sample.stack as usize).cloned()))?;
+    group.short(all().map(|(sample, _)| {
+        let stack = contents.stacks.get(sample.stack as usize);
+        stack.map(|stack| i32::from(stack.quality().0))
+    }))?;
+    group.int(all().map(|_| Some(1)))
 }
 
 /// The instances table of `hour`.
@@ -104,7 +146,9 @@ pub(super) fn instances(
     hour: &HourRows,
     texts: &Texts,
 ) -> Result<Written, ParquetError> {
-    let mut file = TableWriter::new(Table::Instances)?;
+    let waits = !hour.wait_groups.is_empty();
+    let columns = if waits { Table::Instances.columns().len() } else { Table::Instances.least_columns() };
+    let mut file = TableWriter::new(Table::Instances, columns)?;
     let mut rows: Vec<Row> = hour
         .instances
         .iter()
@@ -120,7 +164,7 @@ pub(super) fn instances(
     if rows.is_empty() {
         return file.finish();
     }
-    let period_ns = contents.writer.period_ns;
+    let writer = &contents.writer;
     file.group(|group| {
         group.text(rows.iter().map(|_| Some(texts.node.clone())))?;
         for part in 0..4 {
@@ -133,8 +177,9 @@ pub(super) fn instances(
         group
             .bool(rows.iter().map(|row| Some(row.identity().is_none_or(|(_, id)| id.function_container))))?;
         write_info(group, &rows)?;
-        write_counts(group, &rows, period_ns)?;
-        write_details(group, &rows)
+        write_counts(group, &rows, writer)?;
+        write_details(group, &rows)?;
+        if waits { write_waits(group, &rows) } else { Ok(()) }
     })?;
     file.finish()
 }
@@ -221,18 +266,18 @@ fn write_info(group: &mut Group<'_>, rows: &[Row<'_>]) -> Result<(), ParquetErro
     group.bool(rows.iter().map(|row| row.record.ended.map(|ended| ended.oom)))
 }
 
-fn write_counts(group: &mut Group<'_>, rows: &[Row<'_>], period_ns: u64) -> Result<(), ParquetError> {
+fn write_counts(group: &mut Group<'_>, rows: &[Row<'_>], writer: &WriterInfo) -> Result<(), ParquetError> {
     let time = |at: Option<Timestamp>| at.map(|at| at.0);
     group.int(rows.iter().map(|row| time(row.row.counts.first)))?;
     group.int(rows.iter().map(|row| time(row.row.counts.first_after_exec)))?;
     group.int(rows.iter().map(|row| time(row.row.counts.last)))?;
     group.int(rows.iter().map(|row| Some(signed(row.row.counts.samples))))?;
-    let sampled_us = |row: &Row| signed(row.row.counts.samples.saturating_mul(period_ns) / 1_000);
+    let sampled_us = |row: &Row| signed(row.row.counts.samples.saturating_mul(writer.sampled_ns()) / 1_000);
     group.int(rows.iter().map(|row| Some(sampled_us(row))))?;
     group.int(rows.iter().map(|row| row.cpu_us(Window::ALL)))?;
     group.text(rows.iter().map(|row| {
         let last = row.readings.iter().rev().find(|usage| usage.at < row.row.window.to);
-        last.map(|usage| source(usage.source).into())
+        last.map(|usage| if writer.is_clock() { source(usage.source) } else { NO_CLOCK }.into())
     }))?;
     let growth = |row: &Row, kind, pick: fn(&Fact) -> Option<u64>| {
         readings::growth(row.record, row.row.window, kind, pick).map(signed)
@@ -276,13 +321,30 @@ fn write_details(group: &mut Group<'_>, rows: &[Row<'_>]) -> Result<(), ParquetE
     group.short(rows.iter().map(|row| row.row.group.and_then(|at| i32::try_from(at).ok())))
 }
 
+/// To the nearest.
+fn microseconds(ns: u64) -> i64 {
+    signed(ns.saturating_add(500) / 1_000)
+}
+
+fn write_waits(group: &mut Group<'_>, rows: &[Row<'_>]) -> Result<(), ParquetError> {
+    let of = |value: fn(&WaitCounts) -> Option<i64>| {
+        rows.iter().map(move |row| Some(&row.row.waits).filter(|waits| waits.count > 0).and_then(value))
+    };
+    group.int(of(|waits| Some(microseconds(waits.ns))))?;
+    group.int(of(|waits| Some(signed(waits.count))))?;
+    group.int(of(|waits| Some(microseconds(waits.preempted_ns))))?;
+    group.int(of(|waits| waits.first.map(|at| at.0)))?;
+    group.int(of(|waits| waits.last.map(|at| at.0)))?;
+    group.short(rows.iter().map(|row| row.row.wait_group.and_then(|at| i32::try_from(at).ok())))
+}
+
 /// The usage table of `hour`.
 pub(super) fn usage(
     contents: &JournalContents,
     hour: &HourRows,
     texts: &Texts,
 ) -> Result<Written, ParquetError> {
-    let mut file = TableWriter::new(Table::Usage)?;
+    let mut file = TableWriter::new(Table::Usage, Table::Usage.columns().len())?;
     let mut rows: Vec<(u32, usize, UsageRow)> = Vec::new();
     for own in hour.instances.chunk_by(|a, b| a.record == b.record) {
         let Some(first) = own.first() else { continue };
@@ -333,7 +395,7 @@ pub(super) fn hosts(contents: &JournalContents, hour: &HourRows) -> Result<Writt
     let one = |text: &str| std::iter::once(Some(ByteArray::from(text)));
     let number = |value: u64| std::iter::once(Some(signed(value)));
     let damage = super::seal::damage_texts(contents);
-    let mut file = TableWriter::new(Table::Hosts)?;
+    let mut file = TableWriter::new(Table::Hosts, Table::Hosts.columns().len())?;
     file.group(|group| {
         group.int(std::iter::once(Some(hour.hour.window().from.0.max(0))))?;
         for text in [&writer.node, &writer.boot_id, &writer.writer, &writer.version, &writer.kernel] {
