@@ -1,8 +1,10 @@
 //! Events that the kernel scopes by cgroups: `attach = "per-cgroup"`.
 
+use std::io::Read as _;
+
 use serde_json::Value;
 
-use crate::answers::{assert_covered, number, row};
+use crate::answers::{assert_covered, number, row, walk};
 use crate::support::{Cgroup, Fnscope, Function, Running, poll};
 
 /// An agent with `config` to which the children of `parent` are containers.
@@ -70,4 +72,60 @@ fn containers_are_whole_from_their_birth_and_leave_nothing_open() {
     let folded = scope.folded("fib");
     assert!(folded.contains("function::fibonacci") && !folded.contains("function::burn"), "{folded}");
     assert!(scope.folded("nest").contains("function::burn"));
+}
+
+/// The example function, or a program of the tests, profiled by `exec` with its time off the CPU.
+fn exec(scope: &Fnscope, name: &str, command: &[&str]) -> String {
+    let options = ["exec", "--hz", "997", "--off-cpu", "--name", name, "--"];
+    let ended = scope.run([&options, command].concat());
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    ended.stdout + &ended.stderr
+}
+
+/// Time off the CPU in microseconds of what `is` says of a stack, as folded text has it.
+fn waited_us(scope: &Fnscope, name: &str, is: impl Fn(&str) -> bool) -> f64 {
+    let files = walk(&scope.store().join(format!("folded/local/-/{name}")));
+    let mut text = String::new();
+    for file in files.iter().filter(|file| file.ends_with(".off-cpu.folded.gz")) {
+        let file = std::fs::File::open(file).expect("open a folded file");
+        flate2::read::GzDecoder::new(file).read_to_string(&mut text).expect("it is whole");
+    }
+    let lines = text.lines().filter_map(|line| line.rsplit_once(' '));
+    lines.filter(|(stack, _)| is(stack)).map(|(_, us)| us.parse::<f64>().expect("a time")).sum()
+}
+
+#[test]
+fn time_on_and_off_the_cpu_is_all_the_time_there_was() {
+    let scope = Fnscope::new();
+    let folder = scope.store().parent().expect("it lies in a folder").to_path_buf();
+    let program = folder.join("waits");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/programs/waits.c");
+    let built = std::process::Command::new("gcc").arg("-O2").arg(source).arg("-o").arg(&program).status();
+    assert!(built.expect("run gcc").success());
+    let said = exec(&scope, "waits", &[program.to_str().expect("a plain path"), "4"]);
+    let wall_us = said.lines().find_map(|line| line.strip_prefix("wall_ms=")?.parse::<f64>().ok());
+    let wall_us = wall_us.expect("it tells its time") * 1e3;
+    let rows = scope.instances(&["waits"]);
+    let on_us = number(row(&rows, "waits"), "cpu_seconds") * 1e6;
+    let off_us = waited_us(&scope, "waits", |_| true);
+    // Its start and its end, some milliseconds, are in the accounts and not in what it tells; nothing here is drawn.
+    let part = (on_us + off_us) / wall_us;
+    assert!((0.99..1.01).contains(&part), "{part}: {on_us} us on, {off_us} us off, of {wall_us}");
+    let of = |function: &str| waited_us(&scope, "waits", |stack| stack.contains(&format!(";{function} [")));
+    let (sleeps, timer) = (of("sleeps"), of("reads_timer"));
+    // 7 and 5 ms each round, and what waking takes on top.
+    assert!((1.0..2.0).contains(&(sleeps / timer)), "{sleeps} us asleep, {timer} us reading a timer");
+    assert!(sleeps + timer > 0.8 * off_us && of("reads_file") < 0.2 * off_us, "{off_us} us off");
+}
+
+#[test]
+fn who_switches_too_often_is_stopped_and_that_is_said() {
+    let scope = Fnscope::new();
+    let ping_pong = "dd if=/dev/zero bs=1 count=100000 2>/dev/null | cat >/dev/null";
+    let said = exec(&scope, "pipes", &["/bin/sh", "-c", ping_pong]);
+    assert!(said.contains("more than 2000 switches a second") && said.contains("pipes.0"), "{said}");
+    assert_covered(row(&scope.instances(&["pipes"]), "pipes"));
+    let calm = exec(&scope, "calm", &["/bin/sleep", "0.2"]);
+    assert!(!calm.contains("switches a second"), "{calm}");
+    assert!(waited_us(&scope, "calm", |stack| stack.contains("nanosleep")) > 190_000.0);
 }
