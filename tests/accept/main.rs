@@ -55,6 +55,7 @@ use measure::{Measurement, Outcome};
 /// Every measurement, in the order in which they are taken.
 const MEASUREMENTS: &[Measurement] = &[
     short::SHORT,
+    short::PER_CGROUP,
     warm::WARM,
     phases::PHASES,
     shares::SHARES,
