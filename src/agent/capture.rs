@@ -23,7 +23,6 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::time::Timespec;
 use tokio::sync::Notify;
 
 use super::AgentStats;
@@ -36,7 +35,7 @@ use crate::cgroup::{CgroupWatch, Cgroups};
 use crate::config::{OffCpu, Realtime, Unwind};
 use crate::identity::IdentityConfig;
 use crate::model::{CgroupId, Fact, InstanceNo, Pid};
-use crate::perf::{Clock, Mode, Order, PerfError, RawSample, Sampler, SideBand, Stamped};
+use crate::perf::{Clock, Mode, Order, RawSample, Sampler, SideBand, Stamped, timespec};
 use crate::stack::{Files, Mapping};
 pub(super) use containers::container_id;
 use in_order::InOrder;
@@ -108,11 +107,7 @@ impl Shared {
 
     /// Waits until it is woken, or the time has come.
     fn wait_until(&self, due_ns: u64) {
-        let ns = due_ns.saturating_sub(Clock::monotonic_ns());
-        let timeout = Timespec {
-            tv_sec: i64::try_from(ns / 1_000_000_000).unwrap_or(0),
-            tv_nsec: i64::try_from(ns % 1_000_000_000).unwrap_or(0),
-        };
+        let timeout = timespec(due_ns.saturating_sub(Clock::monotonic_ns()));
         // Interrupted, it looks at everything anyway.
         if poll(&mut [PollFd::new(&self.wake, PollFlags::IN)], Some(&timeout)).is_ok_and(|ready| ready > 0) {
             let mut counter = [0; 8];
@@ -549,9 +544,4 @@ impl Capture {
 fn is_gone(pid: Pid) -> bool {
     let pid = i32::try_from(pid.0).ok().and_then(rustix::process::Pid::from_raw);
     pid.is_none_or(|pid| rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH))
-}
-
-/// Opens the sampler, or says what is missing.
-pub(super) fn open(options: crate::perf::RingOptions) -> Result<Sampler, PerfError> {
-    Sampler::open(options)
 }

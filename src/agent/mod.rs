@@ -36,7 +36,7 @@ use crate::attribution::{Attribution, Limits, Moment};
 use crate::cgroup::Cgroups;
 use crate::config::{Attach, Config, StackConfig, StoreConfig, Unwind};
 use crate::model::WriterInfo;
-use crate::perf::{Clock, RingOptions, online_cpus, period_ns};
+use crate::perf::{Clock, RingOptions, Sampler, online_cpus, period_ns};
 use crate::runtime::docker::DockerOptions;
 use crate::stack::unwind::UnwindStats;
 use crate::stack::{OpenStats, PerfMapStats, SymbolOptions, Symbolizer};
@@ -142,7 +142,7 @@ impl Agent {
         }
         // Before the store: who lacks rights should not leave a directory behind.
         let rings = rings(config, hz);
-        let (sampler, hz) = (capture::open(rings)?, rings.hz);
+        let (sampler, hz) = (Sampler::open(rings)?, rings.hz);
         if role == Role::Daemon {
             raise_file_limit();
         }

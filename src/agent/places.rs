@@ -63,31 +63,24 @@ impl Places {
         // A walk that did not get away from the leaf tells nothing that the chain does not.
         let walked = walked.filter(|end| *end == End::Root || self.frames.len() > 1);
         let Some(end) = walked else {
-            for (at, ip) in self.user_chain.iter().enumerate() {
-                let place = processes.place(sample.pid, *ip);
-                places.push(named(&mut self.maps, sample, *ip, at == 0, place));
-            }
+            let mut ips = self.user_chain.iter();
+            let mut named = Named { maps: &mut self.maps, processes, sample };
+            places.extend(ips.next().map(|ip| named.place(*ip, true, false)));
+            places.extend(ips.map(|ip| named.place(*ip, false, false)));
             if places.len() >= self.max_stack {
                 places.push(Place::Truncated);
             }
             return (places.into(), None);
         };
-        for (at, frame) in self.frames.iter().enumerate() {
-            let place = match processes.place(sample.pid, frame.address) {
-                Place::File { file, offset } if frame.guessed => Place::Guessed { file, offset },
-                place => place,
-            };
-            places.push(named(&mut self.maps, sample, frame.address, at == 0, place));
-        }
+        let mut named = Named { maps: &mut self.maps, processes, sample };
+        let frames = self.frames.iter().enumerate();
+        places.extend(frames.map(|(at, frame)| named.place(frame.address, at == 0, frame.guessed)));
         if end == End::Root {
             places.push(Place::Root);
             return (places.into(), Some(same(&self.frames, &self.user_chain)));
         }
         let rest = rest_of_chain(&self.frames, &self.user_chain);
-        for ip in rest {
-            let place = processes.place(sample.pid, *ip);
-            places.push(named(&mut self.maps, sample, *ip, false, place));
-        }
+        places.extend(rest.iter().map(|ip| named.place(*ip, false, false)));
         let cut = end == End::Truncated && rest.is_empty() || places.len() >= self.max_stack;
         places.push(if cut { Place::Truncated } else { Place::Short });
         (places.into(), None)
@@ -100,12 +93,25 @@ impl Places {
     }
 }
 
-/// The place with the name that its program told of it, if it is code made at run time.
-fn named(maps: &mut Option<PerfMaps>, sample: &RawSample, ip: u64, leaf: bool, place: Place) -> Place {
-    let Some(maps) = maps else { return place };
-    // Behind a call, but for the instruction that ran.
-    let address = if leaf { ip } else { ip.saturating_sub(1) };
-    maps.place(sample.pid, address, sample.time_ns, place)
+/// Addresses of a sample to places, with the names that its program told of them where they are code made at run time.
+struct Named<'a> {
+    maps: &'a mut Option<PerfMaps>,
+    processes: &'a Processes,
+    sample: &'a RawSample,
+}
+
+impl Named<'_> {
+    fn place(&mut self, ip: u64, leaf: bool, guessed: bool) -> Place {
+        let RawSample { pid, time_ns, .. } = *self.sample;
+        let place = match self.processes.place(pid, ip) {
+            Place::File { file, offset } if guessed => Place::Guessed { file, offset },
+            place => place,
+        };
+        let Some(maps) = self.maps else { return place };
+        // Behind a call, but for the instruction that ran.
+        let address = if leaf { ip } else { ip.saturating_sub(1) };
+        maps.place(pid, address, time_ns, place)
+    }
 }
 
 /// Whether the chain begins with all frames of a walk. What stands behind its root is no frame.

@@ -28,4 +28,4 @@ pub use record::{
     parse_sample, parse_side_band, parse_switch,
 };
 pub use sampler::{Mode, Sampler};
-pub use wait::{CpuWait, Ready};
+pub use wait::{CpuWait, Ready, timespec};

@@ -28,6 +28,14 @@ pub(super) enum Kind {
 /// Marks the descriptor that is no ring's.
 const ENDED: u64 = 0;
 
+/// So many nanoseconds, as the kernel takes them.
+pub fn timespec(ns: u64) -> Timespec {
+    Timespec {
+        tv_sec: i64::try_from(ns / 1_000_000_000).unwrap_or(i64::MAX),
+        tv_nsec: i64::try_from(ns % 1_000_000_000).unwrap_or(0),
+    }
+}
+
 /// The rings of one CPU, to wait for. The kernel tells of a ring once: one thread waits.
 #[derive(Debug)]
 pub struct CpuWait {
@@ -51,10 +59,7 @@ impl CpuWait {
     /// Waits until there is something to drain, it is ended, or `timeout_ns` have passed, if given.
     pub fn wait(&self, timeout_ns: Option<u64>) -> Ready {
         let mut events = Vec::with_capacity(5);
-        let timeout = timeout_ns.map(|ns| Timespec {
-            tv_sec: i64::try_from(ns / 1_000_000_000).unwrap_or(0),
-            tv_nsec: i64::try_from(ns % 1_000_000_000).unwrap_or(0),
-        });
+        let timeout = timeout_ns.map(timespec);
         let mut ready = Ready::default();
         // Interrupted, the caller waits again.
         if epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), timeout.as_ref()).is_ok() {
