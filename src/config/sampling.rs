@@ -1,9 +1,9 @@
 //! What is sampled, and how events are scoped: `attach`, `event` and the `[off_cpu]` table.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// How sampling events are scoped.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Attach {
     /// One event for each CPU of the host, sorted out by the cgroup id in each sample. Needs Linux 5.7.
@@ -26,7 +26,7 @@ impl std::str::FromStr for Attach {
 }
 
 /// What makes a sample.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SampledEvent {
     /// The CPU clock: it is everywhere, and each sample stands for a time.
@@ -75,7 +75,7 @@ impl std::str::FromStr for SampledEvent {
 }
 
 /// Time off the CPU, of the functions that it is asked for.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct OffCpu {
     /// Functions whose time off the CPU is recorded: `function`, `namespace/function` or `platform/namespace/function`,
