@@ -1,20 +1,41 @@
 //! What the agent is told: where to store, how often to sample, what counts as a function.
 //!
-//! Defaults, then a TOML file, then flags. Unknown keys are refused; values are checked before anything is opened.
+//! | file | what |
+//! |---|---|
+//! | this one | [`Config`], its defaults and what makes no sense in it |
+//! | `store`, `sampling`, `service`, `stack` | its tables |
+//! | [`keys`] | every key that there is, by the names of the configuration's own fields |
+//! | [`layers`] | defaults, then a TOML file, then the environment, then flags, to one `Config`; pure |
+//! | [`sources`] | the file and the environment of this process |
+//! | [`origin`] | where a value comes from, and faults, all at once |
+//! | [`written`] | the configuration as it came out, as TOML and as JSON |
+//!
+//! Promises: unknown keys are refused, at every level; everything is checked before anything is opened.
 
+mod file;
+pub mod keys;
+pub mod layers;
+pub mod origin;
 mod sampling;
 mod service;
+pub mod sources;
 mod stack;
+mod store;
+mod variables;
+pub mod written;
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::PathBuf;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::identity::{Functions, IdentityConfig};
+pub use layers::Resolved;
+pub use origin::{Fault, Faults, Origin};
 pub use sampling::{Attach, OffCpu, SampledEvent};
 pub use service::{Budget, Listen, Log, LogFormat};
+pub use sources::Sources;
 pub use stack::{Realtime, StackConfig, Switch, Unwind};
+pub use store::StoreConfig;
 
 /// Where profiles are stored unless told otherwise.
 pub const DEFAULT_STORE: &str = "/var/lib/fnscope";
@@ -28,10 +49,10 @@ pub const DEFAULT_MAX_HZ: u32 = 1_000;
 pub const MAX_HZ: u32 = 4_999;
 
 /// The agent's configuration.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// The profiles directory: its path alone, or a table with what is kept in it.
+    /// The profiles directory, and what is kept in it.
     pub store: StoreConfig,
     /// The name of this host in the store; its host name unless given.
     pub node: Option<String>,
@@ -69,141 +90,8 @@ pub struct Config {
     pub cost: Cost,
 }
 
-/// The profiles directory and what is kept in it.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(from = "StoreText")]
-pub struct StoreConfig {
-    /// Where it is.
-    pub path: PathBuf,
-    /// Hours older than this go, such as `30d`; `0` keeps them for ever.
-    pub max_age: String,
-    /// The oldest hours go until all take no more than this, such as `20GiB`; `0` is no limit.
-    pub max_bytes: String,
-    /// The oldest hours go until so much of the file system is free, such as `256MiB`; `0` is no floor.
-    pub min_free_bytes: String,
-    /// Whether sealed hours get their folded files too: `on` or `off`.
-    pub folded: String,
-}
-
-/// As it is written: a path, or a table.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum StoreText {
-    Path(PathBuf),
-    Table(StoreTable),
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct StoreTable {
-    path: Option<PathBuf>,
-    max_age: Option<String>,
-    max_bytes: Option<String>,
-    min_free_bytes: Option<String>,
-    folded: Option<String>,
-}
-
-impl From<StoreText> for StoreConfig {
-    fn from(text: StoreText) -> StoreConfig {
-        let default = StoreConfig::default();
-        match text {
-            StoreText::Path(path) => path.into(),
-            StoreText::Table(table) => StoreConfig {
-                path: table.path.unwrap_or(default.path),
-                max_age: table.max_age.unwrap_or(default.max_age),
-                max_bytes: table.max_bytes.unwrap_or(default.max_bytes),
-                min_free_bytes: table.min_free_bytes.unwrap_or(default.min_free_bytes),
-                folded: table.folded.unwrap_or(default.folded),
-            },
-        }
-    }
-}
-
-impl From<PathBuf> for StoreConfig {
-    fn from(path: PathBuf) -> StoreConfig {
-        StoreConfig { path, ..StoreConfig::default() }
-    }
-}
-
-impl From<&Path> for StoreConfig {
-    fn from(path: &Path) -> StoreConfig {
-        path.to_path_buf().into()
-    }
-}
-
-impl Default for StoreConfig {
-    fn default() -> StoreConfig {
-        StoreConfig {
-            path: DEFAULT_STORE.into(),
-            max_age: "30d".into(),
-            max_bytes: "0".into(),
-            min_free_bytes: "256MiB".into(),
-            folded: "on".into(),
-        }
-    }
-}
-
-impl StoreConfig {
-    /// How old an hour may get; none for ever.
-    ///
-    /// # Errors
-    /// If it is no time.
-    pub fn max_age(&self) -> Result<Option<Duration>, String> {
-        let units = [("s", 1), ("m", 60), ("h", 3_600), ("d", 86_400)];
-        let seconds = quantity(&self.max_age, &units).ok_or_else(|| {
-            format!("store.max_age is {:?}; give a time such as \"30d\" or \"12h\"", self.max_age)
-        })?;
-        Ok(Some(Duration::from_secs(seconds)).filter(|age| !age.is_zero()))
-    }
-
-    /// How many bytes it may take; none without limit.
-    ///
-    /// # Errors
-    /// If it is no size.
-    pub fn max_bytes(&self) -> Result<Option<u64>, String> {
-        size("store.max_bytes", &self.max_bytes)
-    }
-
-    /// How many bytes are to stay free; none without floor.
-    ///
-    /// # Errors
-    /// If it is no size.
-    pub fn min_free_bytes(&self) -> Result<Option<u64>, String> {
-        size("store.min_free_bytes", &self.min_free_bytes)
-    }
-
-    /// Whether to write the folded tree.
-    ///
-    /// # Errors
-    /// If it is neither `on` nor `off`.
-    pub fn folded(&self) -> Result<bool, String> {
-        match self.folded.as_str() {
-            "on" => Ok(true),
-            "off" => Ok(false),
-            other => Err(format!("store.folded is {other:?}; give \"on\" or \"off\"")),
-        }
-    }
-}
-
-fn size(name: &str, text: &str) -> Result<Option<u64>, String> {
-    let units = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)];
-    let bytes = quantity(text, &units)
-        .ok_or_else(|| format!("{name} is {text:?}; give a size such as \"20GiB\" or \"500MiB\""))?;
-    Ok(Some(bytes).filter(|bytes| *bytes > 0))
-}
-
-/// A whole number and one of `units`; zero needs none.
-fn quantity(text: &str, units: &[(&str, u64)]) -> Option<u64> {
-    if text == "0" {
-        return Some(0);
-    }
-    let (number, unit) = text.split_at_checked(text.find(|c: char| !c.is_ascii_digit())?)?;
-    let (_, factor) = units.iter().find(|(name, _)| *name == unit.trim_start())?;
-    number.parse::<u64>().ok()?.checked_mul(*factor)
-}
-
 /// Where Docker is.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Docker {
     /// Whether to ask Docker at all.
@@ -213,7 +101,7 @@ pub struct Docker {
 }
 
 /// Which cgroups are containers by themselves.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Cgroup {
     /// Paths below the hierarchy's root whose direct children are containers, named `function[@revision][.n]`.
@@ -221,7 +109,7 @@ pub struct Cgroup {
 }
 
 /// What CPU time costs.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Cost {
     /// One CPU for an hour.
@@ -231,8 +119,8 @@ pub struct Cost {
 }
 
 /// An amount of money, kept in billionths so that it can be compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "f64")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "f64", into = "f64")]
 pub struct Amount(u64);
 
 impl Amount {
@@ -251,6 +139,12 @@ impl TryFrom<f64> for Amount {
         } else {
             Err("a price is 0 or more, such as 0.04")
         }
+    }
+}
+
+impl From<Amount> for f64 {
+    fn from(amount: Amount) -> f64 {
+        amount.value()
     }
 }
 
@@ -286,18 +180,7 @@ impl Default for Docker {
 }
 
 impl Config {
-    /// Reads a file over the defaults.
-    ///
-    /// # Errors
-    /// The file cannot be read, is no TOML, or has a key that is unknown: the message names it and its line.
-    pub fn load(path: &Path) -> anyhow::Result<Config> {
-        use anyhow::Context as _;
-        let text =
-            std::fs::read_to_string(path).with_context(|| format!("read config {}", path.display()))?;
-        toml::from_str(&text).with_context(|| format!("config {}", path.display()))
-    }
-
-    /// Every fault of the configuration, all at once; empty if there is none.
+    /// Every fault of the configuration, all at once; empty if there is none. Each begins with the key that it is of.
     pub fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
         if self.hz == 0 {
@@ -338,6 +221,17 @@ impl Config {
         self.hz.min(self.max_hz).min(MAX_HZ).min(kernel_max_hz.map_or(MAX_HZ, |max| max / 2)).max(1)
     }
 
+    /// The same with the values that `other` has for those keys that `wanted` wants.
+    ///
+    /// # Errors
+    /// A path is not UTF-8.
+    pub fn taking(&self, other: &Config, wanted: impl Fn(&str) -> bool) -> Result<Config, serde_json::Error> {
+        keys::assembled(keys::values(self)?.into_iter().zip(keys::values(other)?).map(|(own, theirs)| {
+            let take = wanted(&own.0);
+            if take { theirs } else { own }
+        }))
+    }
+
     /// What identity needs of it.
     pub fn identity(&self) -> IdentityConfig {
         IdentityConfig { functions: self.functions, ..self.identity.clone() }
@@ -375,25 +269,6 @@ mod tests {
     }
 
     #[test]
-    fn the_store_is_a_path_or_a_table() {
-        let config: Config = toml::from_str("store = \"/srv/p\"").unwrap();
-        assert_eq!((config.store.path.as_path(), config.store.folded()), (Path::new("/srv/p"), Ok(true)));
-        let text =
-            "[store]\nmax_age = \"7d\"\nmax_bytes = \"2 GiB\"\nmin_free_bytes = \"0\"\nfolded = \"off\"";
-        let store = toml::from_str::<Config>(text).unwrap().store;
-        assert_eq!(store.path, Path::new(DEFAULT_STORE));
-        assert_eq!(store.max_age(), Ok(Some(Duration::from_secs(7 * 86_400))));
-        assert_eq!((store.max_bytes(), store.min_free_bytes()), (Ok(Some(2 << 30)), Ok(None)));
-        assert_eq!(store.folded(), Ok(false));
-        for bad in ["7", "d", "-1d", "1.5GiB", "99999999999999999999d", ""] {
-            let (max_age, max_bytes) = (bad.to_owned(), bad.to_owned());
-            let store = StoreConfig { max_age, max_bytes, folded: bad.into(), ..StoreConfig::default() };
-            assert_eq!(Config { store, ..Config::default() }.faults().len(), 3, "{bad}");
-        }
-        assert!(toml::from_str::<Config>("[store]\nmax_ages = \"7d\"").is_err());
-    }
-
-    #[test]
     fn all_faults_are_told_at_once() {
         let cgroup = Cgroup { parents: vec!["fn".into(), "/a/../b".into()] };
         let config = Config { hz: 0, max_hz: 50_000, ring_budget_bytes: 1, cgroup, ..Config::default() };
@@ -411,19 +286,6 @@ mod tests {
         ] {
             let config = Config { hz, max_hz, ..Config::default() };
             assert_eq!(config.clamped_hz(kernel), expected, "{hz}");
-        }
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn any_text_is_a_configuration_or_an_error(
-            text in "(.|\n){0,80}|((hz|max_hz|ring_budget_bytes|store|functions|node) = (-?[0-9]{0,12}|\".{0,9}\"|.{0,9})\n){0,4}",
-            kernel: Option<u32>,
-        ) {
-            if let Ok(config) = toml::from_str::<Config>(&text) {
-                let _ = config.faults();
-                proptest::prop_assert!((1..=MAX_HZ).contains(&config.clamped_hz(kernel)));
-            }
         }
     }
 }

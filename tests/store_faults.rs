@@ -343,7 +343,7 @@ fn full(disk: &Disk, root: &Path, random: &mut Random, report: &mut Report) -> a
         _ => Retention::default(),
     };
     let options = TidyOptions { folded: random.below(4) > 0, retention, ..TidyOptions::default() };
-    let at_close = if kind == 4 { AtClose::Seal(lock.clone(), options) } else { AtClose::Keep };
+    let at_close = if kind == 4 { AtClose::Seal(lock.clone(), options.into()) } else { AtClose::Keep };
     let mut feed = Feed::begin(&store, "node-1", "6e9d3f62", at_close)?;
     let mut dropped = 0;
     let tidy = |dropped: &mut u64| -> Result<_, StoreError> {

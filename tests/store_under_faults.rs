@@ -421,7 +421,7 @@ fn a_writer_that_seals_takes_the_lock_of_the_store_it_makes_anew() {
     let root = folder.path().join("profiles");
     let store = Store::create(&root).expect("make a store");
     let lock = Arc::new(store.lock().expect("nobody else has it"));
-    let at_close = AtClose::Seal(lock, TidyOptions::default());
+    let at_close = AtClose::Seal(lock, TidyOptions::default().into());
     let mut feed = Feed::begin(&store, "node-1", "6e9d3f62", at_close).expect("begin a journal");
     feed.append_until(3).expect("append");
     fs::remove_dir_all(&root).expect("delete the store");

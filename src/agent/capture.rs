@@ -309,6 +309,8 @@ impl Capture {
                     let watched = self.setup.attribution.instance_at(&path).is_some();
                     let _ = reply.send(watched && self.setup.sampler.mode() != Mode::Off);
                 }
+                // Whoever follows another part of it takes that here.
+                Command::Reload(config) => self.setup.identity = config.identity(),
                 Command::Finish => last = true,
             }
         }

@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::attribution::{Claim, RuntimeState};
+use crate::config::Config;
 use crate::model::{ContainerId, Fact, Pid, Timestamp};
 
 /// What the capture thread is told.
@@ -25,6 +26,8 @@ pub(super) enum Command {
     Forgotten(ContainerId),
     /// Asks whether the cgroup at `path` is known and sampled.
     Watching { path: String, reply: Sender<bool> },
+    /// The configuration is another one from now on, in what [`super::reload`] lets through.
+    Reload(Box<Config>),
     /// Take what is there and end.
     Finish,
 }

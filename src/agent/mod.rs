@@ -18,6 +18,7 @@ mod keeper;
 mod own;
 mod pace;
 mod places;
+mod reload;
 mod runtimes;
 mod verdicts;
 mod waits;
@@ -44,6 +45,8 @@ use crate::store::archive::{Retention, TidyOptions};
 use crate::store::{AtClose, Store, StoreLock};
 use control::{Command, Control};
 pub use keeper::KeeperStats;
+use reload::Live;
+pub use reload::Reloaded;
 
 /// Work that may wait for the keeper, a quarter of a second each: eight seconds.
 const KEEPER_QUEUE: usize = 32;
@@ -123,6 +126,7 @@ pub struct Agent {
     tidy: Option<(Store, TidyOptions)>,
     cgroups: Cgroups,
     hz: u32,
+    live: Live,
 }
 
 impl Agent {
@@ -148,11 +152,12 @@ impl Agent {
         }
         let store = Store::create(&config.store.path)?;
         let tidy = tidy_options(&config.store)?;
+        let live = Live::new(config, tidy);
         let lock = if role == Role::Daemon { Some(Arc::new(store.lock()?)) } else { None };
         let info = writer_info(config, role, hz, sampler.cpu_count())?;
         let boot_id = info.boot_id.clone();
         let at_close = match &lock {
-            Some(lock) => AtClose::Seal(lock.clone(), tidy),
+            Some(lock) => AtClose::Seal(lock.clone(), live.tidy.clone()),
             None if tidy.folded => AtClose::Fold,
             None => AtClose::Keep,
         };
@@ -194,9 +199,9 @@ impl Agent {
         let theirs = broken.clone();
         let capture = spawn("fnscope-capture", &broken, move || capture::run(setup, wake, &theirs))?;
         let runtimes =
-            if config.docker.enabled { Some(watch_docker(config, &control, &broken)?) } else { None };
+            if config.docker.enabled { Some(watch_docker(config, &live, &control, &broken)?) } else { None };
         let tidy = lock.is_none().then_some((store, tidy));
-        Ok(Agent { control, capture, keeper, runtimes, broken, lock, tidy, cgroups, hz })
+        Ok(Agent { control, capture, keeper, runtimes, broken, lock, tidy, cgroups, hz, live })
     }
 
     /// Waits until the cgroup at `path` is known and sampled, so that what is started in it now is seen from its first
@@ -266,13 +271,14 @@ impl Agent {
 
 fn watch_docker(
     config: &Config,
+    live: &Live,
     control: &Control,
     broken: &Arc<Notify>,
 ) -> anyhow::Result<(JoinHandle<()>, tokio::sync::oneshot::Sender<()>)> {
     let (stop, stopped) = tokio::sync::oneshot::channel();
-    let keys = config.identity().keys();
+    let keys = live.keys.clone();
     let options = DockerOptions { keys, ..DockerOptions::new(Some(&config.docker.socket), None)? };
-    let (identity, control) = (config.identity(), control.clone());
+    let (identity, control) = (live.identity.clone(), control.clone());
     let thread = spawn("fnscope-runtimes", broken, move || {
         if let Err(error) = runtimes::run(&options, identity, &control, stopped) {
             tracing::error!("watch docker: {error}");

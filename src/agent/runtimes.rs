@@ -3,7 +3,7 @@
 use super::control::{Command, Control};
 use crate::attribution::{Claim, RuntimeState};
 use crate::identity::{IdentityConfig, identify, kept_labels};
-use crate::model::{Container, ContainerEvent, ContainerId, Fact};
+use crate::model::{Container, ContainerEvent, ContainerId, Fact, Swap};
 use crate::runtime::docker::{self, DockerOptions};
 
 /// Watches Docker until `stop` is told.
@@ -12,7 +12,7 @@ use crate::runtime::docker::{self, DockerOptions};
 /// The thread's event loop cannot be made.
 pub(super) fn run(
     options: &DockerOptions,
-    identity: IdentityConfig,
+    identity: Swap<IdentityConfig>,
     control: &Control,
     stop: tokio::sync::oneshot::Receiver<()>,
 ) -> std::io::Result<()> {
@@ -21,7 +21,7 @@ pub(super) fn run(
         // Dropped is as good as told.
         let _ = stop.await;
     };
-    reactor.block_on(docker::watch(options, |event| forward(event, &identity, control), shutdown));
+    reactor.block_on(docker::watch(options, |event| forward(event, &identity.get(), control), shutdown));
     Ok(())
 }
 

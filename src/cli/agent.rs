@@ -1,76 +1,54 @@
 //! `fnscope agent`: the daemon.
 
-use std::path::PathBuf;
-
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::Outcome;
-use super::args::STORE_VARIABLE;
-use crate::agent::{Agent as Running, Role};
-use crate::config::{Config, Unwind};
-use crate::identity::Functions;
+use super::settings::Settings;
+use crate::agent::{Agent as Running, Reloaded, Role};
+use crate::config::Sources;
 
-/// Flags of the daemon; they go over the configuration file, which goes over the defaults.
+/// Arguments of `agent`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Flags go over the configuration file; deploy/README.md lists its keys, such as what is kept and for how long:
+Flags go over variables of the environment, and those over the configuration file; deploy/README.md lists its keys, such \
+as what is kept and for how long:
   [store]
-  max_age = \"30d\"                # \"0\": for ever
+  max_age = \"30d\"                # \"0\": for ever; FNSCOPE_STORE_MAX_AGE=30d is the same
   max_bytes = \"20GiB\"            # \"0\", the default: no limit
+`fnscope config check` tells what is in force. SIGHUP reads all of it again, takes over what it can and names the rest.
 
 Examples:
   sudo fnscope agent                                      Docker's functions, to /var/lib/fnscope
   sudo fnscope agent --functions all --store /srv/prof    every container of Docker
   sudo fnscope agent --no-docker --cgroup-parent /fn      each cgroup in /fn, as /fn/resize@7.1")]
 pub struct Args {
-    /// Configuration file (TOML)
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Directory to store profiles in [default: /var/lib/fnscope]
-    #[arg(long, value_name = "DIR", env = STORE_VARIABLE)]
-    store: Option<PathBuf>,
-    /// Name of this host in the store [default: its host name]
-    #[arg(long, value_name = "NODE")]
-    node: Option<String>,
-    /// Samples a second and busy CPU [default: 199]
-    #[arg(long, value_name = "N")]
-    hz: Option<u32>,
-    /// Let --hz go beyond 1000, up to this [at most 4999]
-    #[arg(long, value_name = "N")]
-    max_hz: Option<u32>,
-    /// How stacks are walked: along copies of them where a function needs it, along frame pointers alone, or always along
-    /// copies [default: auto]
-    #[arg(long, value_name = "auto|fp|dwarf")]
-    unwind: Option<Unwind>,
-    /// Which containers are functions: those that a platform or a label marks, or all [default: labelled]
-    #[arg(long, value_name = "WHICH")]
-    functions: Option<Functions>,
-    /// Docker's socket [default: /var/run/docker.sock]
-    #[arg(long, value_name = "PATH")]
-    docker_socket: Option<PathBuf>,
-    /// Do not ask Docker
-    #[arg(long)]
-    no_docker: bool,
-    /// Each child of this cgroup is a container, named function[@revision][.n]; may be given several times
-    #[arg(long, value_name = "PATH")]
-    cgroup_parent: Vec<String>,
+    #[command(flatten)]
+    settings: Settings,
 }
 
 /// Runs until SIGTERM or SIGINT.
-pub(super) fn run(flags: Args) -> anyhow::Result<Outcome> {
-    let config = resolve(flags)?;
+pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
+    let sources = args.settings.sources();
+    let config = sources.load()?.config;
     let reactor = super::reactor()?;
     let agent = reactor.block_on(async {
         // Before anything is opened: a signal from here on ends the agent in order.
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hangup = signal(SignalKind::hangup())?;
         let agent = Running::start(&config, Role::Daemon)?;
         tracing::info!(store = %config.store.path.display(), hz = agent.hz(), "watching");
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-            // Better to end, and be started again, than to go on and record nothing.
-            () = agent.broken() => tracing::error!("a thread of the agent has ended; stopping"),
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hangup.recv() => reload(&agent, &sources),
+                // Better to end, and be started again, than to go on and record nothing.
+                () = agent.broken() => {
+                    tracing::error!("a thread of the agent has ended; stopping");
+                    break;
+                }
+            }
         }
         anyhow::Ok(agent)
     })?;
@@ -94,19 +72,20 @@ pub(super) fn run(flags: Args) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn resolve(flags: Args) -> anyhow::Result<Config> {
-    let mut config = match &flags.config {
-        Some(path) => Config::load(path)?,
-        None => Config::default(),
-    };
-    config.store.path = flags.store.unwrap_or(config.store.path);
-    config.node = flags.node.or(config.node);
-    config.hz = flags.hz.unwrap_or(config.hz);
-    config.max_hz = flags.max_hz.unwrap_or(config.max_hz);
-    config.stack.unwind = flags.unwind.unwrap_or(config.stack.unwind);
-    config.functions = flags.functions.unwrap_or(config.functions);
-    config.docker.socket = flags.docker_socket.unwrap_or(config.docker.socket);
-    config.docker.enabled &= !flags.no_docker;
-    config.cgroup.parents.extend(flags.cgroup_parent);
-    Ok(config)
+/// Reads the configuration again. One with a fault changes nothing.
+fn reload(agent: &Running, sources: &Sources) {
+    let reloaded = sources
+        .load()
+        .map_err(|faults| faults.in_a_line())
+        .and_then(|resolved| agent.reload(&resolved.config).map_err(|error| format!("{error:#}")));
+    match reloaded {
+        Ok(Reloaded { applied, needs_restart }) => {
+            let applied = if applied.is_empty() { "nothing".into() } else { applied.join(", ") };
+            tracing::info!("configuration read again; applied: {applied}");
+            if !needs_restart.is_empty() {
+                tracing::warn!("needs a restart to be applied: {}", needs_restart.join(", "));
+            }
+        }
+        Err(faults) => tracing::error!("configuration read again and refused, nothing is changed: {faults}"),
+    }
 }

@@ -11,13 +11,11 @@ use clap_complete::engine::ArgValueCandidates;
 
 use super::complete;
 use crate::config::DEFAULT_STORE;
+pub use crate::config::keys::STORE_VARIABLE;
 use crate::identity::Functions;
 use crate::model::{Timestamp, Window};
 use crate::query::{Phase, PhaseFilter, Selector, When};
 use crate::render::time;
-
-/// The environment variable that names the store.
-pub const STORE_VARIABLE: &str = "FNSCOPE_STORE";
 
 /// What part of which store a question is about.
 #[derive(Debug, Clone, clap::Args)]

@@ -12,10 +12,8 @@ use clap_complete::engine::CompletionCandidate;
 
 use super::args::STORE_VARIABLE;
 use crate::config::DEFAULT_STORE;
+pub use crate::config::keys::COMPLETE_VARIABLE as VARIABLE;
 use crate::query::{self, View};
-
-/// The environment variable by which the script of `fnscope completions` asks.
-pub const VARIABLE: &str = "FNSCOPE_COMPLETE";
 
 /// Answers a shell, if one asks; true if one did.
 pub fn answered() -> bool {

@@ -6,7 +6,8 @@ use clap::{ValueEnum, ValueHint};
 
 use super::args::{self, AnyFunctionArg, FilterArgs, RowsArg};
 use super::{Outcome, open, output};
-use crate::config::Config;
+use crate::config::Sources;
+use crate::config::keys::CONFIG_VARIABLE;
 use crate::query::{self, CostBy, CostRow, Scope};
 use crate::render::cost::{self, Price};
 use crate::render::time;
@@ -35,7 +36,7 @@ pub struct Args {
     #[arg(long, value_name = "NAME")]
     currency: Option<String>,
     /// Configuration file (TOML) with the price
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    #[arg(long, value_name = "FILE", env = CONFIG_VARIABLE, value_hint = ValueHint::FilePath)]
     config: Option<PathBuf>,
     #[command(flatten)]
     rows: RowsArg,
@@ -86,10 +87,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
 
 /// The price of the command line, or of the configuration.
 fn price(args: &Args) -> anyhow::Result<Option<Price>> {
-    let config = match &args.config {
-        Some(path) => Config::load(path)?.cost,
-        None => Default::default(),
-    };
+    let config = Sources { file: args.config.clone(), flags: Vec::new() }.load()?.config.cost;
     let Some(per_cpu_hour) = args.per_cpu_hour.or(config.per_cpu_hour.map(|price| price.value())) else {
         return Ok(None);
     };

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 
 use super::{Outcome, output};
-use crate::config::{Config, DEFAULT_DOCKER_SOCKET};
+use crate::config::keys::CONFIG_VARIABLE;
+use crate::config::{DEFAULT_DOCKER_SOCKET, Sources};
 use crate::identity::row::{self, Row};
 use crate::identity::{self, Answer, Functions, Identified, IdentityConfig};
 use crate::model::Container;
@@ -51,7 +52,7 @@ pub struct Args {
     #[arg(long, requires = "file", conflicts_with = "json")]
     explain: bool,
     /// The agent's configuration file, for its rules and namespaces
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", env = CONFIG_VARIABLE, value_hint = clap::ValueHint::FilePath)]
     config: Option<PathBuf>,
     /// Which containers are functions: those that a platform or a label marks, or all [default: labelled]
     #[arg(long, value_name = "WHICH")]
@@ -78,14 +79,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
 }
 
 fn configured(args: &Args) -> anyhow::Result<IdentityConfig> {
-    let mut config = match &args.config {
-        Some(path) => Config::load(path)?.identity(),
-        None => IdentityConfig::default(),
-    };
-    let faults = config.faults();
-    if !faults.is_empty() {
-        bail!("config: {}", faults.join("; "));
-    }
+    let sources = Sources { file: args.config.clone(), flags: Vec::new() };
+    let mut config = sources.load()?.config.identity();
     config.functions = args.functions.unwrap_or(config.functions);
     Ok(config)
 }
@@ -93,7 +88,7 @@ fn configured(args: &Args) -> anyhow::Result<IdentityConfig> {
 fn inspect(args: &Args, name: &str, config: &IdentityConfig) -> anyhow::Result<Container> {
     let reactor = super::reactor()?;
     let options =
-        DockerOptions { keys: config.keys(), ..DockerOptions::new(Some(&args.docker_socket), None)? };
+        DockerOptions { keys: config.keys().into(), ..DockerOptions::new(Some(&args.docker_socket), None)? };
     reactor.block_on(docker::inspect(&options, name))
 }
 

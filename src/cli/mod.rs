@@ -7,6 +7,7 @@ mod args;
 mod cold;
 mod complete;
 mod completions;
+mod config;
 mod cost;
 mod demo;
 mod diff;
@@ -27,6 +28,7 @@ mod output;
 mod own_cgroup;
 mod report;
 mod seal;
+mod settings;
 mod stack_doctor;
 mod throttled;
 mod top;
@@ -108,6 +110,8 @@ pub enum Command {
     Identify(identify::Args),
     /// Say what this host allows, what is missing, and the line that mends it.
     Doctor(doctor::Args),
+    /// Check the configuration, and show where each value comes from.
+    Config(config::Args),
     /// Become another program inside a cgroup.
     #[command(hide = true)]
     Enter(enter::Args),
@@ -138,6 +142,7 @@ pub fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Seal(args) => seal::run(&args),
         Command::Identify(args) => identify::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Config(args) => config::run(args),
         Command::Enter(args) => enter::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),

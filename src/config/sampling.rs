@@ -1,13 +1,13 @@
 //! What is sampled, and how events are scoped: `attach`, `event` and the `[off_cpu]` table.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::identity::Glob;
 use crate::model::Identity;
 pub use crate::model::SampledEvent;
 
 /// How sampling events are scoped.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Attach {
     /// One event for each CPU of the host, sorted out by the cgroup id in each sample. Needs Linux 5.7.
@@ -30,7 +30,7 @@ impl std::str::FromStr for Attach {
 }
 
 /// Time off the CPU, of the functions that it is asked for.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct OffCpu {
     /// Functions whose time off the CPU is recorded: `function`, `namespace/function` or `platform/namespace/function`,

@@ -2,12 +2,12 @@
 
 use std::net::SocketAddr;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
-use super::quantity;
+use super::store::{quantity, size};
 
 /// Every address that the agent listens on.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Listen {
     /// Health and metrics, `address:port`; `"off"` for none. No profile is ever told there.
@@ -39,7 +39,7 @@ impl Listen {
 }
 
 /// How the agent logs.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Log {
     /// Text for people, or a JSON object a line.
@@ -47,7 +47,7 @@ pub struct Log {
 }
 
 /// How a line of the log looks.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// Text for people.
@@ -70,7 +70,7 @@ impl std::str::FromStr for LogFormat {
 }
 
 /// What the agent may use; near a limit it does less, in steps, and says so. What the store takes is limited there.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Budget {
     /// Memory besides the rings, such as `256MiB`; `0` is no limit.
@@ -91,7 +91,7 @@ impl Budget {
     /// # Errors
     /// If it is no size.
     pub fn memory_bytes(&self) -> Result<Option<u64>, String> {
-        super::size("budget.memory", &self.memory)
+        size("budget.memory", &self.memory)
     }
 
     /// The share of all CPUs, in thousandths of a percent; none without limit.

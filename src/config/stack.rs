@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Most bytes of a stack that the kernel copies into a sample.
 const MAX_COPY_BYTES: u32 = 65_528;
 
 /// How stacks are walked and named.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct StackConfig {
     /// When samples carry a copy of their stack.
@@ -30,7 +30,7 @@ pub struct StackConfig {
 }
 
 /// When samples carry a copy of their stack.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Unwind {
     /// While a function runs that needs it, or of which that is not known yet.
@@ -55,7 +55,7 @@ impl std::str::FromStr for Unwind {
 }
 
 /// On or off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Switch {
     /// On.
@@ -72,7 +72,7 @@ impl Switch {
 }
 
 /// Whether reader threads ask for real-time priority.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Realtime {
     /// Where there are two CPUs or more.

@@ -21,7 +21,7 @@ pub enum Functions {
 }
 
 /// What the user decides about identities: the section `[identity]`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct IdentityConfig {
     /// Which containers count as functions. Given outside of the section.
@@ -41,7 +41,7 @@ pub struct IdentityConfig {
 }
 
 /// A rule of the configuration: what a container must be like, and what it is called then.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct UserRule {
     /// Its name, which is stored as `user:NAME`; its number, counted from 1, unless given.

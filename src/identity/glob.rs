@@ -1,9 +1,9 @@
 //! Patterns of the configuration: text in which `*` stands for any characters, none included. Nothing else is special.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// A pattern.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Glob(pub String);
 

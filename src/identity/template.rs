@@ -3,15 +3,15 @@
 //! Known are `${label:KEY}`, `${env:KEY}`, `${image}`, `${image.repo}`, `${image.tag}` and `${name}`. A template that
 //! is none keeps its fault until the configuration is checked, so that all faults are told at once.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::image::ImageRef;
 use super::pod;
 use crate::model::Container;
 
 /// A name with places to fill.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(from = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
 pub struct Template {
     text: String,
     parts: Result<Vec<Part>, String>,
@@ -34,6 +34,12 @@ const KNOWN: &str = "label:KEY, env:KEY, image, image.repo, image.tag, name";
 impl From<String> for Template {
     fn from(text: String) -> Template {
         Template { parts: parse(&text), text }
+    }
+}
+
+impl From<Template> for String {
+    fn from(template: Template) -> String {
+        template.text
     }
 }
 

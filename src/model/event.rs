@@ -1,9 +1,9 @@
 //! What makes a sample: the CPU clock, or a counter of the CPU.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// What makes a sample.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SampledEvent {
     /// The CPU clock: it is everywhere, and each sample stands for a time.

@@ -10,6 +10,7 @@ pub mod identity;
 pub mod ids;
 pub mod record;
 pub mod stack;
+pub mod swap;
 pub mod time;
 
 pub use container::{Container, ContainerEvent, Pod};
@@ -22,4 +23,5 @@ pub use record::{
     WriterInfo,
 };
 pub use stack::{Quality, QualityCounts, Stack};
+pub use swap::Swap;
 pub use time::{Timestamp, Window};

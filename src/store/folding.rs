@@ -10,6 +10,7 @@ use super::archive::{Tidied, TidyOptions};
 use super::directory::{Store, StoreLock};
 use super::error::StoreError;
 use super::reader::JournalFile;
+use crate::model::Swap;
 
 /// Lowest priority of a thread.
 const NICE: i32 = 19;
@@ -23,8 +24,8 @@ pub enum AtClose {
     Fold,
     /// It stays as it is.
     Keep,
-    /// It is sealed, like every other that is closed, and hours that are due go. The lock is held meanwhile.
-    Seal(Arc<StoreLock>, TidyOptions),
+    /// It is sealed, like every other that is closed, and hours that are due go: as the options are then. The lock is held meanwhile.
+    Seal(Arc<StoreLock>, Swap<TidyOptions>),
 }
 
 /// The thread. When this is dropped it ends by itself once its work is done.
@@ -111,9 +112,11 @@ fn do_work(store: &Store, at_close: &AtClose, work: Work) -> Result<(), StoreErr
         },
         (AtClose::Seal(lock, options), Work::Full) => {
             lock.renew(store)?;
-            store.drop_due(lock, &options.retention, &mut Default::default())
+            store.drop_due(lock, &options.get().retention, &mut Default::default())
         }
-        (AtClose::Seal(lock, options), _) => store.tidy(lock, options, |_, _| {}).map(|tidied| tell(&tidied)),
+        (AtClose::Seal(lock, options), _) => {
+            store.tidy(lock, &options.get(), |_, _| {}).map(|tidied| tell(&tidied))
+        }
         _ => Ok(()),
     }
 }

@@ -21,7 +21,7 @@ use super::RUNTIME;
 use super::book::{Action, Answer, Event, Inspected, Life, Listed};
 use super::images::Images;
 use crate::identity::{Keys, kept_with};
-use crate::model::{Container, ContainerId, Identity, Pid, Timestamp};
+use crate::model::{Container, ContainerId, Identity, Pid, Swap, Timestamp};
 
 /// For the version, which the daemon has at hand.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -72,17 +72,17 @@ impl From<Error> for ApiError {
 #[derive(Debug, Clone)]
 pub struct Api {
     docker: Docker,
-    keys: Arc<Keys>,
+    keys: Swap<Keys>,
     images: Arc<Images>,
 }
 
 impl Api {
     /// Connects to `socket` and agrees on a version of the API. Of containers it keeps what rules read, and `keys`.
-    pub async fn connect(socket: &Path, keys: &Keys) -> Result<Api, ApiError> {
+    pub async fn connect(socket: &Path, keys: &Swap<Keys>) -> Result<Api, ApiError> {
         let path = socket.to_str().ok_or_else(|| ApiError::Other("its path is not UTF-8".into()))?;
         let docker = Docker::connect_with_unix(path, LIST_LIMIT.as_secs(), bollard::API_DEFAULT_VERSION)?;
         let docker = within(CONNECT_LIMIT, docker.negotiate_version()).await?;
-        Ok(Api { docker, keys: Arc::new(keys.clone()), images: Arc::default() })
+        Ok(Api { docker, keys: keys.clone(), images: Arc::default() })
     }
 
     /// The engine's version.
@@ -95,7 +95,8 @@ impl Api {
     pub async fn list(&self) -> Result<Vec<Listed>, ApiError> {
         let options = ListContainersOptionsBuilder::new().all(true).build();
         let list = within(LIST_LIMIT, self.docker.list_containers(Some(options))).await?;
-        Ok(list.into_iter().filter_map(|summary| listed(summary, &self.keys)).collect())
+        let keys = self.keys.get();
+        Ok(list.into_iter().filter_map(|summary| listed(summary, &keys)).collect())
     }
 
     /// The container called `name_or_id`.
@@ -108,21 +109,23 @@ impl Api {
         let asked = self.docker.inspect_container(name_or_id, None::<InspectContainerOptions>);
         let mut answer = within(INSPECT_LIMIT, asked).await?;
         let image = answer.image.take();
-        let mut inspected = inspected(answer, &self.keys)
+        // The same for the container and its image, whatever is replaced meanwhile.
+        let keys = self.keys.get();
+        let mut inspected = inspected(answer, &keys)
             .ok_or_else(|| ApiError::Garbled("an inspection without an id".into()))?;
         if let Some(image) = image {
-            inspected.container.image_labels = self.image_labels(image).await;
+            inspected.container.image_labels = self.image_labels(image, &keys).await;
         }
         Ok(inspected)
     }
 
     /// The labels that image `id` carries; none where that cannot be known: the image may be gone, its containers run
     /// on.
-    async fn image_labels(&self, id: String) -> Vec<(String, String)> {
+    async fn image_labels(&self, id: String, keys: &Arc<Keys>) -> Vec<(String, String)> {
         if id.len() > Identity::MAX_NAME || !id.chars().all(|c| c.is_ascii_alphanumeric() || c == ':') {
             return Vec::new();
         }
-        if let Some(known) = self.images.get(&id) {
+        if let Some(known) = self.images.get(&id, keys) {
             return known;
         }
         match within(IMAGE_LIMIT, self.docker.inspect_image(&id)).await {
@@ -130,8 +133,8 @@ impl Api {
                 let labels = image.config.and_then(|config| config.labels).unwrap_or_default();
                 let of_image =
                     Container { image_labels: labels.into_iter().collect(), ..Container::default() };
-                let labels = kept_with(of_image, &self.keys).image_labels;
-                self.images.put(id, labels.clone());
+                let labels = kept_with(of_image, keys).image_labels;
+                self.images.put(id, labels.clone(), keys);
                 labels
             }
             Err(error) => {
@@ -168,7 +171,7 @@ impl Api {
         let stream = self.docker.events(Some(options));
         let keys = self.keys.clone();
         stream.filter_map(move |message| {
-            let event = message.map(|message| event(message, &keys)).map_err(ApiError::from);
+            let event = message.map(|message| event(message, &keys.get())).map_err(ApiError::from);
             std::future::ready(event.transpose())
         })
     }

@@ -29,7 +29,7 @@ use self::api::{Api, ApiError};
 use self::backoff::Backoff;
 use self::book::{Answer, Ask, Book, Event, Listed, Mark};
 use crate::identity::Keys;
-use crate::model::{Container, ContainerEvent};
+use crate::model::{Container, ContainerEvent, Swap};
 
 /// Name of this runtime in [`Container::runtime`] and [`ContainerEvent`].
 pub const RUNTIME: &str = "docker";
@@ -47,8 +47,9 @@ pub struct DockerOptions {
     /// How often the list is compared with what is known. The daemon drops events, without a word, for a reader that
     /// is 100 ms behind.
     pub relist_every: Duration,
-    /// Labels and variables that are kept beside those that the table of rules reads.
-    pub keys: Keys,
+    /// Labels and variables that are kept beside those that the table of rules reads. What is asked for after they were
+    /// replaced is cut to the new ones; what was told before stays as it was told.
+    pub keys: Swap<Keys>,
 }
 
 impl DockerOptions {
@@ -69,7 +70,7 @@ impl DockerOptions {
                 })?,
             (None, None) => PathBuf::from(Self::DEFAULT_SOCKET),
         };
-        Ok(DockerOptions { socket, relist_every: Duration::from_secs(60), keys: Keys::default() })
+        Ok(DockerOptions { socket, relist_every: Duration::from_secs(60), keys: Swap::default() })
     }
 }
 

@@ -177,7 +177,7 @@ fn a_writer_that_holds_the_lock_seals_at_every_hour_and_others_journals_too() {
     write(&store, "node-2", 1);
     let lock = std::sync::Arc::new(store.lock().unwrap());
     assert!(matches!(store.lock(), Err(StoreError::Locked { .. })));
-    let at_close = crate::store::AtClose::Seal(lock, TidyOptions::default());
+    let at_close = crate::store::AtClose::Seal(lock, TidyOptions::default().into());
     let mut journal = store.journal_with(writer("node-1"), at_close).unwrap();
     for n in 0..3 {
         let mut batch = batch(1);

@@ -1,0 +1,139 @@
+//! What of a new configuration a running agent takes over, and what waits for a restart.
+//!
+//! [`LIVE`] says which keys; [`Agent::reload`] hands them to those who use them. Promises: what is told as applied is in
+//! use, for containers that begin from then on and for hours that end from then on; nothing else changes.
+
+use std::sync::{Mutex, PoisonError};
+
+use super::Agent;
+use super::control::Command;
+use crate::config::{Config, keys};
+use crate::identity::{IdentityConfig, Keys};
+use crate::model::Swap;
+use crate::store::archive::TidyOptions;
+
+/// Keys that a running agent takes over; one that ends with a dot stands for all that begin so. A key belongs here once
+/// something uses its new value.
+const LIVE: &[&str] =
+    &["store.max_age", "store.max_bytes", "store.min_free_bytes", "store.folded", "functions", "identity."];
+
+/// Keys that the agent has no use for.
+const NOT_THE_AGENTS: &[&str] = &["cost."];
+
+/// What a reload came to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Reloaded {
+    /// Keys whose new value is in use.
+    pub applied: Vec<String>,
+    /// Keys that have a new value which only a restart takes over.
+    pub needs_restart: Vec<String>,
+}
+
+/// The parts of a running agent that can be changed.
+pub(super) struct Live {
+    /// The configuration that is in use.
+    config: Mutex<Config>,
+    pub(super) tidy: Swap<TidyOptions>,
+    pub(super) identity: Swap<IdentityConfig>,
+    pub(super) keys: Swap<Keys>,
+}
+
+impl Live {
+    pub(super) fn new(config: &Config, tidy: TidyOptions) -> Live {
+        let identity = config.identity();
+        Live {
+            config: Mutex::new(config.clone()),
+            tidy: tidy.into(),
+            keys: identity.keys().into(),
+            identity: identity.into(),
+        }
+    }
+}
+
+impl Agent {
+    /// Takes over what it can of `new`, a configuration without faults.
+    ///
+    /// # Errors
+    /// It has faults after all; nothing has changed then.
+    pub fn reload(&self, new: &Config) -> anyhow::Result<Reloaded> {
+        let mut running = self.live.config.lock().unwrap_or_else(PoisonError::into_inner);
+        let (next, reloaded) = merged(&running, new)?;
+        let tidy = super::tidy_options(&next.store)?;
+        let identity = next.identity();
+        self.live.tidy.set(tidy);
+        // Before the rules that read them.
+        let keys = identity.keys();
+        if *self.live.keys.get() != keys {
+            self.live.keys.set(keys);
+        }
+        self.live.identity.set(identity);
+        self.control.send(Command::Reload(Box::new(next.clone())));
+        *running = next;
+        Ok(reloaded)
+    }
+}
+
+/// `running` with what can be taken over of `new`, and what that is.
+fn merged(running: &Config, new: &Config) -> anyhow::Result<(Config, Reloaded)> {
+    let (old_values, new_values) = (keys::values(running)?, keys::values(new)?);
+    let mut reloaded = Reloaded::default();
+    for ((key, old), (_, new)) in old_values.iter().zip(&new_values) {
+        if old == new || is_one_of(NOT_THE_AGENTS, key) {
+            continue;
+        }
+        let list = if is_one_of(LIVE, key) { &mut reloaded.applied } else { &mut reloaded.needs_restart };
+        list.push(key.clone());
+    }
+    Ok((running.taking(new, |key| is_one_of(LIVE, key))?, reloaded))
+}
+
+fn is_one_of(keys: &[&str], key: &str) -> bool {
+    keys.iter().any(|known| *known == key || known.ends_with('.') && key.starts_with(known))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::layers::{File, Layers, resolve};
+
+    fn config(text: &str) -> Config {
+        let file = File { path: "a.toml".into(), text: text.into() };
+        resolve(&Layers { file: Some(file), ..Layers::default() }).unwrap_or_else(|f| panic!("{f}")).config
+    }
+
+    #[test]
+    fn what_can_be_is_taken_over_and_the_rest_is_named() {
+        let running = config("hz = 99\nnode = \"a\"\n[identity]\nenv = [\"A\"]\n");
+        let new = config(
+            "hz = 199\nfunctions = \"all\"\n[store]\nmax_age = \"7d\"\npath = \"/x\"\n[cost]\ncurrency = \"EUR\"\n\
+             [[identity.rules]]\nimage = \"*\"\nfunction = \"${name}\"\n",
+        );
+        let (next, reloaded) = merged(&running, &new).unwrap();
+        assert_eq!(reloaded.applied, ["store.max_age", "functions", "identity.env", "identity.rules"]);
+        assert_eq!(reloaded.needs_restart, ["store.path", "node", "hz"]);
+        assert_eq!((next.hz, next.node.as_deref(), next.store.max_age.as_str()), (99, Some("a"), "7d"));
+        assert_eq!(next.identity(), new.identity());
+        // A second reload still names what a restart has not taken over.
+        let (again, reloaded) = merged(&next, &new).unwrap();
+        assert_eq!((again == next, reloaded.applied.len(), reloaded.needs_restart.len()), (true, 0, 3));
+    }
+
+    #[test]
+    fn the_documents_say_the_same() {
+        let table = include_str!("../../deploy/README.md");
+        for key in keys::all() {
+            let row = table.lines().find(|line| line.starts_with('|') && line.contains(&format!("`{key}`")));
+            let row = row.unwrap_or_else(|| panic!("{key} is not in deploy/README.md"));
+            let reload = row.split('|').rev().nth(1).unwrap_or_default().trim();
+            let expected = match key {
+                key if is_one_of(LIVE, key) => "SIGHUP",
+                key if is_one_of(NOT_THE_AGENTS, key) => "",
+                _ => "restart",
+            };
+            assert_eq!(reload, expected, "{key}: {row}");
+        }
+        for key in LIVE.iter().chain(NOT_THE_AGENTS) {
+            assert!(keys::all().any(|known| is_one_of(&[*key], known)), "{key} is no key");
+        }
+    }
+}
