@@ -93,10 +93,11 @@ fn rings(metrics: &Metrics) -> Check {
     let (cpus, trouble) = (metrics.cpus.get(), metrics.cpu_trouble.get() != 0);
     let says = match (cpus, trouble) {
         (0, _) => "none is open".into(),
+        _ if metrics.arm_failing.get() != 0 => "the kernel refuses to sample; the log says why".into(),
         (_, true) => format!("open on {cpus} CPUs, and refused on one that came; the log says why"),
         (_, false) => format!("open on {cpus} CPUs"),
     };
-    Check { name: "rings", ok: cpus > 0 && !trouble, says }
+    Check { name: "rings", ok: cpus > 0 && !trouble && metrics.arm_failing.get() == 0, says }
 }
 
 fn store(metrics: &Metrics) -> Check {
@@ -138,11 +139,12 @@ mod tests {
     #[test]
     fn one_thing_that_fails_is_enough_and_is_named() {
         type Spoil = fn(&Metrics);
-        let cases: [(Spoil, &[&str]); 9] = [
+        let cases: [(Spoil, &[&str]); 10] = [
             (|_| {}, &[]),
             (|m| m.enter(Phase::Stopping), &["agent"]),
             (|m| m.cpus.set(0), &["rings"]),
             (|m| m.cpu_trouble.set(1), &["rings"]),
+            (|m| m.arm_failing.set(1), &["rings"]),
             (|m| m.store_failing.set(1), &["store"]),
             (|m| m.runtimes()[1].set(false), &["runtimes"]),
             (|m| m.capture.owe(0), &["capture"]),
