@@ -7,6 +7,7 @@ mod agent_cgroup;
 mod agent_changes;
 mod agent_docker;
 mod agent_facts;
+mod agent_health;
 mod agent_without_docker;
 mod answers;
 #[path = "engines/ask.rs"]
@@ -25,6 +26,7 @@ mod docker_runtime;
 mod exec_command;
 mod exec_node;
 mod function_program;
+mod health_metrics;
 mod hostile_files;
 mod hostile_labels;
 mod made_store;

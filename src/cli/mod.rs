@@ -16,10 +16,12 @@ mod exec;
 mod export;
 mod flame;
 mod folded;
+mod health;
 mod hosts;
 mod identify;
 mod import;
 mod instances;
+mod log;
 mod ls;
 mod man;
 mod open;
@@ -36,6 +38,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
+use crate::config::LogFormat;
 use crate::query::QueryError;
 use crate::render::escape;
 
@@ -108,6 +111,8 @@ pub enum Command {
     Identify(identify::Args),
     /// Say what this host allows, what is missing, and the line that mends it.
     Doctor(doctor::Args),
+    /// Ask a running agent whether it is well.
+    Health(health::Args),
     /// Become another program inside a cgroup.
     #[command(hide = true)]
     Enter(enter::Args),
@@ -119,6 +124,10 @@ pub enum Command {
 
 /// Does what `cli` says.
 pub fn run(cli: Cli) -> anyhow::Result<Outcome> {
+    // The agent's configuration says how it logs.
+    if !matches!(cli.command, Command::Agent(_)) {
+        log::init(LogFormat::Text);
+    }
     match cli.command {
         Command::Agent(args) => agent::run(args),
         Command::Exec(args) => exec::run(&args),
@@ -138,6 +147,7 @@ pub fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Seal(args) => seal::run(&args),
         Command::Identify(args) => identify::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Health(args) => health::run(&args),
         Command::Enter(args) => enter::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),

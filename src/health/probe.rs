@@ -7,6 +7,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// How long it takes at most, all together.
@@ -45,6 +46,37 @@ pub enum ProbeError {
     },
 }
 
+/// What an agent says of itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Told {
+    /// Whether the answer is yes.
+    pub ok: bool,
+    /// The answer, such as `ready`.
+    pub answer: String,
+    /// Why.
+    pub checks: Vec<ToldCheck>,
+}
+
+/// One thing that it looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToldCheck {
+    /// What it is about.
+    pub name: String,
+    /// Whether it holds.
+    pub ok: bool,
+    /// What is so.
+    pub says: String,
+}
+
+impl Told {
+    /// The answer and why, in one line: what fails, or where nothing does, what holds.
+    pub fn line(&self) -> String {
+        let checks = self.checks.iter().filter(|check| check.ok == self.ok);
+        let why: Vec<String> = checks.map(|check| format!("{}: {}", check.name, check.says)).collect();
+        format!("{}: {}", self.answer, why.join("; "))
+    }
+}
+
 /// An answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
@@ -52,6 +84,13 @@ pub struct Answer {
     pub status: u16,
     /// What it says.
     pub body: String,
+}
+
+impl Answer {
+    /// What the agent says; none where it is none that answers.
+    pub fn told(&self) -> Option<Told> {
+        serde_json::from_str(&self.body).ok()
+    }
 }
 
 /// Asks for `path`, as JSON, at `address`; where that is every address of the host, at the loopback.
