@@ -7,6 +7,9 @@
 //! |---|---|
 //! | [`model`] | the nouns: ids, containers, identities, frames, samples; no I/O |
 //! | [`sys`] | all unsafe code: perf events and their rings |
+//! | [`metrics`] | what the agent tells of itself: every number, what its threads owe |
+//! | [`health`] | whether it is well; telling systemd; asking a running agent |
+//! | [`http`] | what is told over HTTP: health and metrics, on a listener of its own |
 //! | [`identity`] | which function is it: platform rules over plain data; pure |
 //! | [`privilege`] | what we may do on this host |
 //! | [`cgroup`] | cgroups of this host: paths, ids, CPU accounts |
@@ -32,7 +35,10 @@ pub mod config;
 pub mod exchange;
 pub mod fold;
 pub mod functions;
+pub mod health;
+pub mod http;
 pub mod identity;
+pub mod metrics;
 pub mod model;
 pub mod perf;
 pub mod privilege;

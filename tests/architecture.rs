@@ -14,6 +14,9 @@ const EVERY: &str = "*";
 const ROOMS: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("sys", &["model"]),
+    ("metrics", &[]),
+    ("health", &["metrics"]),
+    ("http", &["metrics", "health"]),
     ("identity", &["model"]),
     ("privilege", &["model", "sys"]),
     ("cgroup", &["model", "sys"]),
@@ -33,6 +36,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         &[
             "model",
             "sys",
+            "metrics",
             "identity",
             "privilege",
             "cgroup",
@@ -54,14 +58,18 @@ const ROOMS: &[(&str, &[&str])] = &[
 
 /// Crates whose types stop at the place that talks to them.
 const CRATES: &[(&str, &[&str])] = &[
+    ("axum", &["src/http/"]),
     ("bollard", &["src/runtime/"]),
     ("clap", &["src/cli/", "src/main.rs"]),
     ("clap_complete", &["src/cli/", "src/main.rs"]),
     ("clap_mangen", &["src/cli/", "src/main.rs"]),
     ("fxprof_processed_profile", &["src/exchange/firefox_out.rs"]),
     ("gimli", &["src/stack/"]),
+    ("hyper", &["src/http/"]),
+    ("hyper_util", &["src/http/"]),
     ("inferno", &["src/render/flame.rs"]),
     ("perf_event_open_sys", &["src/sys.rs", "src/sys/"]),
+    ("prometheus_client", &["src/metrics/exposition.rs"]),
     ("prost", &["src/exchange/pprof_wire.rs", "src/exchange/pprof_out.rs", "src/exchange/pprof_in.rs"]),
 ];
 

@@ -10,7 +10,7 @@ use crate::answers::{keys, text};
 use crate::made_store::{Life, made, writer};
 use crate::support::Fnscope;
 
-const COMMANDS: [&str; 20] = [
+const COMMANDS: [&str; 21] = [
     "agent",
     "exec",
     "demo",
@@ -29,6 +29,7 @@ const COMMANDS: [&str; 20] = [
     "seal",
     "identify",
     "doctor",
+    "health",
     "completions",
     "man",
 ];

@@ -59,6 +59,8 @@ impl Fnscope {
             }
         }
         command.args(arguments).env("FNSCOPE_STORE", &self.store).stdin(Stdio::null());
+        // Any port: an agent of the host may have the usual one.
+        command.env("FNSCOPE_LISTEN_HEALTH", "127.0.0.1:0");
         command
     }
 

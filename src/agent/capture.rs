@@ -14,6 +14,7 @@ mod newcomers;
 mod readers;
 mod side_band;
 mod switches;
+mod told;
 
 use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, OwnedFd};
@@ -34,6 +35,7 @@ use crate::attribution::{Attribution, Moment};
 use crate::cgroup::{CgroupWatch, Cgroups};
 use crate::config::{OffCpu, Realtime, Unwind};
 use crate::identity::IdentityConfig;
+use crate::metrics::Metrics;
 use crate::model::{CgroupId, Fact, InstanceNo, Pid};
 use crate::perf::{Clock, Mode, Order, RawSample, Sampler, SideBand, Stamped, timespec};
 use crate::stack::{Files, Mapping};
@@ -86,6 +88,7 @@ pub(super) struct Setup {
     pub(super) keeper: SyncSender<Work>,
     /// Memory of samples in that queue, in bytes; the keeper subtracts.
     pub(super) queued_bytes: Arc<AtomicUsize>,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 /// What readers and the capture thread share.
@@ -157,6 +160,7 @@ pub(super) struct Capture {
     /// Why a CPU is not sampled.
     cpu_trouble: Option<String>,
     stats: AgentStats,
+    told: told::Told,
 }
 
 /// What is applied in order of time.
@@ -206,6 +210,8 @@ pub(super) fn run(setup: Setup, wake: OwnedFd, broken: &Arc<Notify>) -> AgentSta
     if let Err(error) = rustix::process::setpriority_process(None, NICE) {
         tracing::debug!("capture runs at the usual priority: {error}");
     }
+    let metrics = setup.metrics.clone();
+    metrics.capture.owe(Clock::monotonic_ns());
     let mut in_order = InOrder::new(&setup);
     let mut readers = Readers::new(setup.realtime, broken.clone());
     let shared = Arc::new(Shared { capture: Mutex::new(Capture::new(setup)), wake });
@@ -227,6 +233,7 @@ pub(super) fn run(setup: Setup, wake: OwnedFd, broken: &Arc<Notify>) -> AgentSta
             capture.awaited_ns = capture.due_ns(Clock::monotonic_ns());
             capture.awaited_ns
         };
+        metrics.capture.owe(awaited_ns);
         shared.wait_until(awaited_ns);
         let mut capture = shared.lock();
         let last = capture.commands();
@@ -280,6 +287,7 @@ impl Capture {
             rescan: false,
             cpu_trouble: None,
             stats: AgentStats::default(),
+            told: told::Told::default(),
         }
     }
 
@@ -375,9 +383,11 @@ impl Capture {
         if mode == was {
             return;
         }
-        if let Err(error) = self.setup.sampler.arm(mode) {
+        let armed = self.setup.sampler.arm(mode);
+        if let Err(error) = &armed {
             tracing::error!("{error}");
         }
+        self.tell_mode(armed.is_ok());
         if was == Mode::Off {
             // What came before it was heard wakes nobody.
             self.take_side_band();
@@ -406,6 +416,9 @@ impl Capture {
         if !last && (flush || now_ns >= self.next_hand_over_ns) {
             self.next_hand_over_ns = now_ns.saturating_add(HAND_OVER_NS);
             self.hand_over(flush);
+        }
+        if flush {
+            self.publish_news();
         }
         flush
     }
@@ -468,7 +481,7 @@ impl Capture {
             (Err(error), trouble) if *trouble != self.cpu_trouble => tracing::warn!("{error}"),
             (Ok(false) | Err(_), _) => {}
         }
-        self.cpu_trouble = trouble;
+        self.tell_cpus(trouble);
         let stats = self.setup.sampler.take_stats();
         self.stats.lost += stats.iter().map(|cpu| cpu.lost).sum::<u64>();
         let stats: Vec<_> = stats.into_iter().filter(|cpu| cpu.samples + cpu.lost > 0).collect();
@@ -488,9 +501,7 @@ impl Capture {
     }
 
     fn hand_over(&mut self, flush: bool) {
-        let settled = self.setup.attribution.take();
-        self.pending.entries.extend(settled.entries);
-        self.pending.samples.extend(settled.samples);
+        self.collect();
         let something = self.pending.has_something();
         // Nobody is woken to write nothing; what the rings saw of strangers waits for the next batch.
         self.pending.flush |= flush && (something || self.unwritten);
@@ -498,6 +509,7 @@ impl Capture {
             return;
         }
         self.unwritten = !self.pending.flush;
+        self.told.is_old = true;
         let queued = &self.setup.queued_bytes;
         let waits = self.pending.waits.iter().map(|(_, wait)| wait.left.bytes());
         self.pending.bytes = self.pending.samples.iter().map(|(_, sample)| sample.bytes()).chain(waits).sum();
@@ -526,11 +538,11 @@ impl Capture {
     }
 
     fn finish(mut self) -> AgentStats {
-        let settled = self.setup.attribution.take();
-        self.pending.entries.extend(settled.entries);
-        self.pending.samples.extend(settled.samples);
+        self.collect();
         self.pending.flush = true;
         self.pending.bytes = 0;
+        // Before the last batch: the keeper may never take it.
+        self.publish();
         // The end is the one place where waiting for the keeper is right.
         if self.setup.keeper.send(self.pending).is_err() {
             tracing::error!("the last batch could not be handed to the store");

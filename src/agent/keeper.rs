@@ -8,8 +8,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
+use super::drain::Deadline;
 use super::own::OwnAccount;
 use super::work::{PlacedSample, PlacedWait, Work, add_stats, dropped, shorten};
+use crate::metrics::{Metrics, now_ns};
 use crate::model::{Batch, InstanceNo, Sample, Timestamp, Wait};
 use crate::perf::Clock;
 use crate::stack::{SymbolStats, Symbolizer};
@@ -23,6 +25,9 @@ const LATE_US: i64 = 10_000_000;
 const LULL: Duration = Duration::from_secs(30);
 /// Priority of this thread: behind what is watched.
 const NICE: i32 = 10;
+/// Samples that are named between two looks at whether there is still time.
+const PIECE: usize = 256;
+
 /// How keeping went.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct KeeperStats {
@@ -32,6 +37,14 @@ pub struct KeeperStats {
     pub samples: u64,
     /// Samples lost because the store could not be written.
     pub lost: u64,
+    /// Samples let go because the agent had to end before they were named.
+    pub let_go: u64,
+    /// Written to journals, in bytes.
+    pub bytes: u64,
+    /// Times that the store could not be written.
+    pub errors: u64,
+    /// Whether what is made of closed journals was not all made before the end.
+    pub left_to_seal: bool,
     /// How naming went.
     pub symbols: SymbolStats,
 }
@@ -47,6 +60,8 @@ pub(super) struct Keeper {
     written_in: Option<i64>,
     failing: bool,
     own: OwnAccount,
+    deadline: Arc<Deadline>,
+    metrics: Arc<Metrics>,
 }
 
 impl Keeper {
@@ -54,6 +69,8 @@ impl Keeper {
         symbolizer: Symbolizer,
         journal: JournalWriter,
         queued_bytes: Arc<AtomicUsize>,
+        deadline: Arc<Deadline>,
+        metrics: Arc<Metrics>,
     ) -> Keeper {
         Keeper {
             symbolizer,
@@ -64,6 +81,8 @@ impl Keeper {
             written_in: None,
             failing: false,
             own: OwnAccount::default(),
+            deadline,
+            metrics,
         }
     }
 
@@ -74,7 +93,10 @@ impl Keeper {
             tracing::debug!("the keeper runs at the usual priority: {error}");
         }
         loop {
-            match work.recv_timeout(LULL) {
+            self.metrics.keeper.rest();
+            let received = work.recv_timeout(LULL);
+            self.metrics.keeper.owe(now_ns());
+            match received {
                 Ok(work) => {
                     self.queued_bytes.fetch_sub(work.bytes, Ordering::Relaxed);
                     self.take(work);
@@ -84,22 +106,36 @@ impl Keeper {
             }
         }
         self.write(now());
-        if let Err(error) = self.journal.finish() {
-            tracing::error!("close the journal: {error}");
-        }
         self.stats.symbols = self.symbolizer.stats();
+        let finished = match self.deadline.left() {
+            Some(left) => self.journal.finish_within(left / 2),
+            None => self.journal.finish().map(|()| true),
+        };
+        match finished {
+            Ok(all) => self.stats.left_to_seal = !all,
+            Err(error) => tracing::error!("close the journal: {error}"),
+        }
+        self.metrics.keeper.rest();
         self.stats
     }
 
     fn take(&mut self, work: Work) {
         self.batch.entries.extend(work.entries);
-        for (no, sample) in work.samples {
-            let named = self.name(no, sample);
-            self.batch.samples.push(named);
+        let mut samples = work.samples.into_iter();
+        while samples.len() > 0 && !self.deadline.is_near() {
+            for (no, sample) in samples.by_ref().take(PIECE) {
+                let named = self.name(no, sample);
+                self.batch.samples.push(named);
+            }
         }
-        for (no, PlacedWait { left, ns, preempted }) in work.waits {
-            let left = self.name(no, left);
-            self.batch.waits.push(Wait { left, ns, preempted });
+        self.stats.let_go += samples.len() as u64;
+        self.batch.entries.extend(dropped(samples.map(|(no, sample)| (no, sample.time)), "shutdown"));
+        let mut waits = work.waits.into_iter();
+        while waits.len() > 0 && !self.deadline.is_near() {
+            for (no, PlacedWait { left, ns, preempted }) in waits.by_ref().take(PIECE) {
+                let left = self.name(no, left);
+                self.batch.waits.push(Wait { left, ns, preempted });
+            }
         }
         self.batch.unattributed += work.unattributed;
         add_stats(&mut self.batch.cpus, &work.cpus);
@@ -128,7 +164,9 @@ impl Keeper {
         self.batch.own_use = self.batch.own_use.with(self.own.since_last());
         let batch = std::mem::take(&mut self.batch);
         match self.journal.append(&batch) {
-            Ok(_) => {
+            Ok(appended) => {
+                self.stats.bytes += appended.bytes;
+                self.metrics.last_flush_us.set(u64::try_from(now.0).unwrap_or(0));
                 self.written_in = Some(now.0.div_euclid(HOUR_US));
                 self.stats.batches += 1;
                 self.stats.samples += batch.samples.len() as u64;
@@ -137,12 +175,32 @@ impl Keeper {
                 }
             }
             Err(error) => {
+                self.stats.errors += 1;
                 if !std::mem::replace(&mut self.failing, true) {
                     tracing::error!("write the store: {error}; samples are lost until it can be written");
                 }
                 self.keep_back(batch);
             }
         }
+        self.publish();
+    }
+
+    /// Tells what was counted.
+    fn publish(&self) {
+        let (told, stats) = (&self.metrics, &self.stats);
+        let symbols = self.symbolizer.stats();
+        told.samples_stored.set(stats.samples);
+        told.dropped_store.set(stats.lost);
+        told.dropped_shutdown.set(stats.let_go);
+        told.store_batches.set(stats.batches);
+        told.store_bytes.set(stats.bytes);
+        told.store_errors.set(stats.errors);
+        told.store_failing.set(self.failing.into());
+        told.queued_bytes.set(self.queued_bytes.load(Ordering::Relaxed) as u64);
+        told.tables_built.set(symbols.tables_built);
+        told.tables_from_cache.set(symbols.tables_from_cache);
+        told.symbol_files_unreadable.set(symbols.files_unreadable);
+        told.symbol_cache_errors.set(symbols.cache_errors);
     }
 
     /// The journal begins anew at the hour with what is appended. Where nothing is, the last hour's would stay open, and
@@ -155,9 +213,11 @@ impl Keeper {
         match self.journal.rotate() {
             Ok(()) => self.written_in = None,
             Err(error) => {
+                self.stats.errors += 1;
                 if !std::mem::replace(&mut self.failing, true) {
                     tracing::error!("begin a new journal: {error}; the last one stays in use");
                 }
+                self.publish();
             }
         }
     }
@@ -202,7 +262,8 @@ mod tests {
         };
         let journal = Store::create(dir).unwrap().journal(info).unwrap();
         let kernel = KernelSymbols::parse("".as_bytes());
-        Keeper::new(Symbolizer::with_kernel(None, kernel), journal, Arc::default())
+        let metrics = Arc::new(Metrics::new(&[]));
+        Keeper::new(Symbolizer::with_kernel(None, kernel), journal, Arc::default(), Arc::default(), metrics)
     }
 
     fn declared() -> Entry {
@@ -235,6 +296,30 @@ mod tests {
         assert_ne!(second, first);
         keeper.write(NOON.plus_us(5 * HOUR_US));
         assert_eq!(path(&keeper), second, "an empty journal is good for any hour");
+    }
+
+    #[test]
+    fn what_cannot_be_named_before_the_end_is_counted_and_the_rest_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut keeper = keeper(dir.path());
+        let metrics = keeper.metrics.clone();
+        let placed =
+            || PlacedSample { time: NOON, pid: 1, tid: 1, comm: "c".into(), cpu: 0, places: Box::new([]) };
+        let samples = |count| (0..count).map(|_| (NO, placed())).collect();
+        keeper.take(Work { entries: vec![declared()], samples: samples(3), ..Work::default() });
+        assert_eq!((keeper.batch.samples.len(), keeper.stats.let_go), (3, 0), "nobody asks for an end");
+        keeper.deadline.begin(Duration::ZERO);
+        keeper.take(Work { samples: samples(1_000), ..Work::default() });
+        let told = |entry: &Entry| matches!(entry, Entry::Dropped { reason, count: 1_000, .. } if reason == "shutdown");
+        assert!(keeper.batch.entries.iter().any(told), "{:?}", keeper.batch.entries);
+        let (sender, work) = std::sync::mpsc::channel();
+        drop(sender);
+        let stats = keeper.run(&work);
+        assert_eq!((stats.samples, stats.let_go, stats.errors), (3, 1_000, 0));
+        assert_eq!((metrics.samples_stored.get(), metrics.dropped_shutdown.get()), (3, 1_000));
+        assert!(
+            stats.bytes > 0 && metrics.store_bytes.get() == stats.bytes && metrics.last_flush_us.get() > 0
+        );
     }
 
     #[test]

@@ -14,6 +14,7 @@
 mod accounts;
 mod capture;
 mod control;
+mod drain;
 mod keeper;
 mod own;
 mod pace;
@@ -28,7 +29,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{channel, sync_channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use tokio::sync::Notify;
@@ -36,6 +37,7 @@ use tokio::sync::Notify;
 use crate::attribution::{Attribution, Limits, Moment};
 use crate::cgroup::Cgroups;
 use crate::config::{Attach, Config, StackConfig, StoreConfig, Unwind};
+use crate::metrics::{Metrics, Phase};
 use crate::model::WriterInfo;
 use crate::perf::{Clock, RingOptions, Sampler, online_cpus, period_ns};
 use crate::runtime::docker::DockerOptions;
@@ -44,12 +46,15 @@ use crate::stack::{OpenStats, PerfMapStats, SymbolOptions, Symbolizer};
 use crate::store::archive::{Retention, TidyOptions};
 use crate::store::{AtClose, Store, StoreLock};
 use control::{Command, Control};
+use drain::{Deadline, NoEnd, Worker};
 pub use keeper::KeeperStats;
 use reload::Live;
 pub use reload::Reloaded;
 
 /// Work that may wait for the keeper, a quarter of a second each: eight seconds.
 const KEEPER_QUEUE: usize = 32;
+/// How much of the time for an end the watch on runtimes may not use.
+const RUNTIMES_LEAVE: Duration = Duration::from_secs(3);
 
 /// Who runs the agent: how it is named in the store, and whether the store is its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +96,10 @@ pub struct AgentStats {
     pub lost: u64,
     /// Samples dropped because the keeper was behind.
     pub dropped: u64,
+    /// Samples dropped because too many waited for a name.
+    pub dropped_waiting: u64,
+    /// Samples of cgroups that belong to no instance.
+    pub unattributed: u64,
     /// Side-band records the kernel could not write.
     pub side_band_lost: u64,
     /// Containers whose events could not be opened (`attach = "per-cgroup"`).
@@ -118,10 +127,12 @@ pub struct AgentStats {
 /// A running agent.
 pub struct Agent {
     control: Control,
-    capture: JoinHandle<AgentStats>,
-    keeper: JoinHandle<KeeperStats>,
-    runtimes: Option<(JoinHandle<()>, tokio::sync::oneshot::Sender<()>)>,
+    capture: Worker<AgentStats>,
+    keeper: Worker<KeeperStats>,
+    runtimes: Option<(Worker<()>, tokio::sync::oneshot::Sender<()>)>,
     broken: Arc<Notify>,
+    deadline: Arc<Deadline>,
+    metrics: Arc<Metrics>,
     lock: Option<Arc<StoreLock>>,
     tidy: Option<(Store, TidyOptions)>,
     cgroups: Cgroups,
@@ -172,6 +183,7 @@ impl Agent {
         let now = Clock::read();
         let now = Moment { ns: Clock::monotonic_ns(), wall: now.wall(Clock::monotonic_ns()) };
         let runtimes: &[&'static str] = if config.docker.enabled { &[docker_name()] } else { &[] };
+        let metrics = metrics(config, role, hz, &sampler);
         let setup = capture::Setup {
             sampler,
             scoped: config.attach == Attach::PerCgroup,
@@ -191,17 +203,36 @@ impl Agent {
             commands,
             keeper: to_keeper,
             queued_bytes: queued_bytes.clone(),
+            metrics: metrics.clone(),
         };
+        let deadline = Arc::<Deadline>::default();
         let broken = Arc::new(Notify::new());
-        let keeper = spawn("fnscope-keeper", &broken, move || {
-            keeper::Keeper::new(symbolizer, journal, queued_bytes).run(&work)
+        let (till, told) = (deadline.clone(), metrics.clone());
+        let keeper = Worker::start("keeper", &broken, move || {
+            keeper::Keeper::new(symbolizer, journal, queued_bytes, till, told).run(&work)
         })?;
         let theirs = broken.clone();
-        let capture = spawn("fnscope-capture", &broken, move || capture::run(setup, wake, &theirs))?;
-        let runtimes =
-            if config.docker.enabled { Some(watch_docker(config, &live, &control, &broken)?) } else { None };
+        let capture = Worker::start("capture", &broken, move || capture::run(setup, wake, &theirs))?;
+        let runtimes = match config.docker.enabled {
+            true => Some(watch_docker(config, &live, &control, &broken, &metrics)?),
+            false => None,
+        };
         let tidy = lock.is_none().then_some((store, tidy));
-        Ok(Agent { control, capture, keeper, runtimes, broken, lock, tidy, cgroups, hz, live })
+        metrics.enter(Phase::Watching);
+        Ok(Agent {
+            control,
+            capture,
+            keeper,
+            runtimes,
+            broken,
+            deadline,
+            metrics,
+            lock,
+            tidy,
+            cgroups,
+            hz,
+            live,
+        })
     }
 
     /// Waits until the cgroup at `path` is known and sampled, so that what is started in it now is seen from its first
@@ -240,32 +271,70 @@ impl Agent {
         self.hz
     }
 
+    /// What it tells of itself, while it runs and when it ends.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
     /// Waits until a thread of the agent has ended that was not told to. Nothing is recorded from then on: [`Agent::stop`]
     /// says which.
     pub async fn broken(&self) {
         self.broken.notified().await;
     }
 
-    /// Takes what is there, writes it, and ends.
+    /// Takes what is there, writes it, and ends, however long it takes.
     ///
     /// # Errors
     /// One of its threads has panicked; what the others had is written.
     pub fn stop(self) -> anyhow::Result<(AgentStats, KeeperStats)> {
-        let Agent { control, capture, keeper, runtimes, lock, tidy, .. } = self;
-        let watched = runtimes.map(|(thread, stop)| {
+        self.end(None)
+    }
+
+    /// The same within `patience`: what is not named by then is counted as dropped, what closed journals still are to
+    /// become is left to the next agent, and a thread that hangs is left behind. The process should end then.
+    ///
+    /// # Errors
+    /// As of [`Agent::stop`]; or a thread hangs: how many samples were not written.
+    pub fn stop_within(self, patience: Duration) -> anyhow::Result<(AgentStats, KeeperStats)> {
+        self.end(Some(patience))
+    }
+
+    fn end(self, patience: Option<Duration>) -> anyhow::Result<(AgentStats, KeeperStats)> {
+        let Agent { control, capture, keeper, runtimes, deadline, metrics, lock, tidy, .. } = self;
+        metrics.enter(Phase::Stopping);
+        if let Some(patience) = patience {
+            deadline.begin(patience);
+        }
+        let until = patience.map(|patience| Instant::now() + patience);
+        let runtimes = runtimes.map(|(thread, stop)| {
             let _ = stop.send(());
-            thread.join()
+            thread
+        });
+        // What it told until now comes before the end; where it hangs, the rest has little time but some.
+        let watched = runtimes.map_or(Ok(()), |thread| {
+            thread.join(until.map(|until| until.checked_sub(RUNTIMES_LEAVE).unwrap_or(until)))
         });
         control.send(Command::Finish);
         // The keeper ends with the capture thread, however that ends.
-        let (captured, kept) = (capture.join(), keeper.join());
+        let (captured, kept) = (capture.join(until), keeper.join(until));
         drop(lock);
         if let Some((store, options)) = tidy {
             tidy_after(&store, options);
         }
-        let panicked = |what: &'static str| move |_| anyhow::anyhow!("the {what} thread panicked");
-        watched.transpose().map_err(panicked("runtimes"))?;
-        Ok((captured.map_err(panicked("capture"))?, kept.map_err(panicked("keeper"))?))
+        if let Some(NoEnd::Late(what)) = captured.as_ref().err().or(kept.as_ref().err()) {
+            let settled =
+                metrics.samples_stored.get() + metrics.dropped() + metrics.samples_unattributed.get();
+            let unwritten = metrics.samples.get().saturating_sub(settled);
+            bail!(
+                "the {what} thread does not end, and is left behind; {unwritten} samples that were read are not written"
+            );
+        }
+        if let Err(late @ NoEnd::Late(_)) = watched {
+            tracing::warn!("{late}, and is left behind");
+        } else {
+            watched?;
+        }
+        Ok((captured?, kept?))
     }
 }
 
@@ -274,17 +343,32 @@ fn watch_docker(
     live: &Live,
     control: &Control,
     broken: &Arc<Notify>,
-) -> anyhow::Result<(JoinHandle<()>, tokio::sync::oneshot::Sender<()>)> {
+    metrics: &Arc<Metrics>,
+) -> anyhow::Result<(Worker<()>, tokio::sync::oneshot::Sender<()>)> {
     let (stop, stopped) = tokio::sync::oneshot::channel();
     let keys = live.keys.clone();
     let options = DockerOptions { keys, ..DockerOptions::new(Some(&config.docker.socket), None)? };
     let (identity, control) = (live.identity.clone(), control.clone());
-    let thread = spawn("fnscope-runtimes", broken, move || {
-        if let Err(error) = runtimes::run(&options, identity, &control, stopped) {
+    let metrics = metrics.clone();
+    let thread = Worker::start("runtimes", broken, move || {
+        if let Err(error) = runtimes::run(&options, identity, &control, &metrics, stopped) {
             tracing::error!("watch docker: {error}");
         }
     })?;
     Ok((thread, stop))
+}
+
+/// What is told of an agent that begins; what its threads count, they tell themselves.
+fn metrics(config: &Config, role: Role, hz: u32, sampler: &crate::perf::Sampler) -> Arc<Metrics> {
+    let docker = config.docker.enabled.then(docker_name);
+    let cgroup = (!config.cgroup.parents.is_empty()).then(|| role.cgroup_runtime());
+    let metrics = Metrics::new(&docker.into_iter().chain(cgroup).collect::<Vec<_>>());
+    // The kernel tells of it, and is there.
+    cgroup.and_then(|name| metrics.runtime(name)).into_iter().for_each(|runtime| runtime.set(true));
+    metrics.hz.set(hz.into());
+    metrics.cpus.set(sampler.cpu_count() as u64);
+    metrics.ring_bytes.set(sampler.ring_bytes() as u64);
+    metrics.into()
 }
 
 fn docker_name() -> &'static str {

@@ -3,6 +3,7 @@
 use super::control::{Command, Control};
 use crate::attribution::{Claim, RuntimeState};
 use crate::identity::{IdentityConfig, identify, kept_labels};
+use crate::metrics::Metrics;
 use crate::model::{Container, ContainerEvent, ContainerId, Fact, Swap};
 use crate::runtime::docker::{self, DockerOptions};
 
@@ -14,6 +15,7 @@ pub(super) fn run(
     options: &DockerOptions,
     identity: Swap<IdentityConfig>,
     control: &Control,
+    metrics: &Metrics,
     stop: tokio::sync::oneshot::Receiver<()>,
 ) -> std::io::Result<()> {
     let reactor = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -21,17 +23,24 @@ pub(super) fn run(
         // Dropped is as good as told.
         let _ = stop.await;
     };
-    reactor.block_on(docker::watch(options, |event| forward(event, &identity.get(), control), shutdown));
+    reactor.block_on(docker::watch(
+        options,
+        |event| forward(event, &identity.get(), control, metrics),
+        shutdown,
+    ));
     Ok(())
 }
 
-fn forward(event: ContainerEvent, identity: &IdentityConfig, control: &Control) {
+fn forward(event: ContainerEvent, identity: &IdentityConfig, control: &Control, metrics: &Metrics) {
+    let answers = |name, up| metrics.runtime(name).into_iter().for_each(|runtime| runtime.set(up));
     let command = match event {
         ContainerEvent::Up { runtime } => {
+            answers(runtime, true);
             tracing::info!(runtime, "runtime answers");
             Command::Runtime(runtime, RuntimeState::Up)
         }
         ContainerEvent::Down { runtime } => {
+            answers(runtime, false);
             tracing::warn!(runtime, "runtime does not answer; its containers stay unnamed until it does");
             Command::Runtime(runtime, RuntimeState::Down)
         }

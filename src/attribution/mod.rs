@@ -300,6 +300,13 @@ impl<S> Attribution<S> {
         self.live_wanted
     }
 
+    /// How many functions and revisions have an instance that lives.
+    pub fn functions_living(&self) -> usize {
+        let living = self.instances.values().filter(|instance| !instance.gone && instance.fate.is_wanted());
+        let functions: HashSet<_> = living.filter_map(Instance::open_identity).collect();
+        functions.len()
+    }
+
     /// The instance that `cgroup` belongs to.
     pub fn instance_of(&self, cgroup: CgroupId) -> Option<InstanceNo> {
         self.by_cgroup.get(&cgroup).copied()

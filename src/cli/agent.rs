@@ -1,11 +1,19 @@
 //! `fnscope agent`: the daemon.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::Outcome;
 use super::settings::Settings;
+use super::{Outcome, log};
 use crate::agent::{Agent as Running, Reloaded, Role};
-use crate::config::Sources;
+use crate::config::{Config, LogFormat, Sources};
+use crate::health::judge;
+use crate::health::systemd::Systemd;
+use crate::http::serve;
+use crate::metrics::Metrics;
 
 /// Arguments of `agent`.
 #[derive(Debug, clap::Args)]
@@ -26,39 +34,84 @@ pub struct Args {
     settings: Settings,
 }
 
+/// How long it may take to write what is left, of the five seconds that an end may take.
+const DRAIN: Duration = Duration::from_secs(4);
+
 /// Runs until SIGTERM or SIGINT.
 pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
     let sources = args.settings.sources();
-    let config = sources.load()?.config;
+    let config = match sources.load() {
+        Ok(resolved) => resolved.config,
+        Err(faults) => {
+            log::init(LogFormat::Text);
+            return Err(faults.into());
+        }
+    };
+    log::init(config.log.format);
+    match (config.log.format, watch(&config, &sources)) {
+        // Who reads JSON reads nothing else.
+        (LogFormat::Json, Err(error)) => {
+            tracing::error!("{error:#}");
+            Ok(Outcome::Exit(2))
+        }
+        (_, outcome) => outcome,
+    }
+}
+
+fn watch(config: &Config, sources: &Sources) -> anyhow::Result<Outcome> {
+    // Before anything else is opened, so that nothing has to be undone. A fault is told with all others, at the start.
+    let health = config.listen.health().ok().flatten();
+    let health = health.map(|address| serve::listen(address, "listen.health")).transpose()?;
+    let systemd = Systemd::of_environment()?;
     let reactor = super::reactor()?;
-    let agent = reactor.block_on(async {
+    let (captured, kept) = reactor.block_on(async {
         // Before anything is opened: a signal from here on ends the agent in order.
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hangup = signal(SignalKind::hangup())?;
-        let agent = Running::start(&config, Role::Daemon)?;
+        let agent = Running::start(config, Role::Daemon)?;
+        let metrics = agent.metrics().clone();
+        let (_served, end) = tokio::sync::oneshot::channel::<()>();
+        if let Some(listener) = health {
+            // The port may have been left to the kernel.
+            tracing::info!(address = %listener.local_addr()?, "health and metrics");
+            tokio::spawn(tell_health(listener, metrics.clone(), end));
+        }
+        systemd.ready(&format!("watching at {} Hz", agent.hz()));
         tracing::info!(store = %config.store.path.display(), hz = agent.hz(), "watching");
+        let watchdog = keep_watchdog(&systemd, &metrics);
+        tokio::pin!(watchdog);
         loop {
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-                _ = hangup.recv() => reload(&agent, &sources),
+                _ = hangup.recv() => {
+                    systemd.reloading();
+                    reload(&agent, sources);
+                    systemd.ready(&format!("watching at {} Hz", agent.hz()));
+                }
                 // Better to end, and be started again, than to go on and record nothing.
                 () = agent.broken() => {
                     tracing::error!("a thread of the agent has ended; stopping");
                     break;
                 }
+                () = &mut watchdog => {}
             }
         }
-        anyhow::Ok(agent)
+        systemd.stopping();
+        // In a thread of its own: it waits, and who asks for health meanwhile is answered.
+        let stopped = tokio::task::spawn_blocking(move || agent.stop_within(DRAIN)).await;
+        stopped.context("end the agent")?
     })?;
-    let (captured, kept) = agent.stop()?;
+    if kept.left_to_seal {
+        tracing::info!("closed journals are left to be sealed by the next agent");
+    }
     tracing::info!(
         instances = captured.instances,
         samples = captured.samples,
         written = kept.samples,
         lost = captured.lost,
-        dropped = captured.dropped + kept.lost,
+        dropped = captured.dropped + kept.lost + kept.let_go,
         side_band_lost = captured.side_band_lost,
         files_opened = captured.files.opened,
         files_known = captured.files.known,
@@ -87,5 +140,40 @@ fn reload(agent: &Running, sources: &Sources) {
             }
         }
         Err(faults) => tracing::error!("configuration read again and refused, nothing is changed: {faults}"),
+    }
+}
+
+/// Serves health and metrics until `end` breaks.
+async fn tell_health(
+    listener: std::net::TcpListener,
+    metrics: Arc<Metrics>,
+    end: tokio::sync::oneshot::Receiver<()>,
+) {
+    let end = async {
+        let _ = end.await;
+    };
+    if let Err(error) = serve::run(listener, crate::http::health::routes(metrics), end).await {
+        tracing::error!("serve health: {error}");
+    }
+}
+
+/// Tells the service manager that the agent works, for as long as it does. Without one that asks, rests for ever.
+async fn keep_watchdog(systemd: &Systemd, metrics: &Metrics) {
+    let Some(interval) = systemd.watchdog_interval() else { return std::future::pending().await };
+    let mut interval = tokio::time::interval(interval);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut was_live = true;
+    loop {
+        interval.tick().await;
+        let report = judge::live(metrics, crate::metrics::now_ns());
+        if report.ok {
+            systemd.works();
+        } else if was_live {
+            tracing::error!(
+                "the watchdog is not told that the agent works: {}",
+                report.text().replace('\n', "; ")
+            );
+        }
+        was_live = report.ok;
     }
 }

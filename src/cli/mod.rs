@@ -17,10 +17,12 @@ mod exec;
 mod export;
 mod flame;
 mod folded;
+mod health;
 mod hosts;
 mod identify;
 mod import;
 mod instances;
+mod log;
 mod ls;
 mod man;
 mod open;
@@ -38,6 +40,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
+use crate::config::LogFormat;
 use crate::query::QueryError;
 use crate::render::escape;
 
@@ -112,6 +115,8 @@ pub enum Command {
     Doctor(doctor::Args),
     /// Check the configuration, and show where each value comes from.
     Config(config::Args),
+    /// Ask a running agent whether it is well.
+    Health(health::Args),
     /// Become another program inside a cgroup.
     #[command(hide = true)]
     Enter(enter::Args),
@@ -123,6 +128,10 @@ pub enum Command {
 
 /// Does what `cli` says.
 pub fn run(cli: Cli) -> anyhow::Result<Outcome> {
+    // The agent's configuration says how it logs.
+    if !matches!(cli.command, Command::Agent(_)) {
+        log::init(LogFormat::Text);
+    }
     match cli.command {
         Command::Agent(args) => agent::run(args),
         Command::Exec(args) => exec::run(&args),
@@ -143,6 +152,7 @@ pub fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Identify(args) => identify::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Config(args) => config::run(args),
+        Command::Health(args) => health::run(&args),
         Command::Enter(args) => enter::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),

@@ -51,7 +51,7 @@ pub struct Settings {
     cgroup_parent: Vec<String>,
     /// Where health and metrics are told [default: 127.0.0.1:9878]
     #[arg(long, value_name = "ADDRESS:PORT|off")]
-    health: Option<String>,
+    listen_health: Option<String>,
     /// Log text for people, or a JSON object a line [default: text]
     #[arg(long, value_name = "text|json")]
     log_format: Option<LogFormat>,
@@ -79,7 +79,7 @@ impl Settings {
         give("--no-docker", "docker.enabled", self.no_docker.then(|| Given::Toml("false".into())));
         let parents = Some(self.cgroup_parent).filter(|parents| !parents.is_empty());
         give("--cgroup-parent", "cgroup.parents", parents.map(Given::More));
-        give("--health", "listen.health", self.health.map(Given::Text));
+        give("--listen-health", "listen.health", self.listen_health.map(Given::Text));
         give("--log-format", "log.format", self.log_format.map(named));
         give("--no-sandbox", "sandbox", self.no_sandbox.then(|| Given::Text("off".into())));
         Sources { file: self.config, flags }
@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn each_flag_stands_for_a_key() {
         let line = "x --store /s --node 7 --hz 99 --max-hz 100 --attach per-cgroup --event cache-misses --unwind fp \
-                    --functions all --docker-socket /d --no-docker --cgroup-parent /a --cgroup-parent /b --health off \
+                    --functions all --docker-socket /d --no-docker --cgroup-parent /a --cgroup-parent /b --listen-health off \
                     --log-format json --no-sandbox";
         let sources = Line::try_parse_from(line.split_whitespace())
             .unwrap_or_else(|e| panic!("{e}"))

@@ -31,6 +31,9 @@ fn lines_that_are_understood() {
         "fnscope diff pi@1 pi@2 --fail-if share(f)>10% --fail-if delta(total)>5% --svg x.svg --per start",
         "fnscope diff pi --a-since 2h --a-until 1h --b-since 1h --b-host x --a-instance y --b-store /z",
         "fnscope hosts",
+        "fnscope health --live",
+        "fnscope health --ready --json --address 127.0.0.1:80 --config /x",
+        "fnscope agent --listen-health [::1]:9878",
         "fnscope throttled pi --since 1h",
         "fnscope doctor --store /a --docker-socket /b --json",
         "fnscope doctor pi@2 --since 1h --phase all --store /a --store /b --instance x --host y --json",
@@ -56,6 +59,8 @@ fn lines_that_are_not() {
         ("fnscope import x", "--name"),
         ("fnscope import x --name a --hz 9 --period 9", "cannot be used with"),
         ("fnscope completions tcsh", "bash"),
+        ("fnscope health", "--ready"),
+        ("fnscope health --live --ready", "cannot be used with"),
         ("fnscope doctor pi --docker-socket /x", "cannot be used with"),
         ("fnscope lss", "ls"),
     ] {

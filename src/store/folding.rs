@@ -2,7 +2,7 @@
 //! them. It may take a minute on a busy host, and nobody waits for it but a writer that ends.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -33,6 +33,8 @@ pub enum AtClose {
 pub(super) struct Folding {
     work: Sender<Work>,
     thread: JoinHandle<Result<(), StoreError>>,
+    /// Breaks when the thread has ended.
+    ended: Receiver<()>,
     seals: bool,
     told_full: Option<Instant>,
 }
@@ -52,9 +54,11 @@ impl Folding {
     /// Starts it.
     pub(super) fn start(store: &Store, at_close: AtClose) -> Result<Folding, StoreError> {
         let (work, told) = channel::<Work>();
+        let (alive, ended) = channel();
         let folder = store.clone();
         let seals = matches!(at_close, AtClose::Seal(..));
         let run = move || {
+            let _alive = alive;
             // Without it the thread competes with functions; it is right all the same.
             let _ = rustix::process::setpriority_process(None, NICE);
             let mut outcome = Ok(());
@@ -72,7 +76,7 @@ impl Folding {
             // What an earlier writer left.
             let _ = work.send(Work::Look);
         }
-        Ok(Folding { work, thread, seals, told_full: None })
+        Ok(Folding { work, thread, ended, seals, told_full: None })
     }
 
     /// Tells it that the disk is full.
@@ -100,6 +104,16 @@ impl Folding {
     pub(super) fn finish(self) -> Result<(), StoreError> {
         drop(self.work);
         self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
+    /// Waits no longer than `patience`. False if there was more to do: it goes on until the process ends, and what is
+    /// left then, the next one does.
+    pub(super) fn finish_within(self, patience: Duration) -> Result<bool, StoreError> {
+        drop(self.work);
+        if self.ended.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
+            return Ok(false);
+        }
+        self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)).map(|()| true)
     }
 }
 

@@ -6,7 +6,7 @@
 //! appends never wait for.
 
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::model::{Batch, Entry, Timestamp, WriterInfo};
 
@@ -113,6 +113,18 @@ impl JournalWriter {
             self.folding.fold(closed);
         }
         self.folding.finish()
+    }
+
+    /// The same, but waits no longer than `patience` for what is made of closed journals. False if that was not all: it
+    /// is lost with the process, and made anew by whoever writes to the store next.
+    ///
+    /// # Errors
+    /// As of [`JournalWriter::finish`].
+    pub fn finish_within(self, patience: Duration) -> Result<bool, StoreError> {
+        if let Some(closed) = self.current.close() {
+            self.folding.fold(closed);
+        }
+        self.folding.finish_within(patience)
     }
 
     /// The file being written.

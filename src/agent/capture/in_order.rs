@@ -174,6 +174,7 @@ impl InOrder {
             let (time, bytes) = (sample.time, sample.bytes());
             if !capture.setup.attribution.offer(cgroup, time, bytes, sample) {
                 capture.pending.unattributed += 1;
+                capture.stats.unattributed += 1;
             }
         }
         for Waited { place: (cgroup, left), since_ns, ns, preempted } in self.waited.drain(..) {

@@ -1,0 +1,336 @@
+//! What the agent tells of itself, in one place: every number it counts, what its threads owe, and what holds.
+//!
+//! | file | what |
+//! |---|---|
+//! | `steps` | steps of doing less, when they were taken and how long they lasted |
+//! | `families` | the table: name, unit, kind and help text of every metric |
+//! | `exposition` | the table as OpenMetrics text; prometheus-client is used there alone |
+//! | `own` | what this process uses, read when it is asked for |
+//!
+//! Threads store numbers that they hold anyway, once a flush and not at a tick that finds nothing; readers may see one
+//! number of a flush beside another of the flush before. There is no number for each function: tenants choose names,
+//! and how many there are. Not here: whether it is well ([`crate::health`]), and who is told ([`crate::http`]).
+
+mod exposition;
+mod families;
+mod own;
+mod steps;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::time::{ClockId, clock_gettime};
+
+pub use exposition::{CONTENT_TYPE, text};
+pub use families::{Documented, documented};
+pub use steps::{StepState, Steps};
+
+/// A number that one thread stores and others read.
+#[derive(Debug, Default)]
+pub struct Value(AtomicU64);
+
+impl Value {
+    /// Stores it.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// Adds to it.
+    pub fn add(&self, more: u64) {
+        self.0.fetch_add(more, Ordering::Relaxed);
+    }
+
+    /// The number as it is now.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// When a thread will show that it works: it says by when it is back before it waits or begins a piece of work.
+///
+/// A thread that rests for eight seconds owes nothing for eight seconds, so a calm agent needs no tick for it.
+#[derive(Debug)]
+pub struct Beat {
+    due_ns: AtomicU64,
+    patience_ns: u64,
+}
+
+impl Beat {
+    const NOTHING: u64 = u64::MAX;
+
+    /// Of a thread that may be late by `patience_ns`. It owes nothing yet.
+    pub const fn new(patience_ns: u64) -> Beat {
+        Beat { due_ns: AtomicU64::new(Beat::NOTHING), patience_ns }
+    }
+
+    /// It is back at `due_ns` of the monotonic clock.
+    pub fn owe(&self, due_ns: u64) {
+        self.due_ns.store(due_ns.min(Beat::NOTHING - 1), Ordering::Relaxed);
+    }
+
+    /// It waits for others, for as long as they like.
+    pub fn rest(&self) {
+        self.due_ns.store(Beat::NOTHING, Ordering::Relaxed);
+    }
+
+    /// How late it is at `now_ns`, in nanoseconds, where that is more than it may be.
+    pub fn overdue_ns(&self, now_ns: u64) -> Option<u64> {
+        let due_ns = self.due_ns.load(Ordering::Relaxed);
+        // What owes nothing is due at the end of time.
+        now_ns.checked_sub(due_ns).filter(|late| *late > self.patience_ns)
+    }
+}
+
+/// Whether a runtime answers.
+#[derive(Debug)]
+pub struct Runtime {
+    /// Its name.
+    pub name: &'static str,
+    up: Value,
+}
+
+impl Runtime {
+    /// Stores whether it answers.
+    pub fn set(&self, up: bool) {
+        self.up.set(up.into());
+    }
+
+    /// Whether it answers.
+    pub fn is_up(&self) -> bool {
+        self.up.get() == 1
+    }
+}
+
+/// Where an agent is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// It opens what it needs.
+    Starting,
+    /// It watches.
+    Watching,
+    /// It was told to end.
+    Stopping,
+}
+
+/// What is sampled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sampled {
+    /// Nothing: no function lives.
+    Off = 0,
+    /// The kernel's chains of frame pointers.
+    Chains = 1,
+    /// Copies of stacks as well.
+    Copies = 2,
+}
+
+/// How late the capture thread may be. It works milliseconds; a host that starves it for so long is not sampled.
+const CAPTURE_PATIENCE_NS: u64 = 15_000_000_000;
+/// How long the keeper may be at one piece of work: a first look at large files, and a slow disk, take seconds.
+const KEEPER_PATIENCE_NS: u64 = 60_000_000_000;
+
+/// Every number. Names and help texts stand in `families`; units are in the names.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "the table of families says what each is")]
+pub struct Metrics {
+    pub capture: Beat,
+    pub keeper: Beat,
+    phase: Value,
+
+    pub samples: Value,
+    pub samples_lost: Value,
+    pub samples_unattributed: Value,
+    pub samples_stored: Value,
+    pub dropped_backlog: Value,
+    pub dropped_buffer: Value,
+    pub dropped_store: Value,
+    pub dropped_shutdown: Value,
+    pub side_band_lost: Value,
+    pub queued_bytes: Value,
+    pub hz: Value,
+    sampled: Value,
+    pub cpus: Value,
+    pub cpu_trouble: Value,
+    pub arm_failing: Value,
+    pub ring_bytes: Value,
+    pub longest_reading_ns: Value,
+    pub off_cpu_stopped: Value,
+
+    pub instances: Value,
+    pub instances_living: Value,
+    pub functions_living: Value,
+    runtimes: Vec<Runtime>,
+
+    pub files_opened: Value,
+    pub files_known: Value,
+    pub files_failed: Value,
+    pub files_evicted: Value,
+    pub walks: Value,
+    pub walks_complete: Value,
+    pub walks_short: Value,
+    pub walks_truncated: Value,
+    pub walks_guessed: Value,
+    pub unwind_table_bytes: Value,
+    pub perf_maps_opened: Value,
+    pub perf_map_bytes: Value,
+    pub tables_built: Value,
+    pub tables_from_cache: Value,
+    pub symbol_files_unreadable: Value,
+    pub symbol_cache_errors: Value,
+
+    pub store_batches: Value,
+    pub store_bytes: Value,
+    pub store_errors: Value,
+    pub store_failing: Value,
+    pub last_flush_us: Value,
+
+    pub steps: Steps,
+    started_us: u64,
+}
+
+impl Metrics {
+    /// Of an agent that begins now and asks `runtimes`.
+    pub fn new(runtimes: &[&'static str]) -> Metrics {
+        let value = Value::default;
+        let runtimes = runtimes.iter().map(|name| Runtime { name, up: value() });
+        Metrics {
+            capture: Beat::new(CAPTURE_PATIENCE_NS),
+            keeper: Beat::new(KEEPER_PATIENCE_NS),
+            phase: value(),
+            samples: value(),
+            samples_lost: value(),
+            samples_unattributed: value(),
+            samples_stored: value(),
+            dropped_backlog: value(),
+            dropped_buffer: value(),
+            dropped_store: value(),
+            dropped_shutdown: value(),
+            side_band_lost: value(),
+            queued_bytes: value(),
+            hz: value(),
+            sampled: value(),
+            cpus: value(),
+            cpu_trouble: value(),
+            arm_failing: value(),
+            ring_bytes: value(),
+            longest_reading_ns: value(),
+            off_cpu_stopped: value(),
+            instances: value(),
+            instances_living: value(),
+            functions_living: value(),
+            runtimes: runtimes.collect(),
+            files_opened: value(),
+            files_known: value(),
+            files_failed: value(),
+            files_evicted: value(),
+            walks: value(),
+            walks_complete: value(),
+            walks_short: value(),
+            walks_truncated: value(),
+            walks_guessed: value(),
+            unwind_table_bytes: value(),
+            perf_maps_opened: value(),
+            perf_map_bytes: value(),
+            tables_built: value(),
+            tables_from_cache: value(),
+            symbol_files_unreadable: value(),
+            symbol_cache_errors: value(),
+            store_batches: value(),
+            store_bytes: value(),
+            store_errors: value(),
+            store_failing: value(),
+            last_flush_us: value(),
+            steps: Steps::default(),
+            started_us: wall_us(),
+        }
+    }
+
+    /// Where the agent is in its life.
+    pub fn phase(&self) -> Phase {
+        match self.phase.get() {
+            0 => Phase::Starting,
+            1 => Phase::Watching,
+            _ => Phase::Stopping,
+        }
+    }
+
+    /// It is further in its life.
+    pub fn enter(&self, phase: Phase) {
+        self.phase.set(match phase {
+            Phase::Starting => 0,
+            Phase::Watching => 1,
+            Phase::Stopping => 2,
+        });
+    }
+
+    /// Stores what is sampled.
+    pub fn set_sampled(&self, sampled: Sampled) {
+        self.sampled.set(sampled as u64);
+    }
+
+    /// The runtimes that are asked.
+    pub fn runtimes(&self) -> &[Runtime] {
+        &self.runtimes
+    }
+
+    /// The runtime called `name`, where it is one of those that are asked.
+    pub fn runtime(&self, name: &str) -> Option<&Runtime> {
+        self.runtimes.iter().find(|runtime| runtime.name == name)
+    }
+
+    /// Samples that were taken and then let go, for whatever reason.
+    pub fn dropped(&self) -> u64 {
+        let reasons =
+            [&self.dropped_backlog, &self.dropped_buffer, &self.dropped_store, &self.dropped_shutdown];
+        reasons.into_iter().map(Value::get).sum()
+    }
+}
+
+/// The monotonic clock, in nanoseconds.
+pub fn now_ns() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    u64::try_from(now.tv_sec)
+        .unwrap_or(0)
+        .saturating_mul(1_000_000_000)
+        .saturating_add(now.tv_nsec.unsigned_abs())
+}
+
+/// The wall clock, in microseconds since 1970.
+fn wall_us() -> u64 {
+    let now = clock_gettime(ClockId::Realtime);
+    u64::try_from(now.tv_sec)
+        .unwrap_or(0)
+        .saturating_mul(1_000_000)
+        .saturating_add(now.tv_nsec.unsigned_abs() / 1_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_is_late_only_beyond_what_it_has_said_and_may_be() {
+        let beat = Beat::new(10);
+        assert_eq!(beat.overdue_ns(u64::MAX), None, "it owes nothing yet");
+        beat.owe(100);
+        for (now_ns, late) in [(0, None), (100, None), (110, None), (111, Some(11)), (500, Some(400))] {
+            assert_eq!(beat.overdue_ns(now_ns), late, "at {now_ns}");
+        }
+        beat.owe(u64::MAX);
+        assert_eq!(beat.overdue_ns(u64::MAX - 1), None);
+        beat.owe(0);
+        beat.rest();
+        assert_eq!(beat.overdue_ns(u64::MAX - 1), None);
+    }
+
+    #[test]
+    fn a_life_goes_on() {
+        let metrics = Metrics::new(&["docker"]);
+        assert_eq!(metrics.phase(), Phase::Starting);
+        for phase in [Phase::Watching, Phase::Stopping] {
+            metrics.enter(phase);
+            assert_eq!(metrics.phase(), phase);
+        }
+        assert!(!metrics.runtimes()[0].is_up() && metrics.runtime("podman").is_none());
+        metrics.runtime("docker").expect("it is asked").set(true);
+        assert!(metrics.runtimes()[0].is_up());
+    }
+}
