@@ -13,9 +13,9 @@ use crate::model::frame::UNWOUND_SHORT;
 /// How often, and for how long: sampled periods may differ from journal to journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Weight {
-    /// Samples.
+    /// Samples, or waits.
     pub samples: u64,
-    /// Time these samples stand for, in nanoseconds.
+    /// Time these samples stand for, or waits took, in nanoseconds.
     pub time_ns: u64,
 }
 
@@ -40,6 +40,38 @@ impl Weight {
     /// The time in seconds.
     pub fn seconds(self) -> f64 {
         self.time_ns as f64 / 1e9
+    }
+}
+
+/// What weights are of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Measure {
+    /// Samples of the CPU clock, each of which stands for a time.
+    #[default]
+    Clock,
+    /// Samples of a counter, which stand for no time.
+    Counter,
+    /// Waits, whose time is what counts.
+    Waits,
+}
+
+impl Measure {
+    /// What shares are taken of: samples, of waits nanoseconds.
+    pub fn amount(self, weight: Weight) -> u64 {
+        if self == Measure::Waits { weight.time_ns } else { weight.samples }
+    }
+
+    /// The weight as folded text and graphs tell it: samples, of waits microseconds, to the nearest.
+    pub fn told(self, weight: Weight) -> u64 {
+        match self {
+            Measure::Clock | Measure::Counter => weight.samples,
+            Measure::Waits => weight.time_ns.saturating_add(500) / 1_000,
+        }
+    }
+
+    /// The time in seconds; none where samples stand for none.
+    pub fn seconds(self, weight: Weight) -> Option<f64> {
+        (self != Measure::Counter).then(|| weight.seconds())
     }
 }
 
@@ -72,13 +104,26 @@ impl StackTable {
 #[derive(Debug, Clone, Default)]
 pub struct Profile {
     stacks: Vec<(Arc<Stack>, Weight)>,
+    measure: Measure,
 }
 
 impl Profile {
     /// The profile of `weights`, one for each of `stacks`; stacks that were never seen are left out.
     pub fn from_weights(stacks: &[Arc<Stack>], weights: &[Weight]) -> Profile {
         let seen = stacks.iter().zip(weights).filter(|(_, weight)| weight.samples > 0);
-        Profile { stacks: seen.map(|(stack, weight)| (Arc::clone(stack), *weight)).collect() }
+        let stacks = seen.map(|(stack, weight)| (Arc::clone(stack), *weight)).collect();
+        Profile { stacks, measure: Measure::Clock }
+    }
+
+    /// The same, its weights those of `measure`.
+    #[must_use]
+    pub fn measured(self, measure: Measure) -> Profile {
+        Profile { measure, ..self }
+    }
+
+    /// What its weights are of.
+    pub fn measure(&self) -> Measure {
+        self.measure
     }
 
     /// Its stacks, in no order. Two may differ in quality alone.

@@ -11,6 +11,7 @@ use super::cold::is_cold_start;
 use super::phases::PhaseFilter;
 use super::significance::{CpuTimes, Difference, Share, difference};
 use super::view::{Selection, View, span_at};
+use crate::fold::Measure;
 use crate::model::frame::FrameName;
 use crate::model::{Frame, FrameKind};
 
@@ -50,14 +51,19 @@ fn without_hash(symbol: &str) -> &str {
 /// One side of a comparison.
 #[derive(Debug, Clone, Default)]
 pub struct Side {
-    /// Samples counted.
+    /// Samples counted, or waits.
     pub samples: u64,
-    /// CPU time of each instance in the phases asked for.
+    /// What these are.
+    pub measure: Measure,
+    /// CPU time of each instance in the phases asked for; where waits are counted, their time.
     pub cpu: CpuTimes,
     /// The same of those instances whose cold start the window shows.
     pub starts: CpuTimes,
+    /// See [`Share::least_effect`].
+    least_effect: f64,
     frames: Vec<(FrameKey, FrameKind)>,
-    /// For each distinct stack of an instance: its instance, how often, its frames once each, its leaf.
+    /// For each distinct stack of an instance: its instance, how often (of waits how long, in nanoseconds), its frames
+    /// once each, its leaf.
     seen: Vec<Seen>,
 }
 
@@ -72,21 +78,33 @@ struct Seen {
 
 /// The side that `selection` of `view` is, in `phases`.
 pub fn side(view: &View, selection: &Selection, phases: PhaseFilter) -> Side {
+    let measure = view.event().measure();
     let mut counts: BTreeMap<(u32, u32), u64> = BTreeMap::new();
+    let (mut samples, mut squares) = (0u64, 0.0);
     for part in &view.merged.parts {
-        for (sample, count) in part.counted() {
+        for (at, (sample, count)) in part.counted().enumerate() {
             let instance = sample.instance as usize;
             let Some(life) = view.lives.get(instance) else { continue };
             let Some(span) = life.spans.get(span_at(&life.spans, sample.time)) else { continue };
             let meant = span.function.is_some_and(|function| selection.has(instance, function));
             if meant && phases.takes(span.phase) {
-                *counts.entry((sample.instance, sample.stack)).or_default() += count;
+                let amount = measure.amount(part.weight(at, count));
+                let sum = counts.entry((sample.instance, sample.stack)).or_default();
+                *sum = sum.saturating_add(amount);
+                samples += count;
+                squares += part.lengths.get(at).map_or(0.0, |length| length.squares);
             }
         }
     }
-    let mut side = Side { samples: counts.values().sum(), ..Side::default() };
+    let all = counts.values().fold(0u64, |sum, amount| sum.saturating_add(*amount));
+    let least_effect = (squares / all.max(1) as f64).max(1.0);
+    let mut side = Side { samples, measure, least_effect, ..Side::default() };
     side.count(view, &counts);
-    side.account(view, selection, phases, &counts);
+    if measure == Measure::Waits {
+        side.time_off(view, selection, &counts);
+    } else {
+        side.account(view, selection, phases, &counts);
+    }
     side
 }
 
@@ -119,6 +137,23 @@ impl Side {
             });
             self.seen.push(Seen { instance, samples, frames: Arc::clone(frames), leaf: *leaf });
         }
+    }
+
+    /// What each instance waited.
+    fn time_off(&mut self, view: &View, selection: &Selection, counts: &BTreeMap<(u32, u32), u64>) {
+        let mut each: BTreeMap<usize, (f64, bool)> = BTreeMap::new();
+        for (at, instance, _, stay) in view.stays(selection) {
+            each.entry(at).or_default().1 |= is_cold_start(view.window(), instance, stay);
+        }
+        for ((instance, _), ns) in counts {
+            each.entry(*instance as usize).or_default().0 += *ns as f64 / 1e3;
+        }
+        let times = |wanted: &dyn Fn(bool) -> bool| CpuTimes {
+            each_us: each.values().filter(|(_, started)| wanted(*started)).map(|(us, _)| *us).collect(),
+            accounted: false,
+            samples: self.samples,
+        };
+        (self.cpu, self.starts) = (times(&|_| true), times(&|started| started));
     }
 
     /// CPU time by the kernel's account; the part of it that lies in `phases` by the part of the samples there.
@@ -176,7 +211,9 @@ impl Side {
             *total += if seen.frames.iter().any(is_chosen) { seen.samples } else { 0 };
         }
         let own = Share::of_instances(counts.values().map(|(own, _, all)| (*own, *all)));
-        (own, Share::of_instances(counts.values().map(|(_, total, all)| (*total, *all))))
+        let total = Share::of_instances(counts.values().map(|(_, total, all)| (*total, *all)));
+        let least_effect = self.least_effect.max(1.0);
+        (Share { least_effect, ..own }, Share { least_effect, ..total })
     }
 
     /// Whether `wanted` says yes to one of its frames.
@@ -216,6 +253,7 @@ impl Side {
             of: none.of,
             instances: none.instances,
             squares: [share.squares[0], share.squares[1], none.squares[2]],
+            least_effect: self.least_effect.max(1.0),
             ..share
         };
         sums.into_iter().map(|(own, total)| (whole(own), whole(total))).collect()
@@ -229,6 +267,8 @@ pub struct DiffRow {
     pub key: FrameKey,
     /// Kind of code, that of B where it is there.
     pub kind: FrameKind,
+    /// What shares are of: samples, or nanoseconds of waits.
+    pub measure: Measure,
     /// Samples with it as the leaf, of A and B.
     pub own: [Share; 2],
     /// Samples with it anywhere on the stack, of A and B.
@@ -278,6 +318,7 @@ pub fn diff(a: &Side, b: &Side) -> Vec<DiffRow> {
     let row = |(key, (kind, own, total)): (&FrameKey, (FrameKind, [Share; 2], [Share; 2]))| DiffRow {
         key: key.clone(),
         kind,
+        measure: b.measure,
         own,
         total,
         own_difference: difference(&own[0], &own[1]),

@@ -6,6 +6,7 @@ use super::cold::is_cold_start;
 use super::merge::Instance;
 use super::selector::FunctionId;
 use super::view::{Selection, View};
+use super::waits::OffCpu;
 use crate::model::{QualityCounts, Timestamp};
 
 /// A revision of a function within a window.
@@ -19,8 +20,12 @@ pub struct FunctionRow {
     pub samples: u64,
     /// CPU time by its cgroups' own account, in microseconds; none where no instance has one.
     pub cpu_us: Option<u64>,
-    /// Time that its samples stand for, in nanoseconds.
+    /// Time that its samples stand for, in nanoseconds; see [`FunctionRow::no_clock`].
     pub sampled_ns: u64,
+    /// Whether its samples stand for no time, because another event than the CPU clock is counted or was sampled.
+    pub no_clock: bool,
+    /// Time off the CPU; none where none was recorded.
+    pub off_cpu: Option<OffCpu>,
     /// Share of the CPU time that samples cover, over instances of which it is known.
     pub coverage: Option<f64>,
     /// Samples lost, an estimate.
@@ -77,6 +82,8 @@ struct Sums {
     samples: u64,
     cpu_us: Option<u64>,
     sampled_ns: u64,
+    by_clock: bool,
+    off_cpu: OffCpu,
     coverage: CoverageSum,
     lost: f64,
     quality: QualityCounts,
@@ -120,6 +127,8 @@ fn sums(view: &View, selection: &Selection, host: impl Fn(&Instance) -> u32) -> 
         if let Some(account) = stay.account {
             sums.cpu_us = Some(sums.cpu_us.unwrap_or(0).saturating_add(account.cpu_us));
         }
+        sums.by_clock |= stay.clock;
+        sums.off_cpu.add(stay.tally.off_cpu);
         sums.coverage.add(stay.compared());
         sums.lost += stay.tally.lost;
         sums.quality.add_all(stay.tally.quality);
@@ -139,6 +148,8 @@ impl Sums {
             samples: self.samples,
             cpu_us: self.cpu_us,
             sampled_ns: self.sampled_ns,
+            no_clock: !self.by_clock,
+            off_cpu: self.off_cpu.some(),
             coverage: self.coverage.share(),
             lost: self.lost.round() as u64,
             quality: self.quality,

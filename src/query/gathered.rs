@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use super::merge::{Instance, Part, Sample};
 use super::view::{Life, span_at};
+use super::waits::Length;
 use crate::model::{Timestamp, Window};
 
 /// A day in microseconds.
@@ -27,6 +28,7 @@ struct Entry {
     first: Timestamp,
     last: Timestamp,
     count: u32,
+    length: Length,
 }
 
 /// Gathers the samples of `part`; `lives` are those of `instances`.
@@ -40,7 +42,7 @@ pub(super) fn gather(part: &mut Part, instances: &[Instance], lives: &[Life]) {
         let (instance, life) = (instances.get(sample.instance as usize), lives.get(sample.instance as usize));
         let key = key(sample, instance, life);
         let number = *numbers.entry(key).or_insert_with(|| {
-            entries.push((*sample, Entry { first: sample.time, last: sample.time, count: 0 }));
+            entries.push((*sample, Entry { first: sample.time, last: sample.time, count: 0, length: Length::default() }));
             // There are no more than samples, which are numbered in 32 bits.
             (entries.len() - 1) as u32
         });
@@ -48,6 +50,9 @@ pub(super) fn gather(part: &mut Part, instances: &[Instance], lives: &[Life]) {
             entry.first = entry.first.min(sample.time);
             entry.last = entry.last.max(sample.time);
             entry.count = entry.count.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
+            if let Some(length) = part.lengths.get(at as usize) {
+                entry.length.add(*length);
+            }
         }
         while let Some((_, samples)) = lost.next_if(|(of, _)| *of == at) {
             lost_at.push((number, *samples));
@@ -55,6 +60,11 @@ pub(super) fn gather(part: &mut Part, instances: &[Instance], lives: &[Life]) {
     }
     let task = part.tasks.first().copied().unwrap_or_default();
     let (mut samples, mut counts) = (Vec::with_capacity(entries.len()), Vec::with_capacity(entries.len()));
+    // All of an entry's time stands with its first sample.
+    let mut lengths: Vec<Length> = match part.lengths.is_empty() {
+        true => Vec::new(),
+        false => entries.iter().map(|(_, entry)| entry.length).collect(),
+    };
     for (sample, entry) in &entries {
         samples.push(Sample { time: entry.first, ..*sample });
         // Whoever looks for the last time finds it.
@@ -64,6 +74,10 @@ pub(super) fn gather(part: &mut Part, instances: &[Instance], lives: &[Life]) {
         samples.push(Sample { time: entry.last, ..*sample });
         counts.push(1);
     }
+    if !lengths.is_empty() {
+        lengths.resize(samples.len(), Length::default());
+    }
+    part.lengths = lengths;
     (part.tasks, part.cpus) = (vec![task; samples.len()], vec![0; samples.len()]);
     (part.samples, part.counts, part.lost) = (samples, counts, lost_at);
 }

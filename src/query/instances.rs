@@ -6,6 +6,7 @@ use super::merge::Instance;
 use super::phases::Phase;
 use super::selector::FunctionId;
 use super::view::{Life, Selection, Stay, View};
+use super::waits::OffCpu;
 use crate::model::{CpuSource, Fact, QualityCounts, Timestamp, Window};
 
 /// An instance as one function within a window.
@@ -41,6 +42,10 @@ pub struct InstanceRow {
     pub coverage: Option<f64>,
     /// Where the last reading of the CPU time comes from.
     pub coverage_source: Option<CpuSource>,
+    /// Whether its samples stand for no time, because another event than the CPU clock is counted or was sampled.
+    pub no_clock: bool,
+    /// Time off the CPU; none where none was recorded.
+    pub off_cpu: Option<OffCpu>,
     /// Samples.
     pub samples: u64,
     /// Samples by what the quality of their stacks says.
@@ -115,6 +120,8 @@ fn row(window: Window, id: FunctionId, instance: &Instance, life: &Life, stay: &
         sampled_ns: stay.tally.time_ns,
         coverage: stay.compared().map(|(sampled_ns, cpu_us)| sampled_ns as f64 / (cpu_us as f64 * 1e3)),
         coverage_source: stay.account.map(|account| account.source),
+        no_clock: !stay.clock,
+        off_cpu: stay.tally.off_cpu.some(),
         samples: stay.tally.samples,
         quality: stay.tally.quality,
         first_sample_after_exec_us: first_after,

@@ -8,19 +8,25 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::event::Event;
 use super::loss;
 use super::origin::{Host, HostTable};
 use super::tasks::{Task, TaskTable};
-use crate::fold::StackTable;
-use crate::model::{Fact, Identity, InstanceInfo, InstanceKey, Stack, Timestamp, Window, frame};
+use super::waits::{self, Length, OffCpu, Waited};
+use crate::fold::{StackTable, Weight};
+use crate::model::{
+    Fact, Identity, InstanceInfo, InstanceKey, Stack, Timestamp, Window, WriterInfo, frame,
+};
 use crate::store::archive::{SealedHour, SealedRow};
-use crate::store::{Damage, Ended, InstanceRecord, JournalContents, Usage};
+use crate::store::{Damage, Ended, InstanceRecord, JournalContents, StoredSample, Usage};
 
 /// Everything the journals tell about a window.
 #[derive(Debug)]
 pub struct Merged {
     /// The window asked for.
     pub window: Window,
+    /// What of it is counted.
+    pub event: Event,
     /// Instances, oldest first.
     pub instances: Vec<Instance>,
     /// Distinct stacks.
@@ -29,10 +35,14 @@ pub struct Merged {
     pub tasks: Vec<Task>,
     /// Hosts, in order of label.
     pub hosts: Vec<Host>,
-    /// Samples, a part for each journal.
+    /// Samples, or waits where those are counted, a part for each journal.
     pub parts: Vec<Part>,
     /// Samples of sealed hours that were counted when they were sealed, and are not among `parts`.
     pub counted: Vec<Counted>,
+    /// Time off the CPU, beside samples that are counted.
+    pub waits: Vec<Waited>,
+    /// Of each instance the waits that are not counted, for being preemption or for not being it.
+    pub left_out: HashMap<u32, Weight>,
     /// What could not be read.
     pub damage: Vec<Damage>,
     /// Samples that refer to an instance or a stack their journal does not have.
@@ -60,6 +70,10 @@ pub struct Instance {
     pub dropped: Vec<(Timestamp, String, u64)>,
     /// What else became true of it, and when; in order of time.
     pub facts: Vec<(Timestamp, Fact)>,
+    /// Whether a writer that samples the CPU clock knew it.
+    pub by_clock: bool,
+    /// Whether the window has samples of it by another event, so that those of the clock are not all there is.
+    pub by_counter: bool,
 }
 
 /// The samples of one journal.
@@ -67,6 +81,8 @@ pub struct Instance {
 pub struct Part {
     /// Time that one of its samples stands for, in nanoseconds.
     pub period_ns: u64,
+    /// Of waits instead: for each sample how long those took that it stands for.
+    pub lengths: Vec<Length>,
     /// Its samples.
     pub samples: Vec<Sample>,
     /// For each of them how many it stands for; empty where each is one. See [`Part::counted`].
@@ -84,6 +100,20 @@ impl Part {
     pub fn counted(&self) -> impl Iterator<Item = (&Sample, u64)> {
         let counts = self.counts.iter().map(|count| u64::from(*count)).chain(std::iter::repeat(1));
         self.samples.iter().zip(counts)
+    }
+
+    /// The same with their weights.
+    pub fn weighed(&self) -> impl Iterator<Item = (&Sample, Weight)> {
+        let weight = |(at, (sample, count)): (usize, (_, u64))| (sample, self.weight(at, count));
+        self.counted().enumerate().map(weight)
+    }
+
+    /// The weight of the sample at `at`, which stands for `count`.
+    pub fn weight(&self, at: usize, count: u64) -> Weight {
+        match self.lengths.get(at) {
+            Some(length) => Weight { samples: count, time_ns: length.ns },
+            None => Weight::of(count, self.period_ns),
+        }
     }
 }
 
@@ -109,9 +139,9 @@ pub(super) struct SealedPart {
 }
 
 impl SealedPart {
-    /// Whose samples `row` counts, as a position in [`Merged::instances`].
-    pub(super) fn number(&self, row: &SealedRow) -> Option<u32> {
-        self.instances.get(row.instance as usize).copied()
+    /// Instance `of_hour` of the hour as a position in [`Merged::instances`].
+    pub(super) fn number(&self, of_hour: u32) -> Option<u32> {
+        self.instances.get(of_hour as usize).copied()
     }
 }
 
@@ -138,15 +168,28 @@ pub struct Merger {
     hosts: HostTable,
     parts: Vec<Part>,
     sealed: Vec<SealedPart>,
+    event: Event,
+    totals: bool,
+    waits: Vec<Waited>,
+    left_out: HashMap<u32, Weight>,
     damage: Vec<Damage>,
     orphans: u64,
 }
 
 impl Merger {
-    /// For samples of `window`.
+    /// For samples of the CPU clock in `window`, and totals of waits.
     pub fn new(window: Window) -> Merger {
+        Merger::counting(window, Event::CpuClock, true)
+    }
+
+    /// For what `event` says; with `totals` of waits beside samples.
+    pub fn counting(window: Window, event: Event, totals: bool) -> Merger {
         Merger {
             window,
+            event,
+            totals,
+            waits: Vec::new(),
+            left_out: HashMap::new(),
             instances: Vec::new(),
             by_key: HashMap::new(),
             stacks: StackTable::default(),
@@ -167,45 +210,103 @@ impl Merger {
     /// Adds a journal.
     pub fn add(&mut self, journal: JournalContents) {
         let source = self.hosts.add(&journal);
-        let boot: Arc<str> = journal.writer.boot_id.as_str().into();
         let instances: Vec<u32> =
-            journal.instances.iter().map(|record| self.instance(record, &boot, source)).collect();
+            journal.instances.iter().map(|record| self.instance(record, &journal.writer, source)).collect();
         let stacks: Vec<u32> = journal.stacks.iter().map(|stack| self.stacks.number(stack)).collect();
-        let rates = loss::rates(&journal.batches);
-        let nameless: Arc<str> = frame::LOST.into();
+        let window = self.window;
+        if !journal.writer.is_clock() {
+            for stored in journal.samples.iter().filter(|stored| window.contains(stored.time)) {
+                self.by_counter(instances.get(stored.instance as usize).copied());
+            }
+        }
+        let waits = || journal.waits.iter().filter(|wait| window.contains(wait.back.time));
         let mut part = Part {
-            period_ns: journal.writer.period_ns,
-            samples: Vec::with_capacity(journal.samples.len()),
+            period_ns: journal.writer.sampled_ns(),
+            lengths: Vec::new(),
+            samples: Vec::new(),
             counts: Vec::new(),
-            tasks: Vec::with_capacity(journal.samples.len()),
-            cpus: Vec::with_capacity(journal.samples.len()),
+            tasks: Vec::new(),
+            cpus: Vec::new(),
             lost: Vec::new(),
         };
-        for stored in journal.samples.iter().filter(|stored| self.window.contains(stored.time)) {
-            let place = (instances.get(stored.instance as usize), stacks.get(stored.stack as usize));
-            let (Some(&instance), Some(&stack)) = place else {
-                self.orphans += 1;
-                continue;
-            };
-            if let (Some(lost), Ok(at)) = (rates.lost_for(stored), u32::try_from(part.samples.len())) {
-                part.lost.push((at, lost));
+        if let Event::OffCpu(preempted) = self.event {
+            let left_out = &mut self.left_out;
+            let chosen = waits::chosen(waits(), preempted, |instance, weight| {
+                if let Some(instance) = instances.get(instance as usize) {
+                    left_out.entry(*instance).or_default().add(weight);
+                }
+            });
+            for wait in chosen {
+                if self.take(&mut part, &wait.back, &journal, &instances, &stacks) {
+                    part.lengths.push(Length::of(wait.ns));
+                }
             }
-            part.samples.push(Sample { time: stored.time, instance, stack });
-            let comm = journal.comms.get(stored.comm as usize).unwrap_or(&nameless);
-            let task = Task { pid: stored.pid, tid: stored.tid, comm: Arc::clone(comm) };
-            part.tasks.push(self.tasks.number(task));
-            part.cpus.push(u16::try_from(stored.cpu).unwrap_or(u16::MAX));
+        } else if self.event.takes(&journal.writer) {
+            let rates = loss::rates(&journal.batches);
+            part.samples.reserve(journal.samples.len());
+            part.tasks.reserve(journal.samples.len());
+            part.cpus.reserve(journal.samples.len());
+            for stored in journal.samples.iter().filter(|stored| window.contains(stored.time)) {
+                let at = u32::try_from(part.samples.len());
+                if self.take(&mut part, stored, &journal, &instances, &stacks)
+                    && let (Some(lost), Ok(at)) = (rates.lost_for(stored), at)
+                {
+                    part.lost.push((at, lost));
+                }
+            }
+        }
+        if self.totals && !matches!(self.event, Event::OffCpu(_)) {
+            let total = |wait: &crate::store::StoredWait| {
+                let instance = *instances.get(wait.back.instance as usize)?;
+                Some(Waited { instance, at: wait.back.time, time: OffCpu::of(wait.ns, wait.preempted) })
+            };
+            self.waits.extend(waits().filter_map(total));
         }
         self.parts.push(part);
         self.damage.extend(journal.damage);
     }
 
+    /// Adds `stored` of `journal` to `part`; false if it refers to what the journal does not have.
+    fn take(
+        &mut self,
+        part: &mut Part,
+        stored: &StoredSample,
+        journal: &JournalContents,
+        instances: &[u32],
+        stacks: &[u32],
+    ) -> bool {
+        let place = (instances.get(stored.instance as usize), stacks.get(stored.stack as usize));
+        let (Some(&instance), Some(&stack)) = place else {
+            self.orphans += 1;
+            return false;
+        };
+        part.samples.push(Sample { time: stored.time, instance, stack });
+        let comm = journal.comms.get(stored.comm as usize);
+        let comm = comm.map_or_else(|| frame::LOST.into(), Arc::clone);
+        let task = Task { pid: stored.pid, tid: stored.tid, comm };
+        part.tasks.push(self.tasks.number(task));
+        part.cpus.push(u16::try_from(stored.cpu).unwrap_or(u16::MAX));
+        true
+    }
+
+    fn by_counter(&mut self, instance: Option<u32>) {
+        if let Some(instance) = instance.and_then(|at| self.instances.get_mut(at as usize)) {
+            instance.by_counter = true;
+        }
+    }
+
     /// Adds the instances of a sealed hour; its samples come later, when it is known whose they are.
     pub(super) fn add_sealed(&mut self, mut hour: SealedHour) {
         let source = self.hosts.add_sealed(&hour, self.window);
-        let boot: Arc<str> = hour.host.writer.boot_id.as_str().into();
+        let writer = hour.host.writer.clone();
         let instances: Vec<u32> =
-            hour.instances.iter().map(|record| self.instance(record, &boot, source)).collect();
+            hour.instances.iter().map(|record| self.instance(record, &writer, source)).collect();
+        if !writer.is_clock() {
+            let window = self.window;
+            for row in hour.rows.iter().filter(|row| window.overlaps(row.first, row.last)) {
+                self.by_counter(instances.get(row.instance as usize).copied());
+            }
+        }
         let keys = hour.instances.iter().map(|record| Arc::clone(&record.info.key.0));
         let by_key = keys.zip(instances.iter().copied()).collect();
         self.damage.append(&mut hour.damage);
@@ -260,32 +361,40 @@ impl Merger {
                 *instance = moved[*instance as usize];
             }
         }
+        let mut waits = self.waits;
+        waits.iter_mut().for_each(|waited| waited.instance = moved[waited.instance as usize]);
+        let left_out = self.left_out.into_iter().map(|(at, weight)| (moved[at as usize], weight)).collect();
         let merged = Merged {
             window: self.window,
+            event: self.event,
             instances: sorted.into_iter().map(|(_, instance)| instance).collect(),
             stacks: self.stacks.into_stacks(),
             tasks: self.tasks.into_tasks(),
             hosts,
             parts,
             counted: Vec::new(),
+            waits,
+            left_out,
             damage: self.damage,
             orphans: self.orphans,
         };
         (merged, sealed)
     }
 
-    fn instance(&mut self, record: &InstanceRecord, boot: &Arc<str>, source: u32) -> u32 {
+    fn instance(&mut self, record: &InstanceRecord, writer: &WriterInfo, source: u32) -> u32 {
+        let boot = writer.boot_id.as_str();
         let known = self.by_key.entry(record.info.key.clone()).or_default();
         // Where damage took a boot id, the key is all there is.
-        let same = |of: &Arc<str>| of == boot || of.is_empty() || boot.is_empty();
+        let same = |of: &Arc<str>| **of == *boot || of.is_empty() || boot.is_empty();
         if let Some((_, at)) = known.iter().find(|(of, _)| same(of)).cloned() {
             if let Some(known) = self.instances.get_mut(at as usize) {
                 known.learn(record);
+                known.by_clock |= writer.is_clock();
             }
             return at;
         }
         let at = u32::try_from(self.instances.len()).expect("memory ends long before 2^32 instances");
-        known.push((Arc::clone(boot), at));
+        known.push((boot.into(), at));
         self.instances.push(Instance {
             info: record.info.clone(),
             host: source,
@@ -296,6 +405,8 @@ impl Merger {
             usage: record.usage.clone(),
             dropped: record.dropped.clone(),
             facts: record.facts.clone(),
+            by_clock: writer.is_clock(),
+            by_counter: false,
         });
         at
     }
@@ -342,6 +453,11 @@ impl Instance {
         self.dropped.dedup();
         self.facts.sort();
         self.facts.dedup();
+    }
+
+    /// Whether all of its samples that are known are of the CPU clock: only then do they tell of its CPU time.
+    pub fn is_by_clock(&self) -> bool {
+        self.by_clock && !self.by_counter
     }
 
     /// The last time there was a sign of life of it outside of its samples.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
+use super::event::Event;
 use super::merge::Merger;
 use super::sealed::{self, Scope};
 use super::selector::FunctionId;
@@ -46,6 +47,20 @@ pub fn open_for<P: AsRef<Path>>(
     roots: &[P],
     window: Window,
     scope: Scope<'_>,
+    progress: impl FnMut(usize, usize),
+) -> anyhow::Result<View> {
+    open_event(roots, window, scope, &Event::CpuClock, progress)
+}
+
+/// The same for questions that count `event`.
+///
+/// # Errors
+/// As [`open_for`].
+pub fn open_event<P: AsRef<Path>>(
+    roots: &[P],
+    window: Window,
+    scope: Scope<'_>,
+    event: &Event,
     mut progress: impl FnMut(usize, usize),
 ) -> anyhow::Result<View> {
     let mut stores: Vec<(PathBuf, Store)> = Vec::new();
@@ -59,7 +74,7 @@ pub fn open_for<P: AsRef<Path>>(
     }
     let mut attempt = 1;
     loop {
-        match read(&stores, window, scope, attempt < ATTEMPTS, &mut progress)? {
+        match read(&stores, window, (scope, event), attempt < ATTEMPTS, &mut progress)? {
             Some(view) => return Ok(view),
             None => attempt += 1,
         }
@@ -73,7 +88,7 @@ type Copies = HashMap<String, Vec<(u32, WriterInfo)>>;
 fn read(
     stores: &[(PathBuf, Store)],
     window: Window,
-    scope: Scope<'_>,
+    (scope, event): (Scope<'_>, &Event),
     again: bool,
     progress: &mut impl FnMut(usize, usize),
 ) -> anyhow::Result<Option<View>> {
@@ -91,7 +106,8 @@ fn read(
         done += 1;
     };
     let mut copies = Copies::default();
-    let mut merger = Merger::new(window);
+    let totals = matches!(scope, Scope::All | Scope::Counts);
+    let mut merger = Merger::counting(window, event.clone(), totals);
     // Journals before sets: they vanish when they are sealed, sets stay.
     for (at, of_store) in (0u32..).zip(&listed) {
         merger.in_store(at);

@@ -33,7 +33,7 @@ pub struct SampleRow<'a> {
     pub cpu: u32,
     /// Its stack. Equal stacks are one.
     pub stack: &'a Arc<Stack>,
-    /// Time it stands for, in nanoseconds.
+    /// Time it stands for, or a wait took, in nanoseconds.
     pub period_ns: u64,
 }
 
@@ -86,6 +86,6 @@ fn row<'a>(
         comm,
         cpu: u32::from(*part.cpus.get(at)?),
         stack: view.merged.stacks.get(sample.stack as usize)?,
-        period_ns: part.period_ns,
+        period_ns: part.weight(at, 1).time_ns,
     })
 }

@@ -7,16 +7,18 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use super::event::Event;
 use super::gathered::gather;
 use super::merge::{Counted, Merged, Part, Sample, SealedPart};
 use super::phases::Phase;
 use super::selector::{FunctionId, Selector};
 use super::tasks::{Task, TaskTable};
 use super::view::{Life, View};
-use crate::fold::StackTable;
+use super::waits::{self, Length, OffCpu, Waited};
+use crate::fold::{StackTable, Weight};
 use crate::model::{Timestamp, Window, frame};
 use crate::store::StoreError;
-use crate::store::archive::{SealedRow, SealedThread};
+use crate::store::archive::{SealedRow, SealedSamples, SealedThread, SealedWaits};
 
 /// What a question reads.
 #[derive(Debug, Clone, Copy)]
@@ -59,6 +61,7 @@ pub(super) fn add(
     }
     let (lives, functions) = View::lives(merged);
     let wanted = wanted(merged, &lives, &functions, scope);
+    let (window, event) = (merged.window, merged.event.clone());
     let threads = matches!(scope, Scope::All | Scope::Threads(..));
     let mut tasks = TaskTable::from(std::mem::take(&mut merged.tasks));
     let mut stacks = StackTable::default();
@@ -70,10 +73,13 @@ pub(super) fn add(
     for part in parts {
         progress();
         let hour = &part.hour;
-        let window = merged.window;
+        if matches!(scope, Scope::All | Scope::Counts) && !matches!(event, Event::OffCpu(_)) {
+            add_totals(merged, &part, &lives)?;
+        }
         let mut uses: HashMap<u32, Use> = HashMap::new();
-        for row in &hour.rows {
-            let Some(instance) = part.number(row) else { continue };
+        let rows = hour.rows.iter().filter(|_| event.takes(&hour.host.writer));
+        for row in rows.clone() {
+            let Some(instance) = part.number(row.instance) else { continue };
             let life = lives.get(instance as usize);
             let of_row = match scope {
                 _ if !window.overlaps(row.first, row.last) => Use::Nothing,
@@ -89,21 +95,27 @@ pub(super) fn add(
                 _ => Use::Nothing,
             };
         }
-        let of = |row: &SealedRow| part.number(row).map(|instance| (instance, uses.get(&instance)));
-        for row in hour.rows.iter().filter(|row| window.overlaps(row.first, row.last)) {
+        let of = |row: &SealedRow| part.number(row.instance).map(|instance| (instance, uses.get(&instance)));
+        for row in rows.clone().filter(|row| window.overlaps(row.first, row.last)) {
             if let Some((instance, Some(Use::Count))) = of(row) {
                 let row = row.clone();
                 merged.counted.push(Counted { instance, period_ns: hour.period_ns, row });
             }
         }
         let read = |row: &&SealedRow| matches!(of(row), Some((_, Some(Use::Read))));
-        let groups: BTreeSet<u32> = hour
-            .rows
-            .iter()
-            .filter(|row| window.overlaps(row.first, row.last))
-            .filter(read)
-            .map(|row| row.group)
-            .collect();
+        let mut groups: BTreeSet<u32> =
+            rows.filter(|row| window.overlaps(row.first, row.last)).filter(read).map(|row| row.group).collect();
+        if matches!(event, Event::OffCpu(_)) {
+            for row in hour.waits.iter().filter(|row| window.overlaps(row.first, row.last)) {
+                let instance = part.number(row.instance);
+                let is_wanted =
+                    |at: &u32| matches!(scope, Scope::All | Scope::Counts) || wanted.contains(at);
+                if let Some(instance) = instance.filter(is_wanted) {
+                    uses.insert(instance, Use::Read);
+                    groups.insert(row.group);
+                }
+            }
+        }
         if groups.is_empty() {
             continue;
         }
@@ -112,7 +124,12 @@ pub(super) fn add(
             (uses.get(&instance) == Some(&Use::Read)).then_some(instance)
         };
         // Dropped since it was listed: its time has passed.
-        let Some(samples) = hour.samples(&groups, window, threads, number)? else { continue };
+        let read = match event {
+            Event::OffCpu(_) => hour.off_cpu(&groups, window, threads, number)?,
+            _ => hour.samples(&groups, window, threads, number)?,
+        };
+        let Some(samples) = read else { continue };
+        let samples = without_left_out(samples, &event, &mut merged.left_out);
         let places: Vec<u32> = samples.distinct.iter().map(|stack| stacks.number(stack)).collect();
         let rows = samples.times.iter().zip(&samples.instances).zip(&samples.stacks);
         let sample = |((time, instance), stack): ((&Timestamp, &u32), &u32)| Sample {
@@ -134,6 +151,7 @@ pub(super) fn add(
         raw += samples.times.len();
         merged.parts.push(Part {
             period_ns: hour.period_ns,
+            lengths: samples.lengths.iter().map(|(ns, _)| Length::of(*ns)).collect(),
             samples: rows.map(sample).collect(),
             counts: Vec::new(),
             tasks: ran,
@@ -151,6 +169,74 @@ pub(super) fn add(
     merged.stacks = stacks.into_stacks();
     merged.tasks = tasks.into_tasks();
     Ok(())
+}
+
+/// Adds what the instances of `part` waited: as totals where those are enough, else each wait.
+fn add_totals(merged: &mut Merged, part: &SealedPart, lives: &[Life]) -> Result<(), StoreError> {
+    let window = merged.window;
+    let mut groups: BTreeSet<u32> = BTreeSet::new();
+    let mut whole: HashMap<u32, bool> = HashMap::new();
+    let in_window = || part.hour.waits.iter().filter(|row| window.overlaps(row.first, row.last));
+    let number = |row: &SealedWaits| part.number(row.instance);
+    for row in in_window() {
+        let Some(instance) = number(row) else { continue };
+        let life = lives.get(instance as usize);
+        let enough = life.is_some_and(|life| waits::is_enough(row, life, window));
+        // Rows of an instance may share a row group: all of them are read or none.
+        *whole.entry(instance).or_insert(true) &= enough;
+    }
+    for row in in_window() {
+        let Some(instance) = number(row) else { continue };
+        if whole.get(&instance) == Some(&true) {
+            merged.waits.push(Waited { instance, at: row.first, time: OffCpu::of_sealed(row) });
+        } else {
+            groups.insert(row.group);
+        }
+    }
+    if groups.is_empty() {
+        return Ok(());
+    }
+    let number = |key: &str| {
+        let instance = *part.by_key.get(key)?;
+        (whole.get(&instance) == Some(&false)).then_some(instance)
+    };
+    let Some(read) = part.hour.off_cpu(&groups, window, false, number)? else { return Ok(()) };
+    let each = read.times.iter().zip(&read.instances).zip(&read.lengths);
+    merged.waits.extend(each.map(|((at, instance), (ns, preempted))| Waited {
+        instance: *instance,
+        at: *at,
+        time: OffCpu::of(*ns, *preempted),
+    }));
+    merged.damage.extend(read.damage);
+    Ok(())
+}
+
+/// `read` without the waits that `event` does not count; those are added to `left_out`.
+fn without_left_out(
+    read: SealedSamples,
+    event: &Event,
+    left_out: &mut HashMap<u32, Weight>,
+) -> SealedSamples {
+    let Event::OffCpu(preempted) = event else { return read };
+    let mut kept = SealedSamples {
+        distinct: read.distinct,
+        comms: read.comms,
+        damage: read.damage,
+        ..SealedSamples::default()
+    };
+    for (at, length) in read.lengths.iter().enumerate() {
+        let Some(instance) = read.instances.get(at) else { continue };
+        if !preempted.takes(length.1) {
+            left_out.entry(*instance).or_default().add(Weight { samples: 1, time_ns: length.0 });
+            continue;
+        }
+        kept.times.extend(read.times.get(at));
+        kept.instances.push(*instance);
+        kept.stacks.extend(read.stacks.get(at));
+        kept.threads.extend(read.threads.get(at));
+        kept.lengths.push(*length);
+    }
+    kept
 }
 
 /// The instances whose samples `scope` asks for.

@@ -9,7 +9,8 @@
 //! ```
 //!
 //! and the design effect is `d = v / (p * (1 - p) / n)`, at least 1, and 1 for a single instance, which shows nothing
-//! of how instances differ. The samples count as `n' = n / d`. Then the two-proportion z test with the pooled share
+//! of how instances differ. Of waits `x` and `n` are times, and `d` is at least `sum(t^2) / sum(t)` over the waits' times
+//! `t`, Kish's effect of unequal weights: one long wait tells no more than a short one. The samples count as `n' = n / d`. Then the two-proportion z test with the pooled share
 //! `p = (pA * n'A + pB * n'B) / (n'A + n'B)`:
 //!
 //! ```text
@@ -38,6 +39,8 @@ pub struct Share {
     /// Sum over instances of the squares of the samples that count, of their products with all, and of the squares
     /// of all.
     pub squares: [f64; 3],
+    /// The design effect is no less than this: 1 for samples, which weigh the same.
+    pub least_effect: f64,
 }
 
 /// A value with the interval it lies in, at 95 %.
@@ -64,7 +67,7 @@ pub struct Difference {
 
 impl Share {
     /// Of no sample.
-    pub const NONE: Share = Share { samples: 0, of: 0, instances: 0, squares: [0.0; 3] };
+    pub const NONE: Share = Share { samples: 0, of: 0, instances: 0, squares: [0.0; 3], least_effect: 1.0 };
 
     /// Of instances with so many samples each: those that count, and all.
     pub fn of_instances(instances: impl IntoIterator<Item = (u64, u64)>) -> Share {
@@ -92,11 +95,11 @@ impl Share {
         let [xx, xn, nn] = self.squares;
         let binomial = p * (1.0 - p) * n;
         if self.instances < 2 || binomial <= 0.0 {
-            return 1.0;
+            return self.least_effect;
         }
         // sum((x_i - p n_i)^2), from the sums of squares that were kept.
         let spread = (xx - 2.0 * p * xn + p * p * nn).max(0.0);
-        (k / (k - 1.0) * spread / binomial).max(1.0)
+        (k / (k - 1.0) * spread / binomial).max(self.least_effect)
     }
 
     /// The share with the interval it lies in.

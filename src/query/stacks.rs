@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::phases::{Phase, PhaseFilter};
 use super::view::{Selection, View, span_at};
-use crate::fold::{Profile, Weight};
+use crate::fold::{Measure, Profile, Weight};
 use crate::model::{Frame, FrameKind, Timestamp};
 
 /// The stacks of a selection in the phases asked for.
@@ -46,27 +46,27 @@ pub fn stacks(view: &View, selection: &Selection, phases: PhaseFilter) -> Stacks
     let mut left_out = Phase::ALL.map(|phase| (phase, 0u64));
     let mut seen: Option<(Timestamp, Timestamp)> = None;
     for part in &view.merged.parts {
-        for (sample, count) in part.counted() {
+        for (sample, of_sample) in part.weighed() {
             let instance = sample.instance as usize;
             let (Some(life), Some(uses)) = (view.lives.get(instance), uses.get(instance)) else { continue };
             match uses.get(span_at(&life.spans, sample.time)) {
                 Some(Use::Counted) => {
                     if let Some(weight) = weights.get_mut(sample.stack as usize) {
-                        weight.add(Weight::of(count, part.period_ns));
+                        weight.add(of_sample);
                     }
                     seen = Some(seen.map_or((sample.time, sample.time), |(a, b)| {
                         (a.min(sample.time), b.max(sample.time))
                     }));
                 }
                 Some(Use::LeftOut(phase)) => {
-                    left_out.iter_mut().filter(|(of, _)| of == phase).for_each(|(_, sum)| *sum += count);
+                    left_out.iter_mut().filter(|(of, _)| of == phase).for_each(|(_, sum)| *sum += of_sample.samples);
                 }
                 Some(Use::Stranger) | None => {}
             }
         }
     }
     Stacks {
-        profile: Profile::from_weights(&view.merged.stacks, &weights),
+        profile: Profile::from_weights(&view.merged.stacks, &weights).measured(view.event().measure()),
         left_out: left_out.into_iter().filter(|(_, count)| *count > 0).collect(),
         seen,
     }
@@ -81,13 +81,15 @@ pub struct FrameRow {
     pub module: Option<String>,
     /// Kind of code.
     pub kind: FrameKind,
+    /// What its weights are of.
+    pub measure: Measure,
     /// Samples in which it is the leaf.
     pub own: Weight,
     /// Samples in which it stands at all, once for each however often it recurs.
     pub total: Weight,
-    /// `own` as a share of all samples.
+    /// `own` as a share of all samples, of waits of their time.
     pub own_share: f64,
-    /// `total` as a share of all samples.
+    /// `total` likewise.
     pub total_share: f64,
 }
 
@@ -126,7 +128,8 @@ pub fn top(profile: &Profile) -> Vec<FrameRow> {
         let fresh = numbers.len();
         *numbers.entry(frame).or_insert(fresh)
     });
-    let all = profile.total().samples.max(1) as f64;
+    let measure = profile.measure();
+    let all = measure.amount(profile.total()).max(1) as f64;
     let row = |(text, number): (&Arc<str>, usize)| {
         let (own, total) = sums.get(number).copied().unwrap_or_default();
         let frame = Frame::parse(text);
@@ -134,15 +137,16 @@ pub fn top(profile: &Profile) -> Vec<FrameRow> {
             frame: frame.label(),
             module: Some(frame.module).filter(|module| !module.is_empty()),
             kind: frame.kind,
+            measure,
             own,
             total,
-            own_share: own.samples as f64 / all,
-            total_share: total.samples as f64 / all,
+            own_share: measure.amount(own) as f64 / all,
+            total_share: measure.amount(total) as f64 / all,
         }
     };
     let mut rows: Vec<FrameRow> = numbers.into_iter().map(row).collect();
     rows.sort_by(|a, b| {
-        let weight = |row: &FrameRow| (row.own.samples, row.total.samples);
+        let weight = |row: &FrameRow| (measure.amount(row.own), measure.amount(row.total));
         weight(b).cmp(&weight(a)).then_with(|| (&a.frame, &a.module).cmp(&(&b.frame, &b.module)))
     });
     rows

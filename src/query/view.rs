@@ -2,14 +2,18 @@
 //!
 //! Every question starts here; none reads samples twice for counts. Not here: stacks, see [`super::stacks`].
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::coverage::{Account, CpuCurve};
 use super::error::QueryError;
+use super::event::Event;
 use super::merge::{Counted, Instance, Merged};
 use super::phases::{FunctionTable, Span, spans};
 use super::sealed;
 use super::selector::{FunctionId, Selector};
+use super::waits::OffCpu;
+use crate::fold::Weight;
 use crate::model::{Quality, QualityCounts, Timestamp, Window};
 
 /// What a window shows.
@@ -37,6 +41,8 @@ pub(super) struct Stay {
     /// Its spans.
     pub(super) spans: Range<usize>,
     pub(super) account: Option<Account>,
+    /// Whether its samples tell of CPU time: see [`Instance::is_by_clock`].
+    pub(super) clock: bool,
     pub(super) tally: Tally,
     /// Samples of each of its spans.
     pub(super) by_span: Vec<u64>,
@@ -54,6 +60,8 @@ pub(super) struct Tally {
     pub(super) first: Option<Timestamp>,
     pub(super) last: Option<Timestamp>,
     pub(super) first_after_exec: Option<Timestamp>,
+    /// Beside all that, unless waits are what is counted.
+    pub(super) off_cpu: OffCpu,
 }
 
 /// Which functions and instances a question is about.
@@ -84,14 +92,48 @@ impl View {
     pub(super) fn lives(merged: &Merged) -> (Vec<Life>, Vec<FunctionId>) {
         let mut functions = FunctionTable::default();
         let window = merged.window;
-        let lives =
+        let mut lives: Vec<Life> =
             merged.instances.iter().map(|instance| Life::new(instance, window, &mut functions)).collect();
+        if merged.event != Event::CpuClock {
+            lives.iter_mut().flat_map(|life| &mut life.stays).for_each(|stay| stay.clock = false);
+        }
         (lives, functions.into_ids())
     }
 
     /// The window it shows.
     pub fn window(&self) -> Window {
         self.merged.window
+    }
+
+    /// What of it is counted.
+    pub fn event(&self) -> &Event {
+        &self.merged.event
+    }
+
+    /// Waits of `selection` that its event leaves out: preempted ones, or those that were not.
+    pub fn left_out(&self, selection: &Selection) -> Weight {
+        let mut sum = Weight::default();
+        for (at, weight) in &self.merged.left_out {
+            let life = self.lives.get(*at as usize);
+            if life.is_some_and(|life| life.stays.iter().any(|stay| selection.has(*at as usize, stay.function))) {
+                sum.add(*weight);
+            }
+        }
+        sum
+    }
+
+    /// The events that those sampled who knew the instances of `selection`, but for the CPU clock.
+    pub fn counters(&self, selection: &Selection) -> Vec<String> {
+        let hosts: BTreeSet<u32> = self
+            .stays(selection)
+            .filter(|(_, instance, _, _)| !instance.is_by_clock())
+            .map(|(_, instance, _, _)| instance.host)
+            .collect();
+        let of_host = |at: &u32| self.merged.hosts.get(*at as usize).map(|host| host.sources.iter());
+        let writers = hosts.iter().filter_map(of_host).flatten().map(|source| &source.writer);
+        let events: BTreeSet<&str> =
+            writers.filter(|writer| !writer.is_clock()).map(|writer| writer.event.as_str()).collect();
+        events.into_iter().map(str::to_owned).collect()
     }
 
     /// What could not be read of it.
@@ -175,6 +217,7 @@ impl Life {
                     window: span.window,
                     spans: at..at + 1,
                     account: None,
+                    clock: instance.is_by_clock(),
                     tally: Tally::default(),
                     by_span: Vec::new(),
                 }),
@@ -205,7 +248,8 @@ impl Stay {
     /// Whether the window shows anything of it.
     fn is_present(&self, instance: &Instance, window: Window) -> bool {
         let (from, to) = self.seen(instance);
-        self.tally.samples > 0 || self.tally.lost > 0.0 || (from <= to && window.overlaps(from, to))
+        let counted = self.tally.samples > 0 || self.tally.lost > 0.0 || self.tally.off_cpu.waits > 0;
+        counted || (from <= to && window.overlaps(from, to))
     }
 
     /// When it was there, as far as is known: the first and the last sign of it.
@@ -216,16 +260,17 @@ impl Stay {
         (first, self.tally.last.map_or(end, |last| last.max(end)))
     }
 
-    /// Its coverage as two numbers to be summed: sampled nanoseconds, and CPU microseconds of the same stretch.
+    /// Its coverage as two numbers to be summed: sampled nanoseconds, and CPU microseconds of the same stretch. None
+    /// where samples do not stand for a time.
     pub(super) fn compared(&self) -> Option<(u64, u64)> {
-        let account = self.account.filter(|account| account.compared_cpu_us > 0)?;
+        let account = self.account.filter(|account| self.clock && account.compared_cpu_us > 0)?;
         Some((self.tally.compared_ns, account.compared_cpu_us))
     }
 }
 
 fn count(merged: &Merged, lives: &mut [Life]) {
     for part in &merged.parts {
-        for (sample, number) in part.counted() {
+        for (sample, weight) in part.weighed() {
             let exec_at =
                 merged.instances.get(sample.instance as usize).and_then(|instance| instance.exec_at);
             let Some((stay, span)) =
@@ -235,7 +280,7 @@ fn count(merged: &Merged, lives: &mut [Life]) {
             };
             let stack = merged.stacks.get(sample.stack as usize);
             let quality = stack.map(|stack| stack.quality()).unwrap_or_default();
-            stay.count(sample.time, (number, part.period_ns), span, quality, exec_at);
+            stay.count(sample.time, weight, span, quality, exec_at);
         }
         for (at, lost) in &part.lost {
             let sample = part.samples.get(*at as usize);
@@ -259,6 +304,12 @@ fn count(merged: &Merged, lives: &mut [Life]) {
             stay.add(counted, &phases);
         }
     }
+    for waited in &merged.waits {
+        let life = lives.get_mut(waited.instance as usize);
+        if let Some((stay, _)) = life.and_then(|life| life.at(waited.at)) {
+            stay.tally.off_cpu.add(waited.time);
+        }
+    }
     for (instance, life) in merged.instances.iter().zip(lives) {
         for (at, _, dropped) in instance.dropped.iter().filter(|(at, _, _)| merged.window.contains(*at)) {
             if let Some((stay, _)) = life.at(*at) {
@@ -272,13 +323,12 @@ impl Stay {
     fn count(
         &mut self,
         time: Timestamp,
-        (number, period_ns): (u64, u64),
+        Weight { samples: number, time_ns }: Weight,
         span: usize,
         quality: Quality,
         exec_at: Option<Timestamp>,
     ) {
         let tally = &mut self.tally;
-        let time_ns = number.saturating_mul(period_ns);
         tally.samples += number;
         tally.time_ns = tally.time_ns.saturating_add(time_ns);
         if self.account.is_some_and(|account| account.compared.contains(time)) {

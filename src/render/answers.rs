@@ -3,23 +3,53 @@
 use super::table::{Column, table};
 use super::time;
 use super::{escape, json};
+use crate::fold::{Measure, Weight};
 use crate::model::FrameKind;
-use crate::query::{FrameRow, FunctionRow, InstanceRow, PhaseRow};
+use crate::query::{FrameRow, FunctionRow, InstanceRow, OffCpu, PhaseRow};
 
 /// What stands for a thing that is not known.
 const UNKNOWN: &str = "-";
+/// What stands for a coverage that cannot be: samples of a counter stand for no time.
+const NO_CLOCK: &str = "no clock";
 
 /// The table of `ls`.
 pub fn functions(rows: &[FunctionRow], width: Option<u16>) -> String {
-    table(&FUNCTION_COLUMNS, &rows.iter().map(function).collect::<Vec<_>>(), width)
+    let waits = rows.iter().any(|row| row.off_cpu.is_some());
+    let row = |row| with_off_cpu(function(row), row.off_cpu, waits, FUNCTION_OFF_CPU);
+    table(&function_columns(waits), &rows.iter().map(row).collect::<Vec<_>>(), width)
+}
+
+/// The columns of a function, with one for time off the CPU where any was recorded.
+fn function_columns(waits: bool) -> Vec<Column> {
+    let mut columns = FUNCTION_COLUMNS.to_vec();
+    if waits {
+        columns.insert(FUNCTION_OFF_CPU, Column::number("OFF-CPU").drops(4));
+    }
+    columns
+}
+
+/// `cells` with `off_cpu` at `at`, where there is a column for it.
+fn with_off_cpu(mut cells: Vec<String>, off_cpu: Option<OffCpu>, waits: bool, at: usize) -> Vec<String> {
+    if waits && at <= cells.len() {
+        cells.insert(at, or_unknown(off_cpu.map(|off_cpu| time::length_ns(off_cpu.ns))));
+    }
+    cells
 }
 
 /// The table of `ls --by host`.
 pub fn functions_by_host(rows: &[(String, FunctionRow)], width: Option<u16>) -> String {
-    let columns: Vec<Column> = [Column::text("HOST", 8)].into_iter().chain(FUNCTION_COLUMNS).collect();
-    let row = |(host, row): &(String, FunctionRow)| [host.clone()].into_iter().chain(function(row)).collect();
+    let waits = rows.iter().any(|(_, row)| row.off_cpu.is_some());
+    let columns: Vec<Column> =
+        [Column::text("HOST", 8)].into_iter().chain(function_columns(waits)).collect();
+    let row = |(host, row): &(String, FunctionRow)| {
+        let cells = with_off_cpu(function(row), row.off_cpu, waits, FUNCTION_OFF_CPU);
+        [host.clone()].into_iter().chain(cells).collect()
+    };
     table(&columns, &rows.iter().map(row).collect::<Vec<_>>(), width)
 }
+
+/// Behind CPU.
+const FUNCTION_OFF_CPU: usize = 7;
 
 const FUNCTION_COLUMNS: [Column; 13] = [
     Column::text("FUNCTION", 12),
@@ -47,7 +77,7 @@ fn function(row: &FunctionRow) -> Vec<String> {
         time::count(row.cold_starts),
         cpu(row.cpu_us),
         time::count(row.samples),
-        or_unknown(row.coverage.map(time::share)),
+        or_no_clock(row.coverage.map(time::share), row.no_clock),
         or_unknown(row.complete().map(time::share)),
         or_unknown(row.named().map(time::share)),
         time::count(row.lost),
@@ -57,7 +87,8 @@ fn function(row: &FunctionRow) -> Vec<String> {
 
 /// The table of `instances`.
 pub fn instances(rows: &[InstanceRow], width: Option<u16>) -> String {
-    let columns = [
+    let waits = rows.iter().any(|row| row.off_cpu.is_some());
+    let mut columns = vec![
         Column::text("INSTANCE", 12),
         Column::text("FUNCTION", 8),
         Column::fixed("STARTED").drops(3),
@@ -69,9 +100,13 @@ pub fn instances(rows: &[InstanceRow], width: Option<u16>) -> String {
         Column::number("RUNTIME-INIT").drops(2),
         Column::number("FIRST SAMPLE").drops(4),
     ];
+    const OFF_CPU: usize = 6;
+    if waits {
+        columns.insert(OFF_CPU, Column::number("OFF-CPU").drops(2));
+    }
     let row = |row: &InstanceRow| {
         let revision = row.id.revision.text().map(|revision| format!("@{revision}")).unwrap_or_default();
-        vec![
+        let cells = vec![
             row.instance_name.clone().unwrap_or_else(|| row.key.clone()),
             or_unknown(row.id.function.text()) + &revision,
             time::second(row.started_at),
@@ -82,7 +117,8 @@ pub fn instances(rows: &[InstanceRow], width: Option<u16>) -> String {
             coverage(row),
             or_unknown(row.exec_at.map(|exec| time::length(exec.since_us(row.started_at)))),
             or_unknown(row.first_sample_after_exec_us.map(time::length)),
-        ]
+        ];
+        with_off_cpu(cells, row.off_cpu, waits, OFF_CPU)
     };
     table(&columns, &rows.iter().map(row).collect::<Vec<_>>(), width)
 }
@@ -106,7 +142,8 @@ pub fn instance(row: &InstanceRow) -> String {
         ("ended", or_unknown(row.ended_at.map(|time| time.to_string()))),
         ("exit code", or_unknown(row.exit_code.map(|code| code.to_string()))),
         ("CPU", cpu(row.cpu_us)),
-        ("sampled", format!("{} in {} samples", time::length_ns(row.sampled_ns), time::count(row.samples))),
+        ("sampled", sampled(row)),
+        ("off CPU", off_cpu(row)),
         ("coverage", coverage(row)),
         (
             "stacks",
@@ -127,25 +164,30 @@ pub fn instance(row: &InstanceRow) -> String {
 
 /// The table of `top`.
 pub fn frames(rows: &[FrameRow], width: Option<u16>) -> String {
-    let columns = [
+    let measure = rows.first().map_or(Measure::Clock, |row| row.measure);
+    let [own, total] = amount_titles(measure);
+    let mut columns = vec![
         Column::number("SELF"),
         Column::number("TOTAL"),
-        Column::number("SELF TIME"),
-        Column::number("TOTAL TIME").drops(2),
+        Column::number(own),
+        Column::number(total).drops(2),
+    ];
+    columns.extend(waits_column(measure));
+    columns.extend([
         Column::fixed("KIND").drops(3),
         Column::text("FRAME", 20),
         Column::text("MODULE", 8),
-    ];
+    ]);
     let row = |row: &FrameRow| {
-        vec![
+        let mut cells = vec![
             time::share(row.own_share),
             time::share(row.total_share),
-            time::length_ns(row.own.time_ns),
-            time::length_ns(row.total.time_ns),
-            kind(row.kind).into(),
-            row.frame.clone(),
-            or_unknown(row.module.clone()),
-        ]
+            amount(measure, row.own),
+            amount(measure, row.total),
+        ];
+        cells.extend(waits_column(measure).map(|_| time::count(row.total.samples)));
+        cells.extend([kind(row.kind).into(), row.frame.clone(), or_unknown(row.module.clone())]);
+        cells
     };
     table(&columns, &rows.iter().map(row).collect::<Vec<_>>(), width)
 }
@@ -158,6 +200,46 @@ pub(super) fn cpu(us: Option<u64>) -> String {
     or_unknown(us.map(|us| time::length(i64::try_from(us).unwrap_or(i64::MAX))))
 }
 
+fn sampled(row: &InstanceRow) -> String {
+    match row.no_clock {
+        true => format!("{} samples", time::count(row.samples)),
+        false => format!("{} in {} samples", time::length_ns(row.sampled_ns), time::count(row.samples)),
+    }
+}
+
+fn off_cpu(row: &InstanceRow) -> String {
+    let told = |off_cpu: OffCpu| {
+        let (all, preempted) = (time::length_ns(off_cpu.ns), time::length_ns(off_cpu.preempted_ns));
+        format!("{all} in {} waits, {preempted} of it preempted", time::count(off_cpu.waits))
+    };
+    or_unknown(row.off_cpu.map(told))
+}
+
+fn or_no_clock(coverage: Option<String>, no_clock: bool) -> String {
+    if no_clock { NO_CLOCK.into() } else { or_unknown(coverage) }
+}
+
+/// What a weight comes to: a time, or samples where those stand for none.
+pub(super) fn amount(measure: Measure, weight: Weight) -> String {
+    match measure {
+        Measure::Clock | Measure::Waits => time::length_ns(weight.time_ns),
+        Measure::Counter => time::count(weight.samples),
+    }
+}
+
+/// Titles of the columns with what is a row's own, and with all of it.
+pub(super) fn amount_titles(measure: Measure) -> [&'static str; 2] {
+    match measure {
+        Measure::Clock | Measure::Waits => ["SELF TIME", "TOTAL TIME"],
+        Measure::Counter => ["SELF SAMPLES", "TOTAL SAMPLES"],
+    }
+}
+
+/// The column with the number of waits, where waits are what is counted.
+pub(super) fn waits_column(measure: Measure) -> Option<Column> {
+    (measure == Measure::Waits).then(|| Column::number("WAITS").drops(3))
+}
+
 fn labels(row: &InstanceRow) -> String {
     let labels: Vec<String> = row.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
     or_unknown(Some(labels.join(", ")).filter(|text| !text.is_empty()))
@@ -165,6 +247,7 @@ fn labels(row: &InstanceRow) -> String {
 
 fn coverage(row: &InstanceRow) -> String {
     match (row.coverage, row.coverage_source) {
+        _ if row.no_clock => NO_CLOCK.into(),
         (Some(share), Some(source)) => format!("{} ({})", time::share(share), json::source(source)),
         _ => UNKNOWN.into(),
     }

@@ -3,8 +3,10 @@
 use serde_json::{Value, json};
 
 use super::answers::or_unknown;
+use super::json::samples;
 use super::table::{Column, table};
 use super::time;
+use crate::fold::Measure;
 use crate::query::significance::{Difference, Estimate, Share};
 use crate::query::{Condition, DiffRow, Quantity, Side, Verdict, VerdictOutcome};
 
@@ -109,14 +111,15 @@ fn percent(part: f64) -> String {
 /// What a side is, for JSON.
 pub fn side_json(side: &Side, name: &str) -> Value {
     let seconds = |us: Option<f64>| us.map(|us| us / 1e6);
+    let time = if side.measure == Measure::Waits { "off_cpu_seconds" } else { "cpu_seconds" };
     json!({
         "name": name,
-        "samples": side.samples,
+        samples(side.measure): side.samples,
         "instances": side.cpu.each_us.len(),
         "cold_starts": side.starts.each_us.len(),
-        "cpu_seconds": side.cpu.total_us() / 1e6,
-        "cpu_seconds_per_instance": seconds(side.cpu.mean_us()),
-        "cpu_seconds_per_start": seconds(side.starts.mean_us()),
+        time: side.cpu.total_us() / 1e6,
+        format!("{time}_per_instance"): seconds(side.cpu.mean_us()),
+        format!("{time}_per_start"): seconds(side.starts.mean_us()),
         "accounted": side.cpu.accounted,
     })
 }
@@ -126,13 +129,20 @@ pub fn rows_json(rows: &[DiffRow]) -> Value {
     let row = |row: &DiffRow| {
         let seconds = |us: [Option<f64>; 2]| us.map(|us| us.map(|us| us / 1e6));
         let shares = |shares: &[Share; 2]| shares.map(|share| share.value());
-        let samples = |shares: &[Share; 2]| [shares[0].samples, shares[1].samples];
+        let amounts = |shares: &[Share; 2]| {
+            let of = |share: &Share| match row.measure {
+                Measure::Waits => json!(share.samples as f64 / 1e9),
+                Measure::Clock | Measure::Counter => json!(share.samples),
+            };
+            [of(&shares[0]), of(&shares[1])]
+        };
+        let what = if row.measure == Measure::Waits { "seconds" } else { "samples" };
         json!({
             "frame": row.key.frame,
             "module": row.key.module,
             "kind": row.kind,
-            "self_samples": samples(&row.own),
-            "total_samples": samples(&row.total),
+            format!("self_{what}"): amounts(&row.own),
+            format!("total_{what}"): amounts(&row.total),
             "self_share": shares(&row.own),
             "total_share": shares(&row.total),
             "self_delta": difference_json(&row.own_difference),

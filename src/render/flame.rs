@@ -10,7 +10,7 @@ use inferno::flamegraph::color::{BackgroundColor, Color, PaletteMap};
 use inferno::flamegraph::{self, Direction, Options, TextTruncateDirection};
 
 use super::escape;
-use crate::fold::Profile;
+use crate::fold::{Measure, Profile};
 use crate::model::{Frame, FrameKind};
 use crate::query::FrameKey;
 
@@ -40,22 +40,23 @@ pub fn write(profile: &Profile, style: &Style, out: &mut dyn Write) -> io::Resul
     let mut coloured = HashSet::new();
     let mut hues = BTreeSet::new();
     let mut lines = Vec::new();
+    let measure = profile.measure();
     for (stack, weight) in profile.folded() {
         let frames: Vec<String> = stack.split(';').map(shown).collect();
         for (frame, text) in stack.split(';').zip(&frames) {
             if coloured.insert(text.clone()) {
                 let frame = Frame::parse(frame);
                 hues.insert(Hue::of(&frame));
-                colours.insert(text, colour(&frame));
+                colours.insert(text, colour(&frame, measure));
             }
         }
-        lines.push(format!("{} {}", frames.join(";"), weight.samples));
+        lines.push(format!("{} {}", frames.join(";"), measure.told(weight)));
     }
-    let legend: Vec<String> = hues.iter().map(|hue| format!("{} {}", hue.colour(), hue.meaning())).collect();
+    let legend: Vec<String> = hues.iter().map(|hue| format!("{} {}", hue.colour(measure), hue.meaning())).collect();
     let lines_below = [style.subtitle.as_str(), &legend.join(", ")];
     let subtitle =
         lines_below.iter().filter(|text| !text.is_empty()).copied().collect::<Vec<_>>().join(" · ");
-    let mut options = options(&Style { subtitle, ..style.clone() });
+    let mut options = options(&Style { subtitle, ..style.clone() }, measure);
     options.palette_map = Some(&mut colours);
     flamegraph::from_lines(&mut options, lines.iter().map(String::as_str), out)
 }
@@ -69,7 +70,8 @@ pub fn write_difference(
     style: &Style,
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    let (total_before, total_after) = (before.total().samples, after.total().samples);
+    let measure = after.measure();
+    let (total_before, total_after) = (measure.told(before.total()), measure.told(after.total()));
     let scale = total_after as f64 / total_before.max(1) as f64;
     let mut stacks: BTreeMap<String, (u64, u64)> = BTreeMap::new();
     let matched = |stack: &str| -> String {
@@ -81,23 +83,24 @@ pub fn write_difference(
         stack.split(';').map(frame).collect::<Vec<_>>().join(";")
     };
     for (stack, weight) in before.folded() {
-        stacks.entry(matched(&stack)).or_default().0 += weight.samples;
+        stacks.entry(matched(&stack)).or_default().0 += measure.told(weight);
     }
     for (stack, weight) in after.folded() {
-        stacks.entry(matched(&stack)).or_default().1 += weight.samples;
+        stacks.entry(matched(&stack)).or_default().1 += measure.told(weight);
     }
     let scaled = |samples: u64| (samples as f64 * scale).round() as u64;
     let lines: Vec<String> = stacks
         .iter()
         .map(|(stack, (before, after))| format!("{stack} {} {after}", scaled(*before)))
         .collect();
-    let mut options = options(style);
+    let mut options = options(style, measure);
     flamegraph::from_lines(&mut options, lines.iter().map(String::as_str), out)
 }
 
 /// What both kinds of graph have in common.
-fn options(style: &Style) -> Options<'static> {
+fn options(style: &Style, measure: Measure) -> Options<'static> {
     let mut options = Options::default();
+    options.count_name = if measure == Measure::Waits { "us" } else { "samples" }.into();
     options.title = escape::line(escape::cut(&style.title, MAX_FRAME).as_ref()).into_owned();
     options.subtitle = Some(escape::line(&style.subtitle).into_owned()).filter(|text| !text.is_empty());
     options.bgcolors = Some(BackgroundColor::Flat(Color::new(252, 252, 252)));
@@ -157,8 +160,12 @@ impl Hue {
         }
     }
 
-    fn rgb(self) -> (u8, u8, u8) {
+    fn rgb(self, measure: Measure) -> (u8, u8, u8) {
         match self {
+            // What waits is cold: a glance tells such a graph from one of time on the CPU.
+            Hue::Kernel if measure == Measure::Waits => (72, 116, 208),
+            Hue::Native if measure == Measure::Waits => (132, 184, 246),
+            Hue::Interpreted if measure == Measure::Waits => (244, 190, 84),
             Hue::Kernel => (236, 112, 64),
             Hue::Native => (244, 190, 84),
             Hue::Inlined => (116, 196, 196),
@@ -170,8 +177,11 @@ impl Hue {
         }
     }
 
-    fn colour(self) -> &'static str {
+    fn colour(self, measure: Measure) -> &'static str {
         match self {
+            Hue::Kernel if measure == Measure::Waits => "dark blue",
+            Hue::Native if measure == Measure::Waits => "light blue",
+            Hue::Interpreted if measure == Measure::Waits => "yellow",
             Hue::Kernel => "red",
             Hue::Native => "yellow",
             Hue::Inlined => "turquoise",
@@ -197,8 +207,8 @@ impl Hue {
     }
 }
 
-fn colour(frame: &Frame) -> Color {
-    let (red, green, blue) = Hue::of(frame).rgb();
+fn colour(frame: &Frame, measure: Measure) -> Color {
+    let (red, green, blue) = Hue::of(frame).rgb(measure);
     // A shade of 0 to 31 out of the name (FNV-1a), so that neighbours differ and a name keeps its own.
     let name = frame.label();
     let hash =
@@ -313,11 +323,11 @@ mod tests {
             let drawn =
                 after.split("fill=\"rgb(").nth(1).and_then(|rest| rest.split(')').next()).expect("a colour");
             let drawn: Vec<u8> = drawn.split(',').map(|channel| channel.parse().expect("a number")).collect();
-            let (red, green, blue) = hue.rgb();
+            let (red, green, blue) = hue.rgb(Measure::Clock);
             for (of, channel) in [red, green, blue].iter().zip(&drawn) {
                 assert!((of - 31..=*of).contains(channel), "{frame}: {drawn:?} of {hue:?}");
             }
-            assert!(svg.contains(&format!("{} {}", hue.colour(), hue.meaning())), "{hue:?} is explained");
+            assert!(svg.contains(&format!("{} {}", hue.colour(Measure::Clock), hue.meaning())), "{hue:?} is explained");
         }
         assert!(
             !self::svg(&profile(&[(&["main [pi]"], 1)]), &Style::default()).contains("kernel"),

@@ -1,6 +1,7 @@
 //! A profile as folded text, a line for each stack: `root;…;leaf count`, the form every flame graph tool reads.
 //!
-//! Promises: the counts add up to the profile's samples, and frames stand as the store wrote them.
+//! Promises: the counts add up to the profile's samples, of waits to their microseconds (each line to the nearest, none
+//! below one), and frames stand as the store wrote them.
 
 use std::io::{self, Write};
 
@@ -13,14 +14,18 @@ use crate::fold::Profile;
 pub fn write(profile: &Profile, out: &mut dyn Write) -> io::Result<()> {
     for (stack, weight) in profile.folded() {
         // What the grammar of frames lets through and a terminal would act on, in the grammar's own escape.
-        writeln!(out, "{} {}", escape::line(&stack), weight.samples)?;
+        match profile.measure().told(weight) {
+            0 => {}
+            count => writeln!(out, "{} {count}", escape::line(&stack))?,
+        }
     }
     Ok(())
 }
 
-/// The same as JSON: `[{stack, samples, seconds}]`.
+/// The same as JSON: `[{stack, samples, seconds}]`, `waits` for samples where those are counted.
 pub fn json(profile: &Profile) -> Value {
-    let line = |(stack, weight): (String, crate::fold::Weight)| json!({"stack": stack, "samples": weight.samples, "seconds": weight.seconds()});
+    let measure = profile.measure();
+    let line = |(stack, weight): (String, crate::fold::Weight)| json!({"stack": stack, super::json::samples(measure): weight.samples, "seconds": measure.seconds(weight)});
     profile.folded().into_iter().map(line).collect()
 }
 

@@ -1,12 +1,17 @@
 //! Answers as JSON for programs: every field is always there, null where it is not known, times in RFC 3339 UTC.
 //!
 //! The names of the fields are an interface. Here are those of `ls`, `instances` and `top`; those of a question with a file
-//! of its own stand beside its table.
+//! of its own stand beside its table. Where waits are counted, `waits` stands in a name for `samples`; seconds are null
+//! where samples stand for no time.
 
 use serde_json::{Map, Value, json};
 
+use crate::fold::{Measure, Weight};
 use crate::model::{CpuSource, Timestamp};
 use crate::query::{FrameRow, FunctionRow, InstanceRow, PhaseRow};
+
+/// What `coverage_source` says where samples stand for no time.
+const NO_CLOCK: &str = "no-clock";
 
 /// The answer of `ls`.
 pub fn functions(rows: &[FunctionRow]) -> Value {
@@ -34,8 +39,12 @@ fn function(row: &FunctionRow) -> Value {
         "instances": row.instances,
         "samples": row.samples,
         "cpu_seconds": row.cpu_us.map(seconds),
-        "sampled_seconds": seconds_of_ns(row.sampled_ns),
+        "sampled_seconds": sampled(row.sampled_ns, row.no_clock),
         "coverage": row.coverage,
+        "coverage_source": row.no_clock.then_some(NO_CLOCK),
+        "off_cpu_seconds": row.off_cpu.map(|off_cpu| seconds_of_ns(off_cpu.ns)),
+        "preempted_seconds": row.off_cpu.map(|off_cpu| seconds_of_ns(off_cpu.preempted_ns)),
+        "waits": row.off_cpu.map(|off_cpu| off_cpu.waits),
         "complete": row.complete(),
         "named": row.named(),
         "lost": row.lost,
@@ -66,9 +75,12 @@ pub fn instances(rows: &[InstanceRow]) -> Value {
             "ended_at": row.ended_at.map(time),
             "exit_code": row.exit_code,
             "cpu_seconds": row.cpu_us.map(seconds),
-            "sampled_seconds": seconds_of_ns(row.sampled_ns),
+            "sampled_seconds": sampled(row.sampled_ns, row.no_clock),
             "coverage": row.coverage,
-            "coverage_source": row.coverage_source.map(source),
+            "coverage_source": if row.no_clock { Some(NO_CLOCK) } else { row.coverage_source.map(source) },
+            "off_cpu_seconds": row.off_cpu.map(|off_cpu| seconds_of_ns(off_cpu.ns)),
+            "preempted_seconds": row.off_cpu.map(|off_cpu| seconds_of_ns(off_cpu.preempted_ns)),
+            "waits": row.off_cpu.map(|off_cpu| off_cpu.waits),
             "samples": row.samples,
             "complete": row.complete(),
             "named": row.named(),
@@ -82,19 +94,39 @@ pub fn instances(rows: &[InstanceRow]) -> Value {
 /// The answer of `top`.
 pub fn frames(rows: &[FrameRow]) -> Value {
     let row = |row: &FrameRow| {
-        json!({
-            "frame": row.frame,
-            "module": row.module,
-            "kind": row.kind,
-            "self_samples": row.own.samples,
-            "total_samples": row.total.samples,
-            "self_seconds": row.own.seconds(),
-            "total_seconds": row.total.seconds(),
-            "self_share": row.own_share,
-            "total_share": row.total_share,
-        })
+        let fields = json!({ "frame": row.frame, "module": row.module, "kind": row.kind });
+        amounts(fields, row.measure, [row.own, row.total], [row.own_share, row.total_share])
     };
     rows.iter().map(row).collect()
+}
+
+/// `fields`, and what a row comes to: its own part and all of it.
+pub(super) fn amounts(
+    mut fields: Value,
+    measure: Measure,
+    [own, total]: [Weight; 2],
+    [own_share, total_share]: [f64; 2],
+) -> Value {
+    if let Value::Object(fields) = &mut fields {
+        fields.extend([
+            (format!("self_{}", samples(measure)), own.samples.into()),
+            (format!("total_{}", samples(measure)), total.samples.into()),
+            ("self_seconds".into(), measure.seconds(own).into()),
+            ("total_seconds".into(), measure.seconds(total).into()),
+            ("self_share".into(), own_share.into()),
+            ("total_share".into(), total_share.into()),
+        ]);
+    }
+    fields
+}
+
+/// What is counted.
+pub(super) fn samples(measure: Measure) -> &'static str {
+    if measure == Measure::Waits { "waits" } else { "samples" }
+}
+
+fn sampled(ns: u64, no_clock: bool) -> Option<f64> {
+    (!no_clock).then(|| seconds_of_ns(ns))
 }
 
 pub(super) fn phase(row: &PhaseRow) -> Value {
