@@ -7,6 +7,7 @@
 #[path = "../engines/ask.rs"]
 #[allow(dead_code, reason = "measurements use their part of it")]
 mod ask;
+mod bpftrace;
 mod cost;
 mod damage;
 mod diff;
@@ -21,10 +22,15 @@ mod kill;
 mod made_store;
 mod many;
 mod measure;
+mod paired;
 mod phases;
+mod rates;
+mod rates_plot;
 mod report;
+mod scale;
 mod shares;
 mod short;
+mod slowdown;
 mod stacks;
 mod stacks_cost;
 mod stacks_opinion;
@@ -69,6 +75,11 @@ const MEASUREMENTS: &[Measurement] = &[
     stacks_cost::COST,
     stacks_cost::SLOWDOWN,
     stacks_cost::MEMORY,
+    cost::AT_199,
+    cost::AT_997,
+    cost::BESIDE,
+    slowdown::SLOWDOWN,
+    scale::SCALE,
     idle::IDLE,
     kill::KILL,
     damage::DAMAGE,
@@ -78,7 +89,10 @@ const MEASUREMENTS: &[Measurement] = &[
     import::IMPORT,
     diff::DIFF,
     host::QUIET,
-    cost::COST,
+    cost::QUICK,
+    rates::RATES,
+    slowdown::QUICK,
+    scale::QUICK,
     store::STORE,
     many::MANY,
     engines::ENGINES,
