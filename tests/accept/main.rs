@@ -123,7 +123,7 @@ fn main() -> ExitCode {
         chosen.iter().for_each(|one| println!("{:<28} {}", one.name, one.about));
         return ExitCode::SUCCESS;
     }
-    let mut outcomes = Vec::new();
+    let (mut outcomes, mut durations) = (Vec::new(), Vec::new());
     for measurement in chosen {
         let runs = arguments.runs.unwrap_or(measurement.runs).max(1);
         let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
@@ -136,6 +136,7 @@ fn main() -> ExitCode {
         let began = Instant::now();
         let outcome = measurement.take(runs);
         eprintln!("accept: {} took {} s", measurement.name, began.elapsed().as_secs());
+        durations.push((measurement.name, began.elapsed()));
         print!("{}", if arguments.markdown { report::markdown(&outcome) } else { report::table(&outcome) });
         outcomes.push(outcome);
     }
@@ -145,6 +146,7 @@ fn main() -> ExitCode {
         eprintln!("accept: write {}: {error}", file.display());
         return ExitCode::FAILURE;
     }
+    eprint!("{}", report::durations(&durations));
     verdict(&outcomes)
 }
 
