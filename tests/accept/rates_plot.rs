@@ -70,7 +70,9 @@ pub fn svg(points: &[Point], window_s: f64) -> String {
     // As close as a curve looks smooth.
     let curve = (0..=60).map(|step| RATES.0 * (RATES.1 / RATES.0).powf(f64::from(step) / 60.0));
     left.line(&mut out, "theory", curve.map(|hz| (hz, theory(hz))));
-    left.dots(&mut out, "error", points.iter().map(|point| (point.hz, point.error_points)), 2);
+    let errors = points.iter().map(|point| (point.hz, point.error_points));
+    // On the side of the curve where the dot is.
+    left.dots(&mut out, "error", errors, |hz, value| value < theory(hz));
     let note = format!("95th percentile over windows of {window_s} s of CPU time");
     left.note(&mut out, &note);
     left.legend(&mut out);
@@ -79,7 +81,7 @@ pub fn svg(points: &[Point], window_s: f64) -> String {
     right.frame(&mut out, "What the agent takes, in % of a core", points);
     let costs = || points.iter().map(|point| (point.hz, point.cpu_percent));
     right.line(&mut out, "costs", costs().map(|(hz, percent)| (f64::from(hz), percent)));
-    right.dots(&mut out, "cost", costs(), 2);
+    right.dots(&mut out, "cost", costs(), |_, _| false);
     right.note(&mut out, "two busy CPUs, frame pointers, once it runs");
     out.push_str("</svg>\n");
     out
@@ -143,7 +145,7 @@ impl Panel {
             out,
             "<rect class=\"default\" x=\"{band:.1}\" y=\"{TOP}\" width=\"40\" height=\"{height}\"/>\n\
              <text x=\"{middle:.1}\" y=\"{}\" text-anchor=\"middle\">default</text>",
-            TOP + 14.0
+            BOTTOM - 8.0
         );
         let decimals = if self.step < 0.1 { 2 } else { usize::from(self.step < 1.0) };
         for tick in (0..).map(|tick| f64::from(tick) * self.step).take_while(|value| *value <= self.most) {
@@ -183,15 +185,21 @@ impl Panel {
         let _ = writeln!(out, "<path class=\"{class}\" d=\"M{}\"/>", places.join("L"));
     }
 
-    /// A dot for each value, which stands beside it with so many decimals.
-    fn dots(&self, out: &mut String, class: &str, points: impl Iterator<Item = (u32, f64)>, decimals: usize) {
+    /// A dot for each value, which stands above it, or below where `lower` says so.
+    fn dots(
+        &self,
+        out: &mut String,
+        class: &str,
+        points: impl Iterator<Item = (u32, f64)>,
+        lower: impl Fn(f64, f64) -> bool,
+    ) {
         for (hz, value) in points {
             let (x, y) = (self.x(f64::from(hz)), self.y(value));
-            let text_y = y - 10.0;
+            let text_y = if lower(f64::from(hz), value) { y + 19.0 } else { y - 10.0 };
             let _ = writeln!(
                 out,
                 "<circle class=\"{class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\"/>\
-                 <text class=\"value\" x=\"{x:.1}\" y=\"{text_y:.1}\" text-anchor=\"middle\">{value:.decimals$}</text>"
+                 <text class=\"value\" x=\"{x:.1}\" y=\"{text_y:.1}\" text-anchor=\"middle\">{value:.2}</text>"
             );
         }
     }

@@ -15,7 +15,7 @@ pub const SCALE: Measurement = Measurement {
     name: "accept-scale",
     about: "1, 10, 100 and 1,000 living containers (`cgroup` runtime): CPU time, memory, open files, `ls`",
     runs: 1,
-    run: || scale(&[1, 10, 100, 1000], Duration::from_secs(15)),
+    run: || scale(&[1, 10, 100, 1000], Duration::from_secs(10)),
 };
 /// Quick: up to a hundred.
 pub const QUICK: Measurement = Measurement {
