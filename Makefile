@@ -5,8 +5,9 @@ TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo "--config 'target.\"cfg(unix)\".runner=\"sudo\"'")
 # Seconds that `make fuzz` gives each target.
 SECONDS ?= 30
-# Measurements that `make accept` and `make bench` take; empty: all.
+# Measurements that `make accept` and `make bench` take; empty: all of the first, the quick ones of the second.
 ONLY ?=
+QUICK := bench-host bench-cost bench-slowdown bench-scale bench-store
 
 .PHONY: demo picture test check accept bench fuzz
 
@@ -25,13 +26,13 @@ check: ## the fast loop: format, lints, unit tests
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo test --locked --quiet --lib -- --skip ::real:: --skip ::disk::
 
-accept: ## the long measurements against their bars (root)
+accept: ## the long measurements against their bars (root, a quiet machine, more than an hour)
 	cargo build --release --locked --bin fnscope --example accept
 	$(SUDO) tests/services run $(TARGET_DIR)/release/examples/accept $(or $(ONLY),accept)
 
-bench: ## what it costs (root, a quiet machine)
+bench: ## what it costs, in three minutes (root, a quiet machine)
 	cargo build --release --locked --bin fnscope --example accept
-	$(SUDO) tests/services run $(TARGET_DIR)/release/examples/accept $(or $(ONLY),bench)
+	$(SUDO) tests/services run $(TARGET_DIR)/release/examples/accept $(or $(ONLY),$(QUICK))
 
 fuzz: ## every fuzz target for SECONDS seconds (nightly toolchain, cargo-fuzz)
 	tests/fuzz/run $(SECONDS)

@@ -1,6 +1,9 @@
 //! The example function where it is meant to run: in an empty image and in a cgroup. What it says of itself is what
 //! other tests measure fnscope by, so it is compared with the kernel's account here.
 
+use std::io::{PipeReader, PipeWriter, pipe};
+use std::process::{Command, Stdio};
+
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -104,4 +107,23 @@ fn spawn_counts_its_childrens_time() {
     let truth = truth(&said);
     assert!(number(&truth, "children_cpu_ms") >= 60.0, "{truth}");
     assert!(number(&truth, "seconds") >= 0.29, "the rate is kept: {truth}");
+}
+
+#[test]
+fn ping_and_echo_exchange_every_byte() {
+    let function = Function::new();
+    let ((to_echo, from_ping), (to_ping, from_echo)) = (pipe().unwrap(), pipe().unwrap());
+    let start = |arguments: &[&str], input: PipeReader, output: PipeWriter| {
+        let mut command = Command::new(function.path());
+        command.args(arguments).stdin(input).stdout(output).stderr(Stdio::piped());
+        command.spawn().expect("start the function")
+    };
+    let echo = start(&["echo"], to_echo, from_echo);
+    let ping = start(&["ping", "--count", "500"], to_ping, from_ping);
+    for process in [ping, echo] {
+        let ended = process.wait_with_output().expect("wait for the function");
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert!(ended.status.success(), "{said}");
+        assert_eq!(truth(&said)["count"], 500);
+    }
 }

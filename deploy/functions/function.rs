@@ -1,8 +1,8 @@
 //! The function that fnscope is shown with and tested against: one file, no dependency, statically linked, so that it
 //! runs in a container that holds nothing else.
 //!
-//! Every command does real work in functions with names of their own, and ends with one JSON line on stdout that tells
-//! what it did by the kernel's own clocks. That line is the truth which profiles are compared with. In all of them
+//! Every command does real work in functions with names of their own, and ends with one JSON line on stdout (`ping` and
+//! `echo`, whose stdout is their work: on stderr) that tells what it did by the kernel's own clocks. That line is the truth which profiles are compared with. In all of them
 //! `exec_cpu_ms` is what the process's CPU clock showed when `main` began (a container's first process has spent CPU
 //! time as `runc` before) and `cpu_ms` is CPU time from there on.
 //!
@@ -34,6 +34,8 @@ usage: function COMMAND [--OPTION VALUE]...
   action-loop --stem-ms 500 --child-cpu-ms 300
                                         as OpenWhisk's prewarmed containers do: computes for nobody that long, then is
                                         given its action, and runs itself with that in its environment
+  ping     --count 100000               writes a byte to stdout and waits for one on stdin, that often
+  echo                                  writes what comes on stdin to stdout, byte by byte: the other end of `ping`
   idle                                  says `ready` and waits for SIGTERM or SIGINT
 ";
 
@@ -47,7 +49,14 @@ fn main() -> ExitCode {
     let printed = outcome.and_then(|truth| {
         let cpu = millis(cpu_ns(PROCESS_CPU) - exec_cpu);
         let exec = millis(exec_cpu);
-        say(&format!("{{{truth}\"cpu_ms\":{cpu},\"exec_cpu_ms\":{exec}}}"))
+        let line = format!("{{{truth}\"cpu_ms\":{cpu},\"exec_cpu_ms\":{exec}}}");
+        match arguments.first().map(String::as_str) {
+            Some("ping" | "echo") => {
+                eprintln!("{line}");
+                Ok(())
+            }
+            _ => say(&line),
+        }
     });
     match printed {
         Ok(()) => ExitCode::SUCCESS,
@@ -122,6 +131,14 @@ fn run(command: &str, rest: &[String], exec_cpu: u64) -> Result<Truth, Failure> 
         "action-loop" => {
             let [stem_ms, child_cpu_ms] = options(rest, [("--stem-ms", 500), ("--child-cpu-ms", 300)])?;
             action_loop(stem_ms, child_cpu_ms)
+        }
+        "ping" => {
+            let [count] = options(rest, [("--count", 100_000)])?;
+            ping(count)
+        }
+        "echo" => {
+            let [] = options(rest, [])?;
+            echo()
         }
         "idle" => {
             let [] = options(rest, [])?;
@@ -535,6 +552,33 @@ fn stem_cell(until: Instant) -> u64 {
         }
     }
     value
+}
+
+// ---- ping, echo
+
+/// A byte out and a byte in, `count` times: with `echo` behind both pipes, two switches of processes each.
+#[inline(never)]
+fn ping(count: u64) -> Result<Truth, Failure> {
+    let failed = |error: std::io::Error| Failure::Work(format!("exchange a byte: {error}"));
+    let (mut input, mut output) = (std::io::stdin().lock(), std::io::stdout().lock());
+    let mut byte = [0_u8];
+    for _ in 0..count {
+        output.write_all(&byte).and_then(|()| output.flush()).map_err(failed)?;
+        input.read_exact(&mut byte).map_err(failed)?;
+    }
+    Ok(format!("\"count\":{count},"))
+}
+
+#[inline(never)]
+fn echo() -> Result<Truth, Failure> {
+    let failed = |error: std::io::Error| Failure::Work(format!("send a byte back: {error}"));
+    let (mut input, mut output) = (std::io::stdin().lock(), std::io::stdout().lock());
+    let (mut byte, mut count) = ([0_u8], 0_u64);
+    while input.read(&mut byte).map_err(failed)? > 0 {
+        output.write_all(&byte).and_then(|()| output.flush()).map_err(failed)?;
+        count += 1;
+    }
+    Ok(format!("\"count\":{count},"))
 }
 
 // ---- idle

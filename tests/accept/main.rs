@@ -7,6 +7,7 @@
 #[path = "../engines/ask.rs"]
 #[allow(dead_code, reason = "measurements use their part of it")]
 mod ask;
+mod bpftrace;
 mod cost;
 mod damage;
 mod diff;
@@ -21,10 +22,15 @@ mod kill;
 mod made_store;
 mod many;
 mod measure;
+mod paired;
 mod phases;
+mod rates;
+mod rates_plot;
 mod report;
+mod scale;
 mod shares;
 mod short;
+mod slowdown;
 mod stacks;
 mod stacks_cost;
 mod stacks_opinion;
@@ -70,6 +76,11 @@ const MEASUREMENTS: &[Measurement] = &[
     stacks_cost::COST,
     stacks_cost::SLOWDOWN,
     stacks_cost::MEMORY,
+    cost::AT_199,
+    cost::AT_997,
+    cost::BESIDE,
+    slowdown::SLOWDOWN,
+    scale::SCALE,
     idle::IDLE,
     kill::KILL,
     damage::DAMAGE,
@@ -79,7 +90,10 @@ const MEASUREMENTS: &[Measurement] = &[
     import::IMPORT,
     diff::DIFF,
     host::QUIET,
-    cost::COST,
+    cost::QUICK,
+    rates::RATES,
+    slowdown::QUICK,
+    scale::QUICK,
     store::STORE,
     many::MANY,
     engines::ENGINES,
@@ -110,7 +124,7 @@ fn main() -> ExitCode {
         chosen.iter().for_each(|one| println!("{:<28} {}", one.name, one.about));
         return ExitCode::SUCCESS;
     }
-    let mut outcomes = Vec::new();
+    let (mut outcomes, mut durations) = (Vec::new(), Vec::new());
     for measurement in chosen {
         let runs = arguments.runs.unwrap_or(measurement.runs).max(1);
         let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
@@ -123,6 +137,7 @@ fn main() -> ExitCode {
         let began = Instant::now();
         let outcome = measurement.take(runs);
         eprintln!("accept: {} took {} s", measurement.name, began.elapsed().as_secs());
+        durations.push((measurement.name, began.elapsed()));
         print!("{}", if arguments.markdown { report::markdown(&outcome) } else { report::table(&outcome) });
         outcomes.push(outcome);
     }
@@ -132,6 +147,7 @@ fn main() -> ExitCode {
         eprintln!("accept: write {}: {error}", file.display());
         return ExitCode::FAILURE;
     }
+    eprint!("{}", report::durations(&durations));
     verdict(&outcomes)
 }
 

@@ -1,6 +1,7 @@
 //! Outcomes as a table for people and as JSON for programs.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -66,6 +67,19 @@ pub fn json(outcomes: &[Outcome]) -> String {
     format!("{:#}\n", Value::from(values))
 }
 
+/// How long each took, the longest first, and all together.
+pub fn durations(taken: &[(&str, Duration)]) -> String {
+    let mut sorted = taken.to_vec();
+    sorted.sort_by_key(|(_, duration)| std::cmp::Reverse(*duration));
+    let mut out = String::from("accept: durations\n");
+    for (name, duration) in &sorted {
+        let _ = writeln!(out, "  {name:<28} {:>6.0} s", duration.as_secs_f64());
+    }
+    let all = taken.iter().map(|(_, duration)| duration.as_secs_f64()).sum::<f64>();
+    let _ = writeln!(out, "  {:<28} {all:>6.0} s, {:.1} minutes", "all", all / 60.0);
+    out
+}
+
 fn one(outcome: &Outcome) -> Value {
     let bar = |(bar, figures): &(Bar, Vec<f64>)| {
         json!({
@@ -126,6 +140,15 @@ mod tests {
         let expected = "| accept-stacks | complete | named |\n|---|---|---|\n\
                         | c | 0.500 **>= 0.980** | 1.000 |\n| go |  | 0.250 |\n\n";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn durations_add_up() {
+        let seconds = Duration::from_secs;
+        let text = durations(&[("accept-x", seconds(30)), ("accept-y", seconds(60))]);
+        let lines: Vec<&str> = text.lines().skip(1).map(str::trim).collect();
+        assert!(lines[0].starts_with("accept-y") && lines[0].ends_with("60 s"), "{text}");
+        assert!(lines[2].starts_with("all") && lines[2].ends_with("90 s, 1.5 minutes"), "{text}");
     }
 
     #[test]

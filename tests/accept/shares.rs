@@ -18,7 +18,8 @@ pub const SHARES: Measurement = Measurement {
     run: shares,
 };
 
-const NAMES: [&str; 3] = ["spend_sixty", "spend_thirty", "spend_ten"];
+/// The program's functions, by share.
+pub const NAMES: [&str; 3] = ["spend_sixty", "spend_thirty", "spend_ten"];
 const CPU_MS: &str = "8000";
 
 fn shares() -> anyhow::Result<Vec<Bar>> {
@@ -55,6 +56,7 @@ fn shares() -> anyhow::Result<Vec<Bar>> {
     Ok(bars)
 }
 
-fn count(stacks: &[(String, u64)], wanted: impl Fn(&str) -> bool) -> f64 {
+/// Samples whose stack is one of those `wanted`.
+pub fn count(stacks: &[(String, u64)], wanted: impl Fn(&str) -> bool) -> f64 {
     stacks.iter().filter(|(stack, _)| wanted(stack)).map(|(_, count)| *count as f64).sum()
 }

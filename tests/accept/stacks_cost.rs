@@ -12,6 +12,7 @@ use anyhow::{Context as _, ensure};
 
 use crate::cost;
 use crate::measure::{Bar, Bound, Measurement};
+use crate::paired;
 use crate::stacks::{C_USUAL, CPP_USUAL, GO_USUAL, RUST_USUAL};
 use crate::stacks_opinion::DWARF;
 use crate::support::{Cgroup, Running};
@@ -152,35 +153,15 @@ fn slowdown() -> anyhow::Result<Vec<Bar>> {
         Ok(ns)
     };
     run()?;
-    let mut slower = Vec::new();
-    for pair in 0..PAIRS {
-        // Which comes first changes, so that a drift of the machine is in both.
-        let (with, without) = if pair % 2 == 0 {
-            let with = sampled()?;
-            (with, run()?)
-        } else {
-            let without = run()?;
-            (sampled()?, without)
-        };
-        slower.push((with / without - 1.0) * 100.0);
-    }
-    let (low, middle, high) = median_interval(&slower);
+    let take = |condition| Ok([if condition == 0 { sampled()? } else { run()? }]);
+    let pairs = paired::interleaved::<2, 1>(PAIRS, take)?;
+    let slower: Vec<f64> = pairs.iter().map(|[[with], [without]]| (with / without - 1.0) * 100.0).collect();
+    let slower = paired::median_interval(&slower);
     Ok(vec![
-        Bar::new("199 Hz: slower, median", middle, "%", Bound::AtMost(0.8)),
-        Bar::new("199 Hz: slower, 95 % from", low, "%", Bound::Recorded),
-        Bar::new("199 Hz: slower, 95 % to", high, "%", Bound::Recorded),
+        Bar::new("199 Hz: slower, median", slower.middle, "%", Bound::AtMost(0.8)),
+        Bar::new("199 Hz: slower, 95 % from", slower.low, "%", Bound::Recorded),
+        Bar::new("199 Hz: slower, 95 % to", slower.high, "%", Bound::Recorded),
     ])
-}
-
-/// The median with its 95 % interval by ranks, which needs no shape of the noise: with n figures, the ranks
-/// n/2 - 0.98 √n and its mirror.
-fn median_interval(figures: &[f64]) -> (f64, f64, f64) {
-    let mut sorted = figures.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let n = sorted.len();
-    let low = ((n as f64 / 2.0 - 0.98 * (n as f64).sqrt()).floor().max(1.0)) as usize - 1;
-    let at = |rank: usize| sorted.get(rank).copied().unwrap_or(f64::NAN);
-    (at(low), f64::midpoint(at((n.max(1) - 1) / 2), at(n / 2)), at(n.saturating_sub(low + 1)))
 }
 
 const CONTAINERS: usize = 100;
@@ -239,18 +220,5 @@ impl Drop for Containers {
         if let Err(error) = removed {
             eprintln!("remove containers: {error}");
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_interval_of_a_median_is_by_ranks() {
-        let figures: Vec<f64> = (1..=24).rev().map(f64::from).collect();
-        // 24 / 2 - 0.98 * 4.9 = 7.2: the 7th from below and the 7th from above.
-        assert_eq!(median_interval(&figures), (7.0, 12.5, 18.0));
-        assert!(median_interval(&[]).1.is_nan());
     }
 }

@@ -1,0 +1,141 @@
+//! Conditions compared by runs that take turns, and intervals for what they differ by.
+//!
+//! Not here: what is measured.
+
+/// Takes each of `C` conditions once in each of `rounds` rounds, and gives the `W` figures of each. Which comes first
+/// changes from round to round, so that a drift of the machine is in all of them.
+pub fn interleaved<const C: usize, const W: usize>(
+    rounds: usize,
+    mut take: impl FnMut(usize) -> anyhow::Result<[f64; W]>,
+) -> anyhow::Result<Vec<[[f64; W]; C]>> {
+    let mut all = Vec::new();
+    for round in 0..rounds {
+        let mut figures = [[f64::NAN; W]; C];
+        for turn in 0..C {
+            let condition = (turn + round) % C;
+            figures[condition] = take(condition)?;
+        }
+        all.push(figures);
+    }
+    Ok(all)
+}
+
+/// A figure with its 95 % interval.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Interval {
+    /// Its lower end.
+    pub low: f64,
+    /// The figure.
+    pub middle: f64,
+    /// Its upper end.
+    pub high: f64,
+}
+
+impl Interval {
+    /// The same in another unit.
+    pub fn map(self, change: impl Fn(f64) -> f64) -> Interval {
+        Interval { low: change(self.low), middle: change(self.middle), high: change(self.high) }
+    }
+
+    /// From its lower to its upper end.
+    pub fn width(self) -> f64 {
+        self.high - self.low
+    }
+
+    /// How far this one and `other` are apart; nothing where they overlap.
+    pub fn gap(self, other: Interval) -> f64 {
+        (self.low.max(other.low) - self.high.min(other.high)).max(0.0)
+    }
+}
+
+/// How much slower, in per cent, `pairs` of (with, without) are: the mean of ln(with / without), with the interval by
+/// Student's t: mean ± t(n - 1) · s / √n, s² being the sum of squared differences from the mean over n - 1. Logarithms,
+/// because a ratio and its inverse are then equally far from nothing.
+pub fn slower_percent(pairs: impl Iterator<Item = (f64, f64)>) -> Interval {
+    let logs: Vec<f64> = pairs.map(|(with, without)| (with / without).ln()).collect();
+    let n = logs.len() as f64;
+    let mean = logs.iter().sum::<f64>() / n;
+    let squares: f64 = logs.iter().map(|log| (log - mean).powi(2)).sum();
+    let reach = student_t(logs.len().saturating_sub(1)) * (squares / (n - 1.0) / n).sqrt();
+    let logs = Interval { low: mean - reach, middle: mean, high: mean + reach };
+    logs.map(|log| log.exp_m1() * 100.0)
+}
+
+/// The point that Student's t with `freedom` degrees of freedom does not exceed in 97.5 % of cases; not a number for none.
+/// Beyond the table 1.96 + 2.4 / freedom, which is right to a hundredth.
+fn student_t(freedom: usize) -> f64 {
+    const TABLE: [f64; 16] = [
+        f64::NAN,
+        12.706,
+        4.303,
+        3.182,
+        2.776,
+        2.571,
+        2.447,
+        2.365,
+        2.306,
+        2.262,
+        2.228,
+        2.201,
+        2.179,
+        2.160,
+        2.145,
+        2.131,
+    ];
+    TABLE.get(freedom).copied().unwrap_or(1.96 + 2.4 / freedom as f64)
+}
+
+/// The median with its 95 % interval by ranks, which needs no shape of the noise: with n figures, the ranks
+/// n/2 - 0.98 √n and its mirror.
+pub fn median_interval(figures: &[f64]) -> Interval {
+    let mut sorted = figures.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let n = sorted.len();
+    let low = ((n as f64 / 2.0 - 0.98 * (n as f64).sqrt()).floor().max(1.0)) as usize - 1;
+    let at = |rank: usize| sorted.get(rank).copied().unwrap_or(f64::NAN);
+    let middle = f64::midpoint(at((n.max(1) - 1) / 2), at(n / 2));
+    Interval { low: at(low), middle, high: at(n.saturating_sub(low + 1)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_condition_has_its_turn_first() {
+        let mut order = Vec::new();
+        let rounds = interleaved::<3, 1>(3, |condition| {
+            order.push(condition);
+            Ok([condition as f64])
+        });
+        assert_eq!(order, [0, 1, 2, 1, 2, 0, 2, 0, 1]);
+        assert_eq!(rounds.unwrap(), [[[0.0], [1.0], [2.0]]; 3]);
+        assert!(interleaved::<2, 1>(1, |_| anyhow::bail!("no perf events")).is_err());
+    }
+
+    #[test]
+    fn the_interval_of_a_median_is_by_ranks() {
+        let figures: Vec<f64> = (1..=24).rev().map(f64::from).collect();
+        // 24 / 2 - 0.98 * 4.9 = 7.2: the 7th from below and the 7th from above.
+        assert_eq!(median_interval(&figures), Interval { low: 7.0, middle: 12.5, high: 18.0 });
+        assert!(median_interval(&[]).middle.is_nan());
+    }
+
+    #[test]
+    fn the_interval_of_pairs_is_students() {
+        // ln 1.01 and ln 1.03 alternating, four times: mean .019754, s .011320, t(3) 3.182, half .018010.
+        let pairs = [1.01, 1.03, 1.01, 1.03].map(|with| (with, 1.0));
+        let found = slower_percent(pairs.into_iter());
+        for (value, expected) in [(found.low, 0.1746), (found.middle, 1.9951), (found.high, 3.8486)] {
+            assert!((value - expected).abs() < 0.01, "{found:?}");
+        }
+        assert!(slower_percent([(1.0, 1.0)].into_iter()).width().is_nan(), "one pair tells no interval");
+    }
+
+    #[test]
+    fn intervals_that_overlap_are_not_apart() {
+        let from = |low, high| Interval { low, middle: (low + high) / 2.0, high };
+        assert_eq!(from(0.0, 1.0).gap(from(0.5, 3.0)), 0.0);
+        assert_eq!(from(4.0, 5.0).gap(from(1.0, 3.0)), 1.0);
+    }
+}

@@ -1,0 +1,231 @@
+//! What being sampled costs the sampled: CPU time for a piece of work with the agent and without it, of a function that
+//! computes and of two that exchange bytes over a pipe and so switch as often as they can, in one container and across
+//! two.
+//!
+//! At 199 Hz it is less than a machine's own noise. An interrupt costs the same at any rate, so it is measured at
+//! 4,999 Hz, twenty-five times as much, and divided by that. That it goes with the rate is looked at by a second one.
+//! All work is done on one CPU: where the scheduler puts two processes would otherwise decide.
+
+use std::fs;
+use std::io::pipe;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use rustix::process::Signal;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+use crate::measure::{Bar, Bound, Measurement};
+use crate::paired::{interleaved, slower_percent};
+use crate::support::{Cgroup, Function, Running, pid_of, truth};
+use crate::watched::{Agent, number};
+
+/// With its interval.
+pub const SLOWDOWN: Measurement = Measurement {
+    name: "accept-slowdown",
+    about: "CPU time for the same work, computing and switching, at 4,999 and 2,499 Hz scaled to 199 Hz",
+    runs: 1,
+    run: || slowdown(12, Bound::AtMost(BAR_PERCENT)),
+};
+/// Quick: few rounds, no bar.
+pub const QUICK: Measurement = Measurement {
+    name: "bench-slowdown",
+    about: "the slowdown of accept-slowdown by three rounds",
+    runs: 1,
+    run: || slowdown(3, Bound::Recorded),
+};
+
+/// The default rate, which figures are scaled to.
+const DEFAULT_HZ: f64 = 199.0;
+/// What the work is done beside, in turns.
+const BESIDE: [Beside; 4] = [Beside::Agent(4999), Beside::Agent(2499), Beside::Nothing, Beside::BareClock];
+const ALONE: usize = 2;
+const WORK: [&str; 3] = ["computing", "switching in one container", "switching across two"];
+/// Most at the default rate; an interval that is wider proves nothing.
+const BAR_PERCENT: f64 = 0.5;
+const CPU_MS: &str = "1000";
+const EXCHANGES: &str = "200000";
+
+enum Beside {
+    /// The agent at a rate.
+    Agent(u32),
+    Nothing,
+    /// perf with a clock of 4,999 Hz and no stacks: what the interrupt alone costs on this machine, whoever asks for it.
+    BareClock,
+}
+
+/// Where the work runs.
+struct Places {
+    function: Function,
+    one: Cgroup,
+    two: Cgroup,
+    parent: Cgroup,
+}
+
+fn slowdown(rounds: usize, bound: Bound) -> anyhow::Result<Vec<Bar>> {
+    let parent = Cgroup::new();
+    let (one, two) = (parent.child("work.1"), parent.child("work.2"));
+    let places = Places { function: Function::new(), one, two, parent };
+    places.work()?;
+    let mut sampled = [const { Vec::new() }; 2];
+    let figures = interleaved::<4, 3>(rounds, |condition| {
+        let work = match BESIDE[condition] {
+            Beside::Agent(hz) => {
+                let (work, share) = places.sampled_work(hz)?;
+                sampled[condition].push(share);
+                work
+            }
+            Beside::Nothing => places.work()?,
+            Beside::BareClock => {
+                let _clock = BareClock::start()?;
+                places.work()?
+            }
+        };
+        Ok(work.map(|work| work.us))
+    })?;
+    let mut bars = Vec::new();
+    for (at, work) in WORK.into_iter().enumerate() {
+        let scaled = |condition: usize, hz: u32| {
+            let pairs = figures.iter().map(|round| (round[condition][at], round[ALONE][at]));
+            slower_percent(pairs).map(|percent| percent * DEFAULT_HZ / f64::from(hz))
+        };
+        let (fast, half) = (scaled(0, 4999), scaled(1, 2499));
+        let mut bar = |what: &str, value, unit, bound| {
+            bars.push(Bar::new(format!("{work}: {what}"), value, unit, bound));
+        };
+        bar("slower at 199 Hz", fast.middle, "%", bound);
+        bar("95 % from", fast.low, "%", Bound::Recorded);
+        bar("95 % to", fast.high, "%", Bound::Recorded);
+        bar("width of the interval", fast.width(), "%", bound);
+        bar("by 2,499 Hz", half.middle, "%", Bound::Recorded);
+        bar("by 2,499 Hz, 95 % from", half.low, "%", Bound::Recorded);
+        bar("by 2,499 Hz, 95 % to", half.high, "%", Bound::Recorded);
+        // The slowdown goes with the rate where the two intervals meet.
+        let gap = if matches!(bound, Bound::Recorded) { bound } else { Bound::AtMost(0.0) };
+        bar("the two rates apart by", fast.gap(half), "%", gap);
+        bar("by a bare clock of perf's at 4,999 Hz", scaled(3, 4999).middle, "%", Bound::Recorded);
+        let alone = figures.iter().map(|round| round[ALONE][at]).sum::<f64>() / figures.len() as f64;
+        bar("for a piece of work, alone", alone, "us", Bound::Recorded);
+    }
+    for (hz, shares) in ["4,999", "2,499"].into_iter().zip(&sampled) {
+        let least = shares.iter().copied().fold(f64::INFINITY, f64::min);
+        // Else something else than that rate was measured.
+        let what = format!("{hz} Hz: samples, of those that the CPU time has, least");
+        bars.push(Bar::new(what, least, "", Bound::Within(0.9, 1.15)));
+    }
+    Ok(bars)
+}
+
+/// What a piece of work took: microseconds of CPU time each, and of all together.
+#[derive(Clone, Copy)]
+struct Taken {
+    us: f64,
+    all_us: f64,
+}
+
+impl Places {
+    /// Works with an agent at `hz`, and says which share of the samples that the CPU time should have there are.
+    fn sampled_work(&self, hz: u32) -> anyhow::Result<([Taken; 3], f64)> {
+        let (path, hz_text) = (self.parent.kernel_path(), hz.to_string());
+        let options = ["--no-docker", "--cgroup-parent", &path, "--unwind", "fp"];
+        let mut agent = Agent::start(&[&options[..], &["--hz", &hz_text, "--max-hz", &hz_text]].concat());
+        let work = self.work()?;
+        agent.stop()?;
+        let samples: f64 = agent.functions()?.iter().filter_map(|row| number(row, "samples")).sum();
+        let cpu_s = work.iter().map(|work| work.all_us).sum::<f64>() / 1e6;
+        Ok((work, samples / (cpu_s * f64::from(hz))))
+    }
+
+    /// Each kind of work once, on one CPU.
+    fn work(&self) -> anyhow::Result<[Taken; 3]> {
+        // Of this thread alone and what it starts: the agent runs where it likes.
+        std::thread::scope(|scope| {
+            let work = scope.spawn(|| {
+                stay_on_one_cpu()?;
+                Ok([self.compute()?, self.exchange(&self.one)?, self.exchange(&self.two)?])
+            });
+            work.join().map_err(|_| anyhow::anyhow!("the work panicked"))?
+        })
+    }
+
+    fn compute(&self) -> anyhow::Result<Taken> {
+        let mut command = self.one.command(self.function.path(), &["fib", "--cpu-ms", CPU_MS]);
+        let (code, said) = Running::start(&mut command).wait();
+        ensure!(code == Some(0), "the function ended with {code:?}: {said}");
+        taken(&[truth(&said)], "rounds")
+    }
+
+    /// `ping` in the first container, `echo` in `other`.
+    fn exchange(&self, other: &Cgroup) -> anyhow::Result<Taken> {
+        let ((to_echo, from_ping), (to_ping, from_echo)) = (pipe()?, pipe()?);
+        let start = |cgroup: &Cgroup, arguments: &[&str], input: Stdio, output: Stdio| {
+            let mut command: Command = cgroup.command(self.function.path(), arguments);
+            command.stdin(input).stdout(output).stderr(Stdio::piped()).spawn().context("start the function")
+        };
+        let echo = start(other, &["echo"], to_echo.into(), from_echo.into())?;
+        let ping = start(&self.one, &["ping", "--count", EXCHANGES], to_ping.into(), from_ping.into())?;
+        let mut told = Vec::new();
+        for process in [ping, echo] {
+            let ended = process.wait_with_output()?;
+            let said = String::from_utf8_lossy(&ended.stderr);
+            ensure!(ended.status.success(), "the function ended with {}: {said}", ended.status);
+            told.push(truth(&said));
+        }
+        taken(&told, "count")
+    }
+}
+
+/// perf that counts nothing but the clock's interrupts, until this is dropped.
+struct BareClock {
+    process: Child,
+    _dir: tempfile::TempDir,
+}
+
+impl BareClock {
+    fn start() -> anyhow::Result<BareClock> {
+        let dir = tempfile::tempdir()?;
+        let mut command = Command::new("perf");
+        command.args(["record", "-e", "cpu-clock", "-F", "4999", "-a", "-o"]).arg(dir.path().join("data"));
+        command.args(["--", "sleep", "600"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let process = command.spawn().context("start perf")?;
+        let clock = BareClock { process, _dir: dir };
+        let deadline = Instant::now() + Duration::from_secs(10);
+        // It starts what it is given when its events are open.
+        let children = format!("/proc/{0}/task/{0}/children", clock.process.id());
+        let sleeps = || -> Option<bool> {
+            let children = fs::read_to_string(&children).ok()?;
+            let child = children.split_whitespace().next()?;
+            Some(fs::read_to_string(format!("/proc/{child}/comm")).ok()?.trim() == "sleep")
+        };
+        while sleeps() != Some(true) {
+            ensure!(Instant::now() < deadline, "perf record has not begun after 10 s");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(clock)
+    }
+}
+
+impl Drop for BareClock {
+    fn drop(&mut self) {
+        // It ends what it has started, too.
+        let _ = rustix::process::kill_process(pid_of(&self.process), Signal::TERM);
+        let _ = self.process.wait();
+    }
+}
+
+/// CPU time of all that `told`, for each of the first one's `pieces`.
+fn taken(told: &[serde_json::Value], pieces: &str) -> anyhow::Result<Taken> {
+    let cpu_us = told.iter().map(|one| number(one, "cpu_ms")).sum::<Option<f64>>();
+    let all_us = cpu_us.context("the function tells its CPU time")? * 1e3;
+    let pieces = told.first().and_then(|one| number(one, pieces)).context("the function tells its work")?;
+    Ok(Taken { us: all_us / pieces, all_us })
+}
+
+/// The last CPU that this thread may use.
+fn stay_on_one_cpu() -> anyhow::Result<()> {
+    let allowed = sched_getaffinity(None)?;
+    let last = (0..CpuSet::MAX_CPU).rev().find(|cpu| allowed.is_set(*cpu)).context("a CPU to run on")?;
+    let mut one = CpuSet::new();
+    one.set(last);
+    Ok(sched_setaffinity(None, &one)?)
+}
