@@ -8,7 +8,7 @@ SECONDS ?= 30
 # Measurements that `make accept` and `make bench` take; empty: all.
 ONLY ?=
 
-.PHONY: demo picture test check accept bench fuzz
+.PHONY: demo picture test check accept bench fuzz image dist
 
 demo: ## run example functions and show where their time went
 	cargo run --release --locked $(AS_ROOT) -- demo
@@ -35,3 +35,9 @@ bench: ## what it costs (root, a quiet machine)
 
 fuzz: ## every fuzz target for SECONDS seconds (nightly toolchain, cargo-fuzz)
 	tests/fuzz/run $(SECONDS)
+
+image: ## the container image fnscope:VERSION around one static program (Docker)
+	deploy/pack image
+
+dist: ## what is given away, in target/dist: .deb, tarball, bill of materials, checksums
+	deploy/pack dist

@@ -21,6 +21,7 @@ mod kill;
 mod made_store;
 mod many;
 mod measure;
+mod packages;
 mod phases;
 mod report;
 mod shares;
@@ -76,6 +77,7 @@ const MEASUREMENTS: &[Measurement] = &[
     damage::SEALING,
     exchange::EXCHANGE,
     import::IMPORT,
+    packages::PACKAGES,
     diff::DIFF,
     host::QUIET,
     cost::COST,
