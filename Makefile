@@ -9,7 +9,7 @@ SECONDS ?= 30
 ONLY ?=
 QUICK := bench-host bench-cost bench-slowdown bench-scale bench-store
 
-.PHONY: demo picture test check accept bench fuzz
+.PHONY: demo picture test check accept bench fuzz image dist
 
 demo: ## run example functions and show where their time went
 	cargo run --release --locked $(AS_ROOT) -- demo
@@ -36,3 +36,9 @@ bench: ## what it costs, in three minutes (root, a quiet machine)
 
 fuzz: ## every fuzz target for SECONDS seconds (nightly toolchain, cargo-fuzz)
 	tests/fuzz/run $(SECONDS)
+
+image: ## the container image fnscope:VERSION around one static program (Docker)
+	deploy/pack image
+
+dist: ## what is given away, in target/dist: .deb, tarball, bill of materials, checksums
+	deploy/pack dist

@@ -22,6 +22,7 @@ mod kill;
 mod made_store;
 mod many;
 mod measure;
+mod packages;
 mod paired;
 mod phases;
 mod rates;
@@ -88,6 +89,7 @@ const MEASUREMENTS: &[Measurement] = &[
     damage::SEALING,
     exchange::EXCHANGE,
     import::IMPORT,
+    packages::PACKAGES,
     diff::DIFF,
     host::QUIET,
     cost::QUICK,
