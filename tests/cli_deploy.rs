@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use fnscope::config::Config;
+use fnscope::config::layers::{File, Layers, resolve};
 
 use crate::in_container::RIGHTS;
 
@@ -92,14 +93,12 @@ fn the_configuration_of_packages_is_the_defaults_and_has_every_key() {
         _ => String::new(),
     };
     let load = |text: String| {
-        let dir = tempfile::tempdir().expect("make a folder");
-        let path = dir.path().join("fnscope.toml");
-        fs::write(&path, &text).expect("write a file");
-        Config::load(&path).unwrap_or_else(|error| panic!("{error:#} in {text}"))
+        let file = File { path: "fnscope.toml".into(), text: text.clone() };
+        let resolved = resolve(&Layers { file: Some(file), ..Layers::default() });
+        resolved.unwrap_or_else(|faults| panic!("{faults} in {text}")).config
     };
     let lines = || text.lines().map(uncommented);
-    let faults = load(lines().map(|line| line + "\n").collect()).faults();
-    assert!(faults.is_empty(), "{faults:?}");
+    load(lines().map(|line| line + "\n").collect());
     let defaults = lines().filter(|line| !line.contains("such as")).map(|line| line + "\n").collect();
     assert_eq!(load(defaults), Config::default());
 

@@ -33,7 +33,7 @@ use super::pace::{News, Pace, is_due};
 use super::work::{PlacedSample, Work, add_stats, dropped, shorten};
 use crate::attribution::{Attribution, Moment};
 use crate::cgroup::{CgroupWatch, Cgroups};
-use crate::config::{OffCpu, Realtime, Unwind};
+use crate::config::{Config, OffCpu, Realtime, Unwind};
 use crate::identity::IdentityConfig;
 use crate::metrics::Metrics;
 use crate::model::{CgroupId, Fact, InstanceNo, Pid};
@@ -318,11 +318,19 @@ impl Capture {
                     let _ = reply.send(watched && self.setup.sampler.mode() != Mode::Off);
                 }
                 // Whoever follows another part of it takes that here.
-                Command::Reload(config) => self.setup.identity = config.identity(),
+                Command::Reload(config) => self.reload(&config),
                 Command::Finish => last = true,
             }
         }
         last
+    }
+
+    /// What the configuration says from now on.
+    fn reload(&mut self, config: &Config) {
+        self.setup.identity = config.identity();
+        self.setup.off_cpu = config.off_cpu.clone();
+        let living: Vec<InstanceNo> = self.setup.attribution.functions().collect();
+        living.into_iter().for_each(|no| self.follow_switches(no));
     }
 
     fn look_at_accounts(&mut self, now_ns: u64) {

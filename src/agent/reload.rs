@@ -14,8 +14,15 @@ use crate::store::archive::TidyOptions;
 
 /// Keys that a running agent takes over; one that ends with a dot stands for all that begin so. A key belongs here once
 /// something uses its new value.
-const LIVE: &[&str] =
-    &["store.max_age", "store.max_bytes", "store.min_free_bytes", "store.folded", "functions", "identity."];
+const LIVE: &[&str] = &[
+    "store.max_age",
+    "store.max_bytes",
+    "store.min_free_bytes",
+    "store.folded",
+    "functions",
+    "identity.",
+    "off_cpu.",
+];
 
 /// Keys that the agent has no use for.
 const NOT_THE_AGENTS: &[&str] = &["cost."];

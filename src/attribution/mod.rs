@@ -328,6 +328,12 @@ impl<S> Attribution<S> {
         self.instances.values().filter(foreign).map(|instance| (instance.no, &instance.info))
     }
 
+    /// Instances that are functions and whose cgroup is there.
+    pub fn functions(&self) -> impl Iterator<Item = InstanceNo> {
+        let lives = |instance: &&Instance<S>| instance.fate == Fate::Function && !instance.gone;
+        self.instances.values().filter(lives).map(|instance| instance.no)
+    }
+
     /// What the instance is, while its cgroup is there.
     pub fn living(&self, no: InstanceNo) -> Option<&InstanceInfo> {
         self.instances.get(&no).filter(|instance| !instance.gone).map(|instance| &instance.info)
