@@ -7,6 +7,7 @@ mod agent_cgroup;
 mod agent_changes;
 mod agent_docker;
 mod agent_facts;
+mod agent_reload;
 mod agent_without_docker;
 mod answers;
 #[path = "engines/ask.rs"]
@@ -14,6 +15,7 @@ mod answers;
 mod ask;
 mod bad_rights;
 mod cli_comparisons;
+mod cli_config;
 mod cli_doctor;
 mod cli_engines;
 mod cli_exchange;
