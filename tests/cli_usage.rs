@@ -10,7 +10,7 @@ use crate::answers::{keys, text};
 use crate::made_store::{Life, made, writer};
 use crate::support::Fnscope;
 
-const COMMANDS: [&str; 21] = [
+const COMMANDS: [&str; 22] = [
     "agent",
     "exec",
     "demo",
@@ -29,6 +29,7 @@ const COMMANDS: [&str; 21] = [
     "seal",
     "identify",
     "doctor",
+    "config",
     "health",
     "completions",
     "man",
@@ -79,6 +80,8 @@ fn wrong_usage_is_64_and_said_on_stderr() {
         (&["top", "pi", "--by", "cpu"], "thread"),
         (&["agent", "--functions", "some"], "labelled"),
         (&["agent", "--hz", "many"], "--hz"),
+        (&["agent", "--attach", "all"], "per-cgroup"),
+        (&["config"], "check"),
         (&["exec", "--name", "x"], "COMMAND"),
         (&["identify"], "CONTAINER"),
         (&["identify", "x", "--file", "y"], "cannot be used with"),

@@ -39,6 +39,8 @@ fn lines_that_are_understood() {
         "fnscope doctor pi@2 --since 1h --phase all --store /a --store /b --instance x --host y --json",
         "fnscope cost --by day,function --per-cpu-hour 0.04 --currency EUR",
         "fnscope completions zsh",
+        "fnscope agent --attach per-cgroup --event cycles --no-sandbox --log-format json --health [::1]:9878",
+        "fnscope config check --json --config x --health off --no-docker",
         "fnscope man",
         "fnscope man top",
         "fnscope man --dir /usr/local/share/man/man1",

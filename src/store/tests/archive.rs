@@ -190,3 +190,17 @@ fn a_writer_that_holds_the_lock_seals_at_every_hour_and_others_journals_too() {
     journal.finish().unwrap();
     assert_eq!((store.journals().unwrap().len(), store.sealed(Window::ALL).unwrap().sets.len()), (0, 4));
 }
+
+#[test]
+fn what_is_kept_may_change_while_a_writer_goes_on() {
+    let (_folder, store) = store();
+    let lock = std::sync::Arc::new(store.lock().unwrap());
+    let options = crate::model::Swap::new(TidyOptions::default());
+    let at_close = crate::store::AtClose::Seal(lock, options.clone());
+    let mut journal = store.journal_with(writer("node-1"), at_close).unwrap();
+    journal.append(&batch(1)).unwrap();
+    let retention = Retention { max_age: Some(Duration::from_secs(1)), ..Retention::default() };
+    options.set(TidyOptions { retention, ..TidyOptions::default() });
+    journal.finish().unwrap();
+    assert_eq!((store.journals().unwrap().len(), store.sealed(Window::ALL).unwrap().sets.len()), (0, 0));
+}

@@ -1,0 +1,67 @@
+//! SIGHUP: the agent reads its configuration again, applies what it can, names what it cannot, and refuses one with
+//! faults without a break in its work.
+
+use rustix::process::Signal;
+
+use crate::answers::{row, text};
+use crate::support::{Cgroup, Fnscope, Function, Running, poll};
+
+#[test]
+fn sighup_applies_what_can_be_and_names_what_cannot() {
+    let (scope, function, parent) = (Fnscope::new(), Function::new(), Cgroup::new());
+    let folder = tempfile::tempdir().expect("make a folder");
+    let file = folder.path().join("agent.toml");
+    let write = |text: &str| std::fs::write(&file, text).expect("write a file");
+    write("[store]\nmax_age = \"30d\"\n");
+    let path = file.to_str().expect("a plain path");
+    let mut agent = scope.agent(&[
+        "--no-docker",
+        "--health",
+        "off",
+        "--hz",
+        "997",
+        "--cgroup-parent",
+        &parent.kernel_path(),
+        "--config",
+        path,
+    ]);
+    let rule = "[[identity.rules]]\ncontainer = \"second*\"\nfunction = \"renamed\"\n";
+    let burn = |name: &str| {
+        let child = parent.child(name);
+        let arguments = ["burn", "--cpu-ms", "100"];
+        let (code, said) = Running::start(&mut child.command(function.path(), &arguments)).wait();
+        assert_eq!(code, Some(0), "{said}");
+        child
+    };
+    let first = burn("second.1");
+
+    // A flag goes over the file as before: hz has not changed.
+    write(&format!("hz = 49\nmax_hz = 4000\n[store]\nmax_age = \"7d\"\n[stack]\nunwind = \"fp\"\n{rule}"));
+    agent.signal(Signal::HUP);
+    let applied = agent.wait_for("configuration read again");
+    assert!(applied.ends_with("applied: store.max_age, identity.rules"), "{applied}");
+    let left = agent.wait_for("needs a restart");
+    assert!(left.contains("WARN") && left.ends_with("max_hz, stack.unwind"), "{left}");
+    let second = burn("second.2");
+
+    write(&format!("herz = 49\n[store]\nmax_age = \"soon\"\n{rule}"));
+    agent.signal(Signal::HUP);
+    let refused = agent.wait_for("configuration read again");
+    for says in ["ERROR", "refused", "agent.toml:1: `herz` is no key", "agent.toml:3: store.max_age is"] {
+        assert!(refused.contains(says), "`{says}` in {refused}");
+    }
+    let third = burn("second.3");
+    poll("samples of the third", || (scope.instances(&["renamed"]).len() == 2).then_some(()));
+    drop((first, second, third));
+    agent.stop_in_order();
+
+    let rows = scope.instances(&[]);
+    assert_eq!(rows.len(), 3, "{rows:#?}");
+    let of = |name| scope.instances(&["--instance", name]);
+    for (name, function) in [("second.1", "second"), ("second.2", "renamed"), ("second.3", "renamed")] {
+        let rows = of(name);
+        let row = row(&rows, function);
+        assert_eq!(text(row, "function"), function, "{row:#}");
+        assert!(row["samples"].as_u64() > Some(50), "{row:#}");
+    }
+}
