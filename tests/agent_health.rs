@@ -182,7 +182,11 @@ fn strangers_at_the_listener_hinder_nobody() {
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", ""),
     ] {
         let answer = exchange(address, request);
-        assert!(answer.starts_with(begin), "{:?}: {answer:?}", String::from_utf8_lossy(&request[..20]));
+        assert!(
+            answer.starts_with(begin),
+            "{:?}: {answer:?}",
+            String::from_utf8_lossy(request.get(..20).unwrap_or(request))
+        );
         assert!(!answer.contains("root:"), "{answer}");
     }
     let head = exchange(address, b"HEAD /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
@@ -235,17 +239,23 @@ fn ended(command: &mut Command) -> (Option<i32>, String) {
 struct Stuck(PathBuf);
 
 impl Stuck {
-    /// Stops the thread called `name` of process `pid`, which runs in `cgroup`.
+    /// Stops the thread called `name` of process `pid`, which runs in `cgroup`, while it waits in a system call: a
+    /// thread that hangs in one holds no lock of the allocator.
     fn stop(cgroup: &Cgroup, pid: u32, name: &str) -> Stuck {
         let stuck = Stuck(cgroup.path().join(name));
         fs::create_dir(&stuck.0).expect("make a cgroup");
         stuck.write("cgroup.type", "threaded");
         let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("list threads");
-        let tid = tasks.flatten().find(|task| {
+        let is_it = |task: &fs::DirEntry| {
             fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.trim_end() == name)
+        };
+        let task =
+            tasks.flatten().find(is_it).unwrap_or_else(|| panic!("process {pid} has no thread {name}"));
+        stuck.write("cgroup.threads", &task.file_name().to_string_lossy());
+        poll("the thread to wait", || {
+            let stat = fs::read_to_string(task.path().join("stat")).expect("read a thread's stat");
+            stat.contains(") S ").then_some(())
         });
-        let tid = tid.unwrap_or_else(|| panic!("process {pid} has no thread {name}")).file_name();
-        stuck.write("cgroup.threads", &tid.to_string_lossy());
         stuck.write("cgroup.freeze", "1");
         poll("the thread to stop", || {
             let events = fs::read_to_string(stuck.0.join("cgroup.events")).expect("read cgroup.events");

@@ -27,6 +27,8 @@ const LULL: Duration = Duration::from_secs(30);
 const NICE: i32 = 10;
 /// Samples that are named between two looks at whether there is still time.
 const PIECE: usize = 256;
+/// What is left of the time for an end when sealing is no longer waited for.
+const LAST_MOMENT: Duration = Duration::from_millis(500);
 
 /// How keeping went.
 #[derive(Debug, Default, Clone, Copy)]
@@ -108,7 +110,7 @@ impl Keeper {
         self.write(now());
         self.stats.symbols = self.symbolizer.stats();
         let finished = match self.deadline.left() {
-            Some(left) => self.journal.finish_within(left / 2),
+            Some(left) => self.journal.finish_within(left.saturating_sub(LAST_MOMENT)),
             None => self.journal.finish().map(|()| true),
         };
         match finished {

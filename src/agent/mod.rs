@@ -92,6 +92,8 @@ pub struct AgentStats {
     pub instances: u64,
     /// Samples of instances.
     pub samples: u64,
+    /// Those that were found to be of a function, and are the keeper's.
+    pub settled: u64,
     /// Samples the kernel could not write.
     pub lost: u64,
     /// Samples dropped because the keeper was behind.
@@ -322,9 +324,7 @@ impl Agent {
             tidy_after(&store, options);
         }
         if let Some(NoEnd::Late(what)) = captured.as_ref().err().or(kept.as_ref().err()) {
-            let settled =
-                metrics.samples_stored.get() + metrics.dropped() + metrics.samples_unattributed.get();
-            let unwritten = metrics.samples.get().saturating_sub(settled);
+            let unwritten = metrics.unwritten();
             bail!(
                 "the {what} thread does not end, and is left behind; {unwritten} samples that were read are not written"
             );

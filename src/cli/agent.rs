@@ -111,7 +111,7 @@ fn watch(config: &Config, sources: &Sources) -> anyhow::Result<Outcome> {
         samples = captured.samples,
         written = kept.samples,
         lost = captured.lost,
-        dropped = captured.dropped + kept.lost + kept.let_go,
+        dropped = captured.dropped + captured.dropped_waiting + kept.lost + kept.let_go,
         side_band_lost = captured.side_band_lost,
         files_opened = captured.files.opened,
         files_known = captured.files.known,

@@ -14,14 +14,13 @@ use crate::render::escape;
 
 /// What is asked, and where.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(group(clap::ArgGroup::new("question").required(true).args(["live", "ready"])), after_help = "\
 Prints one line and exits with 0 for yes and 1 for no, also where nobody answers within three seconds.
 
 Examples:
   fnscope health --live                                 would a restart mend anything?
   fnscope health --ready --json                         is what functions do recorded?
   HEALTHCHECK CMD [\"/fnscope\", \"health\", \"--live\"]     in a Dockerfile")]
-#[group(id = "question", required = true, args = ["live", "ready"])]
 pub struct Args {
     /// Whether its threads work: where they do not, a restart may mend it
     #[arg(long)]

@@ -62,6 +62,7 @@ fn lines_that_are_not() {
         ("fnscope import x --name a --hz 9 --period 9", "cannot be used with"),
         ("fnscope completions tcsh", "bash"),
         ("fnscope health", "--ready"),
+        ("fnscope health --json", "--ready"),
         ("fnscope health --live --ready", "cannot be used with"),
         ("fnscope doctor pi --docker-socket /x", "cannot be used with"),
         ("fnscope lss", "ls"),

@@ -136,6 +136,7 @@ pub struct Metrics {
     phase: Value,
 
     pub samples: Value,
+    pub samples_settled: Value,
     pub samples_lost: Value,
     pub samples_unattributed: Value,
     pub samples_stored: Value,
@@ -196,6 +197,7 @@ impl Metrics {
             keeper: Beat::new(KEEPER_PATIENCE_NS),
             phase: value(),
             samples: value(),
+            samples_settled: value(),
             samples_lost: value(),
             samples_unattributed: value(),
             samples_stored: value(),
@@ -276,11 +278,10 @@ impl Metrics {
         self.runtimes.iter().find(|runtime| runtime.name == name)
     }
 
-    /// Samples that were taken and then let go, for whatever reason.
-    pub fn dropped(&self) -> u64 {
-        let reasons =
-            [&self.dropped_backlog, &self.dropped_buffer, &self.dropped_store, &self.dropped_shutdown];
-        reasons.into_iter().map(Value::get).sum()
+    /// Samples of functions that are neither stored nor counted as dropped yet.
+    pub fn unwritten(&self) -> u64 {
+        let ends = [&self.samples_stored, &self.dropped_backlog, &self.dropped_store, &self.dropped_shutdown];
+        self.samples_settled.get().saturating_sub(ends.into_iter().map(Value::get).sum())
     }
 }
 

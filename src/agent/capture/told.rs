@@ -33,6 +33,7 @@ impl Capture {
                 _ => {}
             }
         }
+        self.stats.settled += settled.samples.len() as u64;
         self.pending.entries.extend(settled.entries);
         self.pending.samples.extend(settled.samples);
     }
@@ -49,6 +50,7 @@ impl Capture {
         let Capture { setup, stats, told, files, .. } = self;
         let (metrics, files) = (&setup.metrics, files.stats());
         metrics.samples.set(stats.samples);
+        metrics.samples_settled.set(stats.settled);
         metrics.samples_lost.set(stats.lost);
         metrics.samples_unattributed.set(stats.unattributed);
         metrics.dropped_backlog.set(stats.dropped);
