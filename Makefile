@@ -7,8 +7,11 @@ AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo "--config 'target.\"cfg(unix)\".r
 SECONDS ?= 30
 # Measurements that `make accept` and `make bench` take; empty: all.
 ONLY ?=
+# How long `make soak` takes in all, and what else it is told (`--clock-steps`, `--seed N`, `--without FAULT`).
+MINUTES ?= 30
+SOAK ?=
 
-.PHONY: demo picture test check accept bench fuzz
+.PHONY: demo picture test check accept bench soak fuzz
 
 demo: ## run example functions and show where their time went
 	cargo run --release --locked $(AS_ROOT) -- demo
@@ -32,6 +35,10 @@ accept: ## the long measurements against their bars (root)
 bench: ## what it costs (root, a quiet machine)
 	cargo build --release --locked --bin fnscope --example accept
 	$(SUDO) tests/services run $(TARGET_DIR)/release/examples/accept $(or $(ONLY),bench)
+
+soak: ## the agent while its host goes wrong; run again, it goes on (root, Docker)
+	cargo build --release --locked --bin fnscope --example soak
+	$(SUDO) $(TARGET_DIR)/release/examples/soak --minutes $(MINUTES) --folder $(TARGET_DIR)/soak $(SOAK)
 
 fuzz: ## every fuzz target for SECONDS seconds (nightly toolchain, cargo-fuzz)
 	tests/fuzz/run $(SECONDS)
