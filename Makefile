@@ -8,8 +8,11 @@ SECONDS ?= 30
 # Measurements that `make accept` and `make bench` take; empty: all of the first, the quick ones of the second.
 ONLY ?=
 QUICK := bench-host bench-cost bench-slowdown bench-scale bench-store
+# How long `make soak` takes in all, and what else it is told (`--clock-steps`, `--seed N`, `--without FAULT`).
+MINUTES ?= 30
+SOAK ?=
 
-.PHONY: demo picture test check accept bench fuzz image dist
+.PHONY: demo picture test check accept bench soak fuzz image dist
 
 demo: ## run example functions and show where their time went
 	cargo run --release --locked $(AS_ROOT) -- demo
@@ -33,6 +36,10 @@ accept: ## the long measurements against their bars (root, a quiet machine, more
 bench: ## what it costs, in three minutes (root, a quiet machine)
 	cargo build --release --locked --bin fnscope --example accept
 	$(SUDO) tests/services run $(TARGET_DIR)/release/examples/accept $(or $(ONLY),$(QUICK))
+
+soak: ## the agent while its host goes wrong; run again, it goes on (root, Docker)
+	cargo build --release --locked --bin fnscope --example soak
+	$(SUDO) $(TARGET_DIR)/release/examples/soak --minutes $(MINUTES) --folder $(TARGET_DIR)/soak $(SOAK)
 
 fuzz: ## every fuzz target for SECONDS seconds (nightly toolchain, cargo-fuzz)
 	tests/fuzz/run $(SECONDS)

@@ -45,6 +45,11 @@ impl Fnscope {
         Fnscope { store: dir.path().join("profiles"), _dir: dir }
     }
 
+    /// With the profiles directory `store`, which is left as it is.
+    pub fn on(store: PathBuf) -> Fnscope {
+        Fnscope { store, _dir: tempfile::tempdir().expect("make a folder") }
+    }
+
     /// The profiles directory.
     pub fn store(&self) -> &Path {
         &self.store

@@ -424,13 +424,38 @@ fn spawn<T: Send + 'static>(
     broken: &Arc<Notify>,
     run: impl FnOnce() -> T + Send + 'static,
 ) -> anyhow::Result<JoinHandle<T>> {
-    struct Told(Arc<Notify>);
-    impl Drop for Told {
-        fn drop(&mut self) {
-            self.0.notify_one();
+    let told = Told { broken: broken.clone(), of_panics_alone: false };
+    start(name, told, run)
+}
+
+/// Starts a thread that comes and goes, such as a CPU's: of its end a panic alone is told to `broken`.
+fn spawn_passing<T: Send + 'static>(
+    name: &str,
+    broken: &Arc<Notify>,
+    run: impl FnOnce() -> T + Send + 'static,
+) -> anyhow::Result<JoinHandle<T>> {
+    let told = Told { broken: broken.clone(), of_panics_alone: true };
+    start(name, told, run)
+}
+
+struct Told {
+    broken: Arc<Notify>,
+    of_panics_alone: bool,
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        if std::thread::panicking() || !self.of_panics_alone {
+            self.broken.notify_one();
         }
     }
-    let told = Told(broken.clone());
+}
+
+fn start<T: Send + 'static>(
+    name: &str,
+    told: Told,
+    run: impl FnOnce() -> T + Send + 'static,
+) -> anyhow::Result<JoinHandle<T>> {
     let run = move || {
         let _told = told;
         run()

@@ -178,14 +178,19 @@ impl Files {
 
 /// A line of `/proc/PID/maps` that is executable.
 #[derive(Debug, PartialEq, Eq)]
-struct MapsLine<'a> {
-    start: u64,
-    end: u64,
-    file_offset: u64,
-    path: &'a str,
+pub struct MapsLine<'a> {
+    /// First address.
+    pub start: u64,
+    /// The address behind the last.
+    pub end: u64,
+    /// Where in the file it begins, in bytes.
+    pub file_offset: u64,
+    /// What is mapped, as the kernel tells it; empty for memory without a name.
+    pub path: &'a str,
 }
 
-fn parse_maps_line(line: &str) -> Option<MapsLine<'_>> {
+/// What a line of `/proc/PID/maps` says; none if it is not executable, or no such line.
+pub fn parse_maps_line(line: &str) -> Option<MapsLine<'_>> {
     let mut fields = line.splitn(6, ' ');
     let (start, end) = fields.next()?.split_once('-')?;
     let permissions = fields.next()?;

@@ -12,7 +12,7 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use tokio::sync::Notify;
 
 use super::{Capture, NICE, Shared};
-use crate::agent::spawn;
+use crate::agent::spawn_passing;
 use crate::config::Realtime;
 use crate::perf::{Clock, CpuWait, Ready};
 
@@ -54,7 +54,7 @@ impl Readers {
             }
             let (shared, theirs) = (shared.clone(), wait.clone());
             let name = format!("fnscope-cpu{}", wait.cpu);
-            match spawn(&name, &self.broken, move || read(&shared, &theirs, realtime)) {
+            match spawn_passing(&name, &self.broken, move || read(&shared, &theirs, realtime)) {
                 Ok(thread) => {
                     self.running.insert(wait.cpu, (wait, thread));
                 }

@@ -177,6 +177,19 @@ impl Api {
     }
 }
 
+/// What any of the engine's answers tells of containers.
+pub fn containers_in(json: &[u8], keys: &Keys) -> Vec<Container> {
+    let inspected = serde_json::from_slice(json).ok().and_then(|answer| inspected(answer, keys));
+    let listed = serde_json::from_slice(json).ok().and_then(|summary| listed(summary, keys));
+    let told = serde_json::from_slice(json).ok().and_then(|message| event(message, keys));
+    let all = [
+        inspected.map(|inspected| inspected.container),
+        listed.map(|listed| listed.container),
+        told.map(|event| event.described),
+    ];
+    all.into_iter().flatten().collect()
+}
+
 async fn within<T>(limit: Duration, request: impl Future<Output = Result<T, Error>>) -> Result<T, ApiError> {
     match tokio::time::timeout(limit, request).await {
         Ok(answer) => answer.map_err(ApiError::from),

@@ -74,6 +74,12 @@ impl DockerOptions {
     }
 }
 
+/// What one answer of the engine tells of containers, whichever of its answers it is: an inspection, an element of the
+/// list, an event. Any bytes: those that are none tell of none.
+pub fn containers_in(json: &[u8], keys: &Keys) -> Vec<Container> {
+    api::containers_in(json, keys)
+}
+
 /// The engine's version, as a sign that it can be used.
 pub async fn ping(options: &DockerOptions) -> anyhow::Result<String> {
     let socket = options.socket.display();

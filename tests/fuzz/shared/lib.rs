@@ -4,5 +4,6 @@
 pub mod answers;
 pub mod elf;
 pub mod journal;
+pub mod sealed_store;
 pub mod symbols;
 pub mod unwinding;

@@ -20,7 +20,12 @@ pub fn mapped(id: u64, bytes: &[u8]) -> Arc<MappedFile> {
 
 /// `file` mapped whole at `start`.
 pub fn mapping(file: &Arc<MappedFile>, start: u64, bytes: usize) -> Mapping {
-    Mapping { start, end: start.saturating_add(bytes as u64), file_offset: 0, what: Mapped::File(file.clone()) }
+    Mapping {
+        start,
+        end: start.saturating_add(bytes as u64),
+        file_offset: 0,
+        what: Mapped::File(file.clone()),
+    }
 }
 
 /// A file whose header says that its first 4 KiB are code, with `frames` as its unwind entries.

@@ -1,0 +1,47 @@
+//! Any names of files in a store's folders: listed or left alone, and nothing outside of it is touched.
+#![no_main]
+
+use std::fs;
+use std::sync::LazyLock;
+
+use fnscope::model::Window;
+use fnscope::query::{Scope, functions, open_for};
+use fnscope::store::Store;
+use libfuzzer_sys::fuzz_target;
+
+static ROOT: LazyLock<tempfile::TempDir> = LazyLock::new(|| tempfile::tempdir().expect("a folder for temporary files"));
+
+/// Folders that are looked into, with and without the parts of an hour.
+const FOLDERS: [&str; 6] = ["journal", "samples", "sums", "sums/date=2026-11-23", "sums/date=2026-11-23/hour=08", "hosts"];
+
+fuzz_target!(|input: (&str, Vec<(u8, bool, &str)>)| {
+    let (format, names) = input;
+    let root = ROOT.path().join("profiles");
+    let store = Store::create(&root).expect("a store in a folder of our own");
+    for (folder, is_folder, name) in names.iter().take(8) {
+        let plain = name.replace(['/', '\0'], "_");
+        if plain.is_empty() || plain == "." || plain == ".." || plain.len() > 200 {
+            continue;
+        }
+        let folder = root.join(FOLDERS[usize::from(*folder) % FOLDERS.len()]);
+        fs::create_dir_all(&folder).expect("a folder of our own");
+        if *is_folder {
+            fs::create_dir_all(folder.join(&plain)).or_else(|_| fs::write(folder.join(&plain), "")).expect("room");
+        } else if !folder.join(&plain).is_dir() {
+            fs::write(folder.join(&plain), name).expect("room");
+        }
+    }
+    let _ = store.journals().map(|journals| journals.len());
+    let _ = store.sealed(Window::ALL).map(|_| ());
+    if let Ok(view) = open_for(&[&root], Window::ALL, Scope::All, |_, _| {}) {
+        let all = view.select(None, &[]).expect("everything is there");
+        assert!(functions(&view, &all).is_empty(), "names are no samples");
+    }
+    if let Ok(lock) = store.lock() {
+        let _ = store.tidy(&lock, &Default::default(), |_, _| {});
+    }
+    // What the file says that tells the format.
+    let _ = fs::write(root.join("format"), format);
+    let _ = Store::open(&root).map(|_| ());
+    let _ = fs::remove_dir_all(&root);
+});

@@ -1,0 +1,200 @@
+//! Containers that come and go, of both runtimes, each of which tells what it used.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::host::{account_us, is_empty, remove_below};
+use super::ledger::{Entry, Ledger, Life, now_ns};
+use super::random::Random;
+use crate::private_docker::FUNCTION_IMAGE;
+
+/// Longest that a container of the churn lives, what is done to it included.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// What every churning thread knows.
+pub struct Churn<'a> {
+    /// Where lives are written down.
+    pub ledger: &'a Ledger,
+    /// Chance.
+    pub random: &'a Random,
+    /// The example function.
+    pub program: &'a Path,
+    /// The cgroup whose children are containers.
+    pub parent: PathBuf,
+    /// Docker's socket.
+    pub socket: PathBuf,
+    /// Set: no new container.
+    pub stop: &'a AtomicBool,
+    /// Counts containers.
+    pub number: &'a AtomicU64,
+    /// What runs, for faults to choose from.
+    pub alive: Mutex<BTreeMap<String, Alive>>,
+}
+
+/// A container that runs.
+#[derive(Debug, Clone)]
+pub enum Alive {
+    /// A cgroup's folder.
+    Cgroup(PathBuf),
+    /// Docker's id.
+    Docker(String),
+}
+
+impl Churn<'_> {
+    /// Starts containers that are cgroups, one after the other, until it is told to stop.
+    pub fn cgroups(&self) {
+        while !self.stop.load(Ordering::Relaxed) {
+            let (function, arguments) = self.draw();
+            self.cgroup(function, &arguments, None);
+            self.pause();
+        }
+    }
+
+    /// Starts containers of Docker until it is told to stop.
+    pub fn docker(&self) {
+        while !self.stop.load(Ordering::Relaxed) {
+            self.container();
+            self.pause();
+        }
+    }
+
+    /// One cgroup with a program in it, some levels down at times, to its end. With `until` it is ended when that is set.
+    pub fn cgroup(&self, function: &str, arguments: &[String], until: Option<&AtomicBool>) {
+        let name = format!("{function}.{}", self.number.fetch_add(1, Ordering::Relaxed));
+        let dir = self.parent.join(&name);
+        let depth = if until.is_some() { 0 } else { self.random.below(4) };
+        let inner = (0..depth).fold(dir.clone(), |dir, level| dir.join(format!("level-{level}")));
+        let begin_ns = now_ns();
+        fs::create_dir_all(&inner).expect("make a cgroup");
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", r#"echo $$ > "$0" && exec "$@""#])
+            .arg(inner.join("cgroup.procs"))
+            .arg(self.program);
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().expect("start a program");
+        self.alive.lock().expect("no panic holds it").insert(name.clone(), Alive::Cgroup(dir.clone()));
+        if let Some(until) = until {
+            while !until.load(Ordering::Relaxed) && child.try_wait().is_ok_and(|ended| ended.is_none()) {
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            let _ = child.kill();
+        }
+        let told_us = told(&mut child);
+        let killed = child.wait().is_ok_and(|status| status.code().is_none());
+        self.alive.lock().expect("no panic holds it").remove(&name);
+        // A fault may have frozen it, or killed its first process alone.
+        let _ = fs::write(dir.join("cgroup.freeze"), "0");
+        let _ = fs::write(dir.join("cgroup.kill"), "1");
+        wait_until(|| is_empty(&dir));
+        let (account_us, end_ns) = (account_us(&dir), now_ns());
+        // Whoever removes a cgroup in the millisecond of its end takes the account with it.
+        std::thread::sleep(Duration::from_millis(50));
+        wait_until(|| remove_below(&dir));
+        let (runtime, function) = ("cgroup".into(), function.into());
+        self.ledger.write(Entry::Life(Life {
+            runtime,
+            name,
+            function,
+            begin_ns,
+            end_ns,
+            account_us,
+            told_us,
+            killed,
+        }));
+    }
+
+    fn container(&self) {
+        let (function, arguments) = self.draw();
+        let label = format!("--label=fnscope.function={function}");
+        let begin_ns = now_ns();
+        let mut run: Vec<&str> =
+            vec!["run", "--detach", "--network=none", "--env=TMPDIR=/", &label, FUNCTION_IMAGE];
+        run.push("/function");
+        run.extend(arguments.iter().map(String::as_str));
+        // A daemon that goes down in the middle may have started one of which it never told; it has no name here.
+        let Some(id) = self.ask(&run) else { return std::thread::sleep(Duration::from_millis(200)) };
+        self.alive.lock().expect("no panic holds it").insert(id.clone(), Alive::Docker(id.clone()));
+        let deadline = Instant::now() + LIMIT;
+        let mut state = None;
+        while state.is_none() && Instant::now() < deadline {
+            // While Docker is away its containers run on.
+            self.ask(&["wait", &id]);
+            let told = self.ask(&["inspect", "--format", "{{.State.Running}} {{.State.ExitCode}}", &id]);
+            state = told.filter(|told| told.starts_with("false"));
+            if state.is_none() {
+                std::thread::sleep(Duration::from_millis(200));
+            }
+        }
+        let end_ns = now_ns();
+        self.alive.lock().expect("no panic holds it").remove(&id);
+        let said = self.ask(&["logs", &id]).unwrap_or_default();
+        let killed = state.as_deref() != Some("false 0");
+        while self.ask(&["rm", "--force", &id]).is_none() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        let told_us = truth_us(&said);
+        let (runtime, function, account_us) = ("docker".into(), function.into(), None);
+        self.ledger.write(Entry::Life(Life {
+            runtime,
+            name: id,
+            function,
+            begin_ns,
+            end_ns,
+            account_us,
+            told_us,
+            killed,
+        }));
+    }
+
+    /// What `docker ARGUMENTS` prints; none where it fails.
+    pub fn ask(&self, arguments: &[&str]) -> Option<String> {
+        let mut docker = Command::new("docker");
+        docker.arg("--host").arg(format!("unix://{}", self.socket.display())).args(arguments);
+        let output = docker.stdin(Stdio::null()).output().expect("run docker");
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+
+    fn draw(&self) -> (&'static str, Vec<String>) {
+        let cpu_ms = 20 + self.random.below(600);
+        let functions = ["fib", "burn", "shares", "deep", "spawn", "pulse"];
+        let function = *self.random.pick(&functions).expect("there are some");
+        let words = match function {
+            "spawn" => format!("--count {} --child-cpu-ms 2", 1 + cpu_ms / 20),
+            "pulse" => format!("--count {} --cpu-us 3000 --pause-us-max 4000", 1 + cpu_ms / 6),
+            _ => format!("--cpu-ms {cpu_ms}"),
+        };
+        (function, [function].into_iter().chain(words.split(' ')).map(String::from).collect())
+    }
+
+    fn pause(&self) {
+        std::thread::sleep(Duration::from_millis(20 + self.random.below(400)));
+    }
+}
+
+fn wait_until(holds: impl Fn() -> bool) {
+    let deadline = Instant::now() + LIMIT;
+    while !holds() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn told(child: &mut Child) -> Option<u64> {
+    let mut said = String::new();
+    let pipe = child.stdout.as_mut()?;
+    std::io::Read::read_to_string(pipe, &mut said).ok()?;
+    truth_us(&said)
+}
+
+/// CPU time that a program told of itself on its last line.
+fn truth_us(said: &str) -> Option<u64> {
+    let truth: Value = serde_json::from_str(said.lines().last()?).ok()?;
+    Some((truth.get("cpu_ms")?.as_f64()? * 1e3) as u64)
+}

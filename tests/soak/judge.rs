@@ -1,0 +1,374 @@
+//! The invariants, judged from the ledger and from what the store answers. Pure: rows in, verdicts out.
+//!
+//! A life is judged by what was done to the host while it lived: what was watched without a break must be whole, what a
+//! documented loss touches may miss what the document says, and no more.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use super::ledger::{AgentLife, Entry, Fault, Life, Reading};
+use super::trend::Slope;
+
+/// A kill may cost what the last two seconds would have stored.
+pub const KILL_COSTS_NS: u64 = 2_000_000_000;
+/// An agent that is told to end has so long.
+const DRAIN_MS: u64 = 5_000;
+/// Shorter lives than that have too few samples to compare.
+const COMPARED_US: u64 = 300_000;
+/// What is stored of an account may lag behind it by a reading of the last moments.
+const ACCOUNT_US: u64 = 20_000;
+
+/// What an invariant came to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Verdict {
+    /// Which.
+    pub invariant: &'static str,
+    /// Whether it holds; none where the soak was too short to tell.
+    pub holds: Option<bool>,
+    /// The figures.
+    pub figures: String,
+    /// What breaks it, the first ones.
+    pub broken: Vec<String>,
+}
+
+impl Verdict {
+    fn of(invariant: &'static str, figures: String, broken: Vec<String>) -> Verdict {
+        Verdict { invariant, holds: Some(broken.is_empty()), figures, broken }
+    }
+}
+
+/// What the store answers.
+#[derive(Debug, Default)]
+pub struct Answers {
+    /// Rows of `instances`.
+    pub instances: Vec<Value>,
+    /// Rows of `ls`.
+    pub functions: Vec<Value>,
+    /// Rows of `hosts`.
+    pub hosts: Vec<Value>,
+    /// Folded stacks by function.
+    pub folded: BTreeMap<String, String>,
+    /// What could not be read: what, and whether it is the end that a kill tears off.
+    pub damage: Vec<(String, bool)>,
+}
+
+/// The ledger by kinds.
+#[derive(Debug, Default)]
+pub struct Told {
+    lives: Vec<Life>,
+    agents: Vec<AgentLife>,
+    faults: Vec<Fault>,
+    readings: Vec<Reading>,
+    losses: Vec<(u64, u64)>,
+    wrong: Vec<(String, String)>,
+    questions: usize,
+    slowest_ms: u64,
+}
+
+impl Told {
+    /// From `entries`.
+    pub fn of(entries: Vec<Entry>) -> Told {
+        let mut told = Told::default();
+        for entry in entries {
+            match entry {
+                Entry::Life(life) => told.lives.push(life),
+                Entry::Agent(agent) => told.agents.push(agent),
+                Entry::Fault(fault) => told.faults.push(fault),
+                Entry::Reading(reading) => told.readings.push(reading),
+                Entry::Loss(loss) => told.losses.push((loss.at_ns, loss.lost_ms)),
+                Entry::Broken(broken) => told.wrong.push((broken.invariant, broken.seen)),
+                Entry::Question(question) => {
+                    told.questions += 1;
+                    told.slowest_ms = told.slowest_ms.max(question.took_ms);
+                    if let Some(wrong) = question.wrong {
+                        told.wrong.push(("answers".into(), format!("`{}`: {wrong}", question.asked)));
+                    }
+                }
+            }
+        }
+        told
+    }
+
+    /// Faults, for the report.
+    pub fn faults(&self) -> &[Fault] {
+        &self.faults
+    }
+
+    /// From when to when an agent watched, less what its kill may cost.
+    fn watched(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.agents.iter().map(|agent| {
+            let cost = if agent.how == "TERM" { 0 } else { KILL_COSTS_NS };
+            (agent.begin_ns, agent.end_ns.saturating_sub(cost))
+        })
+    }
+
+    /// Whether a fault of `kind` was done between `begin` and `end`, or `behind` nanoseconds before.
+    fn touched(&self, kind: &str, begin: u64, end: u64, behind: u64) -> bool {
+        let overlaps = |fault: &&Fault| fault.begin_ns <= end && fault.end_ns.saturating_add(behind) >= begin;
+        self.faults.iter().filter(|fault| fault.done && fault.kind == kind).any(|fault| overlaps(&fault))
+    }
+
+    /// Whether the store must have it.
+    fn must_be_there(&self, life: &Life) -> bool {
+        const LEAST_NS: u64 = 100_000_000;
+        let seen =
+            |(from, to): (u64, u64)| life.end_ns.min(to).saturating_sub(life.begin_ns.max(from)) > LEAST_NS;
+        // A full disk costs what it refused.
+        self.watched().any(seen) && !self.touched("disk-full", life.begin_ns, life.end_ns, KILL_COSTS_NS)
+    }
+
+    /// Whether nothing was done that may cost samples of it.
+    fn undisturbed(&self, life: &Life) -> bool {
+        let within = |(from, to): (u64, u64)| life.begin_ns >= from && life.end_ns <= to;
+        let costly = ["disk-full", "clock-step", "cpu-off"];
+        let touched = |kind: &&str| self.touched(kind, life.begin_ns, life.end_ns, KILL_COSTS_NS);
+        self.watched().any(within) && !costly.iter().any(touched)
+    }
+}
+
+/// Every invariant.
+pub fn judge(told: &Told, answers: &Answers) -> Vec<Verdict> {
+    let mut all =
+        vec![once(told, answers), strangers(told, answers), accounts(told, answers), coverage(told, answers)];
+    all.extend([totals(answers), mixed(answers), losses(told), ends(told), log(told), damage(told, answers)]);
+    all.extend([questions(told), trend(told, "memory", |reading| reading.memory_kib as f64, "KiB")]);
+    all.push(trend(told, "open files", |reading| reading.files as f64, "files"));
+    all
+}
+
+/// The rows of each life.
+fn rows<'a>(life: &Life, answers: &'a Answers) -> Vec<&'a Value> {
+    let is_its = |row: &&Value| match life.runtime.as_str() {
+        "docker" => row["instance"]
+            .as_str()
+            .is_some_and(|key| life.name.get(..12).is_some_and(|id| key.starts_with(id))),
+        _ => row["instance_name"] == *life.name,
+    };
+    answers.instances.iter().filter(is_its).collect()
+}
+
+fn once(told: &Told, answers: &Answers) -> Verdict {
+    let (mut broken, mut there, mut excused) = (Vec::new(), 0, 0);
+    for life in &told.lives {
+        match (rows(life, answers).len(), told.must_be_there(life)) {
+            (1, _) => there += 1,
+            (0, false) => excused += 1,
+            (count, _) => broken
+                .push(format!("{} {} ({}) is there {count} times", life.runtime, life.name, life.function)),
+        }
+    }
+    let figures = format!(
+        "{} containers: {there} once, {excused} lived where nothing could be stored",
+        told.lives.len()
+    );
+    Verdict::of("each container that ran is in the store once", figures, broken)
+}
+
+fn strangers(told: &Told, answers: &Answers) -> Verdict {
+    let known: BTreeSet<&str> = told.lives.iter().map(|life| life.name.as_str()).collect();
+    let is_known = |row: &&Value| {
+        let key = row["instance"].as_str().unwrap_or_default();
+        let docker = told
+            .lives
+            .iter()
+            .any(|life| life.name.len() == 64 && life.name.get(..12).is_some_and(|id| key.starts_with(id)));
+        docker || row["instance_name"].as_str().is_some_and(|name| known.contains(name))
+    };
+    let strange: Vec<&Value> = answers.instances.iter().filter(|row| !is_known(row)).collect();
+    // What a daemon started when it was killed, before it told anybody its id.
+    let restarts = told.faults.iter().filter(|fault| fault.done && fault.kind.starts_with("docker-")).count();
+    let unheard = strange.iter().filter(|row| row["instance_name"].is_null()).count();
+    let named = strange.iter().filter(|row| !row["instance_name"].is_null() || unheard > restarts);
+    let broken = named.map(|row| format!("{} {}", row["instance"], row["instance_name"])).collect();
+    let figures = format!("{} rows; {unheard} of Docker's, begun as it was killed", answers.instances.len());
+    Verdict::of("nothing is in the store that did not run", figures, broken)
+}
+
+/// The account of a life: what the soak read, or what the store read where no cgroup of ours was.
+fn accounts(told: &Told, answers: &Answers) -> Verdict {
+    let (mut broken, mut compared, mut final_ones) = (Vec::new(), 0, 0);
+    for life in told.lives.iter().filter(|life| told.undisturbed(life)) {
+        let [row] = rows(life, answers)[..] else { continue };
+        let Some(cpu_us) = row["cpu_seconds"].as_f64().map(|seconds| (seconds * 1e6) as u64) else {
+            continue;
+        };
+        compared += 1;
+        let final_one = row["coverage_source"] == "final";
+        final_ones += u64::from(final_one);
+        let what = || {
+            format!("{} {}: the store has {cpu_us} us ({})", life.runtime, life.name, row["coverage_source"])
+        };
+        if let Some(account) = life.account_us {
+            let off = cpu_us.abs_diff(account);
+            if cpu_us > account + ACCOUNT_US || final_one && off > ACCOUNT_US.max(account / 50) {
+                broken.push(format!("{}, its cgroup {account} us", what()));
+            }
+        } else if let Some(own) = life.told_us.filter(|own| final_one && cpu_us + ACCOUNT_US < *own) {
+            broken.push(format!("{}, the program {own} us", what()));
+        }
+    }
+    let figures = format!("{compared} undisturbed lives compared, {final_ones} of them read to their end");
+    Verdict::of("sums agree with the cgroups' accounts", figures, broken)
+}
+
+fn coverage(told: &Told, answers: &Answers) -> Verdict {
+    let (mut broken, mut sampled, mut used, mut count) = (Vec::new(), 0.0, 0.0, 0);
+    for life in told.lives.iter().filter(|life| told.undisturbed(life)) {
+        let [row] = rows(life, answers)[..] else { continue };
+        let (Some(cpu), Some(seen)) = (row["cpu_seconds"].as_f64(), row["sampled_seconds"].as_f64()) else {
+            continue;
+        };
+        (sampled, used) = (sampled + seen, used + cpu);
+        if cpu * 1e6 < COMPARED_US as f64 || row["coverage"].is_null() {
+            continue;
+        }
+        count += 1;
+        // Five standard deviations of as many samples as there should be: of a thousand lives none is off by chance.
+        let samples = row["samples"].as_f64().unwrap_or(0.0) / (seen / cpu).max(0.01);
+        let room = 0.1 + 5.0 / samples.max(1.0).sqrt();
+        if (seen / cpu - 1.0).abs() > room {
+            broken.push(format!(
+                "{} {}: {:.3} of {cpu:.3} s, room {room:.3}",
+                life.runtime,
+                life.name,
+                seen / cpu
+            ));
+        }
+    }
+    let whole = sampled / used;
+    if used > 5.0 && !(0.9..=1.1).contains(&whole) {
+        broken.push(format!("of all together: {whole:.3}"));
+    }
+    let figures = format!("{sampled:.1} s sampled of {used:.1} s ({whole:.3}), {count} lives one by one");
+    Verdict::of("samples cover the CPU time of what was watched undisturbed", figures, broken)
+}
+
+fn totals(answers: &Answers) -> Verdict {
+    let sum = |rows: &[Value]| rows.iter().filter_map(|row| row["samples"].as_u64()).sum::<u64>();
+    let folded = answers.folded.values().flat_map(|text| text.lines());
+    let folded: u64 = folded.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok()).sum();
+    let all = [sum(&answers.functions), sum(&answers.instances), sum(&answers.hosts), folded];
+    let figures = format!("samples by function, instance, host, stack: {all:?}");
+    let same = all.iter().all(|count| *count == all[0]);
+    Verdict::of("answers agree with each other", figures.clone(), if same { vec![] } else { vec![figures] })
+}
+
+fn mixed(answers: &Answers) -> Verdict {
+    // What each of these programs calls, which no other does.
+    let own =
+        [("fib", "function::fibonacci"), ("shares", "function::spend_sixty"), ("deep", "function::descend")];
+    let mut broken = Vec::new();
+    for (function, text) in &answers.folded {
+        for (owner, symbol) in own {
+            if function != owner && text.contains(symbol) {
+                broken.push(format!("{symbol} in a profile of {function}"));
+            }
+        }
+    }
+    Verdict::of("no stack is another function's", format!("{} functions", answers.folded.len()), broken)
+}
+
+fn losses(told: &Told) -> Verdict {
+    // While the disk is full nothing is stored, killed or not.
+    let judged = told.losses.iter().filter(|(at, _)| !told.touched("disk-full", *at, *at, 5_000_000_000));
+    let broken = judged.filter(|(_, lost_ms)| *lost_ms >= KILL_COSTS_NS / 1_000_000);
+    let broken = broken.map(|(at, lost_ms)| format!("{lost_ms} ms at {at}")).collect();
+    let most = told.losses.iter().map(|(_, lost_ms)| lost_ms).max();
+    Verdict::of(
+        "a kill costs less than 2 s",
+        format!("{} kills, at most {most:?} ms", told.losses.len()),
+        broken,
+    )
+}
+
+fn ends(told: &Told) -> Verdict {
+    let mut broken: Vec<String> = (told.wrong.iter())
+        .filter(|(invariant, _)| invariant.starts_with("an agent"))
+        .map(|(_, seen)| seen.clone())
+        .collect();
+    let terms = told.agents.iter().filter(|agent| agent.how == "TERM");
+    let slow = terms.clone().filter(|agent| agent.drain_ms > DRAIN_MS);
+    broken.extend(slow.map(|agent| format!("agent {} took {} ms to end", agent.number, agent.drain_ms)));
+    let most = terms.map(|agent| agent.drain_ms).max();
+    let figures = format!("{} agents, at most {most:?} ms from SIGTERM to the end", told.agents.len());
+    Verdict::of("an agent ends when it is told to, in 5 s, and not before", figures, broken)
+}
+
+/// Which faults explain an error in the log that holds one of these words.
+const EXPLAINED: [(&str, &[&str]); 5] = [
+    ("write the store", &["disk-full"]),
+    ("begin a new journal", &["disk-full"]),
+    ("close the journal", &["disk-full"]),
+    ("No space left", &["disk-full"]),
+    ("docker", &["docker-term", "docker-kill"]),
+];
+
+fn log(told: &Told) -> Verdict {
+    let (mut broken, mut errors, mut warnings) = (Vec::new(), 0, BTreeMap::<&str, usize>::new());
+    for agent in &told.agents {
+        for line in &agent.log {
+            if !line.contains(" ERROR ") && !line.contains("panicked") {
+                let what = line.split_once(" WARN ").map_or(line.as_str(), |(_, what)| what);
+                *warnings.entry(what.get(..60).unwrap_or(what)).or_default() += 1;
+                continue;
+            }
+            errors += 1;
+            let cause = |kind: &&str| told.touched(kind, agent.begin_ns, agent.end_ns, 0);
+            let explains =
+                |(word, kinds): &(&str, &[&str])| line.contains(word) && kinds.iter().any(cause);
+            if line.contains("panicked") || !EXPLAINED.iter().any(explains) {
+                broken.push(format!("agent {}: {line}", agent.number));
+            }
+        }
+    }
+    let figures = format!("{errors} errors, all of an injected fault unless named; warnings: {warnings:?}");
+    Verdict::of("no panic and no error without a cause in the log", figures, broken)
+}
+
+fn damage(told: &Told, answers: &Answers) -> Verdict {
+    let done = |kind: &str| told.faults.iter().filter(|fault| fault.done && fault.kind == kind).count();
+    let causes = done("agent-kill") + done("disk-full") * 2;
+    let mut broken: Vec<String> =
+        answers.damage.iter().filter(|(_, torn)| !torn).map(|(what, _)| what.clone()).collect();
+    if answers.damage.len() > causes {
+        broken.push(format!("{} ends are torn, by {causes} kills and full disks", answers.damage.len()));
+    }
+    let figures = format!(
+        "{} torn ends after {} kills and {} full disks",
+        answers.damage.len(),
+        done("agent-kill"),
+        done("disk-full")
+    );
+    Verdict::of("all of the store is read, but for the ends that kills tear off", figures, broken)
+}
+
+fn questions(told: &Told) -> Verdict {
+    let wrong = told.wrong.iter().filter(|(invariant, _)| invariant == "answers");
+    let figures =
+        format!("{} questions beside the agent, the slowest took {} ms", told.questions, told.slowest_ms);
+    Verdict::of("every question has an answer", figures, wrong.map(|(_, seen)| seen.clone()).collect())
+}
+
+/// Of the agent that lived longest.
+fn trend(told: &Told, what: &'static str, of: fn(&Reading) -> f64, unit: &str) -> Verdict {
+    let longest = told.agents.iter().max_by_key(|agent| agent.end_ns.saturating_sub(agent.begin_ns));
+    let number = longest.map_or(0, |agent| agent.number);
+    let own = told.readings.iter().filter(|reading| reading.agent == number);
+    let points: Vec<(f64, f64)> = own.map(|reading| (reading.at_ns as f64 / 1e9, of(reading))).collect();
+    let most = told.readings.iter().map(of).fold(0.0, f64::max);
+    let invariant = if what == "memory" { "memory besides the rings is flat" } else { "open files are flat" };
+    match Slope::of(&points) {
+        Some(slope) => {
+            let figures = format!(
+                "agent {number}: {:+.1} {unit}/h, 95 % interval ±{:.1}, {} readings behind the warm-up; at most {most} {unit}",
+                slope.per_hour, slope.interval, slope.readings
+            );
+            Verdict::of(invariant, figures.clone(), if slope.rises() { vec![figures] } else { vec![] })
+        }
+        None => {
+            let figures = format!("{} readings are too few for a slope; at most {most} {unit}", points.len());
+            Verdict { invariant, holds: None, figures, broken: vec![] }
+        }
+    }
+}
