@@ -36,6 +36,7 @@ use crate::cgroup::Cgroups;
 use crate::config::{Config, StackConfig, StoreConfig, Unwind};
 use crate::model::WriterInfo;
 use crate::perf::{Clock, RingOptions, online_cpus, period_ns};
+use crate::privilege::{self, Part, Sandbox};
 use crate::runtime::docker::DockerOptions;
 use crate::stack::unwind::UnwindStats;
 use crate::stack::{OpenStats, PerfMapStats, SymbolOptions, Symbolizer};
@@ -46,6 +47,9 @@ pub use keeper::KeeperStats;
 
 /// Work that may wait for the keeper, a quarter of a second each: eight seconds.
 const KEEPER_QUEUE: usize = 32;
+
+/// Why a thread of a confined process can give up more: that process has just done so.
+const GIVES_UP: &str = "capset and seccomp work for a thread where they worked for the process";
 
 /// Who runs the agent: how it is named in the store, and whether the store is its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,10 +151,14 @@ impl Agent {
             None if tidy.folded => AtClose::Fold,
             None => AtClose::Keep,
         };
-        let journal = store.journal_with(info, at_close)?;
         let cache = store.cache_dir();
-        let symbolizer = Symbolizer::new(Some(&cache.join("symbols")))
-            .with_options(&symbol_options(&config.stack), Some(&cache));
+        // Reads the kernel's names, which takes a right that goes now. From here on there are threads.
+        let symbolizer = Symbolizer::new(Some(&cache.join("symbols")));
+        let sandbox = sandbox(config, role, &store)?;
+        let journal = sandbox.made_by(Part::Keeper, || store.journal_with(info, at_close))??;
+        let options = symbol_options(&config.stack);
+        let symbolizer =
+            sandbox.made_by(Part::Fetcher, || symbolizer.with_options(&options, Some(&cache)))?;
 
         let (control, commands, wake) = Control::new().context("make the control queue")?;
         let (to_keeper, work) = sync_channel(KEEPER_QUEUE);
@@ -178,12 +186,18 @@ impl Agent {
         };
         let broken = Arc::new(Notify::new());
         let keeper = spawn("fnscope-keeper", &broken, move || {
+            sandbox.give_up(Part::Keeper).expect(GIVES_UP);
             keeper::Keeper::new(symbolizer, journal, queued_bytes).run(&work)
         })?;
         let theirs = broken.clone();
         let capture = spawn("fnscope-capture", &broken, move || capture::run(setup, wake, &theirs))?;
-        let runtimes =
-            if config.docker.enabled { Some(watch_docker(config, &control, &broken)?) } else { None };
+        let runtimes = if config.docker.enabled {
+            Some(watch_docker(config, &control, sandbox, &broken)?)
+        } else {
+            None
+        };
+        // Whatever this thread starts from now on has no rights either.
+        sandbox.give_up(Part::Main)?;
         let tidy = lock.is_none().then_some((store, tidy));
         Ok(Agent { control, capture, keeper, runtimes, broken, lock, tidy, cgroups, hz })
     }
@@ -256,6 +270,7 @@ impl Agent {
 fn watch_docker(
     config: &Config,
     control: &Control,
+    sandbox: Sandbox,
     broken: &Arc<Notify>,
 ) -> anyhow::Result<(JoinHandle<()>, tokio::sync::oneshot::Sender<()>)> {
     let (stop, stopped) = tokio::sync::oneshot::channel();
@@ -263,6 +278,7 @@ fn watch_docker(
     let options = DockerOptions { keys, ..DockerOptions::new(Some(&config.docker.socket), None)? };
     let (identity, control) = (config.identity(), control.clone());
     let thread = spawn("fnscope-runtimes", broken, move || {
+        sandbox.give_up(Part::Runtimes).expect(GIVES_UP);
         if let Err(error) = runtimes::run(&options, identity, &control, stopped) {
             tracing::error!("watch docker: {error}");
         }
@@ -272,6 +288,33 @@ fn watch_docker(
 
 fn docker_name() -> &'static str {
     crate::runtime::docker::RUNTIME
+}
+
+/// Gives up what the daemon does not need from here on. Commands that are profiled are not confined, and neither is
+/// who starts them.
+fn sandbox(config: &Config, role: Role, store: &Store) -> anyhow::Result<Sandbox> {
+    if role != Role::Daemon {
+        return Ok(Sandbox::off());
+    }
+    for (capability, without) in privilege::missed() {
+        tracing::warn!("{capability} is missing: {without}");
+    }
+    if !config.sandbox.is_on() {
+        tracing::warn!("sandbox is off: all rights are kept");
+        return Ok(Sandbox::off());
+    }
+    let (sandbox, given) = Sandbox::confine(!config.stack.debuginfod.is_empty())?;
+    tracing::info!(
+        kept = given.kept.join(" "),
+        dropped = given.dropped.len(),
+        bounded = given.bounded,
+        "rights given up; no_new_privs; a filter of system calls"
+    );
+    store.writable().context(
+        "the agent has given up the right to write what is not its own: chown -R root the directory, or run with \
+         sandbox = \"off\"",
+    )?;
+    Ok(sandbox)
 }
 
 /// Rings within the budget. What had to be less than was asked for is said.

@@ -7,7 +7,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::Outcome;
 use super::args::STORE_VARIABLE;
 use crate::agent::{Agent as Running, Role};
-use crate::config::{Config, Unwind};
+use crate::config::{Config, Switch, Unwind};
 use crate::identity::Functions;
 
 /// Flags of the daemon; they go over the configuration file, which goes over the defaults.
@@ -54,6 +54,9 @@ pub struct Args {
     /// Each child of this cgroup is a container, named function[@revision][.n]; may be given several times
     #[arg(long, value_name = "PATH")]
     cgroup_parent: Vec<String>,
+    /// Keep all rights and allow all system calls: to find out what the sandbox keeps it from
+    #[arg(long)]
+    no_sandbox: bool,
 }
 
 /// Runs until SIGTERM or SIGINT.
@@ -108,5 +111,8 @@ fn resolve(flags: Args) -> anyhow::Result<Config> {
     config.docker.socket = flags.docker_socket.unwrap_or(config.docker.socket);
     config.docker.enabled &= !flags.no_docker;
     config.cgroup.parents.extend(flags.cgroup_parent);
+    if flags.no_sandbox {
+        config.sandbox = Switch::Off;
+    }
     Ok(config)
 }
