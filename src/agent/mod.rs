@@ -40,6 +40,7 @@ use crate::config::{Attach, Config, StackConfig, StoreConfig, Unwind};
 use crate::metrics::{Metrics, Phase};
 use crate::model::WriterInfo;
 use crate::perf::{Clock, RingOptions, Sampler, online_cpus, period_ns};
+use crate::privilege::{self, Part, Sandbox};
 use crate::runtime::docker::DockerOptions;
 use crate::stack::unwind::UnwindStats;
 use crate::stack::{OpenStats, PerfMapStats, SymbolOptions, Symbolizer};
@@ -55,6 +56,9 @@ pub use reload::Reloaded;
 const KEEPER_QUEUE: usize = 32;
 /// How much of the time for an end the watch on runtimes may not use.
 const RUNTIMES_LEAVE: Duration = Duration::from_secs(3);
+
+/// Why a thread of a confined process can give up more: that process has just done so.
+const GIVES_UP: &str = "capset and seccomp work for a thread where they worked for the process";
 
 /// Who runs the agent: how it is named in the store, and whether the store is its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -174,10 +178,14 @@ impl Agent {
             None if tidy.folded => AtClose::Fold,
             None => AtClose::Keep,
         };
-        let journal = store.journal_with(info, at_close)?;
         let cache = store.cache_dir();
-        let symbolizer = Symbolizer::new(Some(&cache.join("symbols")))
-            .with_options(&symbol_options(&config.stack), Some(&cache));
+        // Reads the kernel's names, which takes a right that goes now. From here on there are threads.
+        let symbolizer = Symbolizer::new(Some(&cache.join("symbols")));
+        let sandbox = sandbox(config, role, &store)?;
+        let journal = sandbox.made_by(Part::Keeper, || store.journal_with(info, at_close))??;
+        let options = symbol_options(&config.stack);
+        let symbolizer =
+            sandbox.made_by(Part::Fetcher, || symbolizer.with_options(&options, Some(&cache)))?;
 
         let (control, commands, wake) = Control::new().context("make the control queue")?;
         let (to_keeper, work) = sync_channel(KEEPER_QUEUE);
@@ -211,14 +219,17 @@ impl Agent {
         let broken = Arc::new(Notify::new());
         let (till, told) = (deadline.clone(), metrics.clone());
         let keeper = Worker::start("keeper", &broken, move || {
+            sandbox.give_up(Part::Keeper).expect(GIVES_UP);
             keeper::Keeper::new(symbolizer, journal, queued_bytes, till, told).run(&work)
         })?;
         let theirs = broken.clone();
         let capture = Worker::start("capture", &broken, move || capture::run(setup, wake, &theirs))?;
         let runtimes = match config.docker.enabled {
-            true => Some(watch_docker(config, &live, &control, &broken, &metrics)?),
+            true => Some(watch_docker(config, &live, &control, sandbox, &broken, &metrics)?),
             false => None,
         };
+        // Whatever this thread starts from now on has no rights either.
+        sandbox.give_up(Part::Main)?;
         let tidy = lock.is_none().then_some((store, tidy));
         metrics.enter(Phase::Watching);
         Ok(Agent {
@@ -342,6 +353,7 @@ fn watch_docker(
     config: &Config,
     live: &Live,
     control: &Control,
+    sandbox: Sandbox,
     broken: &Arc<Notify>,
     metrics: &Arc<Metrics>,
 ) -> anyhow::Result<(Worker<()>, tokio::sync::oneshot::Sender<()>)> {
@@ -351,6 +363,7 @@ fn watch_docker(
     let (identity, control) = (live.identity.clone(), control.clone());
     let metrics = metrics.clone();
     let thread = Worker::start("runtimes", broken, move || {
+        sandbox.give_up(Part::Runtimes).expect(GIVES_UP);
         if let Err(error) = runtimes::run(&options, identity, &control, &metrics, stopped) {
             tracing::error!("watch docker: {error}");
         }
@@ -373,6 +386,33 @@ fn metrics(config: &Config, role: Role, hz: u32, sampler: &crate::perf::Sampler)
 
 fn docker_name() -> &'static str {
     crate::runtime::docker::RUNTIME
+}
+
+/// Gives up what the daemon does not need from here on. Commands that are profiled are not confined, and neither is
+/// who starts them.
+fn sandbox(config: &Config, role: Role, store: &Store) -> anyhow::Result<Sandbox> {
+    if role != Role::Daemon {
+        return Ok(Sandbox::off());
+    }
+    for (capability, without) in privilege::missed() {
+        tracing::warn!("{capability} is missing: {without}");
+    }
+    if !config.sandbox.is_on() {
+        tracing::warn!("sandbox is off: all rights are kept");
+        return Ok(Sandbox::off());
+    }
+    let (sandbox, given) = Sandbox::confine(!config.stack.debuginfod.is_empty())?;
+    tracing::info!(
+        kept = given.kept.join(" "),
+        dropped = given.dropped.len(),
+        bounded = given.bounded,
+        "rights given up; no_new_privs; a filter of system calls"
+    );
+    store.writable().context(
+        "the agent has given up the right to write what is not its own: chown -R root the directory, or run with \
+         sandbox = \"off\"",
+    )?;
+    Ok(sandbox)
 }
 
 /// Rings within the budget. What had to be less than was asked for is said.

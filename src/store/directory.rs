@@ -96,6 +96,18 @@ impl Store {
         }
     }
 
+    /// Whether this process may write to all of it, as far as its folders tell.
+    ///
+    /// # Errors
+    /// [`StoreError::Unwritable`] with the first folder that it may not write to.
+    pub fn writable(&self) -> Result<(), StoreError> {
+        for folder in [self.root.clone(), self.journal_folder(), self.folded_folder(), self.cache_dir()] {
+            let writable = rustix::fs::access(&folder, Access::WRITE_OK | Access::EXEC_OK);
+            writable.map_err(|source| StoreError::io("write", &folder, source))?;
+        }
+        Ok(())
+    }
+
     /// Takes the lock that lets one process tidy up. It is released when the result is dropped or the process ends.
     ///
     /// # Errors

@@ -315,8 +315,7 @@ fn log(told: &Told) -> Verdict {
             }
             errors += 1;
             let cause = |kind: &&str| told.touched(kind, agent.begin_ns, agent.end_ns, 0);
-            let explains =
-                |(word, kinds): &(&str, &[&str])| line.contains(word) && kinds.iter().any(cause);
+            let explains = |(word, kinds): &(&str, &[&str])| line.contains(word) && kinds.iter().any(cause);
             if line.contains("panicked") || !EXPLAINED.iter().any(explains) {
                 broken.push(format!("agent {}: {line}", agent.number));
             }

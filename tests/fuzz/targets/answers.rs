@@ -107,6 +107,7 @@ fn contents(journal: &Journal) -> JournalContents {
         stacks: journal.stacks.iter().map(stack).collect(),
         comms: vec!["main".into()],
         samples,
+        waits: Vec::new(),
         batches: journal.batches.iter().map(batch).collect(),
         damage: Vec::new(),
     }

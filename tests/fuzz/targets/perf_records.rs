@@ -2,7 +2,9 @@
 #![no_main]
 
 use fnscope::model::Pid;
-use fnscope::perf::{Order, Record, SideBand, context, parse_sample, parse_side_band};
+use fnscope::perf::{
+    Layout, Order, Record, SideBand, Switch, context, parse_sample, parse_side_band, parse_switch,
+};
 use fnscope::stack::{Mapped, Mapping, Place, Processes};
 use libfuzzer_sys::fuzz_target;
 
@@ -15,7 +17,13 @@ fuzz_target!(|bytes: &[u8]| {
         let length = usize::from(u16::from_ne_bytes([header[6], header[7]])).max(8);
         let (record, tail) = rest.split_at_checked(length).unwrap_or((rest, &[]));
         rest = tail;
-        if let Some(Record::Sample(sample)) = parse_sample(record, record.len() % 2 == 0) {
+        let layout = Layout { copies: record.len() % 2 == 0, scoped: record.len() % 3 == 0 };
+        if let Some(switch) = parse_switch(record, layout.copies)
+            && let Switch::Leaves(sample) = switch.value
+        {
+            assert_eq!((switch.time_ns, switch.cpu), (sample.time_ns, sample.cpu));
+        }
+        if let Some(Record::Sample(sample)) = parse_sample(record, layout) {
             assert!(sample.chain.len() * 8 <= record.len());
             for ip in sample.chain.into_iter().filter(|ip| context(*ip).is_none()) {
                 match processes.place(sample.pid, ip) {
@@ -41,8 +49,7 @@ fuzz_target!(|bytes: &[u8]| {
         }
         processes.expire(stamped.time_ns);
     }
-    let _ = (parse_sample(bytes, false), parse_sample(bytes, true));
-    let _ = parse_side_band(bytes);
+    let _ = (parse_switch(bytes, true), parse_side_band(bytes));
     let _ = processes.comm(Pid(1), Pid(2));
     let pushed = order.len();
     let mut last = 0;

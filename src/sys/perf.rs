@@ -1,8 +1,7 @@
-//! All unsafe code of fnscope: opening perf events, and the memory of their rings.
+//! Opening perf events, and the memory of their rings.
 //!
 //! What it promises: safe functions over owned descriptors; a ring is unmapped when it is dropped; bytes that the
 //! kernel may still write are never handed out. What the bytes mean is `perf`'s business.
-#![expect(unsafe_code, reason = "the one place for it: each block says why it holds here")]
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
