@@ -2,6 +2,7 @@
 //! a read-only root, the host's process ids, the seccomp profile of this repository. The agent works there, and profiles
 //! other containers. runc takes the exact set; Docker what its version knows.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -93,10 +94,20 @@ const AGENT: [&str; 5] = ["agent", "--config", "/etc/fnscope/fnscope.toml", "--h
 
 #[test]
 fn with_runc_and_the_exact_rights_it_profiles_other_containers() {
+    profiles_under_runc(oci_seccomp);
+}
+
+/// No systemd runs here: its filter, as systemd itself spells it out, is put on by runc, with the same rights.
+#[test]
+fn with_the_system_calls_that_the_unit_allows_it_profiles_other_containers() {
+    profiles_under_runc(|_| unit_seccomp());
+}
+
+fn profiles_under_runc(seccomp: fn(&[String]) -> Value) {
     pack(&["root", "dev"], None);
     let (docker, scope) = (PrivateDocker::with_functions(), Fnscope::new());
     fs::create_dir(scope.store()).expect("make a folder");
-    let bundle = Bundle::new(&docker, &scope);
+    let bundle = Bundle::new(&docker, &scope, seccomp);
     let mut agent = Running::start(&mut bundle.command(&["run", "--bundle", &bundle.folder(), &bundle.id]));
     agent.wait_for_all(&[" watching ", "runtime answers"]);
     assert_confined(bundle.pid(), &RIGHTS);
@@ -176,13 +187,13 @@ struct Bundle {
 }
 
 impl Bundle {
-    fn new(docker: &PrivateDocker, scope: &Fnscope) -> Bundle {
+    fn new(docker: &PrivateDocker, scope: &Fnscope, seccomp: fn(&[String]) -> Value) -> Bundle {
         let dir = tempfile::tempdir().expect("make a folder");
         let copied =
             Command::new("cp").arg("-a").arg(repository("target/pack/image/root")).arg(dir.path()).status();
         assert!(copied.expect("run cp").success());
         let id = format!("fnscope-test-{}", std::process::id());
-        let config = configuration(&id, &docker.socket(), scope.store());
+        let config = configuration(&id, &docker.socket(), scope.store(), seccomp);
         fs::write(dir.path().join("config.json"), config.to_string()).expect("write a file");
         Bundle { dir, id }
     }
@@ -213,7 +224,7 @@ impl Drop for Bundle {
 }
 
 /// What deploy/compose.yaml says, in the words of the Open Container Initiative.
-fn configuration(id: &str, docker: &Path, store: &Path) -> Value {
+fn configuration(id: &str, docker: &Path, store: &Path, seccomp: fn(&[String]) -> Value) -> Value {
     let rights = RIGHTS.map(|(name, _)| format!("CAP_{name}"));
     let bind = |from: &Path, to: &str, options: &[&str]| {
         let options = [&["rbind", "nosuid", "nodev", "noexec"], options].concat();
@@ -244,7 +255,7 @@ fn configuration(id: &str, docker: &Path, store: &Path) -> Value {
         "linux": {
             "namespaces": namespaces,
             "cgroupsPath": format!("/{id}"),
-            "seccomp": oci_seccomp(&rights),
+            "seccomp": seccomp(&rights),
         },
     })
 }
@@ -278,4 +289,39 @@ fn oci_seccomp(rights: &[String]) -> Value {
         seccomp["defaultErrnoRet"] = profile["defaultErrnoRet"].clone();
     }
     seccomp
+}
+
+/// The `SystemCallFilter=` lines of the unit.
+fn unit_seccomp() -> Value {
+    let unit = fs::read_to_string(repository("deploy/fnscope.service")).expect("read the unit");
+    let mut allowed = system_calls("@default");
+    for line in unit.lines().filter_map(|line| line.strip_prefix("SystemCallFilter=")) {
+        let named = line.trim_start_matches('~').split(' ').flat_map(system_calls);
+        match line.starts_with('~') {
+            true => named.for_each(|name| {
+                allowed.remove(&name);
+            }),
+            false => allowed.extend(named),
+        }
+    }
+    assert!(allowed.contains("perf_event_open") && !allowed.contains("mount"), "{allowed:?}");
+    json!({
+        "defaultAction": "SCMP_ACT_ERRNO",
+        "architectures": ["SCMP_ARCH_X86_64"],
+        "syscalls": [{ "names": allowed, "action": "SCMP_ACT_ALLOW" }],
+    })
+}
+
+/// The system calls of `name`: itself, or those of a group of systemd's.
+fn system_calls(name: &str) -> BTreeSet<String> {
+    if !name.starts_with('@') {
+        return [name.to_owned()].into();
+    }
+    let mut command = Command::new("systemd-analyze");
+    let output = command.args(["--no-pager", "syscall-filter", name]).output().expect("run systemd-analyze");
+    assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).expect("text");
+    let members =
+        text.lines().filter_map(|line| line.strip_prefix("    ")).filter(|line| !line.starts_with('#'));
+    members.flat_map(system_calls).collect()
 }
