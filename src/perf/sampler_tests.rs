@@ -1,7 +1,7 @@
 //! The sampler on this host's own perf events. Needs root, and says so by failing.
 
 /// Real events: these run alone.
-mod real {
+pub(super) mod real {
     use std::collections::BTreeSet;
     use std::fs;
     use std::os::unix::fs::MetadataExt as _;
@@ -23,7 +23,7 @@ mod real {
     const DEADLINE: Duration = Duration::from_secs(20);
 
     /// Where cgroup2 is mounted, whose ids samples carry on every host without a v1 `perf_event` hierarchy.
-    fn cgroup2() -> PathBuf {
+    pub fn cgroup2() -> PathBuf {
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
         let mount = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2"));
         mount.and_then(|line| line.split(' ').nth(1)).expect("cgroup2 is mounted").into()

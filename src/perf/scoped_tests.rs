@@ -9,8 +9,8 @@ mod real {
     use std::process::{Child, Command, Stdio};
     use std::time::{Duration, Instant};
 
+    use super::super::sampler_tests::real::cgroup2;
     use super::super::{Mode, RawSample, RingOptions, Sampler, Stamped, Switch};
-    use crate::cgroup::Cgroups;
     use crate::model::{CgroupId, Pid};
 
     const DEADLINE: Duration = Duration::from_secs(20);
@@ -24,7 +24,7 @@ mod real {
     impl Cgroup {
         fn with(name: &str, what: &str) -> Cgroup {
             let name = format!("fnscope-scoped-{name}-{}", std::process::id());
-            let dir = Cgroups::detect().unwrap().dir(&name);
+            let dir = cgroup2().join(name);
             fs::create_dir(&dir).unwrap();
             let script = format!("read go; {what}");
             let shell = Command::new("/bin/sh").args(["-c", &script]).stdin(Stdio::piped()).spawn().unwrap();
