@@ -162,6 +162,11 @@ impl<S> Instance<S> {
         self.fate == Fate::Undecided && (self.dropped > 0 || !self.buffer.is_empty())
     }
 
+    /// What it is, as far as is known.
+    pub(super) fn identity(&self) -> Option<&Identity> {
+        self.identity.as_ref()
+    }
+
     /// What it is, where that may still change.
     pub(super) fn open_identity(&self) -> Option<&Identity> {
         let open = [Confidence::Prewarm, Confidence::Lossy];
