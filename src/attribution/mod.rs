@@ -303,7 +303,11 @@ impl<S> Attribution<S> {
     /// How many functions and revisions have an instance that lives.
     pub fn functions_living(&self) -> usize {
         let living = self.instances.values().filter(|instance| !instance.gone && instance.fate.is_wanted());
-        let functions: HashSet<_> = living.filter_map(Instance::open_identity).collect();
+        let name = |identity: &'_ Identity| {
+            let Identity { platform, namespace, function, revision, .. } = identity;
+            [platform, namespace, function, revision].map(Option::clone)
+        };
+        let functions: HashSet<_> = living.filter_map(Instance::identity).map(name).collect();
         functions.len()
     }
 

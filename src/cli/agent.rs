@@ -62,6 +62,9 @@ fn watch(config: &Config, sources: &Sources) -> anyhow::Result<Outcome> {
     // Before anything else is opened, so that nothing has to be undone. A fault is told with all others, at the start.
     let health = config.listen.health().ok().flatten();
     let health = health.map(|address| serve::listen(address, "listen.health")).transpose()?;
+    // The port may have been left to the kernel.
+    let told_at = health.as_ref().map(|listener| listener.local_addr()).transpose()?;
+    let told_at = told_at.map(|address| address.to_string());
     let systemd = Systemd::of_environment()?;
     let reactor = super::reactor()?;
     let (captured, kept) = reactor.block_on(async {
@@ -73,8 +76,7 @@ fn watch(config: &Config, sources: &Sources) -> anyhow::Result<Outcome> {
         let metrics = agent.metrics().clone();
         let (_served, end) = tokio::sync::oneshot::channel::<()>();
         if let Some(listener) = health {
-            // The port may have been left to the kernel.
-            tracing::info!(address = %listener.local_addr()?, "health and metrics");
+            tracing::info!(address = told_at, "health and metrics");
             tokio::spawn(tell_health(listener, metrics.clone(), end));
         }
         systemd.ready(&format!("watching at {} Hz", agent.hz()));
