@@ -42,7 +42,10 @@ pub(super) fn gather(part: &mut Part, instances: &[Instance], lives: &[Life]) {
         let (instance, life) = (instances.get(sample.instance as usize), lives.get(sample.instance as usize));
         let key = key(sample, instance, life);
         let number = *numbers.entry(key).or_insert_with(|| {
-            entries.push((*sample, Entry { first: sample.time, last: sample.time, count: 0, length: Length::default() }));
+            entries.push((
+                *sample,
+                Entry { first: sample.time, last: sample.time, count: 0, length: Length::default() },
+            ));
             // There are no more than samples, which are numbered in 32 bits.
             (entries.len() - 1) as u32
         });

@@ -130,7 +130,8 @@ pub fn by_phase(view: &View, selection: &Selection) -> Vec<PhaseSum> {
     let measure = view.event().measure();
     let all = sums.iter().map(|(_, weight)| measure.amount(*weight)).sum();
     let seen = sums.into_iter().filter(|(_, weight)| weight.samples > 0);
-    seen.map(|(phase, weight)| PhaseSum { phase, weight, measure, share: share(measure.amount(weight), all) }).collect()
+    seen.map(|(phase, weight)| PhaseSum { phase, weight, measure, share: share(measure.amount(weight), all) })
+        .collect()
 }
 
 /// Each sample of `selection`, or what was gathered: its instance, its task, its phase, and what it stands for.

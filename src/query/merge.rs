@@ -14,9 +14,7 @@ use super::origin::{Host, HostTable};
 use super::tasks::{Task, TaskTable};
 use super::waits::{self, Length, OffCpu, Waited};
 use crate::fold::{StackTable, Weight};
-use crate::model::{
-    Fact, Identity, InstanceInfo, InstanceKey, Stack, Timestamp, Window, WriterInfo, frame,
-};
+use crate::model::{Fact, Identity, InstanceInfo, InstanceKey, Stack, Timestamp, Window, WriterInfo, frame};
 use crate::store::archive::{SealedHour, SealedRow};
 use crate::store::{Damage, Ended, InstanceRecord, JournalContents, StoredSample, Usage};
 

@@ -103,13 +103,15 @@ pub(super) fn add(
             }
         }
         let read = |row: &&SealedRow| matches!(of(row), Some((_, Some(Use::Read))));
-        let mut groups: BTreeSet<u32> =
-            rows.filter(|row| window.overlaps(row.first, row.last)).filter(read).map(|row| row.group).collect();
+        let mut groups: BTreeSet<u32> = rows
+            .filter(|row| window.overlaps(row.first, row.last))
+            .filter(read)
+            .map(|row| row.group)
+            .collect();
         if matches!(event, Event::OffCpu(_)) {
             for row in hour.waits.iter().filter(|row| window.overlaps(row.first, row.last)) {
                 let instance = part.number(row.instance);
-                let is_wanted =
-                    |at: &u32| matches!(scope, Scope::All | Scope::Counts) || wanted.contains(at);
+                let is_wanted = |at: &u32| matches!(scope, Scope::All | Scope::Counts) || wanted.contains(at);
                 if let Some(instance) = instance.filter(is_wanted) {
                     uses.insert(instance, Use::Read);
                     groups.insert(row.group);

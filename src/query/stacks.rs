@@ -59,7 +59,10 @@ pub fn stacks(view: &View, selection: &Selection, phases: PhaseFilter) -> Stacks
                     }));
                 }
                 Some(Use::LeftOut(phase)) => {
-                    left_out.iter_mut().filter(|(of, _)| of == phase).for_each(|(_, sum)| *sum += of_sample.samples);
+                    left_out
+                        .iter_mut()
+                        .filter(|(of, _)| of == phase)
+                        .for_each(|(_, sum)| *sum += of_sample.samples);
                 }
                 Some(Use::Stranger) | None => {}
             }

@@ -115,7 +115,9 @@ impl View {
         let mut sum = Weight::default();
         for (at, weight) in &self.merged.left_out {
             let life = self.lives.get(*at as usize);
-            if life.is_some_and(|life| life.stays.iter().any(|stay| selection.has(*at as usize, stay.function))) {
+            if life
+                .is_some_and(|life| life.stays.iter().any(|stay| selection.has(*at as usize, stay.function)))
+            {
                 sum.add(*weight);
             }
         }

@@ -39,8 +39,7 @@ fn with_off_cpu(mut cells: Vec<String>, off_cpu: Option<OffCpu>, waits: bool, at
 /// The table of `ls --by host`.
 pub fn functions_by_host(rows: &[(String, FunctionRow)], width: Option<u16>) -> String {
     let waits = rows.iter().any(|(_, row)| row.off_cpu.is_some());
-    let columns: Vec<Column> =
-        [Column::text("HOST", 8)].into_iter().chain(function_columns(waits)).collect();
+    let columns: Vec<Column> = [Column::text("HOST", 8)].into_iter().chain(function_columns(waits)).collect();
     let row = |(host, row): &(String, FunctionRow)| {
         let cells = with_off_cpu(function(row), row.off_cpu, waits, FUNCTION_OFF_CPU);
         [host.clone()].into_iter().chain(cells).collect()
@@ -173,11 +172,7 @@ pub fn frames(rows: &[FrameRow], width: Option<u16>) -> String {
         Column::number(total).drops(2),
     ];
     columns.extend(waits_column(measure));
-    columns.extend([
-        Column::fixed("KIND").drops(3),
-        Column::text("FRAME", 20),
-        Column::text("MODULE", 8),
-    ]);
+    columns.extend([Column::fixed("KIND").drops(3), Column::text("FRAME", 20), Column::text("MODULE", 8)]);
     let row = |row: &FrameRow| {
         let mut cells = vec![
             time::share(row.own_share),

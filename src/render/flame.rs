@@ -52,7 +52,8 @@ pub fn write(profile: &Profile, style: &Style, out: &mut dyn Write) -> io::Resul
         }
         lines.push(format!("{} {}", frames.join(";"), measure.told(weight)));
     }
-    let legend: Vec<String> = hues.iter().map(|hue| format!("{} {}", hue.colour(measure), hue.meaning())).collect();
+    let legend: Vec<String> =
+        hues.iter().map(|hue| format!("{} {}", hue.colour(measure), hue.meaning())).collect();
     let lines_below = [style.subtitle.as_str(), &legend.join(", ")];
     let subtitle =
         lines_below.iter().filter(|text| !text.is_empty()).copied().collect::<Vec<_>>().join(" · ");
@@ -327,7 +328,10 @@ mod tests {
             for (of, channel) in [red, green, blue].iter().zip(&drawn) {
                 assert!((of - 31..=*of).contains(channel), "{frame}: {drawn:?} of {hue:?}");
             }
-            assert!(svg.contains(&format!("{} {}", hue.colour(Measure::Clock), hue.meaning())), "{hue:?} is explained");
+            assert!(
+                svg.contains(&format!("{} {}", hue.colour(Measure::Clock), hue.meaning())),
+                "{hue:?} is explained"
+            );
         }
         assert!(
             !self::svg(&profile(&[(&["main [pi]"], 1)]), &Style::default()).contains("kernel"),

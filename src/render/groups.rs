@@ -80,7 +80,12 @@ pub fn phases(rows: &[PhaseSum], width: Option<u16>) -> String {
 /// The answer of `top --by module`.
 pub fn modules_json(rows: &[ModuleRow]) -> Value {
     let row = |row: &ModuleRow| {
-        amounts(json!({ "module": row.module }), row.measure, [row.own, row.total], [row.own_share, row.total_share])
+        amounts(
+            json!({ "module": row.module }),
+            row.measure,
+            [row.own, row.total],
+            [row.own_share, row.total_share],
+        )
     };
     rows.iter().map(row).collect()
 }
