@@ -8,15 +8,17 @@ use std::sync::{Arc, OnceLock};
 
 use fnscope::model::{
     Batch, CgroupId, CpuSource, Entry, InstanceInfo, InstanceKey, InstanceNo, Quality, Sample, Stack,
-    Timestamp, Window, WriterInfo,
+    Timestamp, Wait, Window, WriterInfo,
 };
-use fnscope::query::{PhaseFilter, Scope, functions, open_for, stacks};
+use fnscope::query::{Event, PhaseFilter, Preempted, Scope, functions, open_event, open_for, stacks};
 use fnscope::store::Store;
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
 
 /// A CRC32 notices so many flipped bits in any place; with more the fuzzer would forge one.
 const FLIPS: usize = 3;
+/// Every tenth of the samples.
+const WAITS: u64 = 30;
 const EIGHT: i64 = 1_795_420_800_000_000;
 
 #[derive(Debug, Arbitrary)]
@@ -91,12 +93,16 @@ fn make() -> Sealed {
             )),
         })
         .collect();
+    let waits = batch.samples.iter().step_by(10).enumerate();
+    batch.waits = waits
+        .map(|(n, left)| Wait { left: left.clone(), ns: 1_000 * n as u64, preempted: n % 3 == 0 })
+        .collect();
     journal.append(&batch).expect("room for a batch");
     journal.finish().expect("a closed journal");
     let lock = store.lock().expect("a lock of our own");
     store.tidy(&lock, &Default::default(), |_, _| {}).expect("a sealed journal");
     let mut found = Vec::new();
-    for table in ["samples", "instances", "usage", "hosts", "sums"] {
+    for table in ["samples", "instances", "usage", "hosts", "off_cpu", "sums"] {
         files(&root.join(table), &mut found);
     }
     Sealed { _folder: folder, root, files: found, samples: 300 }
@@ -126,5 +132,14 @@ fuzz_target!(|damage: Damage| {
         assert!(samples <= sealed.samples);
         let _ = stacks(&view, &all, PhaseFilter::All);
     }
+    let waits = Event::OffCpu(Preempted::Include);
+    let view =
+        open_event(&[&sealed.root], Window::ALL, Scope::All, &waits, |_, _| {}).expect("damage is no error");
+    let all = view.select(None, &[]).expect("everything is there");
+    let found = stacks(&view, &all, PhaseFilter::All).profile.total().samples;
+    assert!(
+        found == WAITS || (found < WAITS && !view.damage().is_empty()),
+        "{found} waits and nothing is told"
+    );
     fs::write(path, whole).expect("write to a file of our own");
 });
