@@ -179,7 +179,9 @@ fn two_hours(store: &Store) -> Vec<Batch> {
         ],
         ..Batch::default()
     });
-    batches.iter().for_each(|batch| drop(journal.append(batch).unwrap()));
+    for batch in &batches {
+        journal.append(batch).unwrap();
+    }
     journal.finish().unwrap();
     batches
 }
