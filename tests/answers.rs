@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::support::four_sigma;
 
 /// Keys of a row of `instances --json`, in order.
-pub const INSTANCE_KEYS: [&str; 23] = [
+pub const INSTANCE_KEYS: [&str; 26] = [
     "instance",
     "instance_name",
     "platform",
@@ -29,6 +29,9 @@ pub const INSTANCE_KEYS: [&str; 23] = [
     "sampled_seconds",
     "coverage",
     "coverage_source",
+    "off_cpu_seconds",
+    "preempted_seconds",
+    "waits",
     "samples",
     "complete",
     "named",
@@ -37,7 +40,7 @@ pub const INSTANCE_KEYS: [&str; 23] = [
 ];
 
 /// Keys of a row of `ls --json`, in order.
-pub const FUNCTION_KEYS: [&str; 17] = [
+pub const FUNCTION_KEYS: [&str; 21] = [
     "platform",
     "namespace",
     "function",
@@ -47,6 +50,10 @@ pub const FUNCTION_KEYS: [&str; 17] = [
     "cpu_seconds",
     "sampled_seconds",
     "coverage",
+    "coverage_source",
+    "off_cpu_seconds",
+    "preempted_seconds",
+    "waits",
     "complete",
     "named",
     "lost",

@@ -46,6 +46,7 @@ impl Answers {
 fn sealed(shape: Shape) -> (Fnscope, Fed) {
     let fnscope = Fnscope::new();
     let mut making = Making::begin(fnscope.store(), shape).expect("begin a store");
+    making.wait_every = Some(7);
     making.write(|_| Ok(())).expect("write it");
     let (fed, tidied, _) = making.finish(false).expect("seal it");
     assert_eq!((fed.samples, tidied.sealed.samples), (shape.all(), shape.all()));
@@ -188,6 +189,18 @@ fn every_query_of_the_document_answers_what_fnscope_answers() {
     let found = answers.take("Hottest modules");
     let keys = ["module", "self_samples"];
     assert_eq!(picked(&found, &keys), picked(&modules, &keys));
+
+    let found = answers.take("What a function waits for");
+    let ended = fnscope.run(["top", "fn-001", "--event", "off-cpu", "--json"]);
+    let mut top: Vec<Value> = serde_json::from_str(&ended.stdout).expect("rows");
+    top.retain(|row| row["self_waits"] != 0);
+    top.iter_mut().for_each(|row| row["frame"] = json!(frame(row)));
+    let keys = ["frame", "self_waits", "self_seconds"];
+    assert_eq!(picked(&found, &keys), picked(&top, &keys));
+    let found = answers.take("Time off the CPU per function");
+    let expected: Vec<Value> = listed.iter().filter(|row| !row["waits"].is_null()).cloned().collect();
+    let keys = ["namespace", "function", "revision", "waits", "off_cpu_seconds", "preempted_seconds"];
+    assert_eq!(picked(&found, &keys), picked(&expected, &keys));
 
     let found = answers.take("Heatmap of a minute");
     let minute = ["ls", "--since", "2026-11-23T22:05:00Z", "--until", "2026-11-23T22:06:00Z"];

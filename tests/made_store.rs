@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use fnscope::model::{
     Batch, CgroupId, Confidence, CpuSource, Entry, Frame, FrameKind, Identity, InstanceInfo, InstanceKey,
-    InstanceNo, Quality, Sample, Stack, Timestamp, WriterInfo,
+    InstanceNo, Quality, Sample, Stack, Timestamp, Wait, WriterInfo,
 };
 use fnscope::store::{JournalWriter, Store};
 
@@ -126,6 +126,11 @@ pub fn writer(root: &Path, node: &str) -> JournalWriter {
 
 /// The same of a node that booted as `boot`.
 pub fn writer_booted(root: &Path, node: &str, boot: &str) -> JournalWriter {
+    writer_of(root, node, boot, WriterInfo::CPU_CLOCK)
+}
+
+/// The same of one that samples `event`.
+pub fn writer_of(root: &Path, node: &str, boot: &str, event: &str) -> JournalWriter {
     let info = WriterInfo {
         node: node.into(),
         boot_id: boot.into(),
@@ -134,12 +139,38 @@ pub fn writer_booted(root: &Path, node: &str, boot: &str) -> JournalWriter {
         kernel: "6.8.0".into(),
         cpu_model: Some("Model 1\u{1b}[31m".into()),
         cpus: 2,
-        event: "cpu-clock".into(),
+        event: event.into(),
         hz: 100,
         period_ns: PERIOD_NS,
         started_at: at(0),
     };
     Store::create(root).and_then(|store| store.journal(info)).expect("begin a journal")
+}
+
+/// What [`Life::waits`] come to: blocked after the exec, preempted after it, and before the exec, in microseconds.
+pub const WAITED_US: [u64; 3] = [500_000, 2_000, 30_000];
+
+impl Life {
+    /// Its waits: one before its exec, ten in which it read, of 50 ms each, and four preemptions of half a millisecond.
+    pub fn waits(&self) -> Vec<Wait> {
+        let wait = |ended_ms: i64, ns: u64, preempted, leaf: &str| {
+            let mut left = self.sample(11);
+            left.time = at(self.from_ms + ended_ms).plus_us(-i64::try_from(ns / 1_000).expect("short"));
+            let frame =
+                |name: &str, module: &str, kind| Arc::from(Frame::symbol(name, module, kind).format());
+            let frames = vec![
+                frame("main", self.name[1], FrameKind::Native),
+                frame(leaf, "kernel", FrameKind::Kernel),
+            ];
+            left.stack = Arc::new(Stack::new(frames, Quality::COMPLETE));
+            Wait { left, ns, preempted }
+        };
+        let mut waits = vec![wait(90, 30_000_000, false, "ep_poll")];
+        waits.extend((0..10).map(|n| wait(200 + n * 60, 50_000_000, false, "ksys_read")));
+        waits.extend((0..4).map(|n| wait(201 + n * 60, 500_000, true, "preempt_schedule")));
+        waits.sort_by_key(|wait| wait.left.time);
+        waits
+    }
 }
 
 /// Stores all of [`LIVES`] at `root` in one journal, closed in peace; its file.

@@ -24,6 +24,7 @@ mod cli_engines;
 mod cli_exchange;
 mod cli_hosts;
 mod cli_identify;
+mod cli_off_cpu;
 mod cli_questions;
 mod cli_usage;
 mod docker_runtime;

@@ -13,8 +13,9 @@ use super::complete;
 use crate::config::DEFAULT_STORE;
 pub use crate::config::keys::STORE_VARIABLE;
 use crate::identity::Functions;
+use crate::model::WriterInfo;
 use crate::model::{Timestamp, Window};
-use crate::query::{Phase, PhaseFilter, Selector, When};
+use crate::query::{Event, Phase, PhaseFilter, Preempted, Selector, When};
 use crate::render::time;
 
 /// What part of which store a question is about.
@@ -119,6 +120,80 @@ pub struct PhaseArg {
     /// Which phases of an instance's life
     #[arg(long, value_name = "PHASE", default_value = "function")]
     pub phase: PhaseFilter,
+}
+
+/// What is counted, as options.
+#[derive(Debug, Clone, clap::Args)]
+pub struct EventArg {
+    /// What is counted
+    #[arg(long, value_name = "EVENT", default_value = WriterInfo::CPU_CLOCK, hide_possible_values = false)]
+    event: Counted,
+    /// Which waits, where those are counted: a thread that is preempted would have gone on
+    #[arg(long, value_name = "WHICH", value_enum)]
+    preempted: Option<Preempted>,
+}
+
+/// What samples, or waits, are of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Counted {
+    CpuClock,
+    OffCpu,
+    Counter(&'static str),
+}
+
+impl EventArg {
+    /// The event; `--preempted` without waits is wrong usage.
+    pub fn event(&self) -> Result<Event, clap::Error> {
+        match (self.event, self.preempted) {
+            (Counted::OffCpu, preempted) => Ok(Event::OffCpu(preempted.unwrap_or_default())),
+            (_, Some(_)) => {
+                Err(wrong_usage("--preempted is about waits: it goes with --event off-cpu alone".into()))
+            }
+            (Counted::CpuClock, None) => Ok(Event::CpuClock),
+            (Counted::Counter(name), None) => Ok(Event::Counter(name.into())),
+        }
+    }
+}
+
+impl ValueEnum for Counted {
+    fn value_variants<'a>() -> &'a [Counted] {
+        &[
+            Counted::CpuClock,
+            Counted::OffCpu,
+            Counted::Counter("cycles"),
+            Counted::Counter("instructions"),
+            Counted::Counter("cache-misses"),
+            Counted::Counter("branch-misses"),
+        ]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(match self {
+            Counted::CpuClock => {
+                PossibleValue::new(WriterInfo::CPU_CLOCK).help("samples of the CPU clock: time on a CPU")
+            }
+            Counted::OffCpu => PossibleValue::new(Event::OFF_CPU)
+                .help("waits: time off the CPU, of functions that `off_cpu.functions` names"),
+            Counted::Counter(name) => PossibleValue::new(*name)
+                .help("samples of that counter, by agents that `event` makes sample it"),
+        })
+    }
+}
+
+impl ValueEnum for Preempted {
+    fn value_variants<'a>() -> &'a [Preempted] {
+        &[Preempted::Exclude, Preempted::Include, Preempted::Only]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(match self {
+            Preempted::Exclude => {
+                PossibleValue::new("exclude").help("no preemption: what was waited for (default)")
+            }
+            Preempted::Include => PossibleValue::new("include").help("all time off the CPU"),
+            Preempted::Only => PossibleValue::new("only").help("preemption alone: what other work took"),
+        })
+    }
 }
 
 impl ValueEnum for PhaseFilter {

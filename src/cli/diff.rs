@@ -7,11 +7,14 @@ use clap::ValueHint;
 use clap_complete::engine::ArgValueCandidates;
 use serde_json::json;
 
-use super::args::{self, FilterArgs, FunctionArg, PhaseArg, TopArg};
+use super::args::{self, EventArg, FilterArgs, FunctionArg, PhaseArg, TopArg};
 use super::{Outcome, complete, flame, open, output};
+use crate::fold::Measure;
 use crate::model::Window;
 use crate::query::Scope;
-use crate::query::{self, Condition, PhaseFilter, QueryError, Selection, Selector, Side, View, When};
+use crate::query::{
+    self, Condition, Event, PhaseFilter, Quantity, QueryError, Selection, Selector, Side, View, When,
+};
 use crate::render::{self, diff, escape, time};
 
 /// Arguments of `diff`.
@@ -28,6 +31,7 @@ Examples:
   fnscope diff pi@1 pi@2                         what changed between two revisions
   fnscope diff pi --a-until 08:00 --b-since 08:00
   fnscope diff pi --a-host node-1 --b-host node-2 --svg diff.svg
+  fnscope diff pi@1 pi@2 --event off-cpu         what it waits for now; shares are of the waits' time
   fnscope diff pi@1 pi@2 --fail-if 'delta(share(hash)) > 2.5pt'
   fnscope diff pi@1 pi@2 --fail-if 'delta(cpu_per_start) > 20%' --fail-if 'share(json_*) > 30%'
 
@@ -51,6 +55,8 @@ pub struct Args {
     limit: TopArg,
     #[command(flatten)]
     phase: PhaseArg,
+    #[command(flatten)]
+    event: EventArg,
     #[command(flatten)]
     sides: SideArgs,
     #[command(flatten)]
@@ -115,8 +121,10 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     // All instances of a function, of which the sides may mean different ones.
     let both = [a.selector.clone(), b.selector.clone()];
     let of_both = Scope::Samples(&both, &[]);
-    let view_a = open::view_of(&a.stores, windows[0], of_both)?;
-    let other = if same { None } else { Some(open::view_of(&b.stores, windows[1], of_both)?) };
+    let event = args.event.event()?;
+    check_conditions(&args.fail_if, &event)?;
+    let view_a = open::view_of(&a.stores, windows[0], of_both, &event)?;
+    let other = if same { None } else { Some(open::view_of(&b.stores, windows[1], of_both, &event)?) };
     let view_b = other.as_ref().unwrap_or(&view_a);
     let judged = !args.fail_if.is_empty();
     // For a build, exit code 1 says that a condition holds and nothing else.
@@ -126,10 +134,14 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     };
     let (chosen_a, side_a) = side(&view_a, &a, args.phase.phase).map_err(|e| error("A", e))?;
     let (chosen_b, side_b) = side(view_b, &b, args.phase.phase).map_err(|e| error("B", e))?;
-    for (name, asked, view, side) in [("A", &a, &view_a, &side_a), ("B", &b, view_b, &side_b)] {
+    let both = [("A", &a, &view_a, &chosen_a, &side_a), ("B", &b, view_b, &chosen_b, &side_b)];
+    for (name, asked, view, chosen, side) in both {
         if side.samples == 0 {
             let (function, window) = (&asked.selector, time::window(view.window()));
-            let what = format!("no samples of {name}, `{function}` in phase {}, {window}", args.phase.phase);
+            let counted = open::what(&event);
+            let what =
+                format!("no {counted} of {name}, `{function}` in phase {}, {window}", args.phase.phase);
+            let what = what + &open::elsewhere(view, chosen);
             if judged {
                 bail!("{what}: nothing can be judged");
             }
@@ -165,6 +177,17 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         output::tell(&format!("fnscope: {}", escape::line(&diff::verdict_line(verdict))));
     }
     Ok(if verdicts.iter().any(query::Verdict::held) { Outcome::Nothing } else { Outcome::Done })
+}
+
+/// Time off the CPU is no CPU time: a condition on that is wrong usage there.
+fn check_conditions(conditions: &[Condition], event: &Event) -> Result<(), clap::Error> {
+    let on_cpu = |condition: &&Condition| matches!(condition.quantity, Quantity::CpuDelta(_));
+    match conditions.iter().find(on_cpu).filter(|_| matches!(event, Event::OffCpu(_))) {
+        None => Ok(()),
+        Some(condition) => Err(args::wrong_usage(format!(
+            "`{condition}` is about CPU time; with --event off-cpu write share(F), self(F) or a delta of them"
+        ))),
+    }
 }
 
 /// What each side is asked for; two that are the same are wrong usage.
@@ -224,11 +247,14 @@ fn name(asked: &Asked, window: Window) -> String {
 fn tell_sides(names: &[String; 2], sides: [&Side; 2]) {
     for ((letter, name), side) in ["A", "B"].into_iter().zip(names).zip(sides) {
         let cpu = time::length((side.cpu.total_us()).round() as i64);
+        let waits = side.measure == Measure::Waits;
         let text = format!(
-            "{letter}: {name}: {} samples, {} instances, {} cold starts, {cpu} CPU",
+            "{letter}: {name}: {} {}, {} instances, {} cold starts, {cpu} {}",
             time::count(side.samples),
+            if waits { "waits" } else { "samples" },
             time::count(side.cpu.each_us.len() as u64),
             time::count(side.starts.each_us.len() as u64),
+            if waits { "off the CPU" } else { "CPU" },
         );
         output::tell(&format!("fnscope: {}", render::escape::line(&text)));
     }

@@ -9,11 +9,11 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory as _, ValueEnum, ValueHint};
 use serde_json::json;
 
-use super::args::{FilterArgs, FunctionArg, PhaseArg};
+use super::args::{EventArg, FilterArgs, FunctionArg, PhaseArg};
 use super::{Outcome, flame, open, output};
 use crate::exchange::{self, Source};
 use crate::model::Window;
-use crate::query::Scope;
+use crate::query::{Event, Scope};
 use crate::render::{folded, time};
 
 /// Arguments of `export`.
@@ -21,7 +21,8 @@ use crate::render::{folded, time};
 #[command(after_help = "\
 perf-script has an event for each sample and no period, so that tools count samples; pprof has both, with labels for \
 function, revision, instance, phase and host. firefox is held in memory before it is written; the others stream, or \
-take memory for distinct stacks alone.
+take memory for distinct stacks alone. With --event off-cpu each wait has its time: folded in microseconds, perf-script \
+as the period and pprof in nanoseconds, speedscope in microseconds; firefox has no place for it.
 
 Examples:
   fnscope export pi --format pprof -o pi.pb.gz && go tool pprof -http : pi.pb.gz
@@ -39,6 +40,8 @@ pub struct Args {
     output: Option<PathBuf>,
     #[command(flatten)]
     phase: PhaseArg,
+    #[command(flatten)]
+    event: EventArg,
     #[command(flatten)]
     filter: FilterArgs,
 }
@@ -66,8 +69,12 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     if args.format == Format::Pprof && args.output.is_none() && io::stdout().is_terminal() {
         bail!("a pprof file is not for a terminal; name one with -o FILE.pb.gz, or redirect stdout");
     }
+    if args.format == Format::Firefox && matches!(args.event.event()?, Event::OffCpu(_)) {
+        bail!("the Firefox profiler's format has no microseconds for a wait; export pprof or speedscope");
+    }
     let scope = Scope::Threads(from_ref(&args.function.function), &args.filter.instance);
-    let found = open::stacks(&args.filter, scope, &args.function.function, args.phase.phase)?;
+    let found =
+        open::stacks(&args.filter, scope, &args.event.event()?, &args.function.function, args.phase.phase)?;
     let Some((view, selection, stacks)) = found else { return Ok(Outcome::Nothing) };
     let title = flame::title(&view, &args.function.function);
     let source = Source {
@@ -98,7 +105,8 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         let format = args.format.to_possible_value().map(|value| value.get_name().to_owned());
         output::print_json(&json!({"file": path, "format": format, "samples": samples}))?;
     } else {
-        output::tell(&format!("fnscope: {} samples in {}", time::count(samples), path.display()));
+        let what = if matches!(view.event(), Event::OffCpu(_)) { "waits" } else { "samples" };
+        output::tell(&format!("fnscope: {} {what} in {}", time::count(samples), path.display()));
     }
     Ok(Outcome::Done)
 }

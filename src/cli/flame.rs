@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 use clap::ValueHint;
 
-use super::args::{FilterArgs, FunctionArg, PhaseArg};
+use super::args::{EventArg, FilterArgs, FunctionArg, PhaseArg};
 use super::{Outcome, open, output};
 use crate::fold::Profile;
 use crate::model::Window;
-use crate::query::{self, PhaseFilter, Scope, Selection, Selector, Stacks, View};
+use crate::query::{self, Event, PhaseFilter, Preempted, Scope, Selection, Selector, Stacks, View};
 use crate::render::flame::{self, Style};
 use crate::render::{folded, time};
 
@@ -18,17 +18,21 @@ use crate::render::{folded, time};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Colours: red kernel, yellow native, turquoise inlined, green JIT, blue interpreted, violet guessed, grey without
-a name, pink where a stack ends that is not whole.
+a name, pink where a stack ends that is not whole. With --event off-cpu the kernel is dark blue, native light blue,
+interpreted yellow, and widths are microseconds.
 
 Examples:
   fnscope flame pi -o pi.svg                     open it in a browser: click zooms, Ctrl-F searches
   fnscope flame pi --since 10m --phase cold -o cold.svg
+  fnscope flame pi --event off-cpu -o waits.svg  what it waits for
   fnscope flame pi --reverse --inverted -o callers.svg")]
 pub struct Args {
     #[command(flatten)]
     function: FunctionArg,
     #[command(flatten)]
     phase: PhaseArg,
+    #[command(flatten)]
+    event: EventArg,
     /// Write to this file; without it to stdout, unless that is a terminal
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     output: Option<PathBuf>,
@@ -52,10 +56,15 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         bail!("an SVG is not for a terminal; name a file with -o FILE.svg, or redirect stdout");
     }
     let scope = Scope::Samples(std::slice::from_ref(&args.function.function), &args.filter.instance);
-    let found = open::stacks(&args.filter, scope, &args.function.function, args.phase.phase)?;
+    let found =
+        open::stacks(&args.filter, scope, &args.event.event()?, &args.function.function, args.phase.phase)?;
     let Some((view, selection, stacks)) = found else { return Ok(Outcome::Nothing) };
     let style = Style {
-        title: title(&view, &args.function.function),
+        title: match view.event() {
+            Event::OffCpu(_) => format!("{}, off the CPU", title(&view, &args.function.function)),
+            Event::Counter(name) => format!("{}, {name}", title(&view, &args.function.function)),
+            Event::CpuClock => title(&view, &args.function.function),
+        },
         subtitle: subtitle(&view, &selection, &stacks, args.phase.phase),
         reverse: args.reverse,
         inverted: args.inverted,
@@ -101,7 +110,7 @@ pub(super) fn title(view: &View, selector: &Selector) -> String {
     path.join("/") + &revision.map(|revision| format!("@{revision}")).unwrap_or_default()
 }
 
-/// What the graph shows: window, samples, coverage, phase.
+/// What the graph shows: window, samples, coverage or event, phase.
 pub(super) fn subtitle(view: &View, selection: &Selection, stacks: &Stacks, phase: PhaseFilter) -> String {
     let total = stacks.profile.total();
     // Where no window was asked for, what was seen is the one shown.
@@ -110,12 +119,21 @@ pub(super) fn subtitle(view: &View, selection: &Selection, stacks: &Stacks, phas
         (Window::ALL, Some(seen)) => seen,
         (window, _) => window,
     };
-    let coverage = query::coverage(view, selection).map_or_else(|| "unknown".into(), time::share);
-    format!(
-        "{} · {} samples, {} CPU · coverage {coverage} · phase {}",
-        time::window(window),
-        time::count(total.samples),
-        time::length_ns(total.time_ns),
-        phase,
-    )
+    let (count, length) = (time::count(total.samples), time::length_ns(total.time_ns));
+    let what = match view.event() {
+        Event::CpuClock => {
+            let coverage = query::coverage(view, selection).map_or_else(|| "unknown".into(), time::share);
+            format!("{count} samples, {length} CPU · coverage {coverage}")
+        }
+        Event::Counter(name) => format!("{count} samples of {name}"),
+        Event::OffCpu(preempted) => {
+            let which = match preempted {
+                Preempted::Exclude => "preemption left out",
+                Preempted::Include => "preemption counted too",
+                Preempted::Only => "preemption alone",
+            };
+            format!("{length} off the CPU in {count} waits, {which}")
+        }
+    };
+    format!("{} · {what} · phase {phase}", time::window(window))
 }

@@ -1,15 +1,15 @@
 //! `fnscope instances`: the instances of a function.
 
-use super::args::{AnyFunctionArg, FilterArgs, RowsArg};
+use super::args::{AnyFunctionArg, EventArg, FilterArgs, RowsArg};
 use super::{Outcome, open, output};
-use crate::query::{self, InstanceRow, Scope};
+use crate::query::{self, InstanceRow};
 use crate::render::{self, time};
 
 /// Arguments of `instances`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 RUNTIME-INIT is the time from the container's start to the function's own exec, FIRST SAMPLE from there to its \
-first sample.
+first sample, OFF-CPU the time its threads were off the CPU, preemption too, where it was recorded.
 
 Examples:
   fnscope instances pi                           every instance of `pi`
@@ -19,6 +19,8 @@ pub struct Args {
     #[command(flatten)]
     function: AnyFunctionArg,
     #[command(flatten)]
+    event: EventArg,
+    #[command(flatten)]
     rows: RowsArg,
     #[command(flatten)]
     filter: FilterArgs,
@@ -26,7 +28,7 @@ pub struct Args {
 
 /// Lists instances.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
-    let (view, selection) = open::asked(&args.filter, Scope::Counts, args.function.function.as_ref())?;
+    let (view, selection) = open::listed(&args.filter, &args.event, args.function.function.as_ref())?;
     let rows = query::instances(&view, &selection);
     let table = |rows: &[InstanceRow], width| match rows {
         [row] if !args.filter.instance.is_empty() => render::instance(row),

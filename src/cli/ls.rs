@@ -2,9 +2,9 @@
 
 use clap::ValueEnum;
 
-use super::args::{FilterArgs, RowsArg};
+use super::args::{EventArg, FilterArgs, RowsArg};
 use super::{Outcome, open, output};
-use crate::query::{self, Scope};
+use crate::query;
 use crate::render::{self, json, time};
 
 /// Arguments of `ls`.
@@ -12,7 +12,8 @@ use crate::render::{self, json, time};
 #[command(after_help = "\
 CPU is the cgroups' own account; COVERAGE is how much of it the samples saw; COMPLETE is the share of samples whose
 stack reaches the thread's root, NAMED of those whose every frame has a symbol (`fnscope doctor FUNCTION` says why
-others have not); LOST is an estimate.
+others have not); LOST is an estimate. OFF-CPU is time off the CPU, preemption too, where it was recorded. COVERAGE is
+`no clock` where samples are of a counter and stand for no time.
 
 Examples:
   fnscope ls                                     everything that is stored
@@ -23,6 +24,8 @@ pub struct Args {
     /// What a row is
     #[arg(long, value_name = "WHAT", default_value = "function")]
     by: By,
+    #[command(flatten)]
+    event: EventArg,
     #[command(flatten)]
     rows: RowsArg,
     #[command(flatten)]
@@ -39,7 +42,7 @@ enum By {
 
 /// Lists functions.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
-    let (view, selection) = open::asked(&args.filter, Scope::Counts, None)?;
+    let (view, selection) = open::listed(&args.filter, &args.event, None)?;
     let stores: Vec<String> = args.filter.store.iter().map(|store| store.display().to_string()).collect();
     let nothing = format!("no functions in {} ({})", stores.join(", "), time::window(view.window()));
     let listing =

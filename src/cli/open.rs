@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::args::FilterArgs;
+use super::args::{EventArg, FilterArgs};
 use super::output::tell;
 use crate::model::Window;
-use crate::query::{self, Phase, PhaseFilter, Scope, Selection, Selector, Stacks, View};
+use crate::query::{self, Event, Phase, PhaseFilter, Preempted, Scope, Selection, Selector, Stacks, View};
 use crate::render::{escape, time};
 
 /// How long a person is left alone before a bar appears.
@@ -23,17 +23,41 @@ pub fn asked(
     scope: Scope<'_>,
     function: Option<&Selector>,
 ) -> anyhow::Result<(View, Selection)> {
-    let view = view_of(&args.store, args.window()?, scope)?;
+    asked_for(args, scope, &Event::CpuClock, function)
+}
+
+/// The same for questions that count `event`.
+pub fn asked_for(
+    args: &FilterArgs,
+    scope: Scope<'_>,
+    event: &Event,
+    function: Option<&Selector>,
+) -> anyhow::Result<(View, Selection)> {
+    let view = view_of(&args.store, args.window()?, scope, event)?;
     let selection = view.select(function, &args.instance)?.on_hosts(&view, &args.host)?;
     Ok((view, selection))
 }
 
-/// The view of `stores` for `window`, for questions that `scope` is enough for.
-pub fn view_of(stores: &[PathBuf], window: Window, scope: Scope<'_>) -> anyhow::Result<View> {
+/// The view for a list, which counts samples; waits stand beside them.
+pub fn listed(
+    args: &FilterArgs,
+    event: &EventArg,
+    function: Option<&Selector>,
+) -> anyhow::Result<(View, Selection)> {
+    let event = event.event()?;
+    if matches!(event, Event::OffCpu(_)) {
+        let message = "a list tells time off the CPU in a column of its own; leave --event out";
+        return Err(super::args::wrong_usage(message.into()).into());
+    }
+    asked_for(args, Scope::Counts, &event, function)
+}
+
+/// The view of `stores` for `window`, for questions that `scope` is enough for and that count `event`.
+pub fn view_of(stores: &[PathBuf], window: Window, scope: Scope<'_>, event: &Event) -> anyhow::Result<View> {
     let begin = Instant::now();
     let mut bar: Option<ProgressBar> = None;
     let on_terminal = std::io::stderr().is_terminal();
-    let view = query::open_for(stores, window, scope, |done, all| {
+    let view = query::open_event(stores, window, scope, event, |done, all| {
         if on_terminal && bar.is_none() && begin.elapsed() > PATIENCE {
             bar = Some(new_bar(all));
         }
@@ -101,29 +125,91 @@ fn warn(view: &View) {
 pub fn stacks(
     args: &FilterArgs,
     scope: Scope<'_>,
+    event: &Event,
     function: &Selector,
     phases: PhaseFilter,
 ) -> anyhow::Result<Option<(View, Selection, Stacks)>> {
-    let (view, selection) = asked(args, scope, Some(function))?;
+    let (view, selection) = asked_for(args, scope, event, Some(function))?;
     let stacks = patiently("adding up stacks", || query::stacks(&view, &selection, phases));
     let left_out: u64 = stacks.left_out.iter().map(|(_, count)| count).sum();
+    let counted = what(event);
     if stacks.profile.stacks().is_empty() {
         let where_else = match left_out {
-            0 => String::new(),
+            0 => elsewhere(&view, &selection),
             _ => format!("; {} in other phases, see --phase all", time::count(left_out)),
         };
         let window = time::window(view.window());
-        tell(&format!("fnscope: no samples of `{function}` in phase {phases}, {window}{where_else}"));
+        let text = format!("no {counted} of `{function}` in phase {phases}, {window}{where_else}");
+        tell(&format!("fnscope: {}", escape::line(&text)));
         return Ok(None);
+    }
+    if let Event::OffCpu(preempted) = event {
+        tell(&format!("fnscope: {}", waited(&view, &selection, &stacks, *preempted)));
     }
     if phases == PhaseFilter::Function && left_out > 0 {
         let share = left_out as f64 / (left_out + stacks.profile.total().samples) as f64;
         tell(&format!(
-            "fnscope: left out {} samples ({}) of phase {}: the container runtime's time; --phase all counts them",
+            "fnscope: left out {} {} ({}) of phase {}: the container runtime's time; --phase all counts them",
             time::count(left_out),
+            if matches!(event, Event::OffCpu(_)) { "waits" } else { "samples" },
             time::share(share),
             Phase::RuntimeInit,
         ));
     }
     Ok(Some((view, selection, stacks)))
+}
+
+/// What `event` counts, as a person reads it.
+pub fn what(event: &Event) -> String {
+    match event {
+        Event::CpuClock => "samples".into(),
+        Event::Counter(name) => format!("samples of {name}"),
+        Event::OffCpu(Preempted::Only) => "preempted waits".into(),
+        Event::OffCpu(_) => "waits".into(),
+    }
+}
+
+/// Where there may be something, of a function of which there is nothing.
+pub fn elsewhere(view: &View, selection: &Selection) -> String {
+    let counters = view.counters(selection);
+    match view.event() {
+        Event::OffCpu(preempted) => {
+            let left_out = view.left_out(selection);
+            if left_out.samples > 0 {
+                let (count, length) = (time::count(left_out.samples), time::length_ns(left_out.time_ns));
+                let kind = if *preempted == Preempted::Only { "others" } else { "preempted" };
+                return format!("; {count} {kind}, {length} in all, see --preempted include");
+            }
+            "; time off the CPU is recorded of the functions that `off_cpu.functions` names in the agent's \
+             configuration"
+                .into()
+        }
+        Event::Counter(name) if !counters.contains(name) => format!(
+            "; an agent samples that with `event = \"{name}\"` in its configuration, in place of the CPU clock"
+        ),
+        Event::CpuClock if !counters.is_empty() => {
+            format!("; it was sampled by {}: --event {}", counters.join(", "), counters.join(" or --event "))
+        }
+        Event::CpuClock | Event::Counter(_) => String::new(),
+    }
+}
+
+/// What was waited, and what of it is left out.
+fn waited(view: &View, selection: &Selection, stacks: &Stacks, preempted: Preempted) -> String {
+    let (total, left_out) = (stacks.profile.total(), view.left_out(selection));
+    let kind = if preempted == Preempted::Only { "preempted " } else { "" };
+    let mut text = format!(
+        "{} off the CPU in {} {kind}waits, all threads together",
+        time::length_ns(total.time_ns),
+        time::count(total.samples)
+    );
+    if left_out.samples > 0 {
+        let what = if preempted == Preempted::Only { "that were no preemption" } else { "of preemption" };
+        text += &format!(
+            "; left out: {} {what} in {} (--preempted include counts them)",
+            time::length_ns(left_out.time_ns),
+            time::count(left_out.samples)
+        );
+    }
+    text
 }

@@ -5,7 +5,7 @@ use std::slice::from_ref;
 use clap::ValueEnum;
 use serde_json::Value;
 
-use super::args::{FilterArgs, FunctionArg, PhaseArg, TopArg};
+use super::args::{EventArg, FilterArgs, FunctionArg, PhaseArg, TopArg};
 use super::{Outcome, open, output};
 use crate::query::{self, PhaseFilter, Scope};
 use crate::render::{self, groups};
@@ -13,18 +13,22 @@ use crate::render::{self, groups};
 /// Arguments of `top`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-SELF is a frame's own share, TOTAL with all it called.
+SELF is a frame's own share, TOTAL with all it called. With --event off-cpu both are of time off the CPU, that of all
+threads together, and WAITS is how often; the frame that waits is the last of the program's own, above it the kernel's.
 
 Examples:
   fnscope top pi                                 where all of its time went
   fnscope top demo/pi@2 --since 08:15 --until 08:20
   fnscope top pi --phase cold                    its cold starts alone
+  fnscope top pi --event off-cpu                 what it waits for
   fnscope top pi --by thread                     which of its threads ran")]
 pub struct Args {
     #[command(flatten)]
     function: FunctionArg,
     #[command(flatten)]
     phase: PhaseArg,
+    #[command(flatten)]
+    event: EventArg,
     /// What a row is
     #[arg(long, value_name = "WHAT", default_value = "frame")]
     by: By,
@@ -65,7 +69,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         By::Frame | By::Module | By::Phase => Scope::Samples(function, instances),
     };
     let phases = if args.by == By::Phase { PhaseFilter::All } else { args.phase.phase };
-    let found = open::stacks(&args.filter, scope, &args.function.function, phases)?;
+    let found = open::stacks(&args.filter, scope, &args.event.event()?, &args.function.function, phases)?;
     let Some((view, selection, stacks)) = found else {
         if args.filter.json {
             output::print_json(&Value::Array(Vec::new()))?;

@@ -56,6 +56,8 @@ pub enum Reason {
     Dangling,
     /// An event of another kind than the first, which would be another unit.
     OtherEvent,
+    /// Time off the CPU, which is no sample.
+    OffCpu,
 }
 
 impl Reason {
@@ -71,6 +73,7 @@ impl Reason {
             Reason::ZeroCount => "stacks with a count of zero",
             Reason::Dangling => "samples that refer to what the file does not have",
             Reason::OtherEvent => "events of another kind than the first",
+            Reason::OffCpu => "events of time off the CPU, which are no samples",
         }
     }
 
@@ -86,6 +89,7 @@ impl Reason {
             Reason::ZeroCount => "zero-count",
             Reason::Dangling => "dangling",
             Reason::OtherEvent => "other-event",
+            Reason::OffCpu => "off-cpu",
         }
     }
 }

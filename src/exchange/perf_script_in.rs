@@ -23,6 +23,9 @@ const MAX_FRAMES_READ: usize = 2 * text::MAX_FRAMES;
 /// Bytes of lines whose frames are remembered.
 const MEMO_BYTES: usize = 16 << 20;
 
+/// What waits are called, of our own export too: they are no samples.
+const OFF_CPU: &str = crate::query::Event::OFF_CPU;
+
 /// The first line of an event, taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head<'a> {
@@ -144,7 +147,10 @@ impl Reader<'_> {
     }
 
     fn begin(&mut self, head: Head<'_>, number: u64) -> anyhow::Result<()> {
-        let ignored = if self.kind.get_or_insert_with(|| head.event.into()) != head.event {
+        let ignored = if head.event == OFF_CPU {
+            self.skipped.add(Reason::OffCpu, number);
+            true
+        } else if self.kind.get_or_insert_with(|| head.event.into()) != head.event {
             self.skipped.add(Reason::OtherEvent, number);
             true
         } else if head.time.is_none() && !self.untimed {

@@ -1,9 +1,10 @@
 //! Samples as `perf script` prints them, an event each: `comm pid/tid [cpu] seconds: cpu-clock:`, then the stack, leaf
 //! first, then an empty line.
 //!
-//! The period is left out, because tools that collapse stacks would weigh by it. It stands in a comment, which they
-//! pass over and our own reader does not. Promises: one event for each sample, in order of time, and memory for
-//! distinct stacks alone.
+//! The event is the one that is counted. The period of samples is left out, because tools that collapse stacks would
+//! weigh by it. It stands in a comment, which they pass over and our own reader does not. A wait is an event `off-cpu`
+//! when it is over, and has its time for a period, in nanoseconds, because there they should. Promises: one event for
+//! each sample or wait, in order of time, and memory for distinct stacks alone.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -14,7 +15,7 @@ use super::{perf_frame, text};
 use crate::exchange::Source;
 use crate::model::frame::UNWOUND_SHORT;
 use crate::model::{Stack, Timestamp};
-use crate::query::SampleRow;
+use crate::query::{Event, SampleRow};
 
 /// What leads the comment that tells the period of the events behind it, in nanoseconds.
 pub const PERIOD_COMMENT: &str = "# fnscope period_ns: ";
@@ -27,7 +28,8 @@ const MAX_REMEMBERED: usize = 1 << 16;
 /// # Errors
 /// If `out` cannot be written to or the store cannot be read.
 pub fn write(source: &Source<'_>, out: &mut dyn Write) -> anyhow::Result<u64> {
-    let mut writer = Writer { out, period_ns: 0, stacks: HashMap::new(), events: 0 };
+    let event = source.view.event();
+    let mut writer = Writer { out, event, period_ns: 0, stacks: HashMap::new(), events: 0 };
     writeln!(writer.out, "# fnscope export of {}", text::frame(source.title))?;
     source.each(|row| Ok(writer.event(&row)?))?;
     Ok(writer.events)
@@ -35,6 +37,7 @@ pub fn write(source: &Source<'_>, out: &mut dyn Write) -> anyhow::Result<u64> {
 
 struct Writer<'a> {
     out: &'a mut dyn Write,
+    event: &'a Event,
     period_ns: u64,
     stacks: HashMap<Arc<Stack>, String>,
     events: u64,
@@ -42,7 +45,8 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     fn event(&mut self, row: &SampleRow<'_>) -> io::Result<()> {
-        if row.period_ns != self.period_ns {
+        let is_wait = matches!(self.event, Event::OffCpu(_));
+        if row.period_ns != self.period_ns && !is_wait {
             self.period_ns = row.period_ns;
             writeln!(self.out, "{PERIOD_COMMENT}{}", row.period_ns)?;
         }
@@ -51,7 +55,9 @@ impl Writer<'_> {
         }
         let lines = self.stacks.entry(Arc::clone(row.stack)).or_insert_with(|| lines(row.stack));
         let (comm, pid, tid, cpu, time) = (comm(row.comm), row.pid, row.tid, row.cpu, seconds(row.time));
-        writeln!(self.out, "{comm} {pid}/{tid} [{cpu:03}] {time}: cpu-clock: \n{lines}")?;
+        let period = if is_wait { format!("{} ", row.period_ns) } else { String::new() };
+        let event = text::comm(self.event.name());
+        writeln!(self.out, "{comm} {pid}/{tid} [{cpu:03}] {time}: {period}{event}: \n{lines}")?;
         self.events += 1;
         Ok(())
     }

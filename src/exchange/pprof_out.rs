@@ -1,5 +1,6 @@
 //! Samples as a gzipped pprof profile: `samples/count` and `cpu/nanoseconds` for each distinct stack, with labels for
-//! function, revision, instance, phase and host.
+//! function, revision, instance, phase and host. Of waits `waits/count` and `off-cpu/nanoseconds`; of a counter
+//! `cycles/samples` alone.
 //!
 //! The format is one message with its tables, so it stands in memory before it is written: memory grows with distinct
 //! stacks and labels, not with samples. Promises: the first mapping is the main program; samples of different periods
@@ -14,23 +15,24 @@ use prost::Message as _;
 
 use super::pprof_wire::{COMMENT, Function, Label, Line, Location, Mapping, Profile, Sample, ValueType};
 use super::{Source, text};
-use crate::fold::Weight;
+use crate::fold::{Measure, Weight};
 use crate::model::frame::{Frame, FrameName, UNWOUND_SHORT};
 use crate::model::{FrameKind, Stack, Timestamp};
-use crate::query::{FunctionId, Phase, SampleRow};
+use crate::query::{Event, FunctionId, Phase, SampleRow};
 
 /// Writes the profile of `source`; how many samples are in it.
 ///
 /// # Errors
 /// If `out` cannot be written to or the store cannot be read.
 pub fn write(source: &Source<'_>, out: &mut dyn Write) -> anyhow::Result<u64> {
-    let mut gathered = Gathered::default();
+    let event = source.view.event();
+    let mut gathered = Gathered { waits: event.measure() == Measure::Waits, ..Gathered::default() };
     source.each(|row| {
         gathered.add(&row);
         Ok(())
     })?;
     let samples = gathered.weights.values().map(|weight| weight.samples).sum();
-    let bytes = gathered.profile().encode_to_vec();
+    let bytes = gathered.profile(event).encode_to_vec();
     let mut gzip = GzBuilder::new().write(out, Compression::default());
     gzip.write_all(&bytes)?;
     gzip.finish()?;
@@ -56,6 +58,8 @@ struct Owner {
 
 #[derive(Default)]
 struct Gathered {
+    /// Each has a length of its own then, which tells no two apart.
+    waits: bool,
     weights: HashMap<Key, Weight>,
     owners: Vec<Owner>,
     owner_numbers: HashMap<Owner, u32>,
@@ -71,9 +75,10 @@ struct Gathered {
 impl Gathered {
     fn add(&mut self, row: &SampleRow<'_>) {
         let owner = self.owner(row);
-        let key = Key { stack: Arc::clone(row.stack), owner, period_ns: row.period_ns };
+        let period_ns = if self.waits { 0 } else { row.period_ns };
+        let key = Key { stack: Arc::clone(row.stack), owner, period_ns };
         self.weights.entry(key).or_default().add_sample(row.period_ns);
-        *self.periods.entry(row.period_ns).or_default() += 1;
+        *self.periods.entry(period_ns).or_default() += 1;
         match self.named.get_mut(row.comm) {
             Some(count) => *count += 1,
             None => drop(self.named.insert(row.comm.into(), 1)),
@@ -108,42 +113,54 @@ impl Gathered {
         number
     }
 
-    fn profile(&self) -> Profile {
+    fn profile(&self, event: &Event) -> Profile {
+        let measure = event.measure();
         let mut made = Tables::default();
         made.string("");
-        let (samples, count) = (made.string("samples"), made.string("count"));
-        let (cpu, nanoseconds) = (made.string("cpu"), made.string("nanoseconds"));
+        // What is counted, and the time where there is one: name and unit.
+        let names: &[[&str; 2]] = match measure {
+            Measure::Clock => &[["samples", "count"], ["cpu", "nanoseconds"]],
+            Measure::Counter => &[[event.name(), "samples"]],
+            Measure::Waits => &[["waits", "count"], [Event::OFF_CPU, "nanoseconds"]],
+        };
+        let types: Vec<ValueType> = names
+            .iter()
+            .map(|[name, unit]| ValueType { r#type: made.string(name), unit: made.string(unit) })
+            .collect();
+        let period_type = types.last().cloned();
         made.mapping(&self.main_module());
         let mut keyed: Vec<(&Key, &Weight)> = self.weights.iter().collect();
         // The heaviest first; the rest of the order makes two runs equal.
         keyed.sort_by(|(a, x), (b, y)| {
             let rest = |key: &Key| (key.owner, key.period_ns);
-            y.samples
-                .cmp(&x.samples)
+            measure
+                .amount(**y)
+                .cmp(&measure.amount(**x))
                 .then_with(|| rest(a).cmp(&rest(b)))
                 .then_with(|| a.stack.frames().cmp(b.stack.frames()))
         });
         let owners: Vec<Vec<Label>> = self.owners.iter().map(|owner| made.labels(owner)).collect();
         let sample = |(key, weight): (&Key, &Weight)| Sample {
             location_id: made.locations(&key.stack),
-            value: [weight.samples, weight.time_ns].map(|n| i64::try_from(n).unwrap_or(i64::MAX)).into(),
+            value: [weight.samples, weight.time_ns]
+                .into_iter()
+                .take(names.len())
+                .map(|n| i64::try_from(n).unwrap_or(i64::MAX))
+                .collect(),
             label: owners.get(key.owner as usize).cloned().unwrap_or_default(),
         };
         let sample = keyed.into_iter().map(sample).collect();
         let period = self.periods.iter().max_by_key(|(period, count)| (**count, **period));
         let nanos = |time: Option<Timestamp>| time.map_or(0, |time| time.0.saturating_mul(1000));
         Profile {
-            sample_type: vec![
-                ValueType { r#type: samples, unit: count },
-                ValueType { r#type: cpu, unit: nanoseconds },
-            ],
+            default_sample_type: period_type.as_ref().map_or(0, |of| of.r#type),
+            sample_type: types,
             sample,
             time_nanos: nanos(self.first),
             duration_nanos: nanos(self.latest).saturating_sub(nanos(self.first)),
-            period_type: Some(ValueType { r#type: cpu, unit: nanoseconds }),
+            period_type,
             period: period.map_or(0, |(period, _)| i64::try_from(*period).unwrap_or(i64::MAX)),
             comment: vec![made.string(COMMENT)],
-            default_sample_type: cpu,
             mapping: made.mappings,
             location: made.locations,
             function: made.functions,

@@ -1,5 +1,5 @@
-//! Samples as speedscope's JSON: one profile of the kind `sampled`, a weight in nanoseconds for each sample, in order
-//! of time, so that its three views all have something to show.
+//! Samples as speedscope's JSON: one profile of the kind `sampled`, a weight for each sample, in order of time: the
+//! nanoseconds that it stands for, of a wait its microseconds, of a counter one, so that its three views all have something to show.
 //!
 //! Promises: as many samples as there are, of a total that is their time; memory for distinct frames and stacks, not
 //! for samples: the table of frames comes last, and weights are told again from runs of equal ones.
@@ -11,6 +11,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::{Source, text};
+use crate::fold::Measure;
 use crate::model::Stack;
 use crate::model::frame::{Frame, UNWOUND_SHORT};
 
@@ -23,6 +24,12 @@ const MAX_REMEMBERED: usize = 1 << 16;
 /// # Errors
 /// If `out` cannot be written to or the store cannot be read.
 pub fn write(source: &Source<'_>, out: &mut dyn Write) -> anyhow::Result<u64> {
+    let measure = source.view.event().measure();
+    let (unit, weigh): (_, fn(u64) -> u64) = match measure {
+        Measure::Clock => ("nanoseconds", |ns| ns),
+        Measure::Counter => ("none", |_| 1),
+        Measure::Waits => ("microseconds", |ns| ns.saturating_add(500) / 1_000),
+    };
     let mut frames = Frames::default();
     let mut runs: Vec<(u64, u64)> = Vec::new();
     let mut stacks: HashMap<Arc<Stack>, String> = HashMap::new();
@@ -32,15 +39,13 @@ pub fn write(source: &Source<'_>, out: &mut dyn Write) -> anyhow::Result<u64> {
         out,
         "{{\"$schema\":\"{SCHEMA}\",\"exporter\":{exporter},\"name\":{title},\"activeProfileIndex\":0,"
     )?;
-    write!(
-        out,
-        "\"profiles\":[{{\"type\":\"sampled\",\"name\":{title},\"unit\":\"nanoseconds\",\"samples\":["
-    )?;
+    write!(out, "\"profiles\":[{{\"type\":\"sampled\",\"name\":{title},\"unit\":\"{unit}\",\"samples\":[")?;
     source.each(|row| {
         let first = runs.is_empty();
+        let weight = weigh(row.period_ns);
         match runs.last_mut() {
-            Some((period, count)) if *period == row.period_ns => *count += 1,
-            _ => runs.push((row.period_ns, 1)),
+            Some((of, count)) if *of == weight => *count += 1,
+            _ => runs.push((weight, 1)),
         }
         if stacks.len() >= MAX_REMEMBERED {
             stacks.clear();

@@ -41,7 +41,10 @@ pub fn write(profile: &Profile, style: &Style, out: &mut dyn Write) -> io::Resul
     let mut hues = BTreeSet::new();
     let mut lines = Vec::new();
     let measure = profile.measure();
-    for (stack, weight) in profile.folded() {
+    let folded = profile.folded();
+    // inferno adds them up, in as many bits.
+    let most = u64::MAX / (folded.len() as u64 + 1);
+    for (stack, weight) in folded {
         let frames: Vec<String> = stack.split(';').map(shown).collect();
         for (frame, text) in stack.split(';').zip(&frames) {
             if coloured.insert(text.clone()) {
@@ -50,7 +53,7 @@ pub fn write(profile: &Profile, style: &Style, out: &mut dyn Write) -> io::Resul
                 colours.insert(text, colour(&frame, measure));
             }
         }
-        lines.push(format!("{} {}", frames.join(";"), measure.told(weight)));
+        lines.push(format!("{} {}", frames.join(";"), measure.told(weight).min(most)));
     }
     let legend: Vec<String> =
         hues.iter().map(|hue| format!("{} {}", hue.colour(measure), hue.meaning())).collect();

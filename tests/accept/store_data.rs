@@ -18,7 +18,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use fnscope::model::{
     Batch, CgroupId, Confidence, CpuSource, CpuStats, Entry, Fact, Frame, FrameKind, Identity, InstanceInfo,
-    InstanceKey, InstanceNo, Quality, Sample, Stack, Timestamp, WriterInfo, frame,
+    InstanceKey, InstanceNo, Quality, Sample, Stack, Timestamp, Wait, WriterInfo, frame,
 };
 use fnscope::store::archive::{Tidied, TidyOptions};
 use fnscope::store::{AtClose, JournalWriter, Store};
@@ -132,6 +132,8 @@ pub struct Making {
     dice: Dice,
     lives: Vec<Life>,
     stacks: Vec<Vec<Arc<Stack>>>,
+    /// Each sample of so many has a wait that ends with it; none unless it is set.
+    pub wait_every: Option<usize>,
     /// What was fed in so far.
     pub fed: Fed,
 }
@@ -199,7 +201,7 @@ impl Making {
             (0..shape.stacks).map(|_| Arc::new(stack(&mut dice, &shared, &own, &kernel))).collect()
         });
         let stacks = stacks.collect();
-        Ok(Making { store, writer, shape, dice, lives, stacks, fed: Fed::default() })
+        Ok(Making { store, writer, shape, dice, lives, stacks, wait_every: None, fed: Fed::default() })
     }
 
     /// Writes all of it; `each` sees the batches before they are stored.
@@ -268,6 +270,16 @@ impl Making {
         }
         batch.samples.sort_by_key(|sample| sample.time);
         self.fed.samples += batch.samples.len() as u64;
+        for (at, sample) in self
+            .wait_every
+            .into_iter()
+            .flat_map(|every| batch.samples.iter().enumerate().step_by(every.max(1)))
+        {
+            let us = 1 + at as i64 * 7_919 % 90_000;
+            let left = Sample { time: sample.time.plus_us(-us), ..sample.clone() };
+            batch.waits.push(Wait { left, ns: us as u64 * 1_000, preempted: at.is_multiple_of(5) });
+        }
+        batch.waits.sort_by_key(|wait| wait.left.time);
         for (cpu, samples) in seen {
             // What the ring saw of strangers makes it a multiple of 8: a loss of one in 8 is a number that adds up
             // without an error.

@@ -10,3 +10,4 @@ mod kill;
 mod rotation;
 mod roundtrip;
 mod size;
+mod waits;

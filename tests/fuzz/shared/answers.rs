@@ -3,9 +3,9 @@
 use fnscope::fold::Profile;
 use fnscope::model::{Timestamp, Window};
 use fnscope::query::{
-    CostBy, CostRow, Merger, Phase, PhaseFilter, Selection, View, by_module, by_phase, by_thread,
-    cold_starts, cost, coverage, diff, functions, functions_by_host, hosts, instances, judge, shortest_names,
-    side, stack_faults, stacks, summary, throttled, top,
+    CostBy, CostRow, Event, Merger, Phase, PhaseFilter, Preempted, Selection, View, by_module, by_phase,
+    by_thread, cold_starts, cost, coverage, diff, functions, functions_by_host, hosts, instances, judge,
+    shortest_names, side, stack_faults, stacks, summary, throttled, top,
 };
 use fnscope::render::{self, flame, folded, json, stack_faults as faulty};
 use fnscope::store::JournalContents;
@@ -68,6 +68,30 @@ pub fn ask(journals: impl IntoIterator<Item = JournalContents>, window: Window) 
         let _ = functions(&view, &chosen);
     }
     let _ = view.select(None, &["c".into()]);
+}
+
+/// The same of waits, each kind of them: those that are counted and those that are left out are all there are.
+pub fn ask_waits(journals: impl IntoIterator<Item = JournalContents> + Clone, window: Window) {
+    let count = |preempted| {
+        let mut merger = Merger::counting(window, Event::OffCpu(preempted), false);
+        journals.clone().into_iter().for_each(|journal| merger.add(journal));
+        let view = View::new(merger.finish());
+        let all = view.select(None, &[]).expect("everything is there");
+        let found = stacks(&view, &all, PhaseFilter::All);
+        let mut text = Vec::new();
+        folded::write(&found.profile, &mut text).expect("memory takes it");
+        let frames = top(&found.profile);
+        assert!(frames.iter().all(|row| row.own_share <= 1.0 && row.total_share <= 1.0));
+        one_line_each(&render::frames(&frames, Some(60)), frames.len());
+        let _ = json::frames(&frames).to_string();
+        let whole = side(&view, &all, PhaseFilter::All);
+        let rows = diff(&whole, &whole);
+        assert!(rows.iter().all(|row| !row.is_significant()));
+        let waits = found.profile.total().samples;
+        assert_eq!(by_phase(&view, &all).iter().map(|row| row.weight.samples).sum::<u64>(), waits);
+        waits
+    };
+    assert_eq!(count(Preempted::Exclude) + count(Preempted::Only), count(Preempted::Include));
 }
 
 /// Cold starts, and everything against everything else.

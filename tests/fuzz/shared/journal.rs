@@ -50,6 +50,13 @@ pub fn check(contents: &JournalContents, window: Window) {
         assert!((sample.comm as usize) < contents.comms.len());
         assert!(sample.batch == u32::MAX || (sample.batch as usize) < contents.batches.len());
     }
+    for wait in &contents.waits {
+        assert!(window.contains(wait.back.time));
+        assert!((wait.back.instance as usize) < contents.instances.len());
+        assert!((wait.back.stack as usize) < contents.stacks.len());
+        assert!((wait.back.comm as usize) < contents.comms.len());
+    }
+    assert!(contents.waits.is_sorted_by_key(|wait| wait.back.time));
     assert!(contents.samples.is_sorted_by_key(|sample| sample.time));
     for record in &contents.instances {
         assert!(record.identities.is_sorted_by_key(|(from, _)| *from));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use fnscope::model::{
     Batch, CgroupId, CpuSource, Entry, InstanceInfo, InstanceKey, InstanceNo, Quality, Sample, Stack,
-    Timestamp, WriterInfo,
+    Timestamp, Wait, WriterInfo,
 };
 use fnscope::store::Store;
 
@@ -20,6 +20,8 @@ pub struct Sealed {
     pub files: Vec<(PathBuf, Vec<u8>)>,
     /// How many samples it holds.
     pub samples: u64,
+    /// How many times off the CPU: one for every tenth of the samples.
+    pub waits: u64,
     _folder: tempfile::TempDir,
 }
 
@@ -82,13 +84,17 @@ pub fn make() -> Sealed {
             )),
         })
         .collect();
+    let waits = batch.samples.iter().step_by(10).enumerate();
+    batch.waits = waits
+        .map(|(n, left)| Wait { left: left.clone(), ns: 1_000 * n as u64, preempted: n % 3 == 0 })
+        .collect();
     journal.append(&batch).expect("room for a batch");
     journal.finish().expect("a closed journal");
     let lock = store.lock().expect("a lock of our own");
     store.tidy(&lock, &Default::default(), |_, _| {}).expect("a sealed journal");
     let mut found = Vec::new();
-    for table in ["samples", "instances", "usage", "hosts", "sums"] {
+    for table in ["samples", "instances", "usage", "hosts", "off_cpu", "sums"] {
         files(&root.join(table), &mut found);
     }
-    Sealed { _folder: folder, root, files: found, samples: 300 }
+    Sealed { _folder: folder, root, files: found, samples: 300, waits: 30 }
 }

@@ -7,8 +7,8 @@ use fnscope::model::{
     CgroupId, Confidence, CpuSource, CpuStats, Fact, Identity, InstanceInfo, InstanceKey, Quality, Stack,
     Timestamp, Window, WriterInfo,
 };
-use fnscope::store::{BatchRecord, Ended, InstanceRecord, JournalContents, StoredSample, Usage};
-use fnscope_fuzz::answers::{MIDDLE, ask};
+use fnscope::store::{BatchRecord, Ended, InstanceRecord, JournalContents, StoredSample, StoredWait, Usage};
+use fnscope_fuzz::answers::{MIDDLE, ask, ask_waits};
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
 
@@ -53,11 +53,15 @@ struct Journal {
     batches: Vec<Vec<(u8, u64, u64)>>,
     /// Time, instance, stack, batch, CPU.
     samples: Vec<(Time, u8, u8, u8, u8)>,
+    /// Time, instance, stack, length, whether it was preempted.
+    waits: Vec<(Time, u8, u8, u64, bool)>,
+    clock: bool,
 }
 
 fuzz_target!(|journals: Vec<Journal>| {
     for window in [Window::ALL, MIDDLE] {
         ask(journals.iter().map(contents), window);
+        ask_waits(journals.iter().map(contents), window);
     }
 });
 
@@ -74,6 +78,13 @@ fn contents(journal: &Journal) -> JournalContents {
     };
     let mut samples: Vec<StoredSample> = journal.samples.iter().map(sample).collect();
     samples.sort_by_key(|sample| sample.time);
+    let wait = |(time, instance, stack, ns, preempted): &(Time, u8, u8, u64, bool)| StoredWait {
+        back: sample(&(*time, *instance, *stack, 255, 0)),
+        ns: *ns,
+        preempted: *preempted,
+    };
+    let mut waits: Vec<StoredWait> = journal.waits.iter().map(wait).collect();
+    waits.sort_by_key(|wait| wait.back.time);
     let batch = |cpus: &Vec<(u8, u64, u64)>| BatchRecord {
         from: Timestamp(0),
         to: Timestamp(1),
@@ -98,7 +109,7 @@ fn contents(journal: &Journal) -> JournalContents {
             kernel: "6".into(),
             cpu_model: None,
             cpus: 2,
-            event: "cpu-clock".into(),
+            event: if journal.clock { "cpu-clock" } else { "cycles" }.into(),
             hz: 199,
             period_ns: journal.period_ns,
             started_at: Timestamp(0),
@@ -107,7 +118,7 @@ fn contents(journal: &Journal) -> JournalContents {
         stacks: journal.stacks.iter().map(stack).collect(),
         comms: vec!["main".into()],
         samples,
-        waits: Vec::new(),
+        waits,
         batches: journal.batches.iter().map(batch).collect(),
         damage: Vec::new(),
     }

@@ -6,7 +6,7 @@ use std::fs;
 use std::sync::OnceLock;
 
 use fnscope::model::Window;
-use fnscope::query::{PhaseFilter, Scope, functions, open_for, stacks};
+use fnscope::query::{Event, PhaseFilter, Preempted, Scope, functions, open_event, open_for, stacks};
 use fnscope_fuzz::sealed_store::{Sealed, make};
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
@@ -45,5 +45,14 @@ fuzz_target!(|damage: Damage| {
         assert!(samples <= sealed.samples);
         let _ = stacks(&view, &all, PhaseFilter::All);
     }
+    let waits = Event::OffCpu(Preempted::Include);
+    let view =
+        open_event(&[&sealed.root], Window::ALL, Scope::All, &waits, |_, _| {}).expect("damage is no error");
+    let all = view.select(None, &[]).expect("everything is there");
+    let found = stacks(&view, &all, PhaseFilter::All).profile.total().samples;
+    assert!(
+        found == sealed.waits || (found < sealed.waits && !view.damage().is_empty()),
+        "{found} waits and nothing is told"
+    );
     fs::write(path, whole).expect("write to a file of our own");
 });
