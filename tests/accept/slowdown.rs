@@ -40,6 +40,7 @@ const DEFAULT_HZ: f64 = 199.0;
 /// What the work is done beside, in turns.
 const BESIDE: [Beside; 4] = [Beside::Agent(4999), Beside::Agent(2499), Beside::Nothing, Beside::BareClock];
 const ALONE: usize = 2;
+const BARE: usize = 3;
 const WORK: [&str; 3] = ["computing", "switching in one container", "switching across two"];
 /// Most at the default rate; an interval that is wider proves nothing.
 const BAR_PERCENT: f64 = 0.5;
@@ -103,7 +104,12 @@ fn slowdown(rounds: usize, bound: Bound) -> anyhow::Result<Vec<Bar>> {
         // The slowdown goes with the rate where the two intervals meet.
         let gap = if matches!(bound, Bound::Recorded) { bound } else { Bound::AtMost(0.0) };
         bar("the two rates apart by", fast.gap(half), "%", gap);
-        bar("by a bare clock of perf's at 4,999 Hz", scaled(3, 4999).middle, "%", Bound::Recorded);
+        bar("by a bare clock of perf's at 4,999 Hz", scaled(BARE, 4999).middle, "%", Bound::Recorded);
+        let beyond = slower_percent(figures.iter().map(|round| (round[0][at], round[BARE][at])));
+        let beyond = beyond.map(|percent| percent * DEFAULT_HZ / 4999.0);
+        bar("more than by the bare clock", beyond.middle, "%", Bound::Recorded);
+        bar("more than by the bare clock, 95 % from", beyond.low, "%", Bound::Recorded);
+        bar("more than by the bare clock, 95 % to", beyond.high, "%", Bound::Recorded);
         let alone = figures.iter().map(|round| round[ALONE][at]).sum::<f64>() / figures.len() as f64;
         bar("for a piece of work, alone", alone, "us", Bound::Recorded);
     }
