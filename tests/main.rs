@@ -38,6 +38,9 @@ mod in_container;
 mod made_store;
 mod native_stacks;
 mod private_docker;
+#[allow(dead_code, reason = "the program uses the rest")]
+mod soak;
+mod soak_short;
 #[path = "accept/store_data.rs"]
 #[allow(dead_code, reason = "tests use their part of it")]
 mod store_data;

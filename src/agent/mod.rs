@@ -557,4 +557,17 @@ mod tests {
         reactor.block_on(broken.notified());
         assert!(thread.join().is_err());
     }
+
+    #[test]
+    fn a_thread_that_comes_and_goes_is_heard_of_when_it_panics_alone() {
+        let broken = Arc::new(Notify::new());
+        let heard = || std::pin::pin!(broken.notified()).as_mut().enable();
+        // Such as the reader of a CPU that was switched off.
+        spawn_passing("passing", &broken, || ()).unwrap().join().unwrap();
+        assert!(!heard());
+        let panics = spawn_passing("passing", &broken, || panic!("this panic is the test's")).unwrap();
+        assert!(panics.join().is_err() && heard());
+        spawn("staying", &broken, || ()).unwrap().join().unwrap();
+        assert!(heard());
+    }
 }

@@ -35,12 +35,16 @@ use change::Changes;
 mod macros {
     /// What libFuzzer's macro makes of a target, as a function.
     macro_rules! fuzz_target {
-        (|$bytes:ident: &[u8]| $body:block) => {
-            pub fn run($bytes: &[u8]) $body
+        (|$bytes:ident: &[u8]| $body:expr) => {
+            pub fn run($bytes: &[u8]) {
+                $body
+            }
         };
-        (|$input:ident: $kind:ty| $body:block) => {
+        (|$input:ident: $kind:ty| $body:expr) => {
             pub fn run(bytes: &[u8]) {
-                fn body($input: $kind) $body
+                fn body($input: $kind) {
+                    $body
+                }
                 let input = <$kind as $crate::arbitrary::Arbitrary>::arbitrary_take_rest(
                     $crate::arbitrary::Unstructured::new(bytes),
                 );
@@ -138,7 +142,7 @@ fn replay(name: &str, runs: u32, target: fn(&[u8])) {
     }
     kept.sort();
     let inputs: Vec<Vec<u8>> = kept.iter().map(|path| fs::read(path).expect("a kept input")).collect();
-    assert!(!inputs.is_empty(), "{name} has no inputs: run tests/fuzz/run, then tests/fuzz/keep");
+    assert!(!inputs.is_empty(), "{name} has no inputs: run tests/fuzz/run, then tests/fuzz/run keep");
     for (path, input) in kept.iter().zip(&inputs) {
         run(name, &path.display().to_string(), target, input);
     }

@@ -277,7 +277,7 @@ fn losses(told: &Told) -> Verdict {
     let most = told.losses.iter().map(|(_, lost_ms)| lost_ms).max();
     Verdict::of(
         "a kill costs less than 2 s",
-        format!("{} kills, at most {most:?} ms", told.losses.len()),
+        format!("{} kills, at most {} ms", told.losses.len(), most.unwrap_or(0)),
         broken,
     )
 }
@@ -290,8 +290,8 @@ fn ends(told: &Told) -> Verdict {
     let terms = told.agents.iter().filter(|agent| agent.how == "TERM");
     let slow = terms.clone().filter(|agent| agent.drain_ms > DRAIN_MS);
     broken.extend(slow.map(|agent| format!("agent {} took {} ms to end", agent.number, agent.drain_ms)));
-    let most = terms.map(|agent| agent.drain_ms).max();
-    let figures = format!("{} agents, at most {most:?} ms from SIGTERM to the end", told.agents.len());
+    let most = terms.map(|agent| agent.drain_ms).max().unwrap_or(0);
+    let figures = format!("{} agents, at most {most} ms from SIGTERM to the end", told.agents.len());
     Verdict::of("an agent ends when it is told to, in 5 s, and not before", figures, broken)
 }
 
@@ -369,5 +369,146 @@ fn trend(told: &Told, what: &'static str, of: fn(&Reading) -> f64, unit: &str) -
             let figures = format!("{} readings are too few for a slope; at most {most} {unit}", points.len());
             Verdict { invariant, holds: None, figures, broken: vec![] }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    /// Two agents, ten seconds each, the first of which was killed; a full disk in the second's.
+    fn told() -> Told {
+        let agent = |number: u32, begin: u64, how: &str| AgentLife {
+            number,
+            begin_ns: begin * SECOND,
+            end_ns: (begin + 10) * SECOND,
+            how: how.into(),
+            drain_ms: 40,
+            log: Vec::new(),
+        };
+        let fault = |kind: &str, begin: u64, end: u64| Fault {
+            kind: kind.into(),
+            begin_ns: begin * SECOND,
+            end_ns: end * SECOND,
+            note: String::new(),
+            done: true,
+        };
+        let life = |name: &str, begin: u64, end: u64| Life {
+            runtime: "cgroup".into(),
+            name: name.into(),
+            function: "fib".into(),
+            begin_ns: begin * SECOND,
+            end_ns: end * SECOND,
+            account_us: Some(1_000_000),
+            told_us: Some(990_000),
+            killed: false,
+        };
+        Told {
+            agents: vec![agent(1, 10, "KILL"), agent(2, 21, "TERM")],
+            faults: vec![fault("agent-kill", 20, 21), fault("disk-full", 26, 28)],
+            lives: vec![
+                life("fib.1", 11, 13),
+                life("fib.2", 19, 20),
+                life("fib.3", 26, 27),
+                life("fib.4", 22, 24),
+            ],
+            losses: vec![(20 * SECOND, 700)],
+            ..Told::default()
+        }
+    }
+
+    fn row(name: &str, cpu: f64, samples: u64) -> Value {
+        json!({"instance": format!("{name}.boot.1"), "instance_name": name, "function": "fib", "cpu_seconds": cpu,
+            "sampled_seconds": samples as f64 / 199.0, "samples": samples, "coverage": 1.0, "coverage_source": "final"})
+    }
+
+    fn answers(instances: Vec<Value>) -> Answers {
+        let samples: u64 = instances.iter().filter_map(|row| row["samples"].as_u64()).sum();
+        let (functions, hosts) = (vec![json!({"samples": samples})], vec![json!({"samples": samples})]);
+        let folded = BTreeMap::from([("fib".to_owned(), format!("main;function::fibonacci {samples}\n"))]);
+        Answers { instances, functions, hosts, folded, damage: vec![("end".into(), true)] }
+    }
+
+    fn broken(told: &Told, answers: &Answers) -> Vec<&'static str> {
+        let verdicts = judge(told, answers).into_iter();
+        verdicts.filter(|verdict| verdict.holds == Some(false)).map(|verdict| verdict.invariant).collect()
+    }
+
+    #[test]
+    fn what_a_documented_loss_explains_holds_and_nothing_else_does() {
+        let whole = || vec![row("fib.1", 1.0, 199), row("fib.4", 1.0, 201)];
+        assert_eq!(
+            broken(&told(), &answers(whole())),
+            [""; 0],
+            "one lived as the agent was killed, one on a full disk"
+        );
+        let once = "each container that ran is in the store once";
+        let accounts = "sums agree with the cgroups' accounts";
+        let covered = "samples cover the CPU time of what was watched undisturbed";
+        for (rows, expected) in [
+            (vec![row("fib.1", 1.0, 199)], vec![once]),
+            ([whole(), vec![row("fib.1", 1.0, 0)]].concat(), vec![once]),
+            (
+                [whole(), vec![row("fib.9", 1.0, 199)]].concat(),
+                vec!["nothing is in the store that did not run"],
+            ),
+            (vec![row("fib.1", 1.1, 219), row("fib.4", 1.0, 199)], vec![accounts]),
+            (vec![row("fib.1", 0.9, 179), row("fib.4", 1.0, 199)], vec![accounts]),
+            (vec![row("fib.1", 1.0, 80), row("fib.4", 1.0, 199)], vec![covered]),
+            (vec![row("fib.1", 1.0, 340), row("fib.4", 1.0, 199)], vec![covered]),
+        ] {
+            assert_eq!(broken(&told(), &answers(rows.clone())), expected, "{rows:#?}");
+        }
+    }
+
+    #[test]
+    fn what_the_agent_does_wrong_is_seen() {
+        let good = answers(vec![row("fib.1", 1.0, 199), row("fib.4", 1.0, 201)]);
+        let with = |change: fn(&mut Told)| {
+            let mut told = told();
+            change(&mut told);
+            broken(&told, &good)
+        };
+        let log = "no panic and no error without a cause in the log";
+        assert_eq!(with(|told| told.agents[0].log = vec!["Z ERROR x: write the store: full".into()]), [log]);
+        assert_eq!(
+            with(|told| told.agents[1].log = vec!["Z ERROR x: write the store: full".into()]),
+            [""; 0]
+        );
+        assert_eq!(with(|told| told.agents[1].log = vec!["thread 'a' panicked at b".into()]), [log]);
+        assert_eq!(with(|told| told.losses = vec![(20 * SECOND, 2_100)]), ["a kill costs less than 2 s"]);
+        assert_eq!(with(|told| told.agents[1].drain_ms = 5_100).len(), 1);
+        assert_eq!(
+            with(|told| told.wrong = vec![("answers".into(), "ls".into())]),
+            ["every question has an answer"]
+        );
+        let leak = |told: &mut Told| {
+            let reading =
+                |n: u64| Reading { agent: 2, at_ns: n * SECOND, memory_kib: 9_000 + n, files: 40 + n % 3 };
+            told.readings = (0..200).map(reading).collect();
+        };
+        assert_eq!(with(leak), ["memory besides the rings is flat"]);
+    }
+
+    #[test]
+    fn answers_that_disagree_are_seen() {
+        let changed = |change: fn(&mut Answers)| {
+            let mut all = answers(vec![row("fib.1", 1.0, 199), row("fib.4", 1.0, 201)]);
+            change(&mut all);
+            broken(&told(), &all)
+        };
+        let agree = "answers agree with each other";
+        assert_eq!(changed(|all| all.functions.clear()), [agree]);
+        assert_eq!(changed(|all| all.hosts.push(json!({"samples": 1}))), [agree]);
+        let other = |all: &mut Answers| {
+            all.folded.insert("burn".into(), "main;function::fibonacci 0\n".into());
+        };
+        assert_eq!(changed(other), ["no stack is another function's"]);
+        let read = "all of the store is read, but for the ends that kills tear off";
+        assert_eq!(changed(|all| all.damage = vec![("a checksum".into(), false)]), [read]);
     }
 }

@@ -405,9 +405,11 @@ fn answers(fnscope: &Fnscope) -> anyhow::Result<Answers> {
         folded.insert(function.to_owned(), stdout);
     }
     let view = query::open_for(&[fnscope.store()], Window::ALL, Scope::All, |_, _| {})?;
-    let damage = view.damage().iter();
-    let damage = damage.map(|damage| {
-        (format!("{}: at byte {}: {}", damage.file.display(), damage.offset, damage.what), damage.torn_end)
+    let told = view.damage().iter().map(|damage| {
+        // A set tells so of the journal that it was made from.
+        let torn = damage.torn_end || damage.what.contains("ends without its closing frame");
+        (format!("{}: at byte {}: {}", damage.file.display(), damage.offset, damage.what), torn)
     });
-    Ok(Answers { instances, functions, hosts, folded, damage: damage.collect() })
+    let damage = told.collect();
+    Ok(Answers { instances, functions, hosts, folded, damage })
 }

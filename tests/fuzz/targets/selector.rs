@@ -9,7 +9,7 @@ use libfuzzer_sys::fuzz_target;
 #[derive(Debug, Arbitrary)]
 enum Name<'a> {
     Null,
-    Own(&'a str),
+    Named(&'a str),
     Pool(&'a str),
 }
 
@@ -29,7 +29,7 @@ fuzz_target!(|input: Input<'_>| {
         assert!(!matches!(when, When::Ago(us) if us < 0), "{at}");
     }
     let [platform, namespace, function, revision] = input.parts.map(|name| match name {
-        Name::Own(name) if !name.is_empty() => Part::Name(name.into()),
+        Name::Named(name) if !name.is_empty() => Part::Name(name.into()),
         Name::Pool(kind) => Part::Pool(kind.into()),
         _ => Part::Null,
     });
