@@ -8,11 +8,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
+use super::allowance::{Allowances, LEAVES, Part};
+use super::budget::Step;
+use super::degraded::{Cut, Degraded};
 use super::own::OwnAccount;
 use super::work::{PlacedSample, Work, add_stats, dropped, shorten};
 use crate::model::{Batch, InstanceNo, Sample, Timestamp};
 use crate::perf::Clock;
-use crate::stack::{SymbolStats, Symbolizer};
+use crate::stack::{Place, SymbolStats, Symbolizer};
 use crate::store::JournalWriter;
 
 /// An hour, and how late samples of the last one may come, in microseconds.
@@ -47,6 +50,11 @@ pub(super) struct Keeper {
     written_in: Option<i64>,
     failing: bool,
     own: OwnAccount,
+    allowances: Allowances,
+    degraded: Arc<Degraded>,
+    /// Whether little is kept of symbols.
+    keeps_less: bool,
+    period_us: i64,
 }
 
 impl Keeper {
@@ -54,6 +62,8 @@ impl Keeper {
         symbolizer: Symbolizer,
         journal: JournalWriter,
         queued_bytes: Arc<AtomicUsize>,
+        degraded: Arc<Degraded>,
+        period_ns: u64,
     ) -> Keeper {
         Keeper {
             symbolizer,
@@ -64,6 +74,10 @@ impl Keeper {
             written_in: None,
             failing: false,
             own: OwnAccount::default(),
+            allowances: Allowances::default(),
+            degraded,
+            keeps_less: false,
+            period_us: i64::try_from(period_ns / 1_000).unwrap_or(i64::MAX),
         }
     }
 
@@ -92,9 +106,21 @@ impl Keeper {
     }
 
     fn take(&mut self, work: Work) {
+        let less = self.degraded.is_in_force(Step::Symbols);
+        if less != std::mem::replace(&mut self.keeps_less, less) {
+            self.symbolizer.keep_less(less);
+            crate::sys::release_freed_memory();
+        }
         self.batch.entries.extend(work.entries);
         for (no, sample) in work.samples {
+            let count = i64::from(sample.count);
             let named = self.name(no, sample);
+            // Those it stands for came a period apart before it.
+            let earlier = (1..count).map(|periods| {
+                let time = named.time.plus_us(periods.saturating_mul(self.period_us).saturating_neg());
+                Sample { time, ..named.clone() }
+            });
+            self.batch.samples.extend(earlier);
             self.batch.samples.push(named);
         }
         self.batch.unattributed += work.unattributed;
@@ -108,8 +134,30 @@ impl Keeper {
     }
 
     fn name(&mut self, instance: InstanceNo, sample: PlacedSample) -> Sample {
-        let PlacedSample { time, pid, tid, comm, cpu, places } = sample;
-        Sample { time, instance, pid, tid, comm, cpu, stack: self.symbolizer.stack(&places) }
+        let PlacedSample { time, pid, tid, comm, cpu, count: _, places } = sample;
+        let before = self.symbolizer.stats().looked_up;
+        let part = self.allowances.of(instance, time.0);
+        let stack = match part {
+            Part::Whole | Part::Leaf => self.symbolizer.stack(&places),
+            Part::Mark => self.symbolizer.stack(&[Place::Truncated]),
+        };
+        let is_new = !self.journal.knows(&stack);
+        let names = self.symbolizer.stats().looked_up.saturating_sub(before);
+        self.allowances.take(instance, names, is_new);
+        let stack = match part {
+            Part::Whole => stack,
+            Part::Leaf if !is_new => stack,
+            Part::Leaf => {
+                self.degraded.cut(Cut::Stacks, 1);
+                let leaf = places.into_iter().filter(|place| !place.is_end()).take(LEAVES);
+                self.symbolizer.stack(&leaf.chain([Place::Truncated]).collect::<Vec<_>>())
+            }
+            Part::Mark => {
+                self.degraded.cut(Cut::Names, 1);
+                stack
+            }
+        };
+        Sample { time, instance, pid, tid, comm, cpu, stack }
     }
 
     fn write(&mut self, now: Timestamp) {
@@ -160,7 +208,7 @@ impl Keeper {
     /// The store cannot be written: samples are counted and let go, all else waits.
     fn keep_back(&mut self, batch: Batch) {
         self.stats.lost += batch.samples.len() as u64;
-        let lost = dropped(batch.samples.iter().map(|sample| (sample.instance, sample.time)), "store");
+        let lost = dropped(batch.samples.iter().map(|sample| (sample.instance, sample.time, 1)), "store");
         self.batch = Batch { samples: Vec::new(), ..batch };
         self.batch.entries.extend(lost);
         shorten(&mut self.batch.entries);
@@ -197,7 +245,7 @@ mod tests {
         };
         let journal = Store::create(dir).unwrap().journal(info).unwrap();
         let kernel = KernelSymbols::parse("".as_bytes());
-        Keeper::new(Symbolizer::with_kernel(None, kernel), journal, Arc::default())
+        Keeper::new(Symbolizer::with_kernel(None, kernel), journal, Arc::default(), Arc::default(), 5_025_125)
     }
 
     fn declared() -> Entry {

@@ -12,9 +12,13 @@
 //! between. Stop: the runtimes, then the capture with a last drain, then the keeper with a last write.
 
 mod accounts;
+mod allowance;
+mod budget;
 mod capture;
 mod control;
+mod degraded;
 mod keeper;
+mod lineage;
 mod own;
 mod pace;
 mod places;
@@ -41,7 +45,9 @@ use crate::stack::unwind::UnwindStats;
 use crate::stack::{OpenStats, PerfMapStats, SymbolOptions, Symbolizer};
 use crate::store::archive::{Retention, TidyOptions};
 use crate::store::{AtClose, Store, StoreLock};
+pub use budget::{Limits as BudgetLimits, Step};
 use control::{Command, Control};
+pub use degraded::{Cut, Degraded};
 pub use keeper::KeeperStats;
 
 /// Work that may wait for the keeper, a quarter of a second each: eight seconds.
@@ -114,6 +120,7 @@ pub struct Agent {
     tidy: Option<(Store, TidyOptions)>,
     cgroups: Cgroups,
     hz: u32,
+    degraded: Arc<Degraded>,
 }
 
 impl Agent {
@@ -141,7 +148,8 @@ impl Agent {
         let tidy = tidy_options(&config.store)?;
         let lock = if role == Role::Daemon { Some(Arc::new(store.lock()?)) } else { None };
         let info = writer_info(config, role, hz, sampler.cpu_count())?;
-        let boot_id = info.boot_id.clone();
+        let (boot_id, period_ns) = (info.boot_id.clone(), info.period_ns);
+        let degraded = Arc::new(Degraded::default());
         let at_close = match &lock {
             Some(lock) => AtClose::Seal(lock.clone(), tidy),
             None if tidy.folded => AtClose::Fold,
@@ -175,17 +183,20 @@ impl Agent {
             commands,
             keeper: to_keeper,
             queued_bytes: queued_bytes.clone(),
+            budget: if role == Role::Daemon { budget(config)? } else { BudgetLimits::default() },
+            degraded: degraded.clone(),
         };
+        let given_up = degraded.clone();
         let broken = Arc::new(Notify::new());
         let keeper = spawn("fnscope-keeper", &broken, move || {
-            keeper::Keeper::new(symbolizer, journal, queued_bytes).run(&work)
+            keeper::Keeper::new(symbolizer, journal, queued_bytes, given_up, period_ns).run(&work)
         })?;
         let theirs = broken.clone();
         let capture = spawn("fnscope-capture", &broken, move || capture::run(setup, wake, &theirs))?;
         let runtimes =
             if config.docker.enabled { Some(watch_docker(config, &control, &broken)?) } else { None };
         let tidy = lock.is_none().then_some((store, tidy));
-        Ok(Agent { control, capture, keeper, runtimes, broken, lock, tidy, cgroups, hz })
+        Ok(Agent { control, capture, keeper, runtimes, broken, lock, tidy, cgroups, hz, degraded })
     }
 
     /// Waits until the cgroup at `path` is known and sampled, so that what is started in it now is seen from its first
@@ -222,6 +233,20 @@ impl Agent {
     /// Samples a second and busy CPU, after clamping.
     pub fn hz(&self) -> u32 {
         self.hz
+    }
+
+    /// What is given up to stay within the budget, now and so far; and what was cut of single containers.
+    pub fn degraded(&self) -> Arc<Degraded> {
+        self.degraded.clone()
+    }
+
+    /// From now on the agent may use what `config` says.
+    ///
+    /// # Errors
+    /// If a limit of it cannot be read.
+    pub fn set_budget(&self, config: &Config) -> anyhow::Result<()> {
+        self.control.send(Command::Budget(budget(config)?));
+        Ok(())
     }
 
     /// Waits until a thread of the agent has ended that was not told to. Nothing is recorded from then on: [`Agent::stop`]
@@ -289,6 +314,14 @@ fn rings(config: &Config, hz: u32) -> RingOptions {
         );
     }
     rings
+}
+
+fn budget(config: &Config) -> anyhow::Result<BudgetLimits> {
+    let fault = anyhow::Error::msg;
+    Ok(BudgetLimits {
+        memory_bytes: config.budget.memory_bytes().map_err(fault)?,
+        cpu_millipercent: config.budget.cpu_millipercent().map_err(fault)?,
+    })
 }
 
 /// How the store is kept tidy.

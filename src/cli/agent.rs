@@ -16,7 +16,10 @@ use crate::identity::Functions;
 Flags go over the configuration file; deploy/README.md lists its keys, such as what is kept and for how long:
   [store]
   max_age = \"30d\"                # \"0\": for ever
-  max_bytes = \"20GiB\"            # \"0\", the default: no limit
+  max_bytes = \"20GiB\"            # \"0\": no limit
+  [budget]                       # near these it does less, in steps, and says so
+  memory = \"256MiB\"             # besides the rings
+  cpu = \"2%\"                    # of all CPUs together
 
 Examples:
   sudo fnscope agent                                      Docker's functions, to /var/lib/fnscope
@@ -51,6 +54,12 @@ pub struct Args {
     /// Do not ask Docker
     #[arg(long)]
     no_docker: bool,
+    /// CPU time it may use, as a share of all CPUs, before it samples less; 0: no limit [default: 2%]
+    #[arg(long, value_name = "SHARE", env = "FNSCOPE_BUDGET_CPU")]
+    budget_cpu: Option<String>,
+    /// Memory it may use besides its rings before it keeps less; 0: no limit [default: 256MiB]
+    #[arg(long, value_name = "SIZE", env = "FNSCOPE_BUDGET_MEMORY")]
+    budget_memory: Option<String>,
     /// Each child of this cgroup is a container, named function[@revision][.n]; may be given several times
     #[arg(long, value_name = "PATH")]
     cgroup_parent: Vec<String>,
@@ -106,6 +115,8 @@ fn resolve(flags: Args) -> anyhow::Result<Config> {
     config.stack.unwind = flags.unwind.unwrap_or(config.stack.unwind);
     config.functions = flags.functions.unwrap_or(config.functions);
     config.docker.socket = flags.docker_socket.unwrap_or(config.docker.socket);
+    config.budget.cpu = flags.budget_cpu.unwrap_or(config.budget.cpu);
+    config.budget.memory = flags.budget_memory.unwrap_or(config.budget.memory);
     config.docker.enabled &= !flags.no_docker;
     config.cgroup.parents.extend(flags.cgroup_parent);
     Ok(config)

@@ -4,6 +4,8 @@
 //! its unwind tables: the lock is not held meanwhile.
 
 use super::{Capture, Happening, SETTLE_NS, Setup, Shared};
+use crate::agent::budget::Step;
+use crate::agent::degraded::Cut;
 use crate::agent::pace::News;
 use crate::agent::places::Places;
 use crate::agent::verdicts::Verdicts;
@@ -24,6 +26,8 @@ pub(super) struct InOrder {
     learns: bool,
     clock: Clock,
     placed: Vec<Placed>,
+    /// Whether little is kept of symbols and unwind tables.
+    keeps_less: bool,
 }
 
 /// A sample that is to be attributed.
@@ -44,6 +48,7 @@ impl InOrder {
             learns: setup.unwind == Unwind::Auto,
             clock: Clock::read(),
             placed: Vec::with_capacity(PIECE),
+            keeps_less: false,
         }
     }
 
@@ -72,6 +77,14 @@ impl InOrder {
         if !capture.settle(now_ns, last) {
             return full;
         }
+        let refused = self.processes.take_refused();
+        let not_followed = capture.lineage.take_refused();
+        capture.setup.degraded.cut(Cut::Processes, refused.processes + not_followed);
+        capture.setup.degraded.cut(Cut::Mappings, refused.mappings);
+        let less = capture.governor.is_in_force(Step::Symbols);
+        if less != std::mem::replace(&mut self.keeps_less, less) {
+            self.places.keep_less(less);
+        }
         self.processes.keep(|pid| capture.lineage.contains_key(&pid), now_ns);
         self.places.keep(&self.processes);
         capture.stats.peak_processes = capture.stats.peak_processes.max(self.processes.len());
@@ -91,21 +104,22 @@ impl InOrder {
         }
         match happening {
             Happening::Fork { pid, parent } => self.processes.fork(pid, parent),
-            Happening::Exec { pid, comm } => self.processes.exec(pid, &comm),
+            Happening::Exec { pid, no, comm } => self.processes.exec(pid, no, &comm),
             Happening::Name { pid, tid, comm } => self.processes.name(pid, tid, &comm),
             Happening::Mmap { pid, mapping } => self.processes.mmap(pid, mapping),
             Happening::Exit { pid } => self.processes.exit(pid, time_ns),
             Happening::ThreadExit { pid, tid } => self.processes.thread_exit(pid, tid),
-            Happening::Sample(sample) => self.sample(&sample, shared),
+            Happening::Sample { sample, count } => self.sample(&sample, count, shared),
         }
     }
 
-    fn sample(&mut self, sample: &RawSample, shared: &Shared) {
+    fn sample(&mut self, sample: &RawSample, count: u32, shared: &Shared) {
         let RawSample { pid, tid, time_ns, cgroup, .. } = *sample;
         if !self.processes.knows(pid) {
-            match shared.lock().find_process(pid, cgroup) {
-                Some((comm, mappings)) => self.processes.found(pid, &comm, mappings),
-                None => self.processes.missed(pid, time_ns),
+            let (no, found) = shared.lock().find_process(pid, cgroup);
+            match found {
+                Some((comm, mappings)) => self.processes.found(pid, no, &comm, mappings),
+                None => self.processes.missed(pid, no, time_ns),
             }
         }
         let revived = self.processes.ran(pid, tid, time_ns).then_some(pid);
@@ -119,6 +133,7 @@ impl InOrder {
             tid: tid.0,
             comm: self.processes.comm(pid, tid),
             cpu: sample.cpu,
+            count,
             places,
         };
         self.placed.push(Placed { cgroup, time_ns, revived, sample: placed });
@@ -133,15 +148,15 @@ impl InOrder {
             if let (Some(pid), Some(no)) = (revived, no) {
                 capture.lineage.insert(pid, no);
             }
-            capture.stats.samples += 1;
+            capture.stats.samples += u64::from(sample.count);
             // A warm function works without a word of the side-band.
             capture.pace.heard(News::Ours, time_ns);
             if let Some(no) = no {
                 capture.accounts.stir(no);
             }
-            let (time, bytes) = (sample.time, sample.bytes());
+            let (time, bytes, count) = (sample.time, sample.bytes(), u64::from(sample.count));
             if !capture.setup.attribution.offer(cgroup, time, bytes, sample) {
-                capture.pending.unattributed += 1;
+                capture.pending.unattributed += count;
             }
         }
     }
@@ -154,8 +169,8 @@ impl InOrder {
             return;
         }
         let Capture { lineage, plain, .. } = capture;
-        plain.extend(lineage.values());
-        for (pid, no) in lineage {
+        plain.extend(lineage.iter().map(|(_, no)| *no));
+        for (pid, no) in lineage.iter() {
             let main = self.processes.main(*pid);
             if !main.is_some_and(|main| self.verdicts.suffices(main)) {
                 plain.remove(no);
