@@ -27,6 +27,9 @@ mod exec_node;
 mod function_program;
 mod hostile_files;
 mod hostile_labels;
+#[allow(dead_code, reason = "measurements use the rest")]
+mod hostile_program;
+mod hostile_tenants;
 mod made_store;
 mod native_stacks;
 mod private_docker;

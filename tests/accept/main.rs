@@ -13,6 +13,10 @@ mod diff;
 mod engines;
 mod exchange;
 mod host;
+mod hostile;
+#[path = "../hostile_program.rs"]
+#[allow(dead_code, reason = "measurements use their part of it")]
+mod hostile_program;
 mod idle;
 mod import;
 mod kill;
@@ -70,6 +74,7 @@ const MEASUREMENTS: &[Measurement] = &[
     stacks_cost::SLOWDOWN,
     stacks_cost::MEMORY,
     idle::IDLE,
+    hostile::HOSTILE,
     kill::KILL,
     damage::DAMAGE,
     damage::CUTS,
