@@ -34,6 +34,9 @@ mod function_program;
 mod health_metrics;
 mod hostile_files;
 mod hostile_labels;
+#[allow(dead_code, reason = "measurements use the rest")]
+mod hostile_program;
+mod hostile_tenants;
 mod in_container;
 mod made_store;
 mod native_stacks;

@@ -63,6 +63,8 @@ impl Fnscope {
                 command.env_remove(name);
             }
         }
+        // Most tests run a build that is not optimized, ten times as slow: those that are about the budget give one.
+        command.env("FNSCOPE_BUDGET_CPU", "0");
         command.args(arguments).env("FNSCOPE_STORE", &self.store).stdin(Stdio::null());
         // Any port: an agent of the host may have the usual one.
         command.env("FNSCOPE_LISTEN_HEALTH", "127.0.0.1:0");

@@ -105,7 +105,7 @@ impl Points {
             out.read_exact(&mut stack).unwrap();
             points.push((Registers { values }, stack));
         };
-        let mappings = Files::default().mappings_of(pid).unwrap();
+        let mappings = Files::default().mappings_of(fnscope::model::InstanceNo(1), pid).unwrap();
         let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
         let mut symbols = HashMap::new();
         for mapping in &mappings {

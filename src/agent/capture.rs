@@ -8,6 +8,7 @@
 //! while a stack is walked. Never waits for the keeper: what does not fit its queue is counted and dropped.
 
 mod containers;
+mod govern;
 mod in_order;
 mod later;
 mod newcomers;
@@ -28,7 +29,10 @@ use tokio::sync::Notify;
 
 use super::AgentStats;
 use super::accounts::{Accounts, Reading};
+use super::budget::{Governor, Limits, Step};
 use super::control::Command;
+use super::degraded::Degraded;
+use super::lineage::Lineage;
 use super::pace::{News, Pace, is_due};
 use super::work::{PlacedSample, Work, add_stats, dropped, shorten};
 use crate::attribution::{Attribution, Moment};
@@ -45,8 +49,6 @@ use newcomers::Newcomers;
 use readers::Readers;
 use switches::Switching;
 
-/// Most memory of samples that wait for the keeper, in bytes.
-const MAX_QUEUED_BYTES: usize = 128 << 20;
 /// Between writes: a second's worth is lost at worst, and another on its way through the keeper.
 const FLUSH_NS: u64 = 1_000_000_000;
 /// Between looks at everything while nothing happens to functions. A page touched after seconds of rest costs ten
@@ -89,6 +91,8 @@ pub(super) struct Setup {
     /// Memory of samples in that queue, in bytes; the keeper subtracts.
     pub(super) queued_bytes: Arc<AtomicUsize>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) budget: Limits,
+    pub(super) degraded: Arc<Degraded>,
 }
 
 /// What readers and the capture thread share.
@@ -134,7 +138,10 @@ pub(super) struct Capture {
     /// Instances of which all programs are known to need no copies of their stacks.
     plain: HashSet<InstanceNo>,
     /// Processes of instances, as far as the side-band has been read.
-    lineage: HashMap<Pid, InstanceNo>,
+    lineage: Lineage,
+    governor: Governor,
+    thinning: govern::Thinning,
+    flushes: u64,
     order: Order<Happening>,
     side_band: Vec<Stamped<SideBand>>,
     /// When the side-band was read last: cgroups that were made before are known.
@@ -171,6 +178,7 @@ enum Happening {
     },
     Exec {
         pid: Pid,
+        no: InstanceNo,
         comm: String,
     },
     Name {
@@ -189,7 +197,10 @@ enum Happening {
         pid: Pid,
         tid: Pid,
     },
-    Sample(RawSample),
+    Sample {
+        sample: RawSample,
+        count: u32,
+    },
     /// A thread leaves its CPU, has left it, is back.
     Leaves(RawSample),
     Left {
@@ -259,6 +270,7 @@ pub(super) fn run(setup: Setup, wake: OwnedFd, broken: &Arc<Notify>) -> AgentSta
 
 impl Capture {
     fn new(setup: Setup) -> Capture {
+        let governor = Governor::new(setup.budget);
         Capture {
             setup,
             clock: Clock::read(),
@@ -270,7 +282,10 @@ impl Capture {
             told_of_attach: false,
             switching: Switching::default(),
             plain: HashSet::new(),
-            lineage: HashMap::new(),
+            lineage: Lineage::default(),
+            governor,
+            thinning: govern::Thinning::default(),
+            flushes: 0,
             order: Order::default(),
             side_band: Vec::new(),
             side_band_read_ns: 0,
@@ -310,6 +325,7 @@ impl Capture {
                 Command::Exited { container, exit_code, oom, at } => {
                     join.exited(&container, exit_code, oom, at.unwrap_or(now.wall));
                 }
+                Command::Budget(limits) => self.governor.set_limits(limits),
                 Command::Forgotten(container) => join.forgotten(&container),
                 Command::Watching { path, reply } => {
                     self.take_side_band();
@@ -383,6 +399,7 @@ impl Capture {
         let join = &self.setup.attribution;
         let mode = match self.setup.unwind {
             _ if !join.should_sample() => Mode::Off,
+            _ if self.governor.is_in_force(Step::Copies) => Mode::Chains,
             Unwind::Fp => Mode::Chains,
             Unwind::Auto if join.live_wanted() <= self.plain.len() => Mode::Chains,
             Unwind::Auto | Unwind::Dwarf => Mode::Copies,
@@ -448,25 +465,39 @@ impl Capture {
         }
         let join = &self.setup.attribution;
         for sample in taken.into_iter().filter(|sample| join.wants(sample.cgroup)) {
-            self.order.push(sample.time_ns, Happening::Sample(sample));
+            if let Some(count) = self.thinning.counts_for(sample.cgroup) {
+                self.order.push(sample.time_ns, Happening::Sample { sample, count });
+            }
         }
     }
 
     /// A process that was there before us, or was moved into the cgroup: its name and mappings as they are now.
-    fn find_process(&mut self, pid: Pid, cgroup: CgroupId) -> Option<(String, Vec<Mapping>)> {
-        // An empty list is that of a process on its way out.
-        let mappings = self.files.mappings_of(pid).ok().filter(|mappings| !mappings.is_empty())?;
-        let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_else(|_| "?".into());
-        if let Some(no) = self.setup.attribution.instance_of(cgroup) {
-            self.lineage.insert(pid, no);
+    fn find_process(&mut self, pid: Pid, cgroup: CgroupId) -> (InstanceNo, Option<(String, Vec<Mapping>)>) {
+        // Of no instance, it is of nobody who has a share.
+        let Some(no) = self.setup.attribution.instance_of(cgroup) else {
+            return (InstanceNo(u32::MAX), None);
+        };
+        if !self.lineage.insert(pid, no) {
+            return (no, None);
         }
-        Some((comm.trim_end().into(), mappings))
+        // An empty list is that of a process on its way out.
+        let mappings = self.files.mappings_of(no, pid).ok().filter(|mappings| !mappings.is_empty());
+        let Some(mappings) = mappings else {
+            self.lineage.remove(&pid);
+            return (no, None);
+        };
+        let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_else(|_| "?".into());
+        (no, Some((comm.trim_end().into(), mappings)))
     }
 
     /// Once a second, seldom while nothing happens: readings of what runs, ring statistics, clocks, CPUs.
     fn flush(&mut self, now_ns: u64, last: bool) {
+        self.flushes += 1;
+        self.govern(now_ns);
+        // While fewer reads must do, every fourth time.
+        let rests = self.governor.is_in_force(Step::Reads) && !last && !self.flushes.is_multiple_of(4);
         let due_ns = if last { u64::MAX } else { now_ns };
-        let readings = self.accounts.read_due(due_ns, &self.setup.cgroups);
+        let readings = if rests { Vec::new() } else { self.accounts.read_due(due_ns, &self.setup.cgroups) };
         let read: Vec<InstanceNo> = readings.iter().map(|(no, _)| *no).collect();
         for (no, reading) in readings {
             self.reading(no, Some(reading));
@@ -475,9 +506,12 @@ impl Capture {
         self.facts(facts.into_iter());
         let Capture { setup, order, .. } = self;
         let join = &setup.attribution;
-        let followed = setup
-            .sampler
-            .follow_cpus(|id, _| join.wants(id), |s| order.push(s.time_ns, Happening::Sample(s)));
+        let followed = setup.sampler.follow_cpus(
+            |id, _| join.wants(id),
+            |sample| {
+                order.push(sample.time_ns, Happening::Sample { sample, count: 1 });
+            },
+        );
         let trouble = followed.as_ref().err().map(ToString::to_string);
         match (followed, &trouble) {
             (Ok(true), _) => {
@@ -505,7 +539,7 @@ impl Capture {
         // Descent from processes nobody wants any more. Those that ended went with their exit, but where the rings of
         // two CPUs told the exit before the fork, or a record was lost.
         let join = &self.setup.attribution;
-        self.lineage.retain(|pid, no| join.is_wanted(*no) && !(sweep && is_gone(*pid)));
+        self.lineage.retain(|pid, no| join.is_wanted(no) && !(sweep && is_gone(pid)));
     }
 
     fn hand_over(&mut self, flush: bool) {
@@ -521,7 +555,7 @@ impl Capture {
         let queued = &self.setup.queued_bytes;
         let waits = self.pending.waits.iter().map(|(_, wait)| wait.left.bytes());
         self.pending.bytes = self.pending.samples.iter().map(|(_, sample)| sample.bytes()).chain(waits).sum();
-        if queued.load(Ordering::Relaxed).saturating_add(self.pending.bytes) > MAX_QUEUED_BYTES {
+        if queued.load(Ordering::Relaxed).saturating_add(self.pending.bytes) > self.most_queued_bytes() {
             let work = std::mem::take(&mut self.pending);
             return self.keep_back(work);
         }
@@ -537,8 +571,9 @@ impl Capture {
 
     /// The keeper is behind: what happened to instances waits for it, samples are counted and dropped.
     fn keep_back(&mut self, work: Work) {
-        self.stats.dropped += work.samples.len() as u64;
-        let lost = dropped(work.samples.iter().map(|(no, sample)| (*no, sample.time)), "backlog");
+        self.stats.dropped += work.samples.iter().map(|(_, sample)| u64::from(sample.count)).sum::<u64>();
+        let lost =
+            dropped(work.samples.iter().map(|(no, sample)| (*no, sample.time, sample.count)), "backlog");
         self.stats.waits_dropped += work.waits.len() as u64;
         self.pending = Work { samples: Vec::new(), waits: Vec::new(), bytes: 0, ..work };
         self.pending.entries.extend(lost);

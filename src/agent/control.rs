@@ -5,6 +5,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use rustix::event::{EventfdFlags, eventfd};
 
+use super::budget::Limits;
 use crate::attribution::{Claim, RuntimeState};
 use crate::config::Config;
 use crate::model::{ContainerId, Fact, Pid, Timestamp};
@@ -22,6 +23,8 @@ pub(super) enum Command {
     Fact { container: ContainerId, at: Timestamp, fact: Fact },
     /// A container's first process ended.
     Exited { container: ContainerId, exit_code: Option<i32>, oom: bool, at: Option<Timestamp> },
+    /// What the agent may use from now on.
+    Budget(Limits),
     /// Its runtime has removed a container.
     Forgotten(ContainerId),
     /// Asks whether the cgroup at `path` is known and sampled.

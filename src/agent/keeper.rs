@@ -8,13 +8,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
+use super::allowance::{Allowances, LEAVES, Part};
+use super::budget::Step;
+use super::degraded::{Cut, Degraded};
 use super::drain::Deadline;
 use super::own::OwnAccount;
 use super::work::{PlacedSample, PlacedWait, Work, add_stats, dropped, shorten};
 use crate::metrics::{Metrics, now_ns};
 use crate::model::{Batch, InstanceNo, Sample, Timestamp, Wait};
 use crate::perf::Clock;
-use crate::stack::{SymbolStats, Symbolizer};
+use crate::stack::{Place, SymbolStats, Symbolizer};
 use crate::store::JournalWriter;
 
 /// An hour, and how late samples of the last one may come, in microseconds.
@@ -64,6 +67,11 @@ pub(super) struct Keeper {
     own: OwnAccount,
     deadline: Arc<Deadline>,
     metrics: Arc<Metrics>,
+    allowances: Allowances,
+    degraded: Arc<Degraded>,
+    /// Whether little is kept of symbols.
+    keeps_less: bool,
+    period_us: i64,
 }
 
 impl Keeper {
@@ -73,6 +81,8 @@ impl Keeper {
         queued_bytes: Arc<AtomicUsize>,
         deadline: Arc<Deadline>,
         metrics: Arc<Metrics>,
+        degraded: Arc<Degraded>,
+        period_ns: u64,
     ) -> Keeper {
         Keeper {
             symbolizer,
@@ -85,6 +95,10 @@ impl Keeper {
             own: OwnAccount::default(),
             deadline,
             metrics,
+            allowances: Allowances::default(),
+            degraded,
+            keeps_less: false,
+            period_us: i64::try_from(period_ns / 1_000).unwrap_or(i64::MAX),
         }
     }
 
@@ -122,16 +136,21 @@ impl Keeper {
     }
 
     fn take(&mut self, work: Work) {
+        let less = self.degraded.is_in_force(Step::Symbols);
+        if less != std::mem::replace(&mut self.keeps_less, less) {
+            self.symbolizer.keep_less(less);
+            crate::sys::release_freed_memory();
+        }
         self.batch.entries.extend(work.entries);
         let mut samples = work.samples.into_iter();
         while samples.len() > 0 && !self.deadline.is_near() {
             for (no, sample) in samples.by_ref().take(PIECE) {
-                let named = self.name(no, sample);
-                self.batch.samples.push(named);
+                self.keep(no, sample);
             }
         }
-        self.stats.let_go += samples.len() as u64;
-        self.batch.entries.extend(dropped(samples.map(|(no, sample)| (no, sample.time)), "shutdown"));
+        let left = samples.map(|(no, sample)| (no, sample.time, sample.count)).collect::<Vec<_>>();
+        self.stats.let_go += left.iter().map(|(.., count)| u64::from(*count)).sum::<u64>();
+        self.batch.entries.extend(dropped(left.into_iter(), "shutdown"));
         let mut waits = work.waits.into_iter();
         while waits.len() > 0 && !self.deadline.is_near() {
             for (no, PlacedWait { left, ns, preempted }) in waits.by_ref().take(PIECE) {
@@ -149,9 +168,44 @@ impl Keeper {
         }
     }
 
+    /// Keeps a sample, for each that it stands for.
+    fn keep(&mut self, no: InstanceNo, sample: PlacedSample) {
+        let count = i64::from(sample.count);
+        let named = self.name(no, sample);
+        // Those it stands for came a period apart before it.
+        let earlier = (1..count).map(|periods| {
+            let time = named.time.plus_us(periods.saturating_mul(self.period_us).saturating_neg());
+            Sample { time, ..named.clone() }
+        });
+        self.batch.samples.extend(earlier);
+        self.batch.samples.push(named);
+    }
+
     fn name(&mut self, instance: InstanceNo, sample: PlacedSample) -> Sample {
-        let PlacedSample { time, pid, tid, comm, cpu, places } = sample;
-        Sample { time, instance, pid, tid, comm, cpu, stack: self.symbolizer.stack(&places) }
+        let PlacedSample { time, pid, tid, comm, cpu, count: _, places } = sample;
+        let before = self.symbolizer.stats().looked_up;
+        let part = self.allowances.of(instance, time.0);
+        let stack = match part {
+            Part::Whole | Part::Leaf => self.symbolizer.stack(&places),
+            Part::Mark => self.symbolizer.stack(&[Place::Truncated]),
+        };
+        let is_new = !self.journal.knows(&stack);
+        let names = self.symbolizer.stats().looked_up.saturating_sub(before);
+        self.allowances.take(instance, names, is_new);
+        let stack = match part {
+            Part::Whole => stack,
+            Part::Leaf if !is_new => stack,
+            Part::Leaf => {
+                self.degraded.cut(Cut::Stacks, 1);
+                let leaf = places.into_iter().filter(|place| !place.is_end()).take(LEAVES);
+                self.symbolizer.stack(&leaf.chain([Place::Truncated]).collect::<Vec<_>>())
+            }
+            Part::Mark => {
+                self.degraded.cut(Cut::Names, 1);
+                stack
+            }
+        };
+        Sample { time, instance, pid, tid, comm, cpu, stack }
     }
 
     fn write(&mut self, now: Timestamp) {
@@ -227,7 +281,7 @@ impl Keeper {
     /// The store cannot be written: samples are counted and let go, all else waits.
     fn keep_back(&mut self, batch: Batch) {
         self.stats.lost += batch.samples.len() as u64;
-        let lost = dropped(batch.samples.iter().map(|sample| (sample.instance, sample.time)), "store");
+        let lost = dropped(batch.samples.iter().map(|sample| (sample.instance, sample.time, 1)), "store");
         self.batch = Batch { samples: Vec::new(), waits: Vec::new(), ..batch };
         self.batch.entries.extend(lost);
         shorten(&mut self.batch.entries);
@@ -265,7 +319,9 @@ mod tests {
         let journal = Store::create(dir).unwrap().journal(info).unwrap();
         let kernel = KernelSymbols::parse("".as_bytes());
         let metrics = Arc::new(Metrics::new(&[]));
-        Keeper::new(Symbolizer::with_kernel(None, kernel), journal, Arc::default(), Arc::default(), metrics)
+        let symbolizer = Symbolizer::with_kernel(None, kernel);
+        let (deadline, degraded) = (Arc::default(), Arc::default());
+        Keeper::new(symbolizer, journal, Arc::default(), deadline, metrics, degraded, 5_025_125)
     }
 
     fn declared() -> Entry {
@@ -305,8 +361,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut keeper = keeper(dir.path());
         let metrics = keeper.metrics.clone();
-        let placed =
-            || PlacedSample { time: NOON, pid: 1, tid: 1, comm: "c".into(), cpu: 0, places: Box::new([]) };
+        let placed = || PlacedSample {
+            time: NOON,
+            pid: 1,
+            tid: 1,
+            comm: "c".into(),
+            cpu: 0,
+            count: 1,
+            places: Box::new([]),
+        };
         let samples = |count| (0..count).map(|_| (NO, placed())).collect();
         keeper.take(Work { entries: vec![declared()], samples: samples(3), ..Work::default() });
         assert_eq!((keeper.batch.samples.len(), keeper.stats.let_go), (3, 0), "nobody asks for an end");

@@ -12,10 +12,14 @@
 //! between. Stop: the runtimes, then the capture with a last drain, then the keeper with a last write.
 
 mod accounts;
+mod allowance;
+mod budget;
 mod capture;
 mod control;
+mod degraded;
 mod drain;
 mod keeper;
+mod lineage;
 mod own;
 mod pace;
 mod places;
@@ -46,7 +50,9 @@ use crate::stack::unwind::UnwindStats;
 use crate::stack::{OpenStats, PerfMapStats, SymbolOptions, Symbolizer};
 use crate::store::archive::{Retention, TidyOptions};
 use crate::store::{AtClose, Store, StoreLock};
+pub use budget::{Limits as BudgetLimits, Step};
 use control::{Command, Control};
+pub use degraded::{Cut, Degraded};
 use drain::{Deadline, NoEnd, Worker};
 pub use keeper::KeeperStats;
 use reload::Live;
@@ -144,6 +150,7 @@ pub struct Agent {
     cgroups: Cgroups,
     hz: u32,
     live: Live,
+    degraded: Arc<Degraded>,
 }
 
 impl Agent {
@@ -172,7 +179,8 @@ impl Agent {
         let live = Live::new(config, tidy);
         let lock = if role == Role::Daemon { Some(Arc::new(store.lock()?)) } else { None };
         let info = writer_info(config, role, hz, sampler.cpu_count())?;
-        let boot_id = info.boot_id.clone();
+        let (boot_id, period_ns) = (info.boot_id.clone(), info.period_ns);
+        let degraded = Arc::new(Degraded::default());
         let at_close = match &lock {
             Some(lock) => AtClose::Seal(lock.clone(), live.tidy.clone()),
             None if tidy.folded => AtClose::Fold,
@@ -214,13 +222,15 @@ impl Agent {
             keeper: to_keeper,
             queued_bytes: queued_bytes.clone(),
             metrics: metrics.clone(),
+            budget: if role == Role::Daemon { budget(config)? } else { BudgetLimits::default() },
+            degraded: degraded.clone(),
         };
         let deadline = Arc::<Deadline>::default();
         let broken = Arc::new(Notify::new());
-        let (till, told) = (deadline.clone(), metrics.clone());
+        let (till, told, given_up) = (deadline.clone(), metrics.clone(), degraded.clone());
         let keeper = Worker::start("keeper", &broken, move || {
             sandbox.give_up(Part::Keeper).expect(GIVES_UP);
-            keeper::Keeper::new(symbolizer, journal, queued_bytes, till, told).run(&work)
+            keeper::Keeper::new(symbolizer, journal, queued_bytes, till, told, given_up, period_ns).run(&work)
         })?;
         let theirs = broken.clone();
         let capture = Worker::start("capture", &broken, move || capture::run(setup, wake, &theirs))?;
@@ -245,6 +255,7 @@ impl Agent {
             cgroups,
             hz,
             live,
+            degraded,
         })
     }
 
@@ -287,6 +298,11 @@ impl Agent {
     /// What it tells of itself, while it runs and when it ends.
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
+    }
+
+    /// What is given up to stay within the budget, now and so far; and what was cut of single containers.
+    pub fn degraded(&self) -> Arc<Degraded> {
+        self.degraded.clone()
     }
 
     /// Waits until a thread of the agent has ended that was not told to. Nothing is recorded from then on: [`Agent::stop`]
@@ -381,6 +397,7 @@ fn metrics(config: &Config, role: Role, hz: u32, sampler: &crate::perf::Sampler)
     metrics.hz.set(hz.into());
     metrics.cpus.set(sampler.cpu_count() as u64);
     metrics.ring_bytes.set(sampler.ring_bytes() as u64);
+    metrics.steps.declare(&Step::ALL.map(Step::name));
     metrics.into()
 }
 
@@ -431,6 +448,14 @@ fn rings(config: &Config, hz: u32) -> RingOptions {
         );
     }
     rings
+}
+
+fn budget(config: &Config) -> anyhow::Result<BudgetLimits> {
+    let fault = anyhow::Error::msg;
+    Ok(BudgetLimits {
+        memory_bytes: config.budget.memory_bytes().map_err(fault)?,
+        cpu_millipercent: config.budget.cpu_millipercent().map_err(fault)?,
+    })
 }
 
 /// How the store is kept tidy.

@@ -38,12 +38,26 @@ pub(super) struct OwnAccount {
 impl OwnAccount {
     /// What it used since the last time it was asked, from its start the first time; and the memory it holds.
     pub(super) fn since_last(&mut self) -> OwnUse {
-        let now = clock_gettime(ClockId::ProcessCPUTime);
-        let now_us = u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000 + now.tv_nsec.unsigned_abs() / 1_000;
+        let now_us = cpu_us();
         let cpu_us = now_us.saturating_sub(self.told_us);
         self.told_us = now_us;
         OwnUse { cpu_us, memory_bytes: memory_bytes().unwrap_or(0) }
     }
+}
+
+/// CPU time of this process since its start, in microseconds.
+pub(super) fn cpu_us() -> u64 {
+    let now = clock_gettime(ClockId::ProcessCPUTime);
+    u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000 + now.tv_nsec.unsigned_abs() / 1_000
+}
+
+/// Memory that this process alone holds, in bytes: neither the rings, which it shares with the kernel, nor its own
+/// program, which the system may drop.
+pub(super) fn private_bytes() -> Option<u64> {
+    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let mut pages = statm.split(' ').skip(1).map_while(|field| field.parse::<u64>().ok());
+    let (resident, shared) = pages.next().zip(pages.next())?;
+    resident.saturating_sub(shared).checked_mul(rustix::param::page_size() as u64)
 }
 
 fn memory_bytes() -> Option<u64> {

@@ -18,6 +18,8 @@ const REST: Duration = Duration::from_micros(1_500);
 /// The rest between readings that found strangers alone. A container's cgroup is read without one when it is the first
 /// thing that happens; behind a stranger it waits this long, half of what a runtime needs from there to the exec.
 const STRANGERS_REST: Duration = Duration::from_millis(5);
+/// How many times as long all of them are while fewer reads must do.
+const FEWER_READS: u32 = 7;
 /// How long something may happen again after something has happened to a function.
 const ALERT_NS: u64 = 1_000_000_000;
 /// Ticks while something happens to functions.
@@ -79,14 +81,15 @@ impl Pace {
         now_ns >= self.alert_until_ns
     }
 
-    /// The rest after a reading that has found `news`.
-    pub(super) fn rest(&self, news: News, now_ns: u64) -> Duration {
-        match news {
+    /// The rest after a reading that has found `news`; longer while `fewer` reads must do.
+    pub(super) fn rest(&self, news: News, fewer: bool, now_ns: u64) -> Duration {
+        let rest = match news {
             News::Begun => SHORT_REST,
             News::Ours => REST,
             News::Strangers if !self.is_calm(now_ns) => REST,
             News::Strangers => STRANGERS_REST,
-        }
+        };
+        if fewer { rest * FEWER_READS } else { rest }
     }
 
     /// From one tick, at which the fullest side-band ring was `full` percent full, to the next, in nanoseconds.
@@ -125,7 +128,8 @@ mod tests {
             (News::Ours, 6 + ALERT_NS, REST),
         ] {
             pace.heard(news, now_ns);
-            assert_eq!(pace.rest(news, now_ns), rest, "{news:?} at {now_ns}");
+            assert_eq!(pace.rest(news, false, now_ns), rest, "{news:?} at {now_ns}");
+            assert_eq!(pace.rest(news, true, now_ns), rest * FEWER_READS, "{news:?} at {now_ns}");
         }
     }
 

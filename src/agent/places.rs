@@ -31,6 +31,11 @@ impl Places {
         (self.unwinder.stats(), self.maps.as_ref().map(PerfMaps::stats).unwrap_or_default())
     }
 
+    /// Keeps less of what is needed to walk stacks from now on (`true`), or as much as ever.
+    pub(super) fn keep_less(&mut self, less: bool) {
+        self.unwinder.keep_less(less);
+    }
+
     /// A process has become another one.
     pub(super) fn forget(&mut self, pid: Pid) {
         if let Some(maps) = &mut self.maps {

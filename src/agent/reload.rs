@@ -22,6 +22,7 @@ const LIVE: &[&str] = &[
     "functions",
     "identity.",
     "off_cpu.",
+    "budget.",
 ];
 
 /// Keys that the agent has no use for.
@@ -66,6 +67,7 @@ impl Agent {
         let mut running = self.live.config.lock().unwrap_or_else(PoisonError::into_inner);
         let (next, reloaded) = merged(&running, new)?;
         let tidy = super::tidy_options(&next.store)?;
+        let budget = super::budget(&next)?;
         let identity = next.identity();
         self.live.tidy.set(tidy);
         // Before the rules that read them.
@@ -74,6 +76,7 @@ impl Agent {
             self.live.keys.set(keys);
         }
         self.live.identity.set(identity);
+        self.control.send(Command::Budget(budget));
         self.control.send(Command::Reload(Box::new(next.clone())));
         *running = next;
         Ok(reloaded)

@@ -14,6 +14,8 @@ pub(super) struct PlacedSample {
     pub(super) tid: u32,
     pub(super) comm: Arc<str>,
     pub(super) cpu: u32,
+    /// How many samples it stands for: more than one where not all were looked at.
+    pub(super) count: u32,
     /// Leaf first.
     pub(super) places: Box<[Place]>,
 }
@@ -75,14 +77,14 @@ pub(super) fn add_stats(sums: &mut Vec<CpuStats>, more: &[CpuStats]) {
     }
 }
 
-/// Counts samples that have to go, an entry for each instance.
+/// Counts samples that have to go, each with how many it stands for, an entry for each instance.
 pub(super) fn dropped(
-    samples: impl Iterator<Item = (InstanceNo, Timestamp)>,
+    samples: impl Iterator<Item = (InstanceNo, Timestamp, u32)>,
     reason: &'static str,
 ) -> impl Iterator<Item = Entry> {
     let mut lost: HashMap<InstanceNo, (u64, Timestamp)> = HashMap::new();
-    for (no, time) in samples {
-        lost.entry(no).or_insert((0, time)).0 += 1;
+    for (no, time, count) in samples {
+        lost.entry(no).or_insert((0, time)).0 += u64::from(count);
     }
     lost.into_iter().map(move |(no, (count, at))| Entry::Dropped { no, at, reason: reason.into(), count })
 }

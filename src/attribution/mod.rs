@@ -45,8 +45,10 @@ pub struct Candidate {
 pub struct Limits {
     /// How long an instance may stay undecided while every runtime answers.
     pub undecided_ns: u64,
-    /// How many bytes of samples may wait in all.
+    /// How many bytes of samples may wait in all, and of one instance: a quarter, so that one does not have it all.
     pub buffer_bytes: usize,
+    /// How many cgroups below its own are an instance's at most. What runs in more is nobody's.
+    pub nested: usize,
     /// How long an instance is remembered after its cgroup is gone.
     pub dead_ns: u64,
     /// How many dead instances are remembered at most.
@@ -58,6 +60,7 @@ impl Default for Limits {
         Limits {
             undecided_ns: 10_000_000_000,
             buffer_bytes: 16 << 20,
+            nested: 4_096,
             dead_ns: 120_000_000_000,
             dead_count: 2_048,
         }
@@ -91,6 +94,7 @@ pub struct Attribution<S> {
     /// Instances whose cgroup is gone, in that order.
     dead: std::collections::VecDeque<(u64, InstanceNo)>,
     live_wanted: usize,
+    refused_cgroups: u64,
     /// Instances of which time alone may settle something, or of which there is something to tell.
     restless: BTreeSet<InstanceNo>,
     out: Settled<S>,
@@ -112,6 +116,7 @@ impl<S> Attribution<S> {
             buffered_bytes: 0,
             dead: std::collections::VecDeque::new(),
             live_wanted: 0,
+            refused_cgroups: 0,
             restless: BTreeSet::new(),
             out: Settled { entries: Vec::new(), samples: Vec::new() },
         }
@@ -142,9 +147,15 @@ impl<S> Attribution<S> {
         });
         match (candidate, ancestor) {
             (candidate, Some(no)) if candidate.is_none() || !claimed => {
-                self.by_cgroup.insert(id, no);
-                if let Some(instance) = self.instances.get_mut(&no) {
-                    instance.nested.push(id);
+                match self.instances.get_mut(&no) {
+                    Some(instance) if instance.nested.len() >= self.limits.nested => {
+                        self.refused_cgroups += 1
+                    }
+                    Some(instance) => {
+                        instance.nested.push(id);
+                        self.by_cgroup.insert(id, no);
+                    }
+                    None => {}
                 }
                 None
             }
@@ -274,7 +285,10 @@ impl<S> Attribution<S> {
         }
         match instance.fate {
             Fate::Function | Fate::Unknown => self.out.samples.push((no, sample)),
-            Fate::Undecided if self.buffered_bytes + bytes <= self.limits.buffer_bytes => {
+            Fate::Undecided
+                if self.buffered_bytes + bytes <= self.limits.buffer_bytes
+                    && instance.buffer_bytes + bytes <= self.limits.buffer_bytes / 4 =>
+            {
                 self.buffered_bytes += bytes;
                 instance.buffer.push(sample);
                 instance.buffer_bytes += bytes;
@@ -415,6 +429,11 @@ impl<S> Attribution<S> {
     /// What is settled since the last call.
     pub fn take(&mut self) -> Settled<S> {
         std::mem::replace(&mut self.out, Settled { entries: Vec::new(), samples: Vec::new() })
+    }
+
+    /// Cgroups below an instance's own that were too many since it was asked last.
+    pub fn take_refused_cgroups(&mut self) -> u64 {
+        std::mem::take(&mut self.refused_cgroups)
     }
 
     /// How many instances are known, dead ones too.

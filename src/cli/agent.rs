@@ -22,7 +22,10 @@ Flags go over variables of the environment, and those over the configuration fil
 as what is kept and for how long:
   [store]
   max_age = \"30d\"                # \"0\": for ever; FNSCOPE_STORE_MAX_AGE=30d is the same
-  max_bytes = \"20GiB\"            # \"0\", the default: no limit
+  max_bytes = \"20GiB\"            # \"0\": no limit
+  [budget]                       # near these it does less, in steps, and says so
+  memory = \"256MiB\"             # besides the rings
+  cpu = \"2%\"                    # of all CPUs together
 `fnscope config check` tells what is in force. SIGHUP reads all of it again, takes over what it can and names the rest.
 
 Examples:

@@ -46,6 +46,12 @@ pub struct Settings {
     /// Do not ask Docker
     #[arg(long)]
     no_docker: bool,
+    /// CPU time it may use, as a share of all CPUs, before it does less; 0: no limit [default: 2%]
+    #[arg(long, value_name = "SHARE")]
+    budget_cpu: Option<String>,
+    /// Memory it may use besides its rings before it keeps less; 0: no limit [default: 256MiB]
+    #[arg(long, value_name = "SIZE")]
+    budget_memory: Option<String>,
     /// Each child of this cgroup is a container, named function[@revision][.n]; may be given several times
     #[arg(long, value_name = "PATH")]
     cgroup_parent: Vec<String>,
@@ -77,6 +83,8 @@ impl Settings {
         give("--functions", "functions", self.functions.map(named));
         give("--docker-socket", "docker.socket", self.docker_socket.map(Given::Text));
         give("--no-docker", "docker.enabled", self.no_docker.then(|| Given::Toml("false".into())));
+        give("--budget-cpu", "budget.cpu", self.budget_cpu.map(Given::Text));
+        give("--budget-memory", "budget.memory", self.budget_memory.map(Given::Text));
         let parents = Some(self.cgroup_parent).filter(|parents| !parents.is_empty());
         give("--cgroup-parent", "cgroup.parents", parents.map(Given::More));
         give("--listen-health", "listen.health", self.listen_health.map(Given::Text));
@@ -113,7 +121,7 @@ mod tests {
     #[test]
     fn each_flag_stands_for_a_key() {
         let line = "x --store /s --node 7 --hz 99 --max-hz 100 --attach per-cgroup --event cache-misses --unwind fp \
-                    --functions all --docker-socket /d --no-docker --cgroup-parent /a --cgroup-parent /b --listen-health off \
+                    --functions all --docker-socket /d --no-docker --budget-cpu 1% --budget-memory 64MiB --cgroup-parent /a --cgroup-parent /b --listen-health off \
                     --log-format json --no-sandbox";
         let sources = Line::try_parse_from(line.split_whitespace())
             .unwrap_or_else(|e| panic!("{e}"))

@@ -15,7 +15,7 @@ pub struct StoreConfig {
     pub path: PathBuf,
     /// Hours older than this go, such as `30d`; `0` keeps them for ever.
     pub max_age: String,
-    /// The oldest hours go until all take no more than this, such as `20GiB`; `0` is no limit.
+    /// The oldest hours go until all take no more than this, `20GiB` unless given; `0` is no limit.
     pub max_bytes: String,
     /// The oldest hours go until so much of the file system is free, such as `256MiB`; `0` is no floor.
     pub min_free_bytes: String,
@@ -40,7 +40,7 @@ impl Default for StoreConfig {
         StoreConfig {
             path: DEFAULT_STORE.into(),
             max_age: "30d".into(),
-            max_bytes: "0".into(),
+            max_bytes: "20GiB".into(),
             min_free_bytes: "256MiB".into(),
             folded: "on".into(),
         }

@@ -170,6 +170,25 @@ pub(super) const FAMILIES: &[Family] = &[
         "Times that time off the CPU was no longer recorded because it cost too much.",
         |from| one(&from.metrics.off_cpu_stopped),
     ),
+    counter("switches_lost", "Switches of threads that the kernel could not write into a ring.", |from| {
+        one(&from.metrics.switches_lost)
+    }),
+    counter("waits_dropped", "Times off the CPU that were let go because the keeper was behind.", |from| {
+        one(&from.metrics.waits_dropped)
+    }),
+    counter(
+        "containers_unattached",
+        "Containers whose events could not be opened, where they are scoped by cgroups.",
+        |from| one(&from.metrics.unattached),
+    ),
+    Family {
+        labels: &["what"],
+        ..counter(
+            "cuts",
+            "What was cut of containers that want more than their share: processes that are not followed, files that were not opened, mappings and cgroups that were not kept, stacks cut to their leaf, frames that were not looked up.",
+            |from| by("what", super::CUTS.into_iter().zip(from.metrics.cuts.iter().map(Value::get))),
+        )
+    },
     counter("instances", "Instances that began.", |from| one(&from.metrics.instances)),
     gauge("instances_living", "Instances that live and are, or may be, functions.", |from| {
         one(&from.metrics.instances_living)

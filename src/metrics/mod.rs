@@ -127,6 +127,9 @@ const CAPTURE_PATIENCE_NS: u64 = 15_000_000_000;
 /// How long the keeper may be at one piece of work: a first look at large files, and a slow disk, take seconds.
 const KEEPER_PATIENCE_NS: u64 = 60_000_000_000;
 
+/// What is cut of a container that wants more than its share, by name.
+pub const CUTS: [&str; 6] = ["processes", "files", "mappings", "cgroups", "stacks", "names"];
+
 /// Every number. Names and help texts stand in `families`; units are in the names.
 #[derive(Debug)]
 #[expect(missing_docs, reason = "the table of families says what each is")]
@@ -154,6 +157,11 @@ pub struct Metrics {
     pub ring_bytes: Value,
     pub longest_reading_ns: Value,
     pub off_cpu_stopped: Value,
+    pub switches_lost: Value,
+    pub waits_dropped: Value,
+    pub unattached: Value,
+    /// In the order of [`CUTS`].
+    pub cuts: [Value; CUTS.len()],
 
     pub instances: Value,
     pub instances_living: Value,
@@ -215,6 +223,10 @@ impl Metrics {
             ring_bytes: value(),
             longest_reading_ns: value(),
             off_cpu_stopped: value(),
+            switches_lost: value(),
+            waits_dropped: value(),
+            unattached: value(),
+            cuts: Default::default(),
             instances: value(),
             instances_living: value(),
             functions_living: value(),

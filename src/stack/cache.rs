@@ -67,6 +67,11 @@ impl TableCache {
         cache
     }
 
+    /// From now on tables in memory take so many bytes.
+    pub fn limit_memory(&mut self, memory_bytes: usize) {
+        self.memory.limit(memory_bytes);
+    }
+
     /// The table kept under `key`, from memory or else from disk.
     pub fn get(&mut self, key: Key) -> Option<Arc<SymbolTable>> {
         if let Some(table) = self.memory.get(&key) {

@@ -58,6 +58,15 @@ impl<K: Hash + Eq, V: Clone> Memo<K, V> {
         }
     }
 
+    /// From now on it is for `limit_bytes`. What it held goes if that is less.
+    pub fn limit(&mut self, limit_bytes: usize) {
+        let shrinks = limit_bytes < self.limit_bytes;
+        self.limit_bytes = limit_bytes;
+        if shrinks {
+            self.clear();
+        }
+    }
+
     /// Forgets everything.
     pub fn clear(&mut self) {
         *self = Memo::new(self.limit_bytes);
@@ -94,6 +103,18 @@ mod tests {
         }
         assert_eq!(memo.get(&1), None);
         assert_eq!(memo.get(&9_999), Some(9_999));
+    }
+
+    #[test]
+    fn a_lower_limit_holds_at_once() {
+        let mut memo: Memo<u64, u64> = Memo::new(100_000);
+        (0..50).for_each(|key| memo.insert(key, key, 1000));
+        memo.limit(10_000);
+        assert_eq!(memo.memory_bytes(), 0);
+        (0..50).for_each(|key| memo.insert(key, key, 1000));
+        assert!(memo.memory_bytes() <= 12_000, "{}", memo.memory_bytes());
+        memo.limit(100_000);
+        assert!(memo.memory_bytes() > 0);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::file::MappedFile;
 use super::process::{Mapped, Mapping};
 use crate::model::{BuildId, InstanceNo, Pid};
 
-/// Most files that are kept, open or already read.
+/// Most files that are kept, open or already read. When there are more, one of those goes whose first owner has most.
 const MAX_FILES: usize = 512;
 /// Most files that are remembered by their owners, and the longest path of one, in bytes.
 const MAX_OWNED: usize = 8_192;
@@ -28,8 +28,8 @@ const MAX_MAPS_BYTES: u64 = 4 << 20;
 #[derive(Debug, Default)]
 pub struct Files {
     known: HashMap<FileKey, Arc<MappedFile>>,
-    /// In order of first sight: what goes first when there are too many.
-    order: VecDeque<FileKey>,
+    /// By who mapped them first, in order of first sight: what goes first when there are too many.
+    order: HashMap<InstanceNo, VecDeque<FileKey>>,
     /// Files by build id and path within one owner, who can mislead nobody but himself: for processes that are gone
     /// before their files can be opened, and to open less.
     owned: HashMap<(InstanceNo, BuildId, Box<str>), Weak<MappedFile>>,
@@ -60,9 +60,10 @@ struct FileKey {
 }
 
 impl Files {
-    /// What process `pid` has mapped at `start..end` from `path`, which is as the kernel told it.
+    /// What process `pid` of `owner` has mapped at `start..end` from `path`, which is as the kernel told it.
     pub fn mapped(
         &mut self,
+        owner: InstanceNo,
         pid: Pid,
         start: u64,
         end: u64,
@@ -96,10 +97,8 @@ impl Files {
         }
         let file = self.make(path, build_id, Some(fd));
         self.known.insert(key.clone(), file.clone());
-        self.order.push_back(key);
-        while self.order.len() > MAX_FILES {
-            self.let_go();
-        }
+        self.order.entry(owner).or_default().push_back(key);
+        while self.known.len() > MAX_FILES && self.let_go() {}
         Mapped::File(file)
     }
 
@@ -118,7 +117,10 @@ impl Files {
             return;
         }
         if self.owned.len() >= MAX_OWNED {
-            self.owned.clear();
+            self.owned.retain(|(other, ..), _| *other != owner);
+            if self.owned.len() >= MAX_OWNED / 8 * 7 {
+                self.owned.clear();
+            }
         }
         self.owned.insert((owner, id, path.into()), Arc::downgrade(file));
     }
@@ -138,11 +140,11 @@ impl Files {
         self.owned.retain(|_, file| file.strong_count() > 0);
     }
 
-    /// The executable mappings of a process that was not watched from its start.
+    /// The executable mappings of a process of `owner` that was not watched from its start.
     ///
     /// # Errors
     /// The process is gone or may not be looked at.
-    pub fn mappings_of(&mut self, pid: Pid) -> std::io::Result<Vec<Mapping>> {
+    pub fn mappings_of(&mut self, owner: InstanceNo, pid: Pid) -> std::io::Result<Vec<Mapping>> {
         let mut text = Vec::new();
         std::fs::File::open(format!("/proc/{pid}/maps"))?.take(MAX_MAPS_BYTES).read_to_end(&mut text)?;
         let text = String::from_utf8_lossy(&text);
@@ -152,7 +154,7 @@ impl Files {
                 start: line.start,
                 end: line.end,
                 file_offset: line.file_offset,
-                what: self.mapped(pid, line.start, line.end, line.path, None),
+                what: self.mapped(owner, pid, line.start, line.end, line.path, None),
             })
             .collect())
     }
@@ -167,12 +169,18 @@ impl Files {
         Arc::new(MappedFile::new(self.next_id, file_name(path).into(), build_id, fd))
     }
 
-    fn let_go(&mut self) {
-        if let Some(file) = self.order.pop_front().and_then(|key| self.known.remove(&key))
-            && file.close()
-        {
-            self.stats.evicted += 1;
+    /// Lets go of the oldest file of whoever has most. False if there is none.
+    fn let_go(&mut self) -> bool {
+        let most = self.order.iter().max_by_key(|(_, keys)| keys.len()).map(|(owner, _)| *owner);
+        let Some(owner) = most else { return false };
+        let Some(keys) = self.order.get_mut(&owner) else { return false };
+        let key = keys.pop_front();
+        if keys.is_empty() {
+            self.order.remove(&owner);
         }
+        let file = key.and_then(|key| self.known.remove(&key));
+        self.stats.evicted += u64::from(file.is_some_and(|file| file.close()));
+        true
     }
 }
 
@@ -260,8 +268,8 @@ mod tests {
                 _ => None,
             })
         };
-        let first = find(files.mappings_of(own).unwrap()).expect("our program is mapped");
-        let second = find(files.mappings_of(own).unwrap()).expect("our program is mapped");
+        let first = find(files.mappings_of(InstanceNo(1), own).unwrap()).expect("our program is mapped");
+        let second = find(files.mappings_of(InstanceNo(1), own).unwrap()).expect("our program is mapped");
         assert_eq!(first.id, second.id);
         assert!(first.close());
         assert_eq!(files.stats().failed, 0);
@@ -273,7 +281,7 @@ mod tests {
         let build_id = BuildId::new(&[7; 20]);
         let (owner, other, gone) = (InstanceNo(1), InstanceNo(2), Pid(u32::MAX));
         let path = std::env::current_exe().unwrap().to_str().unwrap().to_string();
-        let own = files.mappings_of(Pid(std::process::id())).unwrap();
+        let own = files.mappings_of(InstanceNo(1), Pid(std::process::id())).unwrap();
         let own = own.into_iter().map(|m| m.what).find(|what| matches!(what, Mapped::File(_))).unwrap();
         files.own(owner, &path, build_id, &own);
         let id =
@@ -281,17 +289,17 @@ mod tests {
         assert_eq!(id(files.owned(owner, &path, build_id)), id(Some(own)));
         assert!(files.owned(other, &path, build_id).is_none(), "a build id proves nothing to others");
         assert!(files.owned(owner, &path, None).is_none());
-        let failed = files.mapped(gone, 0, 4096, &path, build_id);
+        let failed = files.mapped(other, gone, 0, 4096, &path, build_id);
         files.own(other, &path, build_id, &failed);
         assert!(files.owned(other, &path, build_id).is_none(), "without content it is worth another try");
-        (0..MAX_FILES).for_each(|_| files.let_go());
+        while files.let_go() {}
         assert!(files.owned(owner, &path, build_id).is_none(), "let go of unread");
     }
 
     #[test]
     fn files_nobody_has_mapped_any_more_are_closed() {
         let mut files = Files::default();
-        let mappings = files.mappings_of(Pid(std::process::id())).unwrap();
+        let mappings = files.mappings_of(InstanceNo(1), Pid(std::process::id())).unwrap();
         let open = |files: &Files| files.known.values().filter(|file| file.is_open()).count();
         let all = files.known.len();
         assert!(all > 0);
@@ -300,14 +308,36 @@ mod tests {
         drop(mappings);
         files.release();
         assert_eq!((open(&files), files.known.len()), (0, all));
-        let again = files.mappings_of(Pid(std::process::id())).unwrap();
+        let again = files.mappings_of(InstanceNo(1), Pid(std::process::id())).unwrap();
         assert_eq!((open(&files), files.known.len()), (all, all), "the same files, open again: {again:?}");
+    }
+
+    #[test]
+    fn whoever_maps_the_most_files_loses_his_own() {
+        let (mut files, dir) = (Files::default(), tempfile::tempdir().unwrap());
+        let (hostile, other) = (InstanceNo(1), InstanceNo(2));
+        let map = |files: &mut Files, owner, number: usize| {
+            let path = dir.path().join(number.to_string());
+            std::fs::write(&path, number.to_string()).unwrap();
+            // A process maps nothing at this place, so its path is followed.
+            match files.mapped(owner, Pid(std::process::id()), 0, 1, path.to_str().unwrap(), None) {
+                Mapped::File(file) => file,
+                other => panic!("{other:?}"),
+            }
+        };
+        let its: Vec<_> = (0..20).map(|number| map(&mut files, other, number)).collect();
+        let many: Vec<_> = (20..620).map(|number| map(&mut files, hostile, number)).collect();
+        assert!(its.iter().all(|file| file.is_open()));
+        assert_eq!(many.iter().filter(|file| file.is_open()).count(), MAX_FILES - its.len());
+        assert_eq!(files.stats().evicted, 600 + 20 - MAX_FILES as u64);
     }
 
     #[test]
     fn a_process_that_is_gone_leaves_a_file_without_content() {
         let mut files = Files::default();
-        let Mapped::File(file) = files.mapped(Pid(u32::MAX), 0, 4096, "/bin/gone (deleted)", None) else {
+        let Mapped::File(file) =
+            files.mapped(InstanceNo(1), Pid(u32::MAX), 0, 4096, "/bin/gone (deleted)", None)
+        else {
             panic!("a path is a file")
         };
         assert_eq!((file.name.as_str(), file.fd().is_none()), ("gone", true));

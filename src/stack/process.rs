@@ -7,13 +7,16 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::file::{MappedFile, Place};
-use crate::model::Pid;
+use crate::model::{InstanceNo, Pid};
 
 /// Most executable mappings kept of a process, and of all together (a table that processes share counts once), some
 /// 64 bytes each.
 const MAX_MAPPINGS: usize = 4_096;
 const MAX_ALL_MAPPINGS: usize = 1 << 20;
 const MAX_PROCESSES: usize = 65_536;
+/// The share of one instance in both: an eighth. Nobody can take the rest from the others.
+const MAX_MAPPINGS_OF_ONE: usize = MAX_ALL_MAPPINGS / 8;
+const MAX_PROCESSES_OF_ONE: usize = MAX_PROCESSES / 8;
 /// Most named threads kept of a process.
 const MAX_THREADS: usize = 512;
 /// Threads of a process that ends go within this time, one after the other.
@@ -54,10 +57,29 @@ pub struct Processes {
     births: u64,
     /// Mappings in all tables.
     mappings: usize,
+    shares: HashMap<InstanceNo, Share>,
+    refused: Refused,
+}
+
+/// What one instance takes of the whole.
+#[derive(Debug, Default)]
+struct Share {
+    processes: usize,
+    mappings: usize,
+}
+
+/// What there was no room for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Refused {
+    /// Processes that are not known.
+    pub processes: u64,
+    /// Mappings that are not known.
+    pub mappings: u64,
 }
 
 #[derive(Debug, Clone)]
 struct Process {
+    owner: InstanceNo,
     birth: u64,
     /// Since when it stands among the dead, if it does.
     ended_ns: Option<u64>,
@@ -87,10 +109,15 @@ impl Processes {
         self.by_pid.is_empty()
     }
 
-    /// A process as it was found running.
-    pub fn found(&mut self, pid: Pid, comm: &str, mappings: Vec<Mapping>) {
+    /// What there was no room for since it was asked last.
+    pub fn take_refused(&mut self) -> Refused {
+        std::mem::take(&mut self.refused)
+    }
+
+    /// A process of `owner` as it was found running.
+    pub fn found(&mut self, pid: Pid, owner: InstanceNo, comm: &str, mappings: Vec<Mapping>) {
         self.unmap(pid);
-        if let Some(process) = self.enter(pid) {
+        if let Some(process) = self.enter(pid, owner) {
             (process.comm, process.threads, process.main) = (comm.into(), HashMap::new(), None);
         }
         mappings.into_iter().for_each(|mapping| self.mmap(pid, mapping));
@@ -100,9 +127,9 @@ impl Processes {
     pub fn fork(&mut self, pid: Pid, parent: Pid) {
         let Some(process) = self.by_pid.get(&parent) else { return };
         let (comm, mappings, doubtful) = (process.comm.clone(), process.mappings.clone(), process.doubtful);
-        let main = process.main.clone();
+        let (main, owner) = (process.main.clone(), process.owner);
         self.unmap(pid);
-        if let Some(process) = self.enter(pid) {
+        if let Some(process) = self.enter(pid, owner) {
             (process.comm, process.mappings, process.doubtful) = (comm, mappings, doubtful);
             process.main = main;
             process.threads.clear();
@@ -115,17 +142,17 @@ impl Processes {
     }
 
     /// A process was looked for and is not there any more: what is known of it, if anything, must do.
-    pub fn missed(&mut self, pid: Pid, now_ns: u64) {
+    pub fn missed(&mut self, pid: Pid, owner: InstanceNo, now_ns: u64) {
         match self.by_pid.get_mut(&pid) {
             Some(process) => process.doubtful = false,
-            None => self.found(pid, "?", Vec::new()),
+            None => self.found(pid, owner, "?", Vec::new()),
         }
         self.exit(pid, now_ns);
     }
 
     /// A process became another program: nothing mapped before is there any more.
-    pub fn exec(&mut self, pid: Pid, comm: &str) {
-        self.found(pid, comm, Vec::new());
+    pub fn exec(&mut self, pid: Pid, owner: InstanceNo, comm: &str) {
+        self.found(pid, owner, comm, Vec::new());
     }
 
     /// A thread got a name.
@@ -149,7 +176,10 @@ impl Processes {
         }
         let own = if Arc::strong_count(&process.mappings) == 1 { process.mappings.len() } else { 0 };
         // A mapping may split another one, and a table that is shared is copied first.
-        if self.mappings - own + process.mappings.len() + 2 > MAX_ALL_MAPPINGS {
+        let more = process.mappings.len() + 2 - own;
+        let share = self.shares.entry(process.owner).or_default();
+        if self.mappings + more > MAX_ALL_MAPPINGS || share.mappings + more > MAX_MAPPINGS_OF_ONE {
+            self.refused.mappings += 1;
             self.unmap(pid);
             return;
         }
@@ -160,6 +190,7 @@ impl Processes {
             mappings.insert(at, mapping);
         }
         self.mappings = self.mappings - own + mappings.len();
+        share.mappings = share.mappings - own + mappings.len();
     }
 
     /// A thread ended; its number may come again.
@@ -218,7 +249,9 @@ impl Processes {
     /// Forgets a process at once.
     pub fn forget(&mut self, pid: Pid) {
         self.unmap(pid);
-        self.by_pid.remove(&pid);
+        if let Some(process) = self.by_pid.remove(&pid) {
+            self.leave(process.owner);
+        }
     }
 
     /// The name of a thread, or of its process where it has none of its own.
@@ -256,18 +289,39 @@ impl Processes {
 
     /// Takes all mappings of a process away.
     fn unmap(&mut self, pid: Pid) {
-        let table = self.by_pid.get_mut(&pid).map(|process| std::mem::take(&mut process.mappings));
+        let Some(process) = self.by_pid.get_mut(&pid) else { return };
         // Where it was shared, it is still somebody's.
-        self.mappings -= table.and_then(Arc::into_inner).map_or(0, |table| table.len());
+        let freed = Arc::into_inner(std::mem::take(&mut process.mappings)).map_or(0, |table| table.len());
+        self.mappings -= freed;
+        if let Some(share) = self.shares.get_mut(&process.owner) {
+            share.mappings -= freed;
+        }
     }
 
-    /// The entry of a process that begins now; none when there are too many.
-    fn enter(&mut self, pid: Pid) -> Option<&mut Process> {
-        if self.by_pid.len() >= MAX_PROCESSES && !self.by_pid.contains_key(&pid) {
-            return None;
+    /// A process of `owner` is not known any more.
+    fn leave(&mut self, owner: InstanceNo) {
+        if let Some(share) = self.shares.get_mut(&owner) {
+            share.processes = share.processes.saturating_sub(1);
+            if share.processes == 0 {
+                self.shares.remove(&owner);
+            }
+        }
+    }
+
+    /// The entry of a process of `owner` that begins now, without mappings; none when there are too many.
+    fn enter(&mut self, pid: Pid, owner: InstanceNo) -> Option<&mut Process> {
+        if self.by_pid.get(&pid).is_none_or(|process| process.owner != owner) {
+            self.forget(pid);
+            let share = self.shares.get(&owner).map_or(0, |share| share.processes);
+            if self.by_pid.len() >= MAX_PROCESSES || share >= MAX_PROCESSES_OF_ONE {
+                self.refused.processes += 1;
+                return None;
+            }
+            self.shares.entry(owner).or_default().processes += 1;
         }
         self.births += 1;
         let fresh = Process {
+            owner,
             birth: self.births,
             ended_ns: None,
             doubtful: false,
@@ -307,6 +361,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const OWNER: InstanceNo = InstanceNo(1);
+
     fn file(id: u64) -> Arc<MappedFile> {
         Arc::new(MappedFile::new(id, format!("f{id}"), None, None))
     }
@@ -322,7 +378,7 @@ mod tests {
     #[test]
     fn a_later_mapping_replaces_what_it_covers() {
         let mut processes = Processes::default();
-        processes.exec(Pid(1), "a");
+        processes.exec(Pid(1), OWNER, "a");
         processes.mmap(Pid(1), mapping(0x1000, 0x5000, 0x100, 1));
         processes.mmap(Pid(1), mapping(0x2000, 0x3000, 0, 2));
         for (ip, expected) in [
@@ -340,13 +396,13 @@ mod tests {
     #[test]
     fn a_child_has_its_parents_mappings_until_it_execs() {
         let mut processes = Processes::default();
-        processes.exec(Pid(1), "a");
+        processes.exec(Pid(1), OWNER, "a");
         processes.mmap(Pid(1), mapping(0, 10, 0, 1));
         processes.fork(Pid(2), Pid(1));
         processes.mmap(Pid(2), mapping(20, 30, 0, 2));
         assert_eq!(offset(&processes.place(Pid(2), 5)), Some((1, 5)));
         assert_eq!(processes.place(Pid(1), 25), Place::Unknown(25));
-        processes.exec(Pid(2), "b");
+        processes.exec(Pid(2), OWNER, "b");
         assert_eq!(processes.place(Pid(2), 5), Place::Unknown(5));
         assert_eq!(&*processes.comm(Pid(2), Pid(2)), "b");
     }
@@ -354,7 +410,7 @@ mod tests {
     #[test]
     fn a_process_whose_first_thread_has_left_lives_with_the_others() {
         let mut processes = Processes::default();
-        processes.exec(Pid(1), "a");
+        processes.exec(Pid(1), OWNER, "a");
         processes.mmap(Pid(1), mapping(0, 10, 0, 1));
         assert!(!processes.ran(Pid(1), Pid(2), 5), "it has not ended");
         processes.exit(Pid(1), 10);
@@ -372,13 +428,13 @@ mod tests {
     #[test]
     fn the_dead_are_known_for_a_while_and_a_reused_id_is_not_them() {
         let mut processes = Processes::default();
-        processes.exec(Pid(1), "a");
+        processes.exec(Pid(1), OWNER, "a");
         processes.exit(Pid(1), 0);
         processes.expire(1);
         assert!(processes.knows(Pid(1)));
-        processes.exec(Pid(2), "x");
+        processes.exec(Pid(2), OWNER, "x");
         processes.exit(Pid(2), 0);
-        processes.exec(Pid(2), "new");
+        processes.exec(Pid(2), OWNER, "new");
         processes.expire(DEAD_NS + 1);
         assert!(!processes.knows(Pid(1)) && processes.knows(Pid(2)));
     }
@@ -386,15 +442,15 @@ mod tests {
     #[test]
     fn after_a_loss_the_living_are_looked_at_again_and_the_dead_keep_their_names() {
         let mut processes = Processes::default();
-        processes.exec(Pid(1), "a");
+        processes.exec(Pid(1), OWNER, "a");
         processes.mmap(Pid(1), mapping(0, 10, 0, 1));
         processes.doubt();
         processes.fork(Pid(2), Pid(1));
         assert!(!processes.knows(Pid(1)) && !processes.knows(Pid(2)));
-        processes.missed(Pid(1), 0);
+        processes.missed(Pid(1), OWNER, 0);
         assert!(processes.knows(Pid(1)));
         assert_eq!(offset(&processes.place(Pid(1), 5)), Some((1, 5)));
-        processes.found(Pid(2), "b", vec![mapping(0, 10, 0, 2)]);
+        processes.found(Pid(2), OWNER, "b", vec![mapping(0, 10, 0, 2)]);
         assert_eq!(offset(&processes.place(Pid(2), 5)), Some((2, 5)));
         assert!(processes.knows(Pid(2)));
     }
@@ -402,7 +458,7 @@ mod tests {
     #[test]
     fn children_that_copy_large_tables_stay_within_bounds_and_leave_nothing() {
         let mut processes = Processes::default();
-        processes.exec(Pid(1), "a");
+        processes.exec(Pid(1), OWNER, "a");
         let page = 0x1000;
         (0..MAX_MAPPINGS as u64)
             .for_each(|n| processes.mmap(Pid(1), mapping(n * page, (n + 1) * page, 0, n)));
@@ -421,7 +477,7 @@ mod tests {
     #[test]
     fn names_of_threads_go_with_them() {
         let mut processes = Processes::default();
-        processes.exec(Pid(1), "a");
+        processes.exec(Pid(1), OWNER, "a");
         for tid in 2..2000 {
             processes.name(Pid(1), Pid(tid), "worker");
             assert_eq!(&*processes.comm(Pid(1), Pid(tid)), "worker", "{tid}");
@@ -433,12 +489,12 @@ mod tests {
     #[test]
     fn who_is_no_member_any_more_is_forgotten_like_the_dead() {
         let mut processes = Processes::default();
-        (1..=3).for_each(|pid| processes.exec(Pid(pid), "a"));
+        (1..=3).for_each(|pid| processes.exec(Pid(pid), OWNER, "a"));
         processes.exit(Pid(3), 0);
         processes.keep(|pid| pid == Pid(1), 1);
         processes.keep(|pid| pid == Pid(1), 2);
         assert_eq!(processes.dead.len(), 2, "each once");
-        processes.exec(Pid(3), "again");
+        processes.exec(Pid(3), OWNER, "again");
         processes.expire(DEAD_NS + 2);
         assert!(processes.knows(Pid(1)) && !processes.knows(Pid(2)) && processes.knows(Pid(3)));
     }
@@ -448,7 +504,7 @@ mod tests {
         #[test]
         fn places_are_those_of_the_last_mapping(maps in proptest::collection::vec((0u64..64, 0u64..64), 0..40)) {
             let mut processes = Processes::default();
-            processes.exec(Pid(1), "a");
+            processes.exec(Pid(1), OWNER, "a");
             let mut model = [None; 128];
             for (id, (start, len)) in maps.into_iter().enumerate() {
                 processes.mmap(Pid(1), mapping(start, start + len, start, id as u64));
@@ -458,5 +514,27 @@ mod tests {
                 prop_assert_eq!(offset(&processes.place(Pid(1), ip as u64)), *expected);
             }
         }
+    }
+
+    #[test]
+    fn one_that_has_too_much_takes_nothing_from_others() {
+        let (mut processes, other) = (Processes::default(), InstanceNo(2));
+        for pid in 0..MAX_PROCESSES_OF_ONE as u32 + 10 {
+            processes.exec(Pid(pid), OWNER, "a");
+        }
+        assert_eq!(processes.take_refused(), Refused { processes: 10, mappings: 0 });
+        processes.exec(Pid(0), other, "b");
+        processes.mmap(Pid(0), mapping(0, 10, 0, 1));
+        assert_eq!(offset(&processes.place(Pid(0), 1)), Some((1, 1)));
+        for pid in 1..MAX_PROCESSES_OF_ONE as u32 {
+            (0..20).for_each(|at| processes.mmap(Pid(pid), mapping(at * 10, at * 10 + 5, 0, 3)));
+        }
+        assert!(processes.take_refused().mappings > 1_000);
+        let share = |processes: &Processes, no| processes.shares.get(&no).map(|share| share.mappings);
+        assert!(share(&processes, OWNER).is_some_and(|all| all <= MAX_MAPPINGS_OF_ONE));
+        processes.mmap(Pid(0), mapping(20, 30, 0, 2));
+        assert_eq!(offset(&processes.place(Pid(0), 21)), Some((2, 1)));
+        (0..MAX_PROCESSES as u32).for_each(|pid| processes.forget(Pid(pid)));
+        assert!(processes.is_empty() && processes.shares.is_empty() && processes.mappings == 0);
     }
 }

@@ -25,7 +25,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::cache::{CacheStats, TableCache};
+use super::cache::{CacheStats, MEMORY_BYTES, TableCache};
 use super::debugfile::DebugFiles;
 use super::debuginfod::FetchStats;
 use super::demangle::demangle;
@@ -54,12 +54,17 @@ const JIT_BYTES: usize = 1 << 20;
 /// What is remembered of whole stacks, in bytes; their frames are counted although stacks share them.
 const STACKS_BYTES: usize = 4 << 20;
 
+/// Functions of a table that take as long to be read as one place to be looked up.
+const FUNCTIONS_A_PLACE: usize = 64;
 /// Most files remembered that are to be read again.
 const MAX_OUTDATED: usize = 8192;
 
 /// Counts since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SymbolStats {
+    /// Places that were looked up, because they were not known; a table of a million functions that was made for them
+    /// counts for some sixteen thousand.
+    pub looked_up: u64,
     /// Tables made from files.
     pub tables_built: u64,
     /// Tables of files seen for the first time that were kept already, in memory or on disk.
@@ -94,6 +99,8 @@ pub struct Symbolizer {
     /// Files whose debug file has come, but which were not open to be read again.
     outdated: HashSet<u64>,
     inliner: Option<Inliner>,
+    /// Whether inlined functions were asked for.
+    inlines: bool,
     places: Memo<Spot, Texts>,
     functions: Memo<(u64, Name, FrameKind), Text>,
     /// Numbers of names of code made at run time, none of them used twice.
@@ -172,6 +179,7 @@ impl Symbolizer {
             debug_files: DebugFiles::new(&SymbolOptions::default(), None),
             outdated: HashSet::new(),
             inliner: None,
+            inlines: false,
             places: Memo::new(PLACES_BYTES),
             functions: Memo::new(FUNCTIONS_BYTES),
             jit: Memo::new(JIT_BYTES),
@@ -184,8 +192,20 @@ impl Symbolizer {
     /// The same with what was chosen; debug files that are fetched are kept under `cache_dir`.
     pub fn with_options(mut self, options: &SymbolOptions, cache_dir: Option<&Path>) -> Symbolizer {
         self.debug_files = DebugFiles::new(options, cache_dir);
+        self.inlines = options.inlines;
         self.inliner = options.inlines.then(Inliner::new);
         self
+    }
+
+    /// Keeps a quarter of everything from now on and no inlined functions (`true`), or as much as ever.
+    pub fn keep_less(&mut self, less: bool) {
+        let part = if less { 4 } else { 1 };
+        self.tables.limit_memory(MEMORY_BYTES / part);
+        self.files.limit(FILES_BYTES / part);
+        self.places.limit(PLACES_BYTES / part);
+        self.functions.limit(FUNCTIONS_BYTES / part);
+        self.stacks.limit(STACKS_BYTES / part);
+        self.inliner = (self.inlines && !less).then(Inliner::new);
     }
 
     /// The frame at `place`. `exact`: the instruction at the place itself ran; else it is a return address and the
@@ -317,6 +337,7 @@ impl Symbolizer {
         if let Some(texts) = self.places.get(&spot) {
             return texts;
         }
+        self.stats.looked_up += 1;
         let own = match (place, spot) {
             (Place::File { file, .. }, Spot::File(_, offset)) => {
                 self.file_text(file, offset, FrameKind::Native)
@@ -492,6 +513,7 @@ impl Symbolizer {
         }
         let table = plan.build()?;
         self.stats.tables_built += 1;
+        self.stats.looked_up += (table.len() / FUNCTIONS_A_PLACE) as u64;
         self.stats.tables_with_debug_file += u64::from(has_debug_file);
         Ok((known, self.tables.insert(key, table)))
     }

@@ -4,8 +4,9 @@
 //! that could not be written leaves no trace in the ids of the next.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
-use crate::model::{Batch, Entry, InstanceNo, Timestamp, WriterInfo};
+use crate::model::{Batch, Entry, InstanceNo, Stack, Timestamp, WriterInfo};
 
 use super::dictionary::Dictionary;
 use super::directory::{self, Store};
@@ -117,6 +118,11 @@ impl Current {
             tracing::debug!(%error, "journal ends without its closing frame");
         }
         Some(self.file)
+    }
+
+    /// Whether it has given `stack` an id.
+    pub(super) fn knows(&self, stack: &Arc<Stack>) -> bool {
+        self.dictionary.stacks.id(stack).is_some()
     }
 
     /// Its file.

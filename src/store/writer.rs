@@ -6,9 +6,10 @@
 //! appends never wait for.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::model::{Batch, Entry, Timestamp, WriterInfo};
+use crate::model::{Batch, Entry, Stack, Timestamp, WriterInfo};
 
 use super::current::{Current, ends};
 use super::directory::Store;
@@ -125,6 +126,11 @@ impl JournalWriter {
             self.folding.fold(closed);
         }
         self.folding.finish_within(patience)
+    }
+
+    /// Whether `stack` stands in the journal that is being written: it takes no more room there.
+    pub fn knows(&self, stack: &Arc<Stack>) -> bool {
+        self.current.knows(stack)
     }
 
     /// The file being written.

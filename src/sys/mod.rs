@@ -9,5 +9,5 @@ mod perf;
 pub use filter::install_filter;
 pub use perf::{
     RingMemory, Target, perf_bindings, perf_event_enable, perf_event_id, perf_event_open,
-    perf_event_redirect, set_realtime,
+    perf_event_redirect, release_freed_memory, set_realtime,
 };

@@ -14,6 +14,10 @@ mod diff;
 mod engines;
 mod exchange;
 mod host;
+mod hostile;
+#[path = "../hostile_program.rs"]
+#[allow(dead_code, reason = "measurements use their part of it")]
+mod hostile_program;
 mod idle;
 mod import;
 mod kill;
@@ -83,6 +87,7 @@ const MEASUREMENTS: &[Measurement] = &[
     slowdown::SLOWDOWN,
     scale::SCALE,
     idle::IDLE,
+    hostile::HOSTILE,
     kill::KILL,
     damage::DAMAGE,
     damage::CUTS,

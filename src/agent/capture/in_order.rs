@@ -4,6 +4,8 @@
 //! its unwind tables: the lock is not held meanwhile.
 
 use super::{Capture, Happening, SETTLE_NS, Setup, Shared, is_gone};
+use crate::agent::budget::Step;
+use crate::agent::degraded::Cut;
 use crate::agent::pace::News;
 use crate::agent::places::Places;
 use crate::agent::verdicts::Verdicts;
@@ -30,6 +32,8 @@ pub(super) struct InOrder {
     /// Threads that are off the CPU: of which cgroup, where.
     waits: Waits<(CgroupId, PlacedSample)>,
     waited: Vec<Waited<(CgroupId, PlacedSample)>>,
+    /// Whether little is kept of symbols and unwind tables.
+    keeps_less: bool,
 }
 
 /// A sample that is to be attributed.
@@ -52,6 +56,7 @@ impl InOrder {
             placed: Vec::with_capacity(PIECE),
             waits: Waits::default(),
             waited: Vec::new(),
+            keeps_less: false,
         }
     }
 
@@ -82,6 +87,14 @@ impl InOrder {
         if !capture.settle(now_ns, last) {
             return full;
         }
+        let refused = self.processes.take_refused();
+        let not_followed = capture.lineage.take_refused();
+        capture.setup.degraded.cut(Cut::Processes, refused.processes + not_followed);
+        capture.setup.degraded.cut(Cut::Mappings, refused.mappings);
+        let less = capture.governor.is_in_force(Step::Symbols);
+        if less != std::mem::replace(&mut self.keeps_less, less) {
+            self.places.keep_less(less);
+        }
         self.processes.keep(|pid| capture.lineage.contains_key(&pid), now_ns);
         self.places.keep(&self.processes);
         capture.stats.peak_processes = capture.stats.peak_processes.max(self.processes.len());
@@ -101,7 +114,7 @@ impl InOrder {
         }
         match happening {
             Happening::Fork { pid, parent } => self.processes.fork(pid, parent),
-            Happening::Exec { pid, comm } => self.processes.exec(pid, &comm),
+            Happening::Exec { pid, no, comm } => self.processes.exec(pid, no, &comm),
             Happening::Name { pid, tid, comm } => self.processes.name(pid, tid, &comm),
             Happening::Mmap { pid, mapping } => self.processes.mmap(pid, mapping),
             Happening::Exit { pid } => {
@@ -112,9 +125,9 @@ impl InOrder {
                 self.waits.ends(tid);
                 self.processes.thread_exit(pid, tid);
             }
-            Happening::Sample(sample) => self.sample(&sample, shared),
+            Happening::Sample { sample, count } => self.sample(&sample, count, shared),
             Happening::Leaves(sample) => {
-                let (placed, _) = self.place(&sample, shared);
+                let (placed, _) = self.place(&sample, 1, shared);
                 self.waits.leaves(sample.tid, time_ns, (sample.cgroup, placed));
             }
             Happening::Left { tid, preempted } => self.waits.left(tid, preempted),
@@ -126,21 +139,22 @@ impl InOrder {
         }
     }
 
-    fn sample(&mut self, sample: &RawSample, shared: &Shared) {
-        let (placed, revived) = self.place(sample, shared);
+    fn sample(&mut self, sample: &RawSample, count: u32, shared: &Shared) {
+        let (placed, revived) = self.place(sample, count, shared);
         self.placed.push(Placed { cgroup: sample.cgroup, time_ns: sample.time_ns, revived, sample: placed });
         if self.placed.len() >= PIECE {
             self.hand_on(&mut shared.lock());
         }
     }
 
-    /// Where a sample is, and its process if that was taken for ended.
-    fn place(&mut self, sample: &RawSample, shared: &Shared) -> (PlacedSample, Option<Pid>) {
+    /// Where a sample is, which counts for `count`; and its process if that was taken for ended.
+    fn place(&mut self, sample: &RawSample, count: u32, shared: &Shared) -> (PlacedSample, Option<Pid>) {
         let RawSample { pid, tid, time_ns, cgroup, .. } = *sample;
         if !self.processes.knows(pid) {
-            match shared.lock().find_process(pid, cgroup) {
-                Some((comm, mappings)) => self.processes.found(pid, &comm, mappings),
-                None => self.processes.missed(pid, time_ns),
+            let (no, found) = shared.lock().find_process(pid, cgroup);
+            match found {
+                Some((comm, mappings)) => self.processes.found(pid, no, &comm, mappings),
+                None => self.processes.missed(pid, no, time_ns),
             }
         }
         let revived = self.processes.ran(pid, tid, time_ns).then_some(pid);
@@ -154,6 +168,7 @@ impl InOrder {
             tid: tid.0,
             comm: self.processes.comm(pid, tid),
             cpu: sample.cpu,
+            count,
             places,
         };
         (placed, revived)
@@ -165,16 +180,16 @@ impl InOrder {
             if let (Some(pid), Some(no)) = (revived, no) {
                 capture.lineage.insert(pid, no);
             }
-            capture.stats.samples += 1;
+            capture.stats.samples += u64::from(sample.count);
             // A warm function works without a word of the side-band.
             capture.pace.heard(News::Ours, time_ns);
             if let Some(no) = no {
                 capture.accounts.stir(no);
             }
-            let (time, bytes) = (sample.time, sample.bytes());
+            let (time, bytes, count) = (sample.time, sample.bytes(), u64::from(sample.count));
             if !capture.setup.attribution.offer(cgroup, time, bytes, sample) {
-                capture.pending.unattributed += 1;
-                capture.stats.unattributed += 1;
+                capture.pending.unattributed += count;
+                capture.stats.unattributed += count;
             }
         }
         for Waited { place: (cgroup, left), since_ns, ns, preempted } in self.waited.drain(..) {
@@ -194,8 +209,8 @@ impl InOrder {
             return;
         }
         let Capture { lineage, plain, .. } = capture;
-        plain.extend(lineage.values());
-        for (pid, no) in lineage {
+        plain.extend(lineage.iter().map(|(_, no)| *no));
+        for (pid, no) in lineage.iter() {
             let main = self.processes.main(*pid);
             if !main.is_some_and(|main| self.verdicts.suffices(main)) {
                 plain.remove(no);

@@ -12,6 +12,7 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use tokio::sync::Notify;
 
 use super::{Capture, NICE, Shared};
+use crate::agent::budget::Step;
 use crate::agent::spawn_passing;
 use crate::config::Realtime;
 use crate::perf::{Clock, CpuWait, Ready};
@@ -120,6 +121,6 @@ impl Capture {
         }
         let now_ns = Clock::monotonic_ns();
         self.look_around(now_ns);
-        ready.side_band.then(|| self.pace.rest(news, now_ns))
+        ready.side_band.then(|| self.pace.rest(news, self.governor.is_in_force(Step::Reads), now_ns))
     }
 }

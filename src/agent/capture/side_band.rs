@@ -7,13 +7,18 @@ use std::ops::Range;
 
 use super::{Capture, Happening};
 use crate::agent::accounts::Reading;
+use crate::agent::budget::Step;
+use crate::agent::degraded::Cut;
 use crate::agent::pace::News;
 use crate::model::{BuildId, InstanceNo, Pid};
 use crate::perf::{Clock, SideBand, Stamped};
 use crate::stack::{Mapped, Mapping};
 
-/// Files of an instance that are opened in a second: one that maps in a loop would have this thread for itself.
-const MAX_OPENED: u32 = 8_000;
+/// Files of an instance that are opened between two flushes: one that maps in a loop would have this thread for itself.
+/// A program that starts maps some hundred, and what its instance has mapped before is not opened again.
+const MAX_OPENED: u32 = 2_000;
+/// The same while fewer reads must do.
+const FEWER_OPENED: u32 = 200;
 
 impl Capture {
     /// Reads the side-band rings: what was in them, and how full the fullest was in percent.
@@ -56,8 +61,9 @@ impl Capture {
             SideBand::Fork { pid, parent, tid } if pid == tid && pid != parent => {
                 // A stranger's child may have the number of a member whose end was not told.
                 self.lineage.remove(&pid);
-                if let Some(no) = self.member(parent) {
-                    self.lineage.insert(pid, no);
+                if let Some(no) = self.member(parent)
+                    && self.lineage.insert(pid, no)
+                {
                     self.order.push(time_ns, Happening::Fork { pid, parent });
                 }
             }
@@ -73,7 +79,7 @@ impl Capture {
                     }
                     self.may_name(no, pid, moment);
                     self.plain.remove(&no);
-                    self.order.push(time_ns, Happening::Exec { pid, comm });
+                    self.order.push(time_ns, Happening::Exec { pid, no, comm });
                     return true;
                 }
             }
@@ -126,10 +132,12 @@ impl Capture {
         }
         let opened = self.opened.entry(no).or_default();
         *opened += 1;
-        if *opened > MAX_OPENED && path.starts_with('/') {
+        let most = if self.governor.is_in_force(Step::Reads) { FEWER_OPENED } else { MAX_OPENED };
+        if *opened > most && path.starts_with('/') {
+            self.setup.degraded.cut(Cut::Files, 1);
             return self.files.unopened(path, build_id);
         }
-        let mapped = self.files.mapped(pid, range.start, range.end, path, build_id);
+        let mapped = self.files.mapped(no, pid, range.start, range.end, path, build_id);
         self.files.own(no, path, build_id, &mapped);
         mapped
     }
@@ -151,7 +159,6 @@ impl Capture {
         let path = self.setup.cgroups.of_process(pid).ok()?;
         let no =
             self.setup.attribution.instance_at(&path).filter(|no| self.setup.attribution.is_wanted(*no))?;
-        self.lineage.insert(pid, no);
-        Some(no)
+        self.lineage.insert(pid, no).then_some(no)
     }
 }

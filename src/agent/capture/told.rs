@@ -4,6 +4,7 @@
 use std::sync::atomic::Ordering;
 
 use super::Capture;
+use crate::agent::degraded::Cut;
 use crate::metrics::Sampled;
 use crate::model::Entry;
 use crate::perf::Mode;
@@ -33,7 +34,7 @@ impl Capture {
                 _ => {}
             }
         }
-        self.stats.settled += settled.samples.len() as u64;
+        self.stats.settled += settled.samples.iter().map(|(_, sample)| u64::from(sample.count)).sum::<u64>();
         self.pending.entries.extend(settled.entries);
         self.pending.samples.extend(settled.samples);
     }
@@ -57,6 +58,13 @@ impl Capture {
         metrics.dropped_buffer.set(stats.dropped_waiting);
         metrics.side_band_lost.set(stats.side_band_lost);
         metrics.longest_reading_ns.set(stats.longest_reading_ns);
+        metrics.off_cpu_stopped.set(stats.switching_stopped);
+        metrics.switches_lost.set(stats.switches_lost);
+        metrics.waits_dropped.set(stats.waits_dropped);
+        metrics.unattached.set(stats.unattached);
+        for (cut, value) in Cut::ALL.into_iter().zip(&metrics.cuts) {
+            value.set(setup.degraded.cuts(cut));
+        }
         metrics.queued_bytes.set(setup.queued_bytes.load(Ordering::Relaxed) as u64);
         metrics.instances.set(stats.instances);
         metrics.files_opened.set(files.opened);

@@ -197,6 +197,11 @@ impl Unwinder {
         Some(next.ip().wrapping_add(u64::from(next.exact)))
     }
 
+    /// Keeps a quarter of the tables from now on (`true`), or as much as ever.
+    pub fn keep_less(&mut self, less: bool) {
+        self.parts.tables.keep_less(less);
+    }
+
     /// How unwinding went so far.
     pub fn stats(&self) -> UnwindStats {
         let tables = &self.parts.tables;

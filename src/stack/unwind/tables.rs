@@ -36,6 +36,7 @@ pub(super) struct Tables {
     known: HashMap<u64, Slot>,
     vdso: Option<Table>,
     bytes: usize,
+    max_bytes: usize,
     clock: u64,
     /// Files whose tables could not be read, and tables dropped for others.
     pub(super) refused: u64,
@@ -75,12 +76,26 @@ impl Tables {
     pub(super) fn new(vdso: Option<Vec<u8>>) -> Tables {
         let vdso =
             vdso.and_then(|image| Table::read(&Source::Bytes(&image), || Ok(Source::Bytes(&image))).ok());
-        Tables { known: HashMap::new(), vdso, bytes: 0, clock: 0, refused: 0, dropped: 0 }
+        Tables {
+            known: HashMap::new(),
+            vdso,
+            bytes: 0,
+            max_bytes: MAX_ALL_BYTES,
+            clock: 0,
+            refused: 0,
+            dropped: 0,
+        }
     }
 
     /// Bytes of all tables.
     pub(super) fn memory_bytes(&self) -> usize {
         self.bytes + self.vdso.as_ref().map_or(0, Table::memory_bytes)
+    }
+
+    /// Keeps a quarter from now on, or as much as ever.
+    pub(super) fn keep_less(&mut self, less: bool) {
+        self.max_bytes = if less { MAX_ALL_BYTES / 4 } else { MAX_ALL_BYTES };
+        self.make_room(VDSO);
     }
 
     /// The vdso's.
@@ -128,7 +143,7 @@ impl Tables {
 
     /// Drops what was not used for longest until the rest fits; never `kept`.
     fn make_room(&mut self, kept: u64) {
-        while self.bytes > MAX_ALL_BYTES || self.known.len() > MAX_FILES {
+        while self.bytes > self.max_bytes || self.known.len() > MAX_FILES {
             // By bytes, those without any are no help.
             let crowded = self.known.len() > MAX_FILES;
             let others =

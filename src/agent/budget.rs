@@ -1,0 +1,386 @@
+//! The governor: what the agent may use, and which of its steps towards using less are in force.
+//!
+//! Pure. It is given readings of the agent's own CPU time and memory and of how full its queue is, and answers with one
+//! step at a time, up while a reading is near a limit, down after a while in which all are far from it. Steps come and go
+//! in one order, so whoever knows how many are in force knows which. What a step does is done elsewhere: see
+//! [`Step`].
+//!
+//! What is promised: no step is skipped; what was stepped up is stepped down again once the load is gone; a load that
+//! comes and goes makes it wait longer before it steps down, not step up and down with it.
+
+use std::collections::VecDeque;
+use std::fmt;
+
+/// How near a limit a reading must be for a step up, in percent of the limit.
+const NEAR: u64 = 90;
+/// How far below it all must be before one goes down.
+const FAR: u64 = 60;
+/// CPU time counts over so long: a program's symbols, read once, may take a second of it.
+const WINDOW_NS: u64 = 10_000_000_000;
+/// A step has taken effect so long after it was taken; what the next one is decided by begins with it.
+const EFFECT_NS: u64 = 2_000_000_000;
+/// How long all must be far from their limits before a step goes, and the longest: it doubles where the step is taken
+/// again soon.
+const HOLD_NS: u64 = 15_000_000_000;
+const LONGEST_HOLD_NS: u64 = 480_000_000_000;
+/// A queue of which so many percent are full is full.
+const FULL_QUEUE: u64 = 50;
+
+/// What the agent may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Limits {
+    /// Memory besides the rings, in bytes; none without limit.
+    pub memory_bytes: Option<u64>,
+    /// CPU time, in thousandths of a percent of the time of all CPUs together; none without limit.
+    pub cpu_millipercent: Option<u32>,
+}
+
+/// What is given up to stay within the limits, in the order in which it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Step {
+    /// Stacks are not copied: chains of frame pointers are what there is.
+    Copies,
+    /// What happens to processes is read less often, accounts too, and fewer files are opened.
+    Reads,
+    /// One sample in [`Step::THINNED`] is looked at, and counts for all of them.
+    Rate,
+    /// Small tables of symbols and of unwind rules, no inlined functions.
+    Symbols,
+}
+
+impl Step {
+    /// Every one, in the order in which they are taken.
+    pub const ALL: [Step; 4] = [Step::Copies, Step::Reads, Step::Rate, Step::Symbols];
+    /// How many samples one stands for under [`Step::Rate`].
+    pub const THINNED: u32 = 4;
+
+    /// As it is called in logs and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Step::Copies => "no-copies",
+            Step::Reads => "fewer-reads",
+            Step::Rate => "lower-rate",
+            Step::Symbols => "fewer-symbols",
+        }
+    }
+
+    /// Where it stands in [`Step::ALL`].
+    pub fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// What the agent uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reading {
+    /// When it was read, by the monotonic clock, in nanoseconds.
+    pub at_ns: u64,
+    /// CPU time since the agent began, in microseconds.
+    pub cpu_us: u64,
+    /// Online CPUs.
+    pub cpus: u32,
+    /// Memory besides the rings, in bytes.
+    pub memory_bytes: u64,
+    /// How full its queue is, in percent.
+    pub queue_percent: u64,
+}
+
+/// A step was taken or taken back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Change {
+    /// Which.
+    pub step: Step,
+    /// Taken (`true`), or taken back.
+    pub taken: bool,
+    /// What was nearest its limit.
+    pub cause: Cause,
+}
+
+/// A reading against its limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// CPU time, in thousandths of a percent of all CPUs: used, and allowed.
+    Cpu(u64, u64),
+    /// Memory in bytes: held, and allowed.
+    Memory(u64, u64),
+    /// How full the queue is, in percent.
+    Queue(u64),
+    /// There is no limit.
+    Unlimited,
+}
+
+impl Cause {
+    /// What was read, in percent of its limit.
+    fn percent(self) -> u64 {
+        match self {
+            Cause::Cpu(used, limit) | Cause::Memory(used, limit) => used.saturating_mul(100) / limit.max(1),
+            Cause::Queue(percent) => percent.saturating_mul(100) / FULL_QUEUE,
+            Cause::Unlimited => 0,
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let percent = |thousandths: u64| format!("{}.{:03}", thousandths / 1_000, thousandths % 1_000);
+        match self {
+            Cause::Cpu(used, limit) => {
+                write!(out, "{} % of all CPUs of {} %", percent(*used), percent(*limit))
+            }
+            Cause::Memory(held, limit) => write!(out, "{} MiB of memory of {} MiB", held >> 20, limit >> 20),
+            Cause::Queue(full) => write!(out, "a queue of which {full} % are full"),
+            Cause::Unlimited => out.write_str("no limit"),
+        }
+    }
+}
+
+/// The governor.
+#[derive(Debug)]
+pub struct Governor {
+    limits: Limits,
+    level: usize,
+    /// Readings of CPU time that count: time and microseconds, the oldest first.
+    read: VecDeque<(u64, u64)>,
+    far_since_ns: Option<u64>,
+    hold_ns: u64,
+    /// When a step went last.
+    down_ns: Option<u64>,
+}
+
+impl Governor {
+    /// One with no step in force.
+    pub fn new(limits: Limits) -> Governor {
+        Governor {
+            limits,
+            level: 0,
+            read: VecDeque::new(),
+            far_since_ns: None,
+            hold_ns: HOLD_NS,
+            down_ns: None,
+        }
+    }
+
+    /// From now on these are the limits.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
+    /// What the agent may use.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Whether `step` is in force.
+    pub fn is_in_force(&self, step: Step) -> bool {
+        step.index() < self.level
+    }
+
+    /// How many steps are in force: the first so many of [`Step::ALL`].
+    pub fn level(&self) -> usize {
+        self.level
+    }
+
+    /// Takes a reading; readings come in order of time. At most one step is taken or taken back.
+    pub fn read(&mut self, reading: Reading) -> Option<Change> {
+        let Reading { at_ns, cpu_us, .. } = reading;
+        self.read.push_back((at_ns, cpu_us));
+        while self.read.get(1).is_some_and(|(old_ns, _)| at_ns.saturating_sub(*old_ns) >= WINDOW_NS) {
+            self.read.pop_front();
+        }
+        let cause = self.worst(reading);
+        let percent = cause.percent();
+        if percent >= NEAR {
+            self.far_since_ns = None;
+            return self.up(cause, at_ns);
+        }
+        if percent >= FAR {
+            self.far_since_ns = None;
+            return None;
+        }
+        let since_ns = *self.far_since_ns.get_or_insert(at_ns);
+        if self.level == 0 || at_ns.saturating_sub(since_ns) < self.hold_ns {
+            return None;
+        }
+        self.level -= 1;
+        self.settle(at_ns);
+        (self.far_since_ns, self.down_ns) = (Some(at_ns), Some(at_ns));
+        let step = *Step::ALL.get(self.level)?;
+        Some(Change { step, taken: false, cause })
+    }
+
+    fn up(&mut self, cause: Cause, at_ns: u64) -> Option<Change> {
+        let step = *Step::ALL.get(self.level)?;
+        // What was taken a moment ago shows only now: the window of the CPU time waits for that, memory must as well.
+        if self.level > 0 && self.span_ns() < EFFECT_NS {
+            return None;
+        }
+        let again = self.down_ns.is_some_and(|down_ns| at_ns.saturating_sub(down_ns) < 2 * self.hold_ns);
+        if again {
+            self.hold_ns = (self.hold_ns * 2).min(LONGEST_HOLD_NS);
+        } else if self.level == 0 {
+            self.hold_ns = HOLD_NS;
+        }
+        self.down_ns = None;
+        self.level += 1;
+        self.settle(at_ns);
+        Some(Change { step, taken: true, cause })
+    }
+
+    /// What was used before a step says nothing of what is used with it.
+    fn settle(&mut self, at_ns: u64) {
+        self.read.retain(|(read_ns, _)| *read_ns == at_ns);
+    }
+
+    fn span_ns(&self) -> u64 {
+        let ends = self.read.back().zip(self.read.front());
+        ends.map_or(0, |((last, _), (first, _))| last.saturating_sub(*first))
+    }
+
+    /// What is nearest its limit.
+    fn worst(&self, reading: Reading) -> Cause {
+        let cpu = self.limits.cpu_millipercent.zip(self.used(reading.cpus));
+        let cpu = cpu.map(|(limit, used)| Cause::Cpu(used, limit.into()));
+        let memory = self.limits.memory_bytes.map(|limit| Cause::Memory(reading.memory_bytes, limit));
+        let queue = (self.limits != Limits::default()).then_some(Cause::Queue(reading.queue_percent));
+        let all = [cpu, memory, queue].into_iter().flatten();
+        all.max_by_key(|cause| cause.percent()).unwrap_or(Cause::Unlimited)
+    }
+
+    /// CPU time of the window, in thousandths of a percent of all CPUs; none while too little of it has been seen. With
+    /// no step in force the window is whole from the start: it takes a use that lasts to take a first one.
+    fn used(&self, cpus: u32) -> Option<u64> {
+        let ((last_ns, last_us), (first_ns, first_us)) = self.read.back().zip(self.read.front())?;
+        let span_ns = last_ns.saturating_sub(*first_ns);
+        let least_ns = if self.level == 0 { WINDOW_NS } else { EFFECT_NS };
+        if span_ns < EFFECT_NS && self.level > 0 {
+            return None;
+        }
+        let possible_us = span_ns.max(least_ns) / 1_000 * u64::from(cpus.max(1));
+        Some(last_us.saturating_sub(*first_us).saturating_mul(100_000) / possible_us.max(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const SECOND: u64 = 1_000_000_000;
+    const LIMITS: Limits = Limits { memory_bytes: Some(256 << 20), cpu_millipercent: Some(2_000) };
+
+    /// A governor that is read once a second.
+    struct Life {
+        governor: Governor,
+        now_ns: u64,
+        cpu_us: u64,
+        changes: Vec<Change>,
+    }
+
+    impl Life {
+        fn new() -> Life {
+            Life { governor: Governor::new(LIMITS), now_ns: 0, cpu_us: 0, changes: Vec::new() }
+        }
+
+        /// `seconds` of a use of so many milliseconds of two CPUs, and of so much memory.
+        fn run(&mut self, seconds: u64, cpu_ms: u64, memory_mib: u64, queue_percent: u64) -> usize {
+            for _ in 0..seconds {
+                self.now_ns += SECOND;
+                self.cpu_us += cpu_ms * 1_000;
+                let reading = Reading {
+                    at_ns: self.now_ns,
+                    cpu_us: self.cpu_us,
+                    cpus: 2,
+                    memory_bytes: memory_mib << 20,
+                    queue_percent,
+                };
+                let before = self.governor.level();
+                let change = self.governor.read(reading);
+                let after = self.governor.level();
+                assert_eq!(change.is_some(), before != after);
+                assert!(before.abs_diff(after) <= 1, "{before} to {after}");
+                if let Some(change) = change {
+                    assert_eq!(change.step, Step::ALL[before.min(after)]);
+                    assert_eq!(change.taken, after > before);
+                }
+                self.changes.extend(change);
+            }
+            self.governor.level()
+        }
+    }
+
+    #[test]
+    fn a_use_that_lasts_takes_steps_and_a_burst_takes_none() {
+        let mut life = Life::new();
+        assert_eq!(life.run(60, 20, 40, 0), 0, "half of what is allowed");
+        assert_eq!(life.run(1, 150, 40, 0), 0, "a program's symbols");
+        assert_eq!(life.run(30, 20, 40, 0), 0);
+        assert!(life.run(30, 80, 40, 0) == 4 && life.changes.len() == 4, "{:?}", life.changes);
+        assert!(matches!(life.changes[0].cause, Cause::Cpu(1_800.., 2_000)), "{:?}", life.changes[0]);
+        assert_eq!(life.run(14, 1, 40, 0), 4, "not at once");
+        assert_eq!(life.run(60, 1, 40, 0), 0);
+        assert_eq!(life.changes.len(), 8);
+    }
+
+    #[test]
+    fn memory_and_the_queue_count_as_well() {
+        let mut life = Life::new();
+        assert_eq!(life.run(10, 1, 229, 0), 0);
+        assert_eq!(life.run(1, 1, 231, 0), 1);
+        assert_eq!(life.run(60, 1, 200, 0), 1, "neither near nor far");
+        assert_eq!(life.run(16, 1, 100, 0), 0);
+        assert_eq!(life.run(1, 1, 1, 46), 1, "the queue");
+        let told = life.changes.iter().map(|change| change.cause.to_string()).collect::<Vec<_>>();
+        assert_eq!(told[0], "231 MiB of memory of 256 MiB");
+        assert_eq!(told[2], "a queue of which 46 % are full");
+    }
+
+    #[test]
+    fn without_limits_nothing_is_given_up_and_new_limits_hold() {
+        let mut life = Life::new();
+        life.governor.set_limits(Limits::default());
+        assert_eq!(life.run(60, 2_000, 4_000, 100), 0);
+        life.governor.set_limits(LIMITS);
+        assert!(life.run(30, 80, 40, 0) == 4);
+        life.governor.set_limits(Limits::default());
+        assert_eq!(life.run(120, 2_000, 4_000, 100), 0);
+    }
+
+    #[test]
+    fn a_load_that_comes_and_goes_is_followed_more_and_more_slowly() {
+        let mut life = Life::new();
+        let mut changes = Vec::new();
+        for _ in 0..10 {
+            let before = life.changes.len();
+            for _ in 0..10 {
+                life.run(20, 100, 40, 0);
+                life.run(20, 1, 40, 0);
+            }
+            changes.push(life.changes.len() - before);
+        }
+        assert!(changes.last() < changes.first() && changes.last() <= Some(&2), "{changes:?}");
+        life.run(5 * 480, 1, 40, 0);
+        assert_eq!(life.governor.level(), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn steps_come_one_at_a_time_and_always_go(
+            loads in prop::collection::vec((0u64..40, 0u64..2_000, 0u64..600, 0u64..=100), 0..40),
+        ) {
+            let mut life = Life::new();
+            for (seconds, cpu_ms, memory_mib, queue) in loads {
+                life.run(seconds, cpu_ms, memory_mib, queue);
+            }
+            prop_assert_eq!(life.run(5 * LONGEST_HOLD_NS / SECOND, 1, 20, 0), 0);
+        }
+
+        #[test]
+        fn more_load_never_means_fewer_steps(
+            cpu_ms in 0u64..200, more_ms in 0u64..200, memory in 0u64..300, more in 0u64..300, seconds in 1u64..60,
+        ) {
+            let less = Life::new().run(seconds, cpu_ms, memory, 0);
+            let greater = Life::new().run(seconds, cpu_ms + more_ms, memory + more, 0);
+            prop_assert!(less <= greater, "{} and {}", less, greater);
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! What is given up now, as the agent's threads and its metrics look at it: the level of the [`Governor`](super::budget),
+//! and counts of what was cut of tenants that want more than their share.
+//!
+//! Shared by reference; nobody waits for anybody.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use super::budget::{Change, Step};
+
+/// What is given up now, and what was so far.
+#[derive(Debug, Default)]
+pub struct Degraded {
+    level: AtomicUsize,
+    taken: [AtomicU64; Step::ALL.len()],
+    cuts: [AtomicU64; Cut::ALL.len()],
+}
+
+/// What was cut of a container that wants more than its share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// Processes that are not followed: their samples count, their frames have no names.
+    Processes,
+    /// Files that were not opened: their functions have no names.
+    Files,
+    /// Mappings that were not kept.
+    Mappings,
+    /// Cgroups below a container's own whose samples are not told apart from strangers'.
+    Cgroups,
+    /// Samples whose stacks were cut to their leaf.
+    Stacks,
+    /// Samples whose frames were not looked up.
+    Names,
+}
+
+impl Cut {
+    /// Every one.
+    pub const ALL: [Cut; 6] =
+        [Cut::Processes, Cut::Files, Cut::Mappings, Cut::Cgroups, Cut::Stacks, Cut::Names];
+
+    /// As it is called in logs and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Cut::Processes => "processes",
+            Cut::Files => "files",
+            Cut::Mappings => "mappings",
+            Cut::Cgroups => "cgroups",
+            Cut::Stacks => "stacks",
+            Cut::Names => "names",
+        }
+    }
+}
+
+impl Degraded {
+    /// Whether `step` is in force.
+    pub fn is_in_force(&self, step: Step) -> bool {
+        step.index() < self.level.load(Ordering::Relaxed)
+    }
+
+    /// How often `step` was taken.
+    pub fn taken(&self, step: Step) -> u64 {
+        self.taken.get(step.index()).map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+
+    /// How much of `cut` there was so far.
+    pub fn cuts(&self, cut: Cut) -> u64 {
+        self.cuts.get(cut as usize).map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+
+    /// Tells `change`, after which `level` steps are in force.
+    pub(super) fn change(&self, change: Change, level: usize) {
+        self.level.store(level, Ordering::Relaxed);
+        if let (true, Some(count)) = (change.taken, self.taken.get(change.step.index())) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts what was cut.
+    pub(super) fn cut(&self, cut: Cut, count: u64) {
+        if let Some(sum) = self.cuts.get(cut as usize).filter(|_| count > 0) {
+            sum.fetch_add(count, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::budget::Cause;
+
+    #[test]
+    fn steps_and_cuts_are_counted_each_in_its_place() {
+        let degraded = Degraded::default();
+        for (at, step) in Step::ALL.into_iter().enumerate() {
+            degraded.change(Change { step, taken: true, cause: Cause::Unlimited }, at + 1);
+        }
+        degraded.change(Change { step: Step::Symbols, taken: false, cause: Cause::Unlimited }, 3);
+        assert_eq!(Step::ALL.map(|step| degraded.is_in_force(step)), [true, true, true, false]);
+        assert_eq!(Step::ALL.map(|step| degraded.taken(step)), [1; 4]);
+        for (at, cut) in Cut::ALL.into_iter().enumerate() {
+            degraded.cut(cut, at as u64);
+        }
+        assert_eq!(Cut::ALL.map(|cut| degraded.cuts(cut)), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(Cut::ALL.map(Cut::name), crate::metrics::CUTS, "as metrics call them");
+    }
+}

@@ -1,0 +1,81 @@
+//! Tenants that want more than their share: the agent lives, its memory is bounded, and the tenant beside them is told
+//! as it was.
+
+use crate::answers::{number, row};
+use crate::hostile_program::{Hostile, MODES, good, seen};
+use crate::support::{Cgroup, Fnscope, Function, Running, four_sigma, poll};
+
+fn agent(scope: &Fnscope, parent: &Cgroup, options: &[&str]) -> Running {
+    let path = parent.kernel_path();
+    scope.agent(&[&["--no-docker", "--hz", "997", "--cgroup-parent", &path], options].concat())
+}
+
+#[test]
+fn whatever_one_tenant_does_the_other_is_told_as_it_was() {
+    let (scope, parent) = (Fnscope::new(), Cgroup::new());
+    let (hostile, function) = (Hostile::new(), Function::new());
+    let running = agent(&scope, &parent, &["--unwind", "fp"]);
+    let mut truths = Vec::new();
+    for mode in &MODES {
+        let bad = parent.child(&format!("bad-{}", mode.name));
+        let beside = parent.child(&format!("good-{}", mode.name));
+        let busy = hostile.start(&bad, mode, mode.few, 3);
+        truths.push(good(&function, &beside, 1_000));
+        let (code, said) = busy.wait();
+        assert_eq!(code, Some(0), "{}: {said}", mode.name);
+        bad.wait_until_empty();
+    }
+    poll("samples of the last one", || (scope.samples(&["good-perf-map"]) > 500).then_some(()));
+    running.stop_in_order();
+    let rows = scope.rows(&["ls"]);
+    let (mut all, mut sums) = (0, [0.0; 3]);
+    for (mode, truth) in MODES.iter().zip(truths) {
+        let (samples, shares) = seen(&scope.folded(&format!("good-{}", mode.name)));
+        assert!(samples > 500, "{}: {samples}", mode.name);
+        // A share p of n samples is off by four times sqrt(p (1 - p) / n), at most two over the root of n, once in
+        // 15,000 times; 3 points come on top.
+        for (seen, told) in shares.iter().zip(truth) {
+            let most = 0.03 + four_sigma(samples) / 2.0;
+            assert!((seen - told).abs() < most, "{}: {shares:?}, not {truth:?}", mode.name);
+        }
+        let folded = scope.folded(&format!("good-{}", mode.name));
+        assert!(!folded.contains("level_") && !folded.contains("hostile"), "{}: {folded}", mode.name);
+        let bad = row(&rows, &format!("bad-{}", mode.name));
+        assert!(bad["samples"].as_u64() > Some(0), "it is told as well: {bad:#}");
+        for ((sum, seen), told) in sums.iter_mut().zip(shares).zip(truth) {
+            *sum += (seen - told) * samples as f64;
+        }
+        all += samples;
+    }
+    // All together are some nine thousand samples, of which four sigma are two points at most.
+    let off = sums.map(|sum| sum / all as f64);
+    assert!(off.iter().all(|off| off.abs() < 0.03), "{off:?} of {all} samples");
+}
+
+#[test]
+fn over_its_budget_the_agent_does_less_says_so_and_comes_back() {
+    let (scope, parent) = (Fnscope::new(), Cgroup::new());
+    let (hostile, function) = (Hostile::new(), Function::new());
+    let mut running = agent(&scope, &parent, &["--unwind", "fp", "--budget-cpu", "0.01%"]);
+    let (bad, beside) = (parent.child("bad"), parent.child("good"));
+    let busy = hostile.start(&bad, &MODES[5], 1, 25);
+    for step in ["no-copies", "fewer-reads", "lower-rate"] {
+        let line = running.wait_for("near the budget");
+        assert!(line.contains("WARN") && line.contains(step) && line.contains(" of 0.010 %"), "{line}");
+    }
+    let told = good(&function, &beside, 2_000);
+    assert_eq!(busy.wait().0, Some(0));
+    let line = running.wait_for("far from the budget");
+    assert!(line.contains("INFO"), "{line}");
+    running.stop_in_order();
+    let rows = scope.rows(&["ls"]);
+    let row = row(&rows, "good");
+    // One in four was looked at and counts for all four: the sum is as ever, with the error of a quarter of them.
+    let (samples, shares) = seen(&scope.folded("good"));
+    let coverage = number(row, "coverage");
+    assert!((coverage - 1.0).abs() < 0.1, "{row:#}");
+    for (seen, told) in shares.iter().zip(told) {
+        let most = 0.03 + four_sigma(samples / 4) / 2.0;
+        assert!((seen - told).abs() < most, "{shares:?}, not {told:?} of {samples}");
+    }
+}
