@@ -261,8 +261,7 @@ fn a_missing_or_damaged_table_is_told_and_samples_are_not_touched() {
         bytes[at] ^= 4;
         Some(bytes)
     };
-    let cases =
-        [None, Some(whole[..whole.len() - 1].to_vec()), flipped(12), flipped(whole.len() - 20)];
+    let cases = [None, Some(whole[..whole.len() - 1].to_vec()), flipped(12), flipped(whole.len() - 20)];
     for bytes in cases {
         match &bytes {
             Some(bytes) => fs::write(&path, bytes).unwrap(),
