@@ -296,7 +296,8 @@ fn a_damaged_table_of_waits_is_told_and_takes_nothing_else_along() {
     let file = walk(scope.store().join("off_cpu")).pop().expect("a table");
     let whole = fs::read(&file).expect("a file");
     let before = json_of(&scope, &["top", "fib"]);
-    for at in [whole.len() / 4, whole.len() - 12] {
+    // In the first column, and in the footer.
+    for at in [12, whole.len() - 12] {
         let mut bytes = whole.clone();
         bytes[at] ^= 1;
         fs::write(&file, bytes).expect("write");

@@ -8,7 +8,7 @@ use crate::render::{escape, hosts, time};
 /// Arguments of `hosts`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-RING LOST is what the kernel could not write, of functions and strangers together, BY CPU where; UNATTRIBUTED are \
+SAMPLES are those of the CPU clock; RING LOST is what the kernel could not write, of functions and strangers together, BY CPU where; UNATTRIBUTED are \
 samples of containers that could be given to no instance; CLOCK STEPS are jumps of the wall clock, the largest in \
 brackets; AGENT CPU is what those who sampled used themselves, AGENT MEMORY the most that one of them held.
 

@@ -32,7 +32,8 @@ impl SealedHost {
             kernel: String::new(),
             cpu_model: None,
             cpus: 0,
-            event: String::new(),
+            // Samples that stand for no time are of no clock, whatever they are of.
+            event: if sums.period_ns > 0 { String::new() } else { "unknown".into() },
             hz: 0,
             period_ns: sums.period_ns,
             started_at: Timestamp(0),
