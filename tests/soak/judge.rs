@@ -274,7 +274,7 @@ fn losses(told: &Told) -> Verdict {
     let judged = told.losses.iter().filter(|(at, _)| !told.touched("disk-full", *at, *at, 5_000_000_000));
     let broken = judged.filter(|(_, lost_ms)| *lost_ms >= KILL_COSTS_NS / 1_000_000);
     let broken = broken.map(|(at, lost_ms)| format!("{lost_ms} ms at {at}")).collect();
-    let most = told.losses.iter().map(|(_, lost_ms)| lost_ms).max();
+    let most = told.losses.iter().map(|(_, lost_ms)| *lost_ms).max();
     Verdict::of(
         "a kill costs less than 2 s",
         format!("{} kills, at most {} ms", told.losses.len(), most.unwrap_or(0)),
