@@ -13,6 +13,7 @@ fn what_is_promised_holds_while_the_host_goes_wrong() {
         seed: Some(3),
         folder: folder.path().join("soak"),
         between: Duration::from_millis(2_500),
+        keeps_broken: false,
         ..Options::default()
     };
     let ended = run(&options);

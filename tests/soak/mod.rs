@@ -61,6 +61,8 @@ pub struct Options {
     pub without: Vec<String>,
     /// From one fault to the next.
     pub between: Duration,
+    /// Whether a store that breaks an invariant is kept to be looked at.
+    pub keeps_broken: bool,
 }
 
 impl Default for Options {
@@ -72,6 +74,7 @@ impl Default for Options {
             clock_steps: false,
             without: Vec::new(),
             between: Duration::from_secs(8),
+            keeps_broken: true,
         }
     }
 }
@@ -131,8 +134,12 @@ pub fn run(options: &Options) -> anyhow::Result<Ended> {
         return Ok(Ended::Interrupted);
     }
     let holds = verdict(&state, &folder, &Fnscope::on(disk.store()))?;
-    disk.remove();
     let _ = fs::remove_file(path("state.json"));
+    if holds || !options.keeps_broken {
+        disk.remove();
+    } else {
+        eprintln!("soak: the store stays in {} until the next soak begins", disk.store().display());
+    }
     Ok(if holds { Ended::Holds } else { Ended::Broken })
 }
 
