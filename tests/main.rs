@@ -30,6 +30,7 @@ mod hostile_labels;
 mod made_store;
 mod native_stacks;
 mod private_docker;
+mod rights;
 #[path = "accept/store_data.rs"]
 #[allow(dead_code, reason = "tests use their part of it")]
 mod store_data;

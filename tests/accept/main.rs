@@ -23,6 +23,7 @@ mod many;
 mod measure;
 mod phases;
 mod report;
+mod separation;
 mod shares;
 mod short;
 mod stacks;
@@ -83,6 +84,7 @@ const MEASUREMENTS: &[Measurement] = &[
     many::MANY,
     engines::ENGINES,
     store::WRITING,
+    separation::SEPARATION,
 ];
 
 const USAGE: &str = "usage: accept [--list] [--runs N] [--json FILE] [--markdown] [NAME-OR-ITS-BEGINNING]...";
@@ -96,6 +98,15 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some(separation::WORKER) {
+        return match separation::work() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("accept: {error:#}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let arguments = match parse(std::env::args().skip(1)) {
         Ok(arguments) => arguments,
         Err(message) => {
