@@ -41,6 +41,7 @@ mod in_container;
 mod made_store;
 mod native_stacks;
 mod private_docker;
+mod rights;
 #[allow(dead_code, reason = "the program uses the rest")]
 mod soak;
 mod soak_short;

@@ -414,6 +414,10 @@ fn sandbox(config: &Config, role: Role, store: &Store) -> anyhow::Result<Sandbox
     for (capability, without) in privilege::missed() {
         tracing::warn!("{capability} is missing: {without}");
     }
+    if let Some(mode) = store.others_may() {
+        let path = store.root().display();
+        tracing::warn!("profiles in {path} are open to others (mode {mode:04o}): chmod 700 {path}");
+    }
     if !config.sandbox.is_on() {
         tracing::warn!("sandbox is off: all rights are kept");
         return Ok(Sandbox::off());

@@ -61,7 +61,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     findings.push(cgroups());
     findings.push(kernel_names());
     findings.push(docker_engine(args)?);
-    findings.extend(args.filter.store.iter().map(|path| store(path)));
+    findings.extend(args.filter.store.iter().flat_map(|path| [store(path), privilege::disk(path)]));
     if args.filter.json {
         output::print_json(&serde_json::to_value(&findings).context("write the findings")?)?;
     } else {
@@ -147,7 +147,17 @@ fn store(path: &Path) -> Finding {
         Err(StoreError::Missing { .. }) => {
             Finding::ok(what, format!("{shown} is made when the agent first starts"))
         }
-        Ok(journals) => Finding::ok(what, format!("{shown}, {} journals", journals.len())),
+        Ok(journals) => match Store::open(path).ok().and_then(|store| store.others_may()) {
+            Some(mode) => Finding::bad(
+                what,
+                Standing::Warn,
+                format!(
+                    "{shown} has mode {mode:04o}: users who are not its owner may look into it or write to it"
+                ),
+                format!("chmod 700 {shown}"),
+            ),
+            None => Finding::ok(what, format!("{shown}, {} journals", journals.len())),
+        },
         Err(error) => Finding::bad(
             what,
             Standing::Fail,

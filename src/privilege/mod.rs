@@ -9,6 +9,7 @@ mod capabilities;
 mod confine;
 mod filter;
 mod finding;
+mod host;
 mod kernel;
 mod process;
 
@@ -16,6 +17,7 @@ pub use calls::system_calls;
 pub use capabilities::missed;
 pub use confine::{ConfineError, GivenUp, Part, Sandbox};
 pub use finding::{Finding, Standing};
+pub use host::disk;
 
 /// Looks at the rights of this process and at the kernel's settings.
 pub fn findings() -> Vec<Finding> {
@@ -29,6 +31,7 @@ pub fn findings() -> Vec<Finding> {
     findings.push(kernel::paranoid(&read("/proc/sys/kernel/perf_event_paranoid"), &status));
     findings.push(kernel::kernel(&read("/proc/sys/kernel/osrelease")));
     findings.push(kernel::sample_rate(&read("/proc/sys/kernel/perf_event_max_sample_rate")));
+    findings.extend(host::findings());
     findings
 }
 

@@ -96,6 +96,12 @@ impl Store {
         }
     }
 
+    /// The mode of the directory, if others than its owner may write to it, or others than its group look into it.
+    pub fn others_may(&self) -> Option<u32> {
+        let mode = fs::metadata(&self.root).ok()?.mode() & 0o7777;
+        (mode & 0o027 != 0).then_some(mode)
+    }
+
     /// Whether this process may write to all of it, as far as its folders tell.
     ///
     /// # Errors

@@ -84,6 +84,16 @@ pub enum StoreError {
         /// What is wrong.
         what: String,
     },
+    /// Only its owner may read it.
+    #[error("{what} {}: {source}; profiles are their owner's alone: run it as root (sudo fnscope …)", .path.display())]
+    Unreadable {
+        /// What was tried.
+        what: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// Something else failed.
     #[error("{what} {}: {source}", .path.display())]
     Io {
@@ -117,6 +127,7 @@ impl StoreError {
             Some(Errno::ROFS | Errno::ACCESS | Errno::PERM) if what.starts_with("write") => {
                 StoreError::Unwritable { path, source }
             }
+            Some(Errno::ACCESS) => StoreError::Unreadable { what, path, source },
             _ => StoreError::Io { what, path, source },
         }
     }

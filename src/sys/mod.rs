@@ -3,9 +3,11 @@
 //! What it promises: safe functions; what a call means and when it is made is the caller's business.
 #![expect(unsafe_code, reason = "the one place for it: each block says why it holds here")]
 
+mod clock;
 mod filter;
 mod perf;
 
+pub use clock::clock_is_synchronised;
 pub use filter::install_filter;
 pub use perf::{
     RingMemory, Target, perf_bindings, perf_event_enable, perf_event_id, perf_event_open,

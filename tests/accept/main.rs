@@ -33,6 +33,7 @@ mod rates;
 mod rates_plot;
 mod report;
 mod scale;
+mod separation;
 mod shares;
 mod short;
 mod slowdown;
@@ -105,6 +106,7 @@ const MEASUREMENTS: &[Measurement] = &[
     many::MANY,
     engines::ENGINES,
     store::WRITING,
+    separation::SEPARATION,
 ];
 
 const USAGE: &str = "usage: accept [--list] [--runs N] [--json FILE] [--markdown] [NAME-OR-ITS-BEGINNING]...";
@@ -118,6 +120,15 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some(separation::WORKER) {
+        return match separation::work() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("accept: {error:#}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let arguments = match parse(std::env::args().skip(1)) {
         Ok(arguments) => arguments,
         Err(message) => {

@@ -1,0 +1,231 @@
+//! What else of a host decides how well it is profiled: security modules, PMU, real-time limits, files, clock, disk.
+//!
+//! Each is judged from the text that the kernel gives, by a function without effects; [`findings`] reads the texts.
+
+use std::path::Path;
+
+use rustix::process::{Resource, getrlimit};
+
+use super::finding::{Finding, Standing};
+use super::read;
+
+/// Open files that an agent with hundreds of containers wants.
+const WANTED_FILES: u64 = 65_536;
+/// Frames of a stack, which is also what the kernel takes unasked.
+const WANTED_FRAMES: u32 = 127;
+/// Sockets of engines that are not asked: which engine each is of.
+const OTHER_ENGINES: [(&str, &str); 4] = [
+    ("/run/containerd/containerd.sock", "containerd"),
+    ("/run/crio/crio.sock", "CRI-O"),
+    ("/run/podman/podman.sock", "Podman"),
+    ("/run/k3s/containerd/containerd.sock", "k3s"),
+];
+
+/// Looks at this host.
+pub(super) fn findings() -> Vec<Finding> {
+    let files = getrlimit(Resource::Nofile);
+    vec![
+        security_modules(&read("/sys/kernel/security/lsm"), &read("/proc/self/attr/current")),
+        lockdown(&read("/sys/kernel/security/lockdown")),
+        pmu(Path::new("/sys/bus/event_source/devices")),
+        max_stack(&read("/proc/sys/kernel/perf_event_max_stack")),
+        realtime(&read("/proc/sys/kernel/sched_rt_runtime_us"), getrlimit(Resource::Rtprio).current),
+        open_files(files.maximum),
+        clock(&read("/sys/devices/system/clocksource/clocksource0/current_clocksource"), synchronised()),
+        other_engines(&OTHER_ENGINES.map(|(path, name)| (path, name, Path::new(path).exists()))),
+    ]
+}
+
+fn security_modules(modules: &str, profile: &str) -> Finding {
+    let what = "security modules";
+    let profile = profile.trim_end_matches('\0').trim();
+    if modules.is_empty() {
+        return Finding::ok(what, "none that securityfs tells of");
+    }
+    let confined = !matches!(profile, "" | "unconfined" | "kernel") && !profile.contains("unconfined_t");
+    if confined && ["apparmor", "selinux", "smack"].iter().any(|module| modules.contains(module)) {
+        return Finding::bad(
+            what,
+            Standing::Warn,
+            format!(
+                "{modules}; this process is held to `{profile}`, which may forbid to read other processes"
+            ),
+            "--security-opt apparmor=unconfined, or --security-opt label=disable (docker)",
+        );
+    }
+    Finding::ok(what, format!("{modules}; none holds this process"))
+}
+
+fn lockdown(text: &str) -> Finding {
+    let what = "lockdown";
+    if text.contains("[confidentiality]") {
+        return Finding::bad(
+            what,
+            Standing::Fail,
+            "confidentiality: the kernel opens no perf event that sees itself",
+            "start the kernel with lockdown=integrity",
+        );
+    }
+    Finding::ok(what, if text.is_empty() { "none" } else { text })
+}
+
+fn pmu(devices: &Path) -> Finding {
+    let names = std::fs::read_dir(devices).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    let names: Vec<_> = names.map(|name| name.to_string_lossy().into_owned()).collect();
+    let hardware = |name: &&String| name.starts_with("cpu") || name.starts_with("armv");
+    match names.iter().find(hardware) {
+        Some(name) => Finding::ok("PMU", format!("{name}: hardware events can be sampled")),
+        None => Finding::ok("PMU", "none: the CPU clock is sampled, hardware events are not"),
+    }
+}
+
+fn max_stack(text: &str) -> Finding {
+    let what = "kernel.perf_event_max_stack";
+    match text.parse::<u32>() {
+        Ok(frames) if frames < WANTED_FRAMES => Finding::bad(
+            what,
+            Standing::Warn,
+            format!("{frames}: deeper stacks are cut"),
+            format!("sysctl kernel.perf_event_max_stack={WANTED_FRAMES}"),
+        ),
+        _ => Finding::ok(what, text),
+    }
+}
+
+fn realtime(runtime_us: &str, limit: Option<u64>) -> Finding {
+    let what = "real-time";
+    if runtime_us == "0" {
+        return Finding::bad(
+            what,
+            Standing::Warn,
+            "no thread gets real-time priority: readers run at the usual one",
+            "sysctl kernel.sched_rt_runtime_us=950000",
+        );
+    }
+    let limit = limit.map_or("none".into(), |limit| limit.to_string());
+    let runtime = if runtime_us.is_empty() { "unknown" } else { runtime_us };
+    Finding::ok(
+        what,
+        format!("sched_rt_runtime_us {runtime}, RLIMIT_RTPRIO {limit}, not needed with CAP_SYS_NICE"),
+    )
+}
+
+fn open_files(most: Option<u64>) -> Finding {
+    let what = "open files";
+    match most {
+        Some(most) if most < WANTED_FILES => Finding::bad(
+            what,
+            Standing::Warn,
+            format!("{most} at most: with hundreds of containers some have no names"),
+            format!("LimitNOFILE={WANTED_FILES} (systemd), --ulimit nofile={WANTED_FILES} (docker)"),
+        ),
+        most => Finding::ok(what, most.map_or("without limit".into(), |most| format!("{most} at most"))),
+    }
+}
+
+/// Whether something says that this host's clock is set by others; none where nothing can be known.
+fn synchronised() -> Option<bool> {
+    if Path::new("/run/systemd/timesync/synchronized").exists() {
+        return Some(true);
+    }
+    crate::sys::clock_is_synchronised()
+}
+
+fn clock(source: &str, synchronised: Option<bool>) -> Finding {
+    let what = "clock";
+    let source = if source.is_empty() { "unknown" } else { source };
+    match synchronised {
+        Some(true) => Finding::ok(what, format!("{source}, synchronised")),
+        None => Finding::ok(what, format!("{source}; whether it is synchronised is not known")),
+        Some(false) => Finding::bad(
+            what,
+            Standing::Warn,
+            format!("{source}, synchronised with nothing: hosts do not line up, and a step moves hours"),
+            "timedatectl set-ntp true, or run chronyd",
+        ),
+    }
+}
+
+fn other_engines(sockets: &[(&str, &str, bool)]) -> Finding {
+    let there: Vec<_> = sockets.iter().filter(|(.., exists)| *exists).collect();
+    let what = "other engines";
+    if there.is_empty() {
+        return Finding::ok(what, "none");
+    }
+    let names: Vec<_> = there.iter().map(|(path, name, _)| format!("{name} ({path})")).collect();
+    Finding::ok(what, format!("{}: not asked; their containers by cgroup.parents", names.join(", ")))
+}
+
+/// Looks at where the store is or will be: whether there is room.
+pub fn disk(store: &Path) -> Finding {
+    let what = "disk";
+    let Some(there) = store.ancestors().find(|folder| folder.exists()) else {
+        return Finding::ok(what, "not known");
+    };
+    match rustix::fs::statvfs(there) {
+        Ok(fs) => room(
+            fs.f_bavail.saturating_mul(fs.f_frsize),
+            fs.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY),
+        ),
+        Err(error) => Finding::bad(
+            what,
+            Standing::Warn,
+            format!("{}: {error}", there.display()),
+            "name another directory: --store DIR",
+        ),
+    }
+}
+
+fn room(free_bytes: u64, read_only: bool) -> Finding {
+    let (what, mib) = ("disk", free_bytes >> 20);
+    if read_only {
+        return Finding::bad(
+            what,
+            Standing::Fail,
+            "read-only",
+            "name a directory that can be written: --store DIR",
+        );
+    }
+    if mib < 256 {
+        return Finding::bad(
+            what,
+            Standing::Warn,
+            format!("{mib} MiB free: the oldest hours are dropped to keep 256 MiB free"),
+            "free some, or name a directory elsewhere: --store DIR",
+        );
+    }
+    Finding::ok(what, format!("{mib} MiB free"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_says_is_judged() {
+        for (finding, expected) in [
+            (security_modules("", ""), Standing::Ok),
+            (security_modules("lockdown,yama,apparmor", "unconfined"), Standing::Ok),
+            (security_modules("capability,apparmor", "docker-default (enforce)"), Standing::Warn),
+            (security_modules("selinux", "system_u:system_r:container_t:s0\0"), Standing::Warn),
+            (lockdown("none [integrity] confidentiality"), Standing::Ok),
+            (lockdown("none integrity [confidentiality]"), Standing::Fail),
+            (max_stack("127"), Standing::Ok),
+            (max_stack("16"), Standing::Warn),
+            (realtime("950000", Some(0)), Standing::Ok),
+            (realtime("0", None), Standing::Warn),
+            (open_files(Some(1024)), Standing::Warn),
+            (open_files(None), Standing::Ok),
+            (clock("tsc", Some(true)), Standing::Ok),
+            (clock("", None), Standing::Ok),
+            (clock("tsc", Some(false)), Standing::Warn),
+            (other_engines(&[("/run/x.sock", "X", true)]), Standing::Ok),
+            (room(1 << 40, false), Standing::Ok),
+            (room(1 << 20, false), Standing::Warn),
+            (room(1 << 40, true), Standing::Fail),
+        ] {
+            assert_eq!(finding.standing, expected, "{finding:?}");
+            assert_eq!(finding.mend.is_some(), expected != Standing::Ok, "{finding:?}");
+        }
+    }
+}

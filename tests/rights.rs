@@ -1,0 +1,200 @@
+//! What the agent holds, and what it cannot do: each capability taken away, each thread of one at work, a call outside
+//! the filter, and the profile for containers beside the code's own table.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use fnscope::privilege::system_calls;
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::answers::{assert_covered, row};
+use crate::support::{Cgroup, Fnscope, Function, Running, poll};
+
+/// The table of deploy/README.md: what is kept once the agent runs, by capability number.
+const KEPT: [u32; 6] = [38, 19, 40, 2, 14, 23];
+
+/// fnscope without `capability`, in its own bounds and among what it inherits.
+fn without(scope: &Fnscope, capability: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--inh-caps=-all", &format!("--bounding-set={capability}")]);
+    command.arg(env!("CARGO_BIN_EXE_fnscope")).args(arguments).env("FNSCOPE_STORE", scope.store());
+    command
+}
+
+#[test]
+fn each_capability_that_is_missing_is_told() {
+    let (scope, parent) = (Fnscope::new(), Cgroup::new());
+    let path = parent.kernel_path();
+    let agent = ["agent", "--no-docker", "--cgroup-parent", &path];
+    for (capability, name, doctor, agent_says) in [
+        ("-sys_ptrace", "SYS_PTRACE", "FAIL", "functions of other users have no names"),
+        (
+            "-checkpoint_restore,-sys_admin",
+            "CHECKPOINT_RESTORE",
+            "warn",
+            "replaced while they ran have no names",
+        ),
+        ("-dac_read_search", "DAC_READ_SEARCH", "FAIL", "only their owner may read have no names"),
+        ("-syslog", "SYSLOG", "warn", "kernel code shows as [kernel]"),
+    ] {
+        let mut running = Running::start(&mut without(&scope, capability, &agent));
+        let line = running.wait_for(&format!("CAP_{name} is missing"));
+        assert!(line.contains(agent_says) && line.contains("WARN"), "{line}");
+        running.wait_for(" watching ");
+        running.stop_in_order();
+        let output = without(&scope, capability, &["doctor"]).output().expect("run setpriv");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let begin = format!("{doctor}  CAP_{name}: missing: ");
+        assert!(text.lines().any(|line| line.starts_with(&begin) && line.contains(agent_says)), "{text}");
+        assert!(text.contains(&format!("--cap-add {name} (docker)")), "{text}");
+    }
+    // Without these two nothing is opened, and no store is left behind.
+    let fresh = Fnscope::new();
+    for (capability, says) in [("-perfmon,-sys_admin", "CAP_PERFMON"), ("-ipc_lock", "CAP_IPC_LOCK")] {
+        let output = without(&fresh, capability, &agent).output().expect("run setpriv");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(2) && said.contains(says), "{capability}: {said}");
+        assert!(!fresh.store().exists());
+    }
+}
+
+/// What `/proc/PID/task/*/status` says of every thread: its name, and the fields.
+fn threads(pid: u32) -> Vec<(String, BTreeMap<String, String>)> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("the agent lives");
+    let of = |task: std::io::Result<fs::DirEntry>| {
+        let status =
+            fs::read_to_string(task.expect("list").path().join("status")).expect("a thread's status");
+        let fields = status.lines().filter_map(|line| line.split_once(":\t"));
+        let fields: BTreeMap<String, String> =
+            fields.map(|(name, value)| (name.into(), value.trim().into())).collect();
+        (fields["Name"].clone(), fields)
+    };
+    tasks.map(of).collect()
+}
+
+#[test]
+fn every_thread_holds_what_is_documented_and_no_more() {
+    let (scope, function, parent) = (Fnscope::new(), Function::new(), Cgroup::new());
+    // What an earlier agent leaves is sealed, and what is over its bound dropped.
+    let work = |number: u32, agent: &Running| {
+        let child = parent.child(&format!("fib.{number}"));
+        let mut run = child.command(function.path(), &["fib", "--cpu-ms", "300"]);
+        assert_eq!(Running::start(&mut run).wait().0, Some(0));
+        let all = threads(agent.pid());
+        poll("its account", || {
+            scope.instances(&["fib"]).iter().any(|row| !row["coverage"].is_null()).then_some(())
+        });
+        all
+    };
+    let path = parent.kernel_path();
+    let options = ["--docker-socket", "/nowhere/docker.sock", "--hz", "997", "--cgroup-parent", &path];
+    let killed = scope.agent(&options);
+    work(1, &killed);
+    killed.signal(Signal::KILL);
+    killed.wait();
+    let mut agent = scope.agent(&options);
+    agent.wait_for("sealed");
+    let all = work(2, &agent);
+
+    let kept: u64 = KEPT.iter().map(|bit| 1 << bit).sum();
+    let own = fs::read_to_string("/proc/self/status").expect("our own status");
+    let held = own.lines().find_map(|line| line.strip_prefix("CapPrm:\t")).expect("a field");
+    let kept = kept & u64::from_str_radix(held, 16).expect("a set");
+    let names: BTreeSet<_> = all.iter().map(|(name, _)| name.as_str()).collect();
+    for expected in ["fnscope", "fnscope-keeper", "fnscope-seal", "fnscope-capture", "fnscope-cpu0"] {
+        assert!(names.contains(expected), "{expected} of {names:?}");
+    }
+    for (name, fields) in &all {
+        let works = name == "fnscope-capture" || name.starts_with("fnscope-cpu");
+        let holds = if works { kept } else { 0 };
+        for (field, expected) in [
+            ("CapEff", format!("{holds:016x}")),
+            ("CapPrm", format!("{holds:016x}")),
+            ("CapInh", format!("{:016x}", 0)),
+            ("CapAmb", format!("{:016x}", 0)),
+            ("CapBnd", format!("{kept:016x}")),
+            ("NoNewPrivs", "1".into()),
+            ("Seccomp", "2".into()),
+        ] {
+            assert_eq!(fields[field], expected, "{field} of {name}");
+        }
+    }
+    agent.stop_in_order();
+    let rows = scope.instances(&[]);
+    assert_eq!(rows.len(), 2, "{rows:#?}");
+    assert_covered(row(&rows, "fib"));
+}
+
+#[test]
+fn without_the_sandbox_everything_is_kept_and_that_is_said() {
+    let (scope, parent) = (Fnscope::new(), Cgroup::new());
+    let mut agent =
+        scope.start(["agent", "--no-docker", "--cgroup-parent", &parent.kernel_path(), "--no-sandbox"]);
+    agent.wait_for("sandbox is off");
+    agent.wait_for(" watching ");
+    for (name, fields) in threads(agent.pid()) {
+        assert_eq!((fields["Seccomp"].as_str(), fields["NoNewPrivs"].as_str()), ("0", "0"), "{name}");
+    }
+    agent.stop_in_order();
+}
+
+/// The filter is of a process, so the double is one: `tests/programs/double.rs`, built with the tests.
+#[test]
+fn a_call_outside_the_filter_ends_the_process() {
+    const SIGSYS: i32 = 31;
+    for (what, killed) in [
+        ("work", false),
+        ("engine", false),
+        ("exec", true),
+        ("network", true),
+        ("owner", true),
+        ("kill", true),
+        ("keeper-work", false),
+        ("keeper-engine", true),
+        ("keeper-exec", true),
+    ] {
+        let own = std::env::current_exe().expect("find ourselves");
+        let folder = own.parent().and_then(Path::parent).expect("tests lie in a folder of their own");
+        let status = Command::new(folder.join("examples/double")).arg(what).status().expect("run the double");
+        let expected = if killed { (None, Some(SIGSYS)) } else { (Some(42), None) };
+        assert_eq!((status.code(), status.signal()), expected, "{what}");
+    }
+}
+
+/// The profile for containers: names, with what is said of each.
+fn profile() -> BTreeMap<String, String> {
+    let text =
+        fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/seccomp/agent.json")).expect("the profile");
+    let profile: Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(profile["defaultAction"], "SCMP_ACT_ERRNO");
+    let mut names = BTreeMap::new();
+    for rule in profile["syscalls"].as_array().expect("a list") {
+        let why = rule["comment"].as_str().expect("a reason").to_string();
+        for name in rule["names"].as_array().expect("a list") {
+            let twice = names.insert(name.as_str().expect("a name").to_string(), why.clone());
+            assert!(twice.is_none(), "{name} stands there twice");
+        }
+    }
+    names
+}
+
+#[test]
+fn the_profile_for_containers_is_the_table_and_the_start() {
+    let profile = profile();
+    let table: BTreeMap<_, _> = system_calls().collect();
+    for (name, why) in &table {
+        assert_eq!(profile.get(*name).map(String::as_str), Some(*why), "{name}");
+    }
+    for (name, why) in profile.iter().filter(|(name, _)| !table.contains_key(name.as_str())) {
+        assert!(why.starts_with("start: "), "{name}: {why}");
+    }
+    for never in
+        ["ptrace", "process_vm_readv", "bpf", "setns", "unshare", "mount", "init_module", "kexec_load"]
+    {
+        assert!(!profile.contains_key(never), "{never}");
+    }
+}
