@@ -422,8 +422,7 @@ impl Capture {
         // While fewer reads must do, every fourth time.
         let rests = self.governor.is_in_force(Step::Reads) && !last && !self.flushes.is_multiple_of(4);
         let due_ns = if last { u64::MAX } else { now_ns };
-        let readings =
-            if rests { Vec::new() } else { self.accounts.read_due(due_ns, &self.setup.cgroups) };
+        let readings = if rests { Vec::new() } else { self.accounts.read_due(due_ns, &self.setup.cgroups) };
         let read: Vec<InstanceNo> = readings.iter().map(|(no, _)| *no).collect();
         for (no, reading) in readings {
             self.reading(no, Some(reading));
