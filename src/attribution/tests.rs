@@ -190,11 +190,16 @@ fn inner_cgroups_that_are_gone_are_forgotten() {
 
 #[test]
 fn the_buffer_is_bounded_and_says_what_it_dropped() {
-    let limits = Limits { buffer_bytes: 250, ..Limits::default() };
+    let limits = Limits { buffer_bytes: 1_000, ..Limits::default() };
     let mut join = Attribution::new("b", &["docker"], limits, at(0));
     join.runtime("docker", RuntimeState::Up, at(0));
-    join.cgroup_seen(CgroupId(1), "/docker/a", candidate("a"), at(1), true);
-    (0..5).for_each(|n| assert!(join.offer(CgroupId(1), Timestamp(5), 100, n)));
+    // A quarter each, until all of it is taken.
+    for (id, name, kept) in [(1, "a", 2), (2, "b", 2), (3, "c", 2), (4, "d", 2), (5, "e", 2), (6, "f", 0)] {
+        join.cgroup_seen(CgroupId(id), &format!("/docker/{name}"), candidate(name), at(1), true);
+        (0..5).for_each(|n| assert!(join.offer(CgroupId(id), Timestamp(5), 100, n)));
+        let held = join.instances.values().find(|i| i.info.cgroup_id == CgroupId(id)).unwrap();
+        assert_eq!((held.buffer.len(), held.dropped), (kept, 5 - kept as u64), "{name}");
+    }
     join.claim(claim("a", identity("f")), at(2));
     let out = join.take();
     assert_eq!(out.samples.len(), 2);
