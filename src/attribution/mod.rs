@@ -317,7 +317,7 @@ impl<S> Attribution<S> {
     /// How many functions and revisions have an instance that lives.
     pub fn functions_living(&self) -> usize {
         let living = self.instances.values().filter(|instance| !instance.gone && instance.fate.is_wanted());
-        let name = |identity: &'_ Identity| {
+        let name = |identity: &Identity| {
             let Identity { platform, namespace, function, revision, .. } = identity;
             [platform, namespace, function, revision].map(Option::clone)
         };
