@@ -6,9 +6,9 @@
 //! | room | what |
 //! |---|---|
 //! | [`model`] | the nouns: ids, containers, identities, frames, samples; no I/O |
-//! | [`sys`] | all unsafe code: perf events and their rings |
+//! | [`sys`] | all unsafe code: perf events and their rings, the filter of system calls |
 //! | [`identity`] | which function is it: platform rules over plain data; pure |
-//! | [`privilege`] | what we may do on this host |
+//! | [`privilege`] | what we may do on this host, and giving up the rest |
 //! | [`cgroup`] | cgroups of this host: paths, ids, CPU accounts |
 //! | [`runtime`] | who runs here: Docker, configured cgroup parents |
 //! | [`perf`] | perf events to records: samples with cgroup ids, side-band |
