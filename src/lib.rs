@@ -6,12 +6,12 @@
 //! | room | what |
 //! |---|---|
 //! | [`model`] | the nouns: ids, containers, identities, frames, samples; no I/O |
-//! | [`sys`] | all unsafe code: perf events and their rings |
+//! | [`sys`] | all unsafe code: perf events and their rings, the filter of system calls |
 //! | [`metrics`] | what the agent tells of itself: every number, what its threads owe |
 //! | [`health`] | whether it is well; telling systemd; asking a running agent |
 //! | [`http`] | what is told over HTTP: health and metrics, on a listener of its own |
 //! | [`identity`] | which function is it: platform rules over plain data; pure |
-//! | [`privilege`] | what we may do on this host |
+//! | [`privilege`] | what we may do on this host, and giving up the rest |
 //! | [`cgroup`] | cgroups of this host: paths, ids, CPU accounts |
 //! | [`runtime`] | who runs here: Docker, configured cgroup parents |
 //! | [`perf`] | perf events to records: samples with cgroup ids, side-band |

@@ -10,7 +10,7 @@ use super::finding::{Finding, Standing};
 use super::read;
 
 /// Open files that an agent with hundreds of containers wants.
-const WANTED_FILES: u64 = 65_536;
+const WANTED_FILES: u64 = 4_096;
 /// Frames of a stack, which is also what the kernel takes unasked.
 const WANTED_FRAMES: u32 = 127;
 /// Sockets of engines that are not asked: which engine each is of.
