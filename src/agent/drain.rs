@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use super::spawn;
+use super::threads::spawn;
 use crate::metrics::now_ns;
 
 /// How much of the time for an end is left for what is made of closed journals, and for the last write.

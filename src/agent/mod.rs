@@ -20,11 +20,13 @@ mod degraded;
 mod drain;
 mod keeper;
 mod lineage;
+mod options;
 mod own;
 mod pace;
 mod places;
 mod reload;
 mod runtimes;
+mod threads;
 mod verdicts;
 mod waits;
 mod work;
@@ -32,7 +34,6 @@ mod work;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{channel, sync_channel};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -40,21 +41,21 @@ use tokio::sync::Notify;
 
 use crate::attribution::{Attribution, Limits, Moment};
 use crate::cgroup::Cgroups;
-use crate::config::{Attach, Config, StackConfig, StoreConfig, Unwind};
+use crate::config::{Attach, Config};
 use crate::metrics::{Metrics, Phase};
-use crate::model::WriterInfo;
-use crate::perf::{Clock, RingOptions, Sampler, online_cpus, period_ns};
+use crate::perf::{Clock, Sampler};
 use crate::privilege::{self, Part, Sandbox};
 use crate::runtime::docker::DockerOptions;
 use crate::stack::unwind::UnwindStats;
-use crate::stack::{OpenStats, PerfMapStats, SymbolOptions, Symbolizer};
-use crate::store::archive::{Retention, TidyOptions};
+use crate::stack::{OpenStats, PerfMapStats, Symbolizer};
+use crate::store::archive::TidyOptions;
 use crate::store::{AtClose, Store, StoreLock};
 pub use budget::{Limits as BudgetLimits, Step};
 use control::{Command, Control};
 pub use degraded::{Cut, Degraded};
 use drain::{Deadline, NoEnd, Worker};
 pub use keeper::KeeperStats;
+use options::{budget, raise_file_limit, read_number, rings, symbol_options, tidy_options, writer_info};
 use reload::Live;
 pub use reload::Reloaded;
 
@@ -436,43 +437,6 @@ fn sandbox(config: &Config, role: Role, store: &Store) -> anyhow::Result<Sandbox
     Ok(sandbox)
 }
 
-/// Rings within the budget. What had to be less than was asked for is said.
-fn rings(config: &Config, hz: u32) -> RingOptions {
-    let copy_bytes = (config.stack.unwind != Unwind::Fp).then_some(config.stack.copy_bytes);
-    let rings = RingOptions::within(config.ring_budget_bytes, online_cpus(), hz, copy_bytes);
-    let rings = RingOptions { event: config.event, scoped: config.attach == Attach::PerCgroup, ..rings };
-    let stack_bytes = rings.copies.map(|copies| copies.stack_bytes);
-    if (rings.hz, stack_bytes) != (hz, copy_bytes) {
-        tracing::warn!(
-            asked_hz = hz,
-            hz = rings.hz,
-            asked_copy_bytes = copy_bytes,
-            copy_bytes = stack_bytes,
-            "less is sampled than asked for, to stay within ring_budget_bytes"
-        );
-    }
-    rings
-}
-
-fn budget(config: &Config) -> anyhow::Result<BudgetLimits> {
-    let fault = anyhow::Error::msg;
-    Ok(BudgetLimits {
-        memory_bytes: config.budget.memory_bytes().map_err(fault)?,
-        cpu_millipercent: config.budget.cpu_millipercent().map_err(fault)?,
-    })
-}
-
-/// How the store is kept tidy.
-fn tidy_options(config: &StoreConfig) -> anyhow::Result<TidyOptions> {
-    let fault = anyhow::Error::msg;
-    let retention = Retention {
-        max_age: config.max_age().map_err(fault)?,
-        max_bytes: config.max_bytes().map_err(fault)?,
-        min_free_bytes: config.min_free_bytes().map_err(fault)?,
-    };
-    Ok(TidyOptions { folded: config.folded().map_err(fault)?, retention, ..TidyOptions::default() })
-}
-
 /// Where there is no agent, whoever writes seals what was closed in an hour that is over, as far as it goes in a
 /// moment.
 fn tidy_after(store: &Store, options: TidyOptions) {
@@ -484,119 +448,5 @@ fn tidy_after(store: &Store, options: TidyOptions) {
     };
     if let Err(error) = tidied {
         tracing::debug!(%error, "journals are left as they are");
-    }
-}
-
-/// Starts a thread whose end, a panic too, is told to `broken`.
-fn spawn<T: Send + 'static>(
-    name: &str,
-    broken: &Arc<Notify>,
-    run: impl FnOnce() -> T + Send + 'static,
-) -> anyhow::Result<JoinHandle<T>> {
-    let told = Told { broken: broken.clone(), of_panics_alone: false };
-    start(name, told, run)
-}
-
-/// Starts a thread that comes and goes, such as a CPU's: of its end a panic alone is told to `broken`.
-fn spawn_passing<T: Send + 'static>(
-    name: &str,
-    broken: &Arc<Notify>,
-    run: impl FnOnce() -> T + Send + 'static,
-) -> anyhow::Result<JoinHandle<T>> {
-    let told = Told { broken: broken.clone(), of_panics_alone: true };
-    start(name, told, run)
-}
-
-struct Told {
-    broken: Arc<Notify>,
-    of_panics_alone: bool,
-}
-
-impl Drop for Told {
-    fn drop(&mut self) {
-        if std::thread::panicking() || !self.of_panics_alone {
-            self.broken.notify_one();
-        }
-    }
-}
-
-fn start<T: Send + 'static>(
-    name: &str,
-    told: Told,
-    run: impl FnOnce() -> T + Send + 'static,
-) -> anyhow::Result<JoinHandle<T>> {
-    let run = move || {
-        let _told = told;
-        run()
-    };
-    std::thread::Builder::new().name(name.into()).spawn(run).with_context(|| format!("start thread {name}"))
-}
-
-fn writer_info(config: &Config, role: Role, hz: u32, cpus: usize) -> anyhow::Result<WriterInfo> {
-    let read = |path: &str| std::fs::read_to_string(path).map(|text| text.trim().to_string());
-    let host = || read("/proc/sys/kernel/hostname").unwrap_or_else(|_| "localhost".into());
-    let now = Clock::read();
-    Ok(WriterInfo {
-        node: config.node.clone().unwrap_or_else(host),
-        boot_id: read("/proc/sys/kernel/random/boot_id").context("read the boot id")?,
-        writer: role.writer().into(),
-        version: env!("CARGO_PKG_VERSION").into(),
-        kernel: read("/proc/sys/kernel/osrelease").unwrap_or_default(),
-        cpu_model: own::cpu_model(),
-        cpus: u32::try_from(cpus).unwrap_or(u32::MAX),
-        event: config.event.name().into(),
-        hz,
-        period_ns: period_ns(hz),
-        started_at: now.wall(Clock::monotonic_ns()),
-    })
-}
-
-/// An open file for each instance and for hundreds of mapped files: more than the 1024 that services get unasked.
-fn raise_file_limit() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        tracing::debug!("raise the limit on open files: {error}");
-    }
-}
-
-fn symbol_options(config: &StackConfig) -> SymbolOptions {
-    SymbolOptions {
-        inlines: config.inlines.is_on(),
-        debug_dirs: config.debug_dirs.clone(),
-        debuginfod: config.debuginfod.clone(),
-        ..SymbolOptions::default()
-    }
-}
-
-fn read_number(path: &str) -> Option<u32> {
-    std::fs::read_to_string(path).ok()?.trim().parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_thread_that_panics_is_heard_of() {
-        let broken = Arc::new(Notify::new());
-        let thread = spawn("victim", &broken, || panic!("this panic is the test's")).unwrap();
-        let reactor = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        reactor.block_on(broken.notified());
-        assert!(thread.join().is_err());
-    }
-
-    #[test]
-    fn a_thread_that_comes_and_goes_is_heard_of_when_it_panics_alone() {
-        let broken = Arc::new(Notify::new());
-        let heard = || std::pin::pin!(broken.notified()).as_mut().enable();
-        // Such as the reader of a CPU that was switched off.
-        spawn_passing("passing", &broken, || ()).unwrap().join().unwrap();
-        assert!(!heard());
-        let panics = spawn_passing("passing", &broken, || panic!("this panic is the test's")).unwrap();
-        assert!(panics.join().is_err() && heard());
-        spawn("staying", &broken, || ()).unwrap().join().unwrap();
-        assert!(heard());
     }
 }

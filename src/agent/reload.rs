@@ -66,8 +66,8 @@ impl Agent {
     pub fn reload(&self, new: &Config) -> anyhow::Result<Reloaded> {
         let mut running = self.live.config.lock().unwrap_or_else(PoisonError::into_inner);
         let (next, reloaded) = merged(&running, new)?;
-        let tidy = super::tidy_options(&next.store)?;
-        let budget = super::budget(&next)?;
+        let tidy = super::options::tidy_options(&next.store)?;
+        let budget = super::options::budget(&next)?;
         let identity = next.identity();
         self.live.tidy.set(tidy);
         // Before the rules that read them.

@@ -12,7 +12,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use tokio::sync::Notify;
 
 use super::{Capture, NICE, Shared};
-use crate::agent::spawn;
+use crate::agent::threads::spawn;
 use crate::cgroup::{CgroupWatch, Heard};
 use crate::model::{CgroupId, InstanceNo};
 use crate::perf::Clock;

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 
 use super::{Capture, NICE, Shared};
 use crate::agent::budget::Step;
-use crate::agent::spawn_passing;
+use crate::agent::threads::spawn_passing;
 use crate::config::Realtime;
 use crate::perf::{Clock, CpuWait, Ready};
 

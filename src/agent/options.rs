@@ -1,0 +1,89 @@
+//! What the agent's parts are given, out of the configuration and of what this host is.
+
+use anyhow::Context as _;
+
+use super::{BudgetLimits, Role, own};
+use crate::config::{Attach, Config, StackConfig, StoreConfig, Unwind};
+use crate::model::WriterInfo;
+use crate::perf::{Clock, RingOptions, online_cpus, period_ns};
+use crate::stack::SymbolOptions;
+use crate::store::archive::{Retention, TidyOptions};
+
+/// Rings within the budget. What had to be less than was asked for is said.
+pub(super) fn rings(config: &Config, hz: u32) -> RingOptions {
+    let copy_bytes = (config.stack.unwind != Unwind::Fp).then_some(config.stack.copy_bytes);
+    let rings = RingOptions::within(config.ring_budget_bytes, online_cpus(), hz, copy_bytes);
+    let rings = RingOptions { event: config.event, scoped: config.attach == Attach::PerCgroup, ..rings };
+    let stack_bytes = rings.copies.map(|copies| copies.stack_bytes);
+    if (rings.hz, stack_bytes) != (hz, copy_bytes) {
+        tracing::warn!(
+            asked_hz = hz,
+            hz = rings.hz,
+            asked_copy_bytes = copy_bytes,
+            copy_bytes = stack_bytes,
+            "less is sampled than asked for, to stay within ring_budget_bytes"
+        );
+    }
+    rings
+}
+
+pub(super) fn budget(config: &Config) -> anyhow::Result<BudgetLimits> {
+    let fault = anyhow::Error::msg;
+    Ok(BudgetLimits {
+        memory_bytes: config.budget.memory_bytes().map_err(fault)?,
+        cpu_millipercent: config.budget.cpu_millipercent().map_err(fault)?,
+    })
+}
+
+/// How the store is kept tidy.
+pub(super) fn tidy_options(config: &StoreConfig) -> anyhow::Result<TidyOptions> {
+    let fault = anyhow::Error::msg;
+    let retention = Retention {
+        max_age: config.max_age().map_err(fault)?,
+        max_bytes: config.max_bytes().map_err(fault)?,
+        min_free_bytes: config.min_free_bytes().map_err(fault)?,
+    };
+    Ok(TidyOptions { folded: config.folded().map_err(fault)?, retention, ..TidyOptions::default() })
+}
+
+pub(super) fn writer_info(config: &Config, role: Role, hz: u32, cpus: usize) -> anyhow::Result<WriterInfo> {
+    let read = |path: &str| std::fs::read_to_string(path).map(|text| text.trim().to_string());
+    let host = || read("/proc/sys/kernel/hostname").unwrap_or_else(|_| "localhost".into());
+    let now = Clock::read();
+    Ok(WriterInfo {
+        node: config.node.clone().unwrap_or_else(host),
+        boot_id: read("/proc/sys/kernel/random/boot_id").context("read the boot id")?,
+        writer: role.writer().into(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        kernel: read("/proc/sys/kernel/osrelease").unwrap_or_default(),
+        cpu_model: own::cpu_model(),
+        cpus: u32::try_from(cpus).unwrap_or(u32::MAX),
+        event: config.event.name().into(),
+        hz,
+        period_ns: period_ns(hz),
+        started_at: now.wall(Clock::monotonic_ns()),
+    })
+}
+
+/// An open file for each instance and for hundreds of mapped files: more than the 1024 that services get unasked.
+pub(super) fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::debug!("raise the limit on open files: {error}");
+    }
+}
+
+pub(super) fn symbol_options(config: &StackConfig) -> SymbolOptions {
+    SymbolOptions {
+        inlines: config.inlines.is_on(),
+        debug_dirs: config.debug_dirs.clone(),
+        debuginfod: config.debuginfod.clone(),
+        ..SymbolOptions::default()
+    }
+}
+
+pub(super) fn read_number(path: &str) -> Option<u32> {
+    std::fs::read_to_string(path).ok()?.trim().parse().ok()
+}
