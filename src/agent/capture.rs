@@ -261,8 +261,11 @@ impl Capture {
                     let watched = self.setup.attribution.instance_at(&path).is_some();
                     let _ = reply.send(watched && self.setup.sampler.mode() != Mode::Off);
                 }
-                // Whoever follows another part of it takes that here.
-                Command::Reload(config) => self.setup.identity = config.identity(),
+                Command::Reload { config, done } => {
+                    // Whoever follows another part of it takes that here.
+                    self.setup.identity = config.identity();
+                    let _ = done.send(());
+                }
                 Command::Finish => last = true,
             }
         }

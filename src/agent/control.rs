@@ -26,8 +26,8 @@ pub(super) enum Command {
     Forgotten(ContainerId),
     /// Asks whether the cgroup at `path` is known and sampled.
     Watching { path: String, reply: Sender<bool> },
-    /// The configuration is another one from now on, in what [`super::reload`] lets through.
-    Reload(Box<Config>),
+    /// The configuration is another one from now on, in what [`super::reload`] lets through; tells when it is.
+    Reload { config: Box<Config>, done: Sender<()> },
     /// Take what is there and end.
     Finish,
 }
