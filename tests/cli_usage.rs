@@ -185,7 +185,8 @@ fn every_command_has_a_manual_page() {
         assert_eq!(scope.run(["man", command]).stdout, page);
     }
     let count = std::fs::read_dir(&dir).expect("a folder of our own").count();
-    assert_eq!(count, COMMANDS.len() + 1, "a page for each command, none for what is hidden");
+    assert!(page("fnscope-config-check.1").contains("\\-\\-no\\-sandbox"));
+    assert_eq!(count, COMMANDS.len() + 2, "a page for each command and that, none for what is hidden");
 }
 
 const FIXTURES: &str = include_str!("fixtures/identity.json");

@@ -326,7 +326,6 @@ impl Capture {
                 Command::Exited { container, exit_code, oom, at } => {
                     join.exited(&container, exit_code, oom, at.unwrap_or(now.wall));
                 }
-                Command::Budget(limits) => self.governor.set_limits(limits),
                 Command::Forgotten(container) => join.forgotten(&container),
                 Command::Watching { path, reply } => {
                     self.take_side_band();
@@ -335,7 +334,11 @@ impl Capture {
                     let _ = reply.send(watched && self.setup.sampler.mode() != Mode::Off);
                 }
                 // Whoever follows another part of it takes that here.
-                Command::Reload(config) => self.reload(&config),
+                Command::Reload { config, budget, done } => {
+                    self.governor.set_limits(budget);
+                    self.reload(&config);
+                    let _ = done.send(());
+                }
                 Command::Finish => last = true,
             }
         }

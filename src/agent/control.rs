@@ -23,14 +23,12 @@ pub(super) enum Command {
     Fact { container: ContainerId, at: Timestamp, fact: Fact },
     /// A container's first process ended.
     Exited { container: ContainerId, exit_code: Option<i32>, oom: bool, at: Option<Timestamp> },
-    /// What the agent may use from now on.
-    Budget(Limits),
     /// Its runtime has removed a container.
     Forgotten(ContainerId),
     /// Asks whether the cgroup at `path` is known and sampled.
     Watching { path: String, reply: Sender<bool> },
-    /// The configuration is another one from now on, in what [`super::reload`] lets through.
-    Reload(Box<Config>),
+    /// The configuration is another one from now on, in what [`super::reload`] lets through; tells when it is.
+    Reload { config: Box<Config>, budget: Limits, done: Sender<()> },
     /// Take what is there and end.
     Finish,
 }

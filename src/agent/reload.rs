@@ -3,7 +3,11 @@
 //! [`LIVE`] says which keys; [`Agent::reload`] hands them to those who use them. Promises: what is told as applied is in
 //! use, for containers that begin from then on and for hours that end from then on; nothing else changes.
 
+use std::sync::mpsc::channel;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context as _;
 
 use super::Agent;
 use super::control::Command;
@@ -27,6 +31,9 @@ const LIVE: &[&str] = &[
 
 /// Keys that the agent has no use for.
 const NOT_THE_AGENTS: &[&str] = &["cost."];
+
+/// How long the capture thread may take: it answers between two ticks.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a reload came to.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -62,13 +69,16 @@ impl Agent {
     /// Takes over what it can of `new`, a configuration without faults.
     ///
     /// # Errors
-    /// It has faults after all; nothing has changed then.
+    /// It has faults after all, or the capture thread does not answer; nothing has changed then.
     pub fn reload(&self, new: &Config) -> anyhow::Result<Reloaded> {
         let mut running = self.live.config.lock().unwrap_or_else(PoisonError::into_inner);
         let (next, reloaded) = merged(&running, new)?;
         let tidy = super::options::tidy_options(&next.store)?;
         let budget = super::options::budget(&next)?;
         let identity = next.identity();
+        let (done, taken) = channel();
+        self.control.send(Command::Reload { config: Box::new(next.clone()), budget, done });
+        taken.recv_timeout(PATIENCE).context("the capture thread does not take over the configuration")?;
         self.live.tidy.set(tidy);
         // Before the rules that read them.
         let keys = identity.keys();
@@ -76,8 +86,6 @@ impl Agent {
             self.live.keys.set(keys);
         }
         self.live.identity.set(identity);
-        self.control.send(Command::Budget(budget));
-        self.control.send(Command::Reload(Box::new(next.clone())));
         *running = next;
         Ok(reloaded)
     }

@@ -6,7 +6,9 @@ use crate::config::written;
 
 /// Arguments of `config`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(
+    disable_help_subcommand = true,
+    after_help = "\
 A file goes over the defaults, variables of the environment go over the file, flags go over all. The variable of a key \
 is its name in capitals with `_` for `.`: FNSCOPE_STACK_UNWIND=fp is stack.unwind = \"fp\"; the store's path is \
 FNSCOPE_STORE. deploy/README.md lists the keys.
@@ -16,7 +18,8 @@ Examples:
   fnscope config check --config /etc/fnscope.toml  with a file; every fault, or the configuration
   fnscope config check --config a.toml --hz 99     with flags of `fnscope agent`
   fnscope config check > fnscope.toml              a file to begin with
-  fnscope config check --json | jq '.hz.origins'")]
+  fnscope config check --json | jq '.hz.origins'"
+)]
 pub struct Args {
     #[command(subcommand)]
     command: Command,
@@ -31,6 +34,10 @@ enum Command {
 
 /// Arguments of `config check`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  fnscope config check --config /etc/fnscope.toml
+  fnscope config check --json | jq '.hz.origins'")]
 struct CheckArgs {
     /// Print JSON: for each key its value and its origins
     #[arg(long)]

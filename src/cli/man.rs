@@ -30,12 +30,20 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     // `fnscope help` has nothing to say that the pages do not.
     let mut all = Cli::command().disable_help_subcommand(true);
     all.build();
-    let shown = || all.get_subcommands().filter(|command| !command.is_hide_set());
+    let shown = || {
+        let shown = all.get_subcommands().filter(|command| !command.is_hide_set());
+        shown.flat_map(|command| std::iter::once(command).chain(command.get_subcommands()))
+    };
+    // `config-check` is `fnscope config check`.
+    let is = |command: &Command, name: &str| {
+        let whole = command.get_display_name().unwrap_or_else(|| command.get_name());
+        whole.strip_prefix("fnscope-").unwrap_or(whole) == name
+    };
     let Some(dir) = &args.dir else {
         let page = match &args.command {
             None => page(&all)?,
             Some(name) => {
-                let Some(command) = shown().find(|command| command.get_name() == name) else {
+                let Some(command) = shown().find(|command| is(command, name)) else {
                     let message = format!("there is no command `{name}`; `fnscope --help` lists them");
                     return Err(wrong_usage(message).into());
                 };
