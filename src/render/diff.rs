@@ -136,7 +136,10 @@ pub fn rows_json(rows: &[DiffRow]) -> Value {
             };
             [of(&shares[0]), of(&shares[1])]
         };
-        let what = if row.measure == Measure::Waits { "seconds" } else { "samples" };
+        let (what, time) = match row.measure {
+            Measure::Waits => ("seconds", "off_cpu_seconds"),
+            Measure::Clock | Measure::Counter => ("samples", "cpu_seconds"),
+        };
         json!({
             "frame": row.key.frame,
             "module": row.key.module,
@@ -148,8 +151,8 @@ pub fn rows_json(rows: &[DiffRow]) -> Value {
             "self_delta": difference_json(&row.own_difference),
             "total_delta": difference_json(&row.total_difference),
             "design_effect": row.total.map(|share| share.design_effect()),
-            "cpu_seconds_per_instance": seconds(row.us_per_instance),
-            "cpu_seconds_per_start": seconds(row.us_per_start),
+            format!("{time}_per_instance"): seconds(row.us_per_instance),
+            format!("{time}_per_start"): seconds(row.us_per_start),
         })
     };
     rows.iter().map(row).collect()
