@@ -206,7 +206,12 @@ impl Running {
 
     /// Waits until it says a line that holds `text`, and returns that line.
     pub fn wait_for(&mut self, text: &str) -> String {
-        let deadline = Instant::now() + DEADLINE;
+        self.wait_for_within(text, DEADLINE)
+    }
+
+    /// The same, for what takes as long as `limit` where all is well.
+    pub fn wait_for_within(&mut self, text: &str, limit: Duration) -> String {
+        let deadline = Instant::now() + limit;
         loop {
             match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(line) => {
@@ -216,7 +221,7 @@ impl Running {
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    panic!("no `{text}` within {DEADLINE:?} of:\n{}", self.seen)
+                    panic!("no `{text}` within {limit:?} of:\n{}", self.seen)
                 }
                 Err(RecvTimeoutError::Disconnected) => panic!("ended without `{text}`:\n{}", self.seen),
             }
