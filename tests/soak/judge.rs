@@ -176,12 +176,15 @@ fn strangers(told: &Told, answers: &Answers) -> Verdict {
         docker || row["instance_name"].as_str().is_some_and(|name| known.contains(name))
     };
     let strange: Vec<&Value> = answers.instances.iter().filter(|row| !is_known(row)).collect();
-    // What a daemon started when it was killed, before it told anybody its id.
+    // What a daemon started as it ended, before it told anybody the id; it may have started it twice.
     let restarts = told.faults.iter().filter(|fault| fault.done && fault.kind.starts_with("docker-")).count();
-    let unheard = strange.iter().filter(|row| row["instance_name"].is_null()).count();
+    let nameless = strange.iter().filter(|row| row["instance_name"].is_null());
+    let ids = nameless.filter_map(|row| row["instance"].as_str()?.split('.').next());
+    let unheard = ids.collect::<BTreeSet<&str>>().len();
     let named = strange.iter().filter(|row| !row["instance_name"].is_null() || unheard > restarts);
     let broken = named.map(|row| format!("{} {}", row["instance"], row["instance_name"])).collect();
-    let figures = format!("{} rows; {unheard} of Docker's, begun as it was killed", answers.instances.len());
+    let figures =
+        format!("{} rows; {unheard} containers that Docker began as it ended", answers.instances.len());
     Verdict::of("nothing is in the store that did not run", figures, broken)
 }
 
