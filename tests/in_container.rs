@@ -246,6 +246,7 @@ fn configuration(id: &str, docker: &Path, store: &Path, seccomp: fn(&[String]) -
         "root": { "path": "root", "readonly": true },
         "mounts": [
             { "destination": "/proc", "type": "proc", "source": "proc" },
+            { "destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "nodev", "noexec", "ro"] },
             { "destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755", "size=64k"] },
             { "destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "nodev", "noexec", "size=16m"] },
             bind(Path::new("/sys/fs/cgroup"), "/sys/fs/cgroup", &["ro"]),

@@ -137,10 +137,20 @@ fn package(tree: &Tree, dist: &Path) -> anyhow::Result<Vec<Bar>> {
     bars.push(holds("removed: program gone", !tree.path("usr/bin/fnscope").exists()));
     bars.push(holds("removed: configuration and store kept", own() && store.exists()));
     tree.apt(&["purge", "fnscope"])?;
-    let left =
-        tree.ok(&["find", "/etc", "/usr", "/var/lib/fnscope", "/var/lib/systemd", "-name", "*fnscope*"]);
-    let left = left.unwrap_or_default().lines().count() as u64;
-    bars.push(exactly("purged: files left", left + u64::from(tree.path("var/lib/fnscope").exists()), 0));
+    let find = [
+        "find",
+        "/etc",
+        "/usr",
+        "/var",
+        "-path",
+        "/var/cache",
+        "-prune",
+        "-o",
+        "-name",
+        "*fnscope*",
+        "-print",
+    ];
+    bars.push(exactly("purged: files left", tree.ok(&find)?.lines().count() as u64, 0));
     Ok(bars)
 }
 
