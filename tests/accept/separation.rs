@@ -33,9 +33,9 @@ pub const SEPARATION: Measurement = Measurement {
 /// The argument by which this program knows that it is the process.
 pub const WORKER: &str = "separation-worker";
 /// Most programs that are looked at.
-const PROGRAMS: usize = 60;
+const PROGRAMS: usize = 30;
 /// Larger ones are left out, in bytes.
-const MAX_BYTES: u64 = 64 << 20;
+const MAX_BYTES: u64 = 4 << 20;
 
 fn separation() -> anyhow::Result<Vec<Bar>> {
     let programs = programs();
