@@ -140,6 +140,7 @@ fn with_docker_and_the_rights_that_it_knows_it_profiles_other_containers() {
     let mut agent = Running::start(&mut command);
     agent.wait_for_all(&[" watching ", "runtime answers"]);
     assert_confined(docker.pid("agent"), &rights);
+    docker.docker(&["exec", "agent", "/usr/bin/fnscope", "health", "--live"]);
     assert_profiles(&docker, &scope);
     docker.docker(&["stop", "agent"]);
     let (code, said) = agent.wait();
