@@ -163,6 +163,8 @@ fn it_is_ready_while_what_functions_do_is_recorded() {
         told["fnscope_store_errors_total"] > 0.0
             && told["fnscope_samples_dropped_total{reason=\"store\"}"] > 0.0
     );
+    // An open file keeps its room.
+    drop(file);
     fs::remove_file(&filler).expect("delete it");
     ready(200);
     drop(process);
@@ -397,7 +399,7 @@ fn it_ends_in_time_under_load_and_its_log_is_json_to_the_end() {
     let store = disk.path().join("profiles");
     let folder = tempfile::tempdir().expect("make a folder");
     let config = folder.path().join("agent.toml");
-    fs::write(&config, "hz = 4999\nmax_hz = 4999\n[log]\nformat = \"json\"\n[docker]\nenabled = false\n")
+    fs::write(&config, "hz = 4999\nmax_hz = 4999\n[store]\nmin_free_bytes = \"0\"\n[log]\nformat = \"json\"\n[docker]\nenabled = false\n")
         .expect("write");
     let mut command = scope.command(["agent", "--cgroup-parent", &parent.kernel_path(), "--config"]);
     let (agent, _) = start(command.arg(&config).arg("--store").arg(&store));

@@ -16,7 +16,7 @@ fn sighup_applies_what_can_be_and_names_what_cannot() {
     let path = file.to_str().expect("a plain path");
     let mut agent = scope.agent(&[
         "--no-docker",
-        "--health",
+        "--listen-health",
         "off",
         "--hz",
         "997",

@@ -120,9 +120,14 @@ fn time_on_and_off_the_cpu_is_all_the_time_there_was() {
 
 #[test]
 fn who_switches_too_often_is_stopped_and_that_is_said() {
-    let scope = Fnscope::new();
-    let ping_pong = "dd if=/dev/zero bs=1 count=100000 2>/dev/null | cat >/dev/null";
-    let said = exec(&scope, "pipes", &["/bin/sh", "-c", ping_pong]);
+    let (scope, function) = (Fnscope::new(), Function::new());
+    let folder = function.path().parent().expect("it lies in a folder").display();
+    // Four switches a round at least.
+    let ping_pong = format!(
+        "cd {folder}; mkfifo there back; ./function echo <there >back 2>/dev/null & \
+         ./function ping --count 20000 >there <back 2>/dev/null"
+    );
+    let said = exec(&scope, "pipes", &["/bin/sh", "-c", &ping_pong]);
     assert!(said.contains("more than 2000 switches a second") && said.contains("pipes.0"), "{said}");
     assert_covered(row(&scope.instances(&["pipes"]), "pipes"));
     let calm = exec(&scope, "calm", &["/bin/sleep", "0.2"]);

@@ -24,10 +24,13 @@ impl Site {
         self.folder.path().join("agent.toml").to_str().expect("a plain path").into()
     }
 
-    /// fnscope without a store in its environment.
+    /// fnscope with nothing of its own in its environment but `variables`.
     fn command(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Command {
         let mut command = self.scope.command(arguments);
-        command.env_remove("FNSCOPE_STORE").envs(variables.iter().copied());
+        for name in ["FNSCOPE_STORE", "FNSCOPE_LISTEN_HEALTH", "FNSCOPE_BUDGET_CPU"] {
+            command.env_remove(name);
+        }
+        command.envs(variables.iter().copied());
         command
     }
 
@@ -64,7 +67,7 @@ function = \"${name}\"
 fn check_prints_what_is_in_force_and_where_it_came_from() {
     let site = Site::new(FILE);
     let variables = [("FNSCOPE_MAX_HZ", "600"), ("FNSCOPE_STORE", "/env"), ("FNSCOPE_NODE", "env")];
-    let flags = ["--node", "flag", "--no-sandbox", "--cgroup-parent", "/fn", "--health", "off"];
+    let flags = ["--node", "flag", "--no-sandbox", "--cgroup-parent", "/fn", "--listen-health", "off"];
     let ended = site.check(&flags, &variables);
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{ended:?}");
     let file = site.file();
@@ -80,7 +83,7 @@ fn check_prints_what_is_in_force_and_where_it_came_from() {
         "{ image = \"*/fn/*\", function = \"${name}\" },",
         &format!("] # {file}:7"),
         "[listen]",
-        "health = \"off\" # flag --health",
+        "health = \"off\" # flag --listen-health",
         "parents = [\"/fn\"] # flag --cgroup-parent",
         "# currency is not given # default",
     ] {
@@ -131,11 +134,12 @@ fn all_faults_are_told_at_once_by_check_and_by_the_agent() {
         format!("{file}:6: `listn` is no key; did you mean `listen`?"),
         "variable FNSCOPE_HZZ: no variable of fnscope; did you mean FNSCOPE_HZ?".to_owned(),
         "variable FNSCOPE_MAX_HZ: max_hz: invalid type: string \"many\", expected u32".to_owned(),
-        "flag --health: listen.health is \"here\"; give an address such as \"127.0.0.1:9878\", or \"off\""
+        "flag --listen-health: listen.health is \"here\"; give an address such as \"127.0.0.1:9878\", or \"off\""
             .to_owned(),
     ];
     for command in [&["config", "check"][..], &["agent"]] {
-        let ended = site.run(&[command, &["--config", &file, "--health", "here"]].concat(), &variables);
+        let ended =
+            site.run(&[command, &["--config", &file, "--listen-health", "here"]].concat(), &variables);
         assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""), "{ended:?}");
         assert_eq!(lines(&ended.stderr), expected);
     }

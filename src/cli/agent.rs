@@ -38,7 +38,7 @@ pub struct Args {
 }
 
 /// How long it may take to write what is left, of the five seconds that an end may take.
-const DRAIN: Duration = Duration::from_secs(4);
+const DRAIN: Duration = Duration::from_millis(3_500);
 
 /// Runs until SIGTERM or SIGINT.
 pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {

@@ -45,12 +45,14 @@ fn entry(no: InstanceNo, at: i64, kind: u8, value: u8) -> Option<Entry> {
         instance_name: (value.is_multiple_of(2)).then(|| format!("task-{value}")),
         ..identity("demo", name, "1")
     };
+    // Two names from one moment on are told by one agent alone, and the later one is surer: no two here are from one.
+    let from = |at: i64| at_ms(at * 1_000 + i64::from(kind) * 10 + i64::from(value));
     let fact = |fact| Some(Entry::Fact { no, at: at_s(at), fact });
     match kind {
-        0 => Some(Entry::Identity { no, from: at_s(at), identity: named("pi", Confidence::Exact) }),
-        1 => Some(Entry::Identity { no, from: at_s(at - 3_000), identity: named("fib", Confidence::Lossy) }),
-        2 => Some(Entry::Identity { no, from: at_s(at), identity: named("nodejs:20", Confidence::Prewarm) }),
-        3 => Some(Entry::Identity { no, from: at_s(at), identity: Identity::not_a_function("sidecar") }),
+        0 => Some(Entry::Identity { no, from: from(at), identity: named("pi", Confidence::Exact) }),
+        1 => Some(Entry::Identity { no, from: from(at - 3_000), identity: named("fib", Confidence::Lossy) }),
+        2 => Some(Entry::Identity { no, from: from(at), identity: named("nodejs:20", Confidence::Prewarm) }),
+        3 => Some(Entry::Identity { no, from: from(at), identity: Identity::not_a_function("sidecar") }),
         4 => Some(Entry::Exec { no, at: at_s(at) }),
         5 => {
             let source = [CpuSource::Running, CpuSource::Running, CpuSource::Exit, CpuSource::Final]

@@ -143,7 +143,7 @@ image = \"*\"
         ("FNSCOPE_EVENT", "l1"),
         ("FNSCOPE_HZ", "0"),
     ];
-    let flags = [flag("--health", "listen.health", Given::Text("here".into()))];
+    let flags = [flag("--listen-health", "listen.health", Given::Text("here".into()))];
     let all = faults(file, &variables, &flags);
     let expected = [
         "a.toml:1: `herz` is no key; did you mean `hz`?",
@@ -161,7 +161,7 @@ image = \"*\"
         "variable FNSCOPE_HZ: hz is 0; give",
         "variable FNSCOPE_MAX_HZ: max_hz: invalid type",
         "variable FNSCOPE_STACK_UNWND: no variable of fnscope; did you mean FNSCOPE_STACK_UNWIND?",
-        "flag --health: listen.health is \"here\"",
+        "flag --listen-health: listen.health is \"here\"",
     ];
     assert_eq!(all.len(), expected.len(), "{all:#?}");
     for (fault, expected) in all.iter().zip(expected) {
