@@ -56,12 +56,12 @@ fn whatever_one_tenant_does_the_other_is_told_as_it_was() {
 fn over_its_budget_the_agent_does_less_says_so_and_comes_back() {
     let (scope, parent) = (Fnscope::new(), Cgroup::new());
     let (hostile, function) = (Hostile::new(), Function::new());
-    let mut running = agent(&scope, &parent, &["--unwind", "fp", "--budget-cpu", "0.2%"]);
+    let mut running = agent(&scope, &parent, &["--unwind", "fp", "--budget-cpu", "1%"]);
     let (bad, beside) = (parent.child("bad"), parent.child("good"));
     let busy = hostile.start(&bad, &MODES[5], 1, 25);
     for step in ["no-copies", "fewer-reads", "lower-rate"] {
         let line = running.wait_for("near the budget");
-        assert!(line.contains("WARN") && line.contains(step) && line.contains(" of 0.200 %"), "{line}");
+        assert!(line.contains("WARN") && line.contains(step) && line.contains(" of 1.000 %"), "{line}");
     }
     let told = good(&function, &beside, 2_000);
     assert_eq!(busy.wait().0, Some(0));
