@@ -55,8 +55,8 @@ const FLUSH_NS: u64 = 1_000_000_000;
 /// Between looks at everything while nothing happens to functions. A page touched after seconds of rest costs ten
 /// microseconds where memory is the host's of a virtual machine: a tick that need not look does not.
 const CALM_FLUSH_NS: u64 = 4_000_000_000;
-/// Between what is handed to the keeper: ticks may be 10 ms apart, and its queue is to hold seconds.
-const HAND_OVER_NS: u64 = 250_000_000;
+/// So many samples are handed to the keeper before it is time to write: it wakes for little, and names them for a while.
+const MANY_SAMPLES: u64 = 8_192;
 /// Between looks for containers that are no functions and have gone: half a minute.
 const SWEEP_NS: u64 = 30_000_000_000;
 /// Priority of these threads: ahead of what they watch.
@@ -162,7 +162,8 @@ pub(super) struct Capture {
     /// What the capture thread waits for.
     awaited_ns: u64,
     last_flush_ns: u64,
-    next_hand_over_ns: u64,
+    /// How many samples there were when they were handed over.
+    handed_over: u64,
     next_sweep_ns: u64,
     rescan: bool,
     /// Why a CPU is not sampled.
@@ -298,7 +299,7 @@ impl Capture {
             next_tick_ns: 0,
             awaited_ns: 0,
             last_flush_ns: 0,
-            next_hand_over_ns: 0,
+            handed_over: 0,
             next_sweep_ns: 0,
             rescan: false,
             cpu_trouble: None,
@@ -442,8 +443,8 @@ impl Capture {
         if last {
             self.setup.attribution.give_up(now);
         }
-        if !last && (flush || now_ns >= self.next_hand_over_ns) {
-            self.next_hand_over_ns = now_ns.saturating_add(HAND_OVER_NS);
+        if !last && (flush || self.stats.samples.saturating_sub(self.handed_over) >= MANY_SAMPLES) {
+            self.handed_over = self.stats.samples;
             self.hand_over(flush);
         }
         if flush {
@@ -508,6 +509,30 @@ impl Capture {
         }
         let facts = self.accounts.facts(&read, now_ns);
         self.facts(facts.into_iter());
+        // A look at each of them: while much is written, every second time.
+        if last || self.flushes.is_multiple_of(2) || self.pace.is_calm(now_ns) {
+            self.follow_cpus();
+        }
+        let stats = self.setup.sampler.take_stats();
+        self.stats.lost += stats.iter().map(|cpu| cpu.lost).sum::<u64>();
+        let stats: Vec<_> = stats.into_iter().filter(|cpu| cpu.samples + cpu.lost > 0).collect();
+        add_stats(&mut self.pending.cpus, &stats);
+        self.opened.clear();
+        self.clock = Clock::read();
+        self.pending.clock_offset_ns = self.clock.offset_ns;
+        let sweep = now_ns >= self.next_sweep_ns;
+        if sweep {
+            self.next_sweep_ns = now_ns.saturating_add(SWEEP_NS);
+            self.sweep();
+        }
+        // Descent from processes nobody wants any more. Those that ended went with their exit, but where the rings of
+        // two CPUs told the exit before the fork, or a record was lost.
+        let join = &self.setup.attribution;
+        self.lineage.retain(|pid, no| join.is_wanted(no) && !(sweep && is_gone(pid)));
+    }
+
+    /// Opens CPUs that have come, closes those that have gone.
+    fn follow_cpus(&mut self) {
         let Capture { setup, order, .. } = self;
         let join = &setup.attribution;
         let followed = setup.sampler.follow_cpus(
@@ -528,22 +553,6 @@ impl Capture {
             (Ok(false) | Err(_), _) => {}
         }
         self.tell_cpus(trouble);
-        let stats = self.setup.sampler.take_stats();
-        self.stats.lost += stats.iter().map(|cpu| cpu.lost).sum::<u64>();
-        let stats: Vec<_> = stats.into_iter().filter(|cpu| cpu.samples + cpu.lost > 0).collect();
-        add_stats(&mut self.pending.cpus, &stats);
-        self.opened.clear();
-        self.clock = Clock::read();
-        self.pending.clock_offset_ns = self.clock.offset_ns;
-        let sweep = now_ns >= self.next_sweep_ns;
-        if sweep {
-            self.next_sweep_ns = now_ns.saturating_add(SWEEP_NS);
-            self.sweep();
-        }
-        // Descent from processes nobody wants any more. Those that ended went with their exit, but where the rings of
-        // two CPUs told the exit before the fork, or a record was lost.
-        let join = &self.setup.attribution;
-        self.lineage.retain(|pid, no| join.is_wanted(no) && !(sweep && is_gone(pid)));
     }
 
     fn moment(&self, ns: u64) -> Moment {

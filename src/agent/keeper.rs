@@ -3,6 +3,7 @@
 //! It may be slow; the capture thread never waits for it. When the store cannot be written, samples of that batch are
 //! counted as lost and what happened to instances waits for the next one.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -15,7 +16,7 @@ use super::drain::Deadline;
 use super::own::OwnAccount;
 use super::work::{PlacedSample, PlacedWait, Work, add_stats, dropped, shorten};
 use crate::metrics::{Metrics, now_ns};
-use crate::model::{Batch, InstanceNo, Sample, Timestamp, Wait};
+use crate::model::{Batch, InstanceNo, Sample, Stack, Timestamp, Wait};
 use crate::perf::Clock;
 use crate::stack::{Place, SymbolStats, Symbolizer};
 use crate::store::JournalWriter;
@@ -26,6 +27,8 @@ const LATE_US: i64 = 10_000_000;
 
 /// How long nobody has anything to store before the last hour's journal is closed without being asked.
 const LULL: Duration = Duration::from_secs(30);
+/// Most stacks that are remembered within a batch.
+const MAX_RECENT: usize = 4_096;
 /// Priority of this thread: behind what is watched.
 const NICE: i32 = 10;
 /// Samples that are named between two looks at whether there is still time.
@@ -68,6 +71,8 @@ pub(super) struct Keeper {
     deadline: Arc<Deadline>,
     metrics: Arc<Metrics>,
     allowances: Allowances,
+    /// Stacks of this batch by where their places lie, which are kept for as long.
+    recent: HashMap<usize, (Arc<[Place]>, Arc<Stack>)>,
     degraded: Arc<Degraded>,
     /// Whether little is kept of symbols.
     keeps_less: bool,
@@ -96,6 +101,7 @@ impl Keeper {
             deadline,
             metrics,
             allowances: Allowances::default(),
+            recent: HashMap::new(),
             degraded,
             keeps_less: false,
             period_us: i64::try_from(period_ns / 1_000).unwrap_or(i64::MAX),
@@ -183,6 +189,10 @@ impl Keeper {
 
     fn name(&mut self, instance: InstanceNo, sample: PlacedSample) -> Sample {
         let PlacedSample { time, pid, tid, comm, cpu, count: _, places } = sample;
+        let at = places.as_ptr().addr();
+        if let Some((_, stack)) = self.recent.get(&at) {
+            return Sample { time, instance, pid, tid, comm, cpu, stack: Arc::clone(stack) };
+        }
         let before = self.symbolizer.stats().looked_up;
         let part = self.allowances.of(instance, time.0);
         let stack = match part {
@@ -193,12 +203,18 @@ impl Keeper {
         let names = self.symbolizer.stats().looked_up.saturating_sub(before);
         self.allowances.take(instance, names, is_new);
         let stack = match part {
-            Part::Whole => stack,
+            Part::Whole => {
+                // Whoever places samples shares what it has placed before.
+                if Arc::strong_count(&places) > 1 && self.recent.len() < MAX_RECENT {
+                    self.recent.insert(at, (places, Arc::clone(&stack)));
+                }
+                stack
+            }
             Part::Leaf if !is_new => stack,
             Part::Leaf => {
                 self.degraded.cut(Cut::Stacks, 1);
-                let leaf = places.into_iter().filter(|place| !place.is_end()).take(LEAVES);
-                self.symbolizer.stack(&leaf.chain([Place::Truncated]).collect::<Vec<_>>())
+                let leaf = places.iter().filter(|place| !place.is_end()).take(LEAVES);
+                self.symbolizer.stack(&leaf.cloned().chain([Place::Truncated]).collect::<Vec<_>>())
             }
             Part::Mark => {
                 self.degraded.cut(Cut::Names, 1);
@@ -219,6 +235,8 @@ impl Keeper {
         self.batch.waits.sort_by_key(|wait| wait.left.time);
         self.batch.own_use = self.batch.own_use.with(self.own.since_last());
         let batch = std::mem::take(&mut self.batch);
+        // A file may be known better by the next one.
+        self.recent.clear();
         match self.journal.append(&batch) {
             Ok(appended) => {
                 self.stats.bytes += appended.bytes;
@@ -368,7 +386,7 @@ mod tests {
             comm: "c".into(),
             cpu: 0,
             count: 1,
-            places: Box::new([]),
+            places: Arc::new([]),
         };
         let samples = |count| (0..count).map(|_| (NO, placed())).collect();
         keeper.take(Work { entries: vec![declared()], samples: samples(3), ..Work::default() });

@@ -1,9 +1,12 @@
 //! A sample's stack as places: the kernel's chain, or a walk along the copy of the stack; and when a process began.
 
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Arc;
+
 use crate::model::{Pid, Timestamp};
 use crate::perf::{Clock, Context, RawSample, UserState, context};
 use crate::stack::unwind::{End, Frame, Registers, Snapshot, UnwindOptions, UnwindStats, Unwinder};
-use crate::stack::{PerfMapStats, PerfMaps, Place, Processes};
+use crate::stack::{Memo, PerfMapStats, PerfMaps, Place, Processes};
 
 /// Frames that a walk and a chain must have in common, at the walk's end, for the chain to go on from there.
 const COMMON: usize = 4;
@@ -16,14 +19,30 @@ pub(super) struct Places {
     max_stack: usize,
     frames: Vec<Frame>,
     user_chain: Vec<u64>,
+    /// Chains whose places are known: most of a program's are seen again and again.
+    known: Memo<u64, Arc<Known>>,
+    hasher: RandomState,
 }
+
+/// A chain and its places.
+struct Known {
+    pid: Pid,
+    /// Of what its process had mapped.
+    version: u64,
+    chain: Box<[u64]>,
+    places: Arc<[Place]>,
+}
+
+/// Most memory of chains that are known, in bytes; each takes some 1,500.
+const KNOWN_BYTES: usize = 4 << 20;
 
 impl Places {
     /// `max_stack` is the kernel's limit on chains; `scan`: whether code without unwind tables is scanned; `perf_maps`:
     /// whether names that programs tell of code made at run time are wanted.
     pub(super) fn new(max_stack: usize, scan: bool, perf_maps: bool) -> Places {
         let (unwinder, maps) = (Unwinder::new(UnwindOptions { scan }), perf_maps.then(PerfMaps::default));
-        Places { unwinder, maps, max_stack, frames: Vec::new(), user_chain: Vec::new() }
+        let (known, hasher) = (Memo::new(KNOWN_BYTES), RandomState::new());
+        Places { unwinder, maps, max_stack, frames: Vec::new(), user_chain: Vec::new(), known, hasher }
     }
 
     /// How walking and reading perf maps went.
@@ -52,7 +71,34 @@ impl Places {
 
     /// The places of a sample, leaf first, with how the stack ends where that is known. If its stack was walked to its
     /// root, also whether the chain tells the same.
-    pub(super) fn of(&mut self, processes: &Processes, sample: &RawSample) -> (Box<[Place]>, Option<bool>) {
+    pub(super) fn of(&mut self, processes: &Processes, sample: &RawSample) -> (Arc<[Place]>, Option<bool>) {
+        if sample.user.is_some() {
+            let (places, agrees) = self.look_up(processes, sample);
+            return (places.into(), agrees);
+        }
+        let Some(version) = processes.version(sample.pid) else {
+            return (self.look_up(processes, sample).0.into(), None);
+        };
+        let RawSample { pid, chain, .. } = sample;
+        let key = self.hasher.hash_one((pid, version, chain));
+        if let Some(known) = self.known.get(&key)
+            && (known.pid, known.version, &*known.chain) == (*pid, version, chain)
+        {
+            return (Arc::clone(&known.places), None);
+        }
+        let places: Arc<[Place]> = self.look_up(processes, sample).0.into();
+        // What code made at run time is called may be told later.
+        let stays =
+            |place: &Place| !matches!(place, Place::Anonymous(_) | Place::Unknown(_) | Place::Jit { .. });
+        if places.iter().all(stays) {
+            let bytes = size_of_val(&**chain) + size_of_val(&*places) + size_of::<Known>();
+            let known = Known { pid: *pid, version, chain: (&**chain).into(), places: Arc::clone(&places) };
+            self.known.insert(key, known.into(), bytes);
+        }
+        (places, None)
+    }
+
+    fn look_up(&mut self, processes: &Processes, sample: &RawSample) -> (Vec<Place>, Option<bool>) {
         let mut places = Vec::with_capacity(sample.chain.len() + 1);
         self.user_chain.clear();
         let mut part = Context::User;
@@ -75,20 +121,20 @@ impl Places {
             if places.len() >= self.max_stack {
                 places.push(Place::Truncated);
             }
-            return (places.into(), None);
+            return (places, None);
         };
         let mut named = Named { maps: &mut self.maps, processes, sample };
         let frames = self.frames.iter().enumerate();
         places.extend(frames.map(|(at, frame)| named.place(frame.address, at == 0, frame.guessed)));
         if end == End::Root {
             places.push(Place::Root);
-            return (places.into(), Some(same(&self.frames, &self.user_chain)));
+            return (places, Some(same(&self.frames, &self.user_chain)));
         }
         let rest = rest_of_chain(&self.frames, &self.user_chain);
         places.extend(rest.iter().map(|ip| named.place(*ip, false, false)));
         let cut = end == End::Truncated && rest.is_empty() || places.len() >= self.max_stack;
         places.push(if cut { Place::Truncated } else { Place::Short });
-        (places.into(), None)
+        (places, None)
     }
 
     fn walk(&mut self, processes: &Processes, pid: Pid, user: &UserState) -> End {

@@ -17,7 +17,7 @@ pub(super) struct PlacedSample {
     /// How many samples it stands for: more than one where not all were looked at.
     pub(super) count: u32,
     /// Leaf first.
-    pub(super) places: Box<[Place]>,
+    pub(super) places: Arc<[Place]>,
 }
 
 impl PlacedSample {

@@ -268,7 +268,9 @@ pub fn parse_sample(bytes: &[u8], layout: Layout) -> Option<Record> {
             let period_ns = at.u64()?;
             let chain_len = usize::try_from(at.u64()?).ok()?;
             let chain_bytes = at.take(chain_len.checked_mul(8)?)?;
-            let chain = chain_bytes.chunks_exact(8).filter_map(|ip| Reader { rest: ip }.u64()).collect();
+            // Its bytes are there: no length that is only told.
+            let mut chain = Vec::with_capacity(chain_len);
+            chain.extend(chain_bytes.chunks_exact(8).filter_map(|ip| Reader { rest: ip }.u64()));
             let user = if layout.copies { parse_user(&mut at)? } else { None };
             let cgroup = CgroupId(if layout.scoped { identifier } else { at.u64()? });
             let (pid, tid) = (Pid(pid), Pid(tid));

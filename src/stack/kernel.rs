@@ -48,6 +48,11 @@ impl KernelSymbols {
         })
     }
 
+    /// Where the function at `address` begins.
+    pub fn start(&self, address: u64) -> Option<u64> {
+        self.table.as_ref()?.piece(address).map(|piece| piece.start)
+    }
+
     /// Size in memory in bytes.
     pub fn memory_bytes(&self) -> usize {
         self.table.as_ref().map_or(0, SymbolTable::memory_bytes)

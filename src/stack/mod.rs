@@ -67,6 +67,7 @@ pub mod vdso;
 
 pub use file::{MappedFile, Place, content_digest};
 pub use kernel::KernelSymbols;
+pub use memo::Memo;
 pub use open::{Files, OpenStats};
 pub use options::SymbolOptions;
 pub use perf_map::PerfMap;

@@ -81,6 +81,8 @@ pub struct Refused {
 struct Process {
     owner: InstanceNo,
     birth: u64,
+    /// Another one whenever what it has mapped is.
+    version: u64,
     /// Since when it stands among the dead, if it does.
     ended_ns: Option<u64>,
     /// Whether something may have happened to it that was not told.
@@ -97,6 +99,12 @@ impl Processes {
     /// Whether the process is known, beyond doubt.
     pub fn knows(&self, pid: Pid) -> bool {
         self.by_pid.get(&pid).is_some_and(|process| !process.doubtful)
+    }
+
+    /// A number that stands for what the process has mapped now: as long as it is the same, so is where its addresses
+    /// lie. None of a process that is not known.
+    pub fn version(&self, pid: Pid) -> Option<u64> {
+        self.by_pid.get(&pid).map(|process| process.version)
     }
 
     /// How many are known.
@@ -183,6 +191,8 @@ impl Processes {
             self.unmap(pid);
             return;
         }
+        self.births += 1;
+        process.version = self.births;
         let mappings = Arc::make_mut(&mut process.mappings);
         cut(mappings, mapping.start, mapping.end);
         if mappings.len() < MAX_MAPPINGS {
@@ -323,6 +333,7 @@ impl Processes {
         let fresh = Process {
             owner,
             birth: self.births,
+            version: self.births,
             ended_ns: None,
             doubtful: false,
             comm: "?".into(),
@@ -331,7 +342,8 @@ impl Processes {
             main: None,
         };
         let process = self.by_pid.entry(pid).or_insert(fresh);
-        (process.birth, process.ended_ns, process.doubtful) = (self.births, None, false);
+        (process.birth, process.version) = (self.births, self.births);
+        (process.ended_ns, process.doubtful) = (None, false);
         Some(process)
     }
 }

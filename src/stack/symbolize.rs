@@ -51,6 +51,7 @@ const PLACES_BYTES: usize = 3 << 20;
 const FUNCTIONS_BYTES: usize = 2 << 20;
 /// What is remembered of names of code made at run time, in bytes.
 const JIT_BYTES: usize = 1 << 20;
+const KERNEL_FUNCTIONS_BYTES: usize = 1 << 20;
 /// What is remembered of whole stacks, in bytes; their frames are counted although stacks share them.
 const STACKS_BYTES: usize = 4 << 20;
 
@@ -104,6 +105,8 @@ pub struct Symbolizer {
     places: Memo<Spot, Texts>,
     functions: Memo<(u64, Name, FrameKind), Text>,
     /// Numbers of names of code made at run time, none of them used twice.
+    /// By where they begin.
+    kernel_functions: Memo<u64, Text>,
     jit: Memo<Arc<str>, u64>,
     next_jit: u64,
     stacks: Memo<Box<[Spot]>, Arc<Stack>>,
@@ -182,6 +185,7 @@ impl Symbolizer {
             inlines: false,
             places: Memo::new(PLACES_BYTES),
             functions: Memo::new(FUNCTIONS_BYTES),
+            kernel_functions: Memo::new(KERNEL_FUNCTIONS_BYTES),
             jit: Memo::new(JIT_BYTES),
             next_jit: 0,
             stacks: Memo::new(STACKS_BYTES),
@@ -303,6 +307,7 @@ impl Symbolizer {
             + self.inliner.as_ref().map_or(0, Inliner::memory_bytes)
             + self.places.memory_bytes()
             + self.functions.memory_bytes()
+            + self.kernel_functions.memory_bytes()
             + self.jit.memory_bytes()
             + self.stacks.memory_bytes()
     }
@@ -345,6 +350,7 @@ impl Symbolizer {
             (Place::Guessed { file, .. }, Spot::Guessed(_, offset)) => {
                 self.file_text(file, offset, FrameKind::Guessed)
             }
+            (Place::Kernel(_), Spot::Kernel(address)) => self.kernel_text(place, address),
             _ => Text::new(&self.frame_at(place, spot)),
         };
         let inlined = match (place, spot) {
@@ -405,6 +411,19 @@ impl Symbolizer {
             self.functions.clear();
             self.stacks.clear();
         }
+    }
+
+    /// Like [`Symbolizer::frame_at`] for the kernel, with one text for all places of a function.
+    fn kernel_text(&mut self, place: &Place, address: u64) -> Text {
+        let start = self.kernel.start(address);
+        if let Some(text) = start.and_then(|start| self.kernel_functions.get(&start)) {
+            return text;
+        }
+        let text = Text::new(&self.frame_at(place, Spot::Kernel(address)));
+        if let Some(start) = start {
+            self.kernel_functions.insert(start, text.clone(), text.text.len());
+        }
+        text
     }
 
     /// Like [`Symbolizer::frame_at`] for a file, with one text for all places of a function.
