@@ -55,8 +55,8 @@ const FLUSH_NS: u64 = 1_000_000_000;
 /// Between looks at everything while nothing happens to functions. A page touched after seconds of rest costs ten
 /// microseconds where memory is the host's of a virtual machine: a tick that need not look does not.
 const CALM_FLUSH_NS: u64 = 4_000_000_000;
-/// So many samples are handed to the keeper before it is time to write: it wakes for little, and names them for a while.
-const MANY_SAMPLES: u64 = 8_192;
+/// Between what is handed to the keeper: ticks may be 10 ms apart, and each costs it a wake-up.
+const HAND_OVER_NS: u64 = 400_000_000;
 /// Between looks for containers that are no functions and have gone: half a minute.
 const SWEEP_NS: u64 = 30_000_000_000;
 /// Priority of these threads: ahead of what they watch.
@@ -162,8 +162,7 @@ pub(super) struct Capture {
     /// What the capture thread waits for.
     awaited_ns: u64,
     last_flush_ns: u64,
-    /// How many samples there were when they were handed over.
-    handed_over: u64,
+    next_hand_over_ns: u64,
     next_sweep_ns: u64,
     rescan: bool,
     /// Why a CPU is not sampled.
@@ -299,7 +298,7 @@ impl Capture {
             next_tick_ns: 0,
             awaited_ns: 0,
             last_flush_ns: 0,
-            handed_over: 0,
+            next_hand_over_ns: 0,
             next_sweep_ns: 0,
             rescan: false,
             cpu_trouble: None,
@@ -443,8 +442,8 @@ impl Capture {
         if last {
             self.setup.attribution.give_up(now);
         }
-        if !last && (flush || self.stats.samples.saturating_sub(self.handed_over) >= MANY_SAMPLES) {
-            self.handed_over = self.stats.samples;
+        if !last && (flush || now_ns >= self.next_hand_over_ns) {
+            self.next_hand_over_ns = now_ns.saturating_add(HAND_OVER_NS);
             self.hand_over(flush);
         }
         if flush {

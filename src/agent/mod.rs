@@ -59,7 +59,7 @@ use options::{budget, raise_file_limit, read_number, rings, symbol_options, tidy
 use reload::Live;
 pub use reload::Reloaded;
 
-/// Work that may wait for the keeper: one piece a second, more where there are many samples.
+/// Work that may wait for the keeper, half a second each: sixteen seconds.
 const KEEPER_QUEUE: usize = 32;
 /// How much of the time for an end the watch on runtimes may not use.
 const RUNTIMES_LEAVE: Duration = Duration::from_secs(3);

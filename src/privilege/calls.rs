@@ -91,6 +91,8 @@ pub(super) const CALLS: &[Call] = calls! {
         SYS_prctl;
     "signals: SIGTERM, SIGHUP, a guard page below each stack", ALL, Any:
         SYS_restart_syscall SYS_rt_sigaction SYS_rt_sigprocmask SYS_rt_sigreturn SYS_sigaltstack;
+    "a signal comes to any thread, which tells the one that waits for it", ALL, Any:
+        SYS_sendto;
     "is a process still there: signal 0 alone", REST, Asking:
         SYS_kill;
     "the time, and to wait for it", ALL, Any:
@@ -143,7 +145,7 @@ pub(super) const CALLS: &[Call] = calls! {
     "sockets: an engine's, the service manager's; to debuginfod where it is configured", SOCKETS, Families:
         SYS_socket;
     "sockets: an engine's, the service manager's; to debuginfod where it is configured", SOCKETS, Any:
-        SYS_bind SYS_connect SYS_getpeername SYS_getsockname SYS_getsockopt SYS_recvfrom SYS_recvmsg SYS_sendmmsg SYS_sendmsg SYS_sendto SYS_setsockopt SYS_shutdown
+        SYS_bind SYS_connect SYS_getpeername SYS_getsockname SYS_getsockopt SYS_recvfrom SYS_recvmsg SYS_sendmmsg SYS_sendmsg SYS_setsockopt SYS_shutdown
         SYS_socketpair;
     "health is asked for: the listener was bound before", REST, Any:
         SYS_accept SYS_accept4;
