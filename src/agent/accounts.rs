@@ -5,12 +5,12 @@
 //! end of a process is followed by a reading at once, and by looks at whether the cgroup is empty a few milliseconds
 //! apart.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use super::pace::is_due;
 use crate::attribution::Moment;
 use crate::cgroup::{Cgroups, CpuAccount, FactFiles};
-use crate::model::{CgroupId, CpuSource, Fact, InstanceNo};
+use crate::model::{CgroupId, CpuSource, Fact, IdMap, InstanceNo};
 
 /// Readings while an instance runs: a second apart while it does something, up to eight while it waits.
 const SHORT_WAIT_NS: u64 = 1_000_000_000;
@@ -24,7 +24,7 @@ const LAST_LOOK_NS: u64 = 64_000_000;
 /// Accounts by instance.
 #[derive(Default)]
 pub(super) struct Accounts {
-    open: HashMap<InstanceNo, Account>,
+    open: IdMap<InstanceNo, Account>,
     /// When somebody is to be looked at, the next first.
     looks: BTreeSet<(u64, InstanceNo)>,
 }

@@ -5,9 +5,7 @@
 //! each new place work. So an instance may have many at once, as a program that starts does, and few for ever. Beyond
 //! that its samples are kept whole in number, with less of a stack. Pure: the caller tells the time.
 
-use std::collections::HashMap;
-
-use crate::model::InstanceNo;
+use crate::model::{IdMap, InstanceNo};
 
 /// New stacks of an instance: at once, and a second from then on. Programs have some thousand in an hour; at two hundred
 /// bytes each this is 10 MB and then 14 MB an hour.
@@ -35,7 +33,7 @@ struct Left {
 /// Allowances by instance.
 #[derive(Debug, Default)]
 pub(super) struct Allowances {
-    left: HashMap<InstanceNo, Left>,
+    left: IdMap<InstanceNo, Left>,
 }
 
 /// How much of a stack is looked at.

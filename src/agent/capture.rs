@@ -33,6 +33,7 @@ use super::accounts::{Accounts, Reading};
 use super::budget::{Governor, Limits, Step};
 use super::control::Command;
 use super::degraded::Degraded;
+use super::drain::Deadline;
 use super::lineage::Lineage;
 use super::pace::{News, Pace, is_due};
 use super::work::{PlacedSample, Work, add_stats};
@@ -92,6 +93,7 @@ pub(super) struct Setup {
     /// Memory of samples in that queue, in bytes; the keeper subtracts.
     pub(super) queued_bytes: Arc<AtomicUsize>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) deadline: Arc<Deadline>,
     pub(super) budget: Limits,
     pub(super) degraded: Arc<Degraded>,
 }
@@ -260,6 +262,7 @@ pub(super) fn run(setup: Setup, wake: OwnedFd, broken: &Arc<Notify>) -> AgentSta
             capture.next_tick_ns = now + capture.pace.tick_ns(full, armed, now);
         }
         if last {
+            shared.lock().setup.deadline.hurry();
             readers.end();
             newcomers.into_iter().for_each(Newcomers::end);
             break;
@@ -458,17 +461,21 @@ impl Capture {
         let Capture { setup, side_band_read_ns, .. } = self;
         let (join, mut taken) = (&setup.attribution, Vec::new());
         let wanted = |id, time_ns| join.wants(id) || time_ns >= *side_band_read_ns;
-        let each = |sample| taken.push(sample);
+        let mut strangers = false;
+        let each = |sample: RawSample| {
+            strangers |= !join.wants(sample.cgroup);
+            taken.push(sample);
+        };
         match cpu {
             Some(cpu) => setup.sampler.drain_samples_of(cpu, wanted, each),
             None => setup.sampler.drain_samples(wanted, each),
         }
         // Of a stranger, or of a cgroup that was made since.
-        if taken.iter().any(|sample| !join.wants(sample.cgroup)) {
+        if strangers {
             self.take_side_band();
         }
         let join = &self.setup.attribution;
-        for sample in taken.into_iter().filter(|sample| join.wants(sample.cgroup)) {
+        for sample in taken.into_iter().filter(|sample| !strangers || join.wants(sample.cgroup)) {
             if let Some(count) = self.thinning.counts_for(sample.cgroup) {
                 self.order.push(sample.time_ns, Happening::Sample { sample, count });
             }

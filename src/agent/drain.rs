@@ -3,7 +3,7 @@
 //! A thread that hangs in a system call cannot be ended. It is left behind, and what it had is told as not written.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -21,6 +21,8 @@ const WRITING: Duration = Duration::from_millis(1_000);
 pub(super) struct Deadline {
     /// By the monotonic clock; 0 while nobody asks.
     until_ns: AtomicU64,
+    /// The keeper's thread; 0 before it runs.
+    keeper: AtomicI32,
 }
 
 impl Deadline {
@@ -28,6 +30,21 @@ impl Deadline {
     pub(super) fn begin(&self, patience: Duration) {
         let patience_ns = u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX);
         self.until_ns.store(now_ns().saturating_add(patience_ns), Ordering::Relaxed);
+    }
+
+    /// The calling thread is the keeper.
+    pub(super) fn is_kept_here(&self) {
+        self.keeper.store(rustix::thread::gettid().as_raw_nonzero().get(), Ordering::Relaxed);
+    }
+
+    /// Nothing comes any more: from now on the keeper need not stand behind others. It has not the right to say so itself.
+    pub(super) fn hurry(&self) {
+        let keeper = rustix::process::Pid::from_raw(self.keeper.load(Ordering::Relaxed));
+        if let Some(keeper) = keeper
+            && let Err(error) = rustix::process::setpriority_process(Some(keeper), 0)
+        {
+            tracing::debug!("the keeper ends at the priority it has: {error}");
+        }
     }
 
     /// How long there is still; none while nobody asks for an end.

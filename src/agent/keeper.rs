@@ -34,7 +34,7 @@ const NICE: i32 = 10;
 /// Samples that are named between two looks at whether there is still time.
 const PIECE: usize = 256;
 /// What is left of the time for an end when sealing is no longer waited for.
-const LAST_MOMENT: Duration = Duration::from_millis(500);
+const LAST_MOMENT: Duration = Duration::from_millis(1_000);
 
 /// How keeping went.
 #[derive(Debug, Default, Clone, Copy)]
@@ -110,6 +110,7 @@ impl Keeper {
 
     /// Runs until the capture thread has ended, then closes the journal.
     pub(super) fn run(mut self, work: &Receiver<Work>) -> KeeperStats {
+        self.deadline.is_kept_here();
         // It has eight seconds for what it does; a function that begins now should not wait for it.
         if let Err(error) = rustix::process::setpriority_process(None, NICE) {
             tracing::debug!("the keeper runs at the usual priority: {error}");

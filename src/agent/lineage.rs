@@ -3,9 +3,7 @@
 //! Bounded for each instance: one that forks without end has the rest of its processes not followed, and takes nothing
 //! from others.
 
-use std::collections::HashMap;
-
-use crate::model::{InstanceNo, Pid};
+use crate::model::{IdMap, InstanceNo, Pid};
 
 /// Most processes of an instance that are followed: no container in its right mind has so many, and they take half a
 /// megabyte.
@@ -14,8 +12,8 @@ pub(super) const MAX_OF_ONE: u32 = 16_384;
 /// Processes by id.
 #[derive(Debug, Default)]
 pub(super) struct Lineage {
-    by_pid: HashMap<Pid, InstanceNo>,
-    of_one: HashMap<InstanceNo, u32>,
+    by_pid: IdMap<Pid, InstanceNo>,
+    of_one: IdMap<InstanceNo, u32>,
     refused: u64,
 }
 

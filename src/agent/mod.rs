@@ -203,6 +203,7 @@ impl Agent {
         let now = Moment { ns: Clock::monotonic_ns(), wall: now.wall(Clock::monotonic_ns()) };
         let runtimes: &[&'static str] = if config.docker.enabled { &[docker_name()] } else { &[] };
         let metrics = metrics(config, role, hz, &sampler);
+        let deadline = Arc::<Deadline>::default();
         let setup = capture::Setup {
             sampler,
             scoped: config.attach == Attach::PerCgroup,
@@ -223,10 +224,10 @@ impl Agent {
             keeper: to_keeper,
             queued_bytes: queued_bytes.clone(),
             metrics: metrics.clone(),
+            deadline: deadline.clone(),
             budget: if role == Role::Daemon { budget(config)? } else { BudgetLimits::default() },
             degraded: degraded.clone(),
         };
-        let deadline = Arc::<Deadline>::default();
         let broken = Arc::new(Notify::new());
         let (till, told, given_up) = (deadline.clone(), metrics.clone(), degraded.clone());
         let keeper = Worker::start("keeper", &broken, move || {

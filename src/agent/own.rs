@@ -2,6 +2,8 @@
 
 use std::fs::File;
 use std::io::Read as _;
+use std::os::unix::fs::FileExt as _;
+use std::sync::LazyLock;
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -54,16 +56,22 @@ pub(super) fn cpu_us() -> u64 {
 /// Memory that this process alone holds, in bytes: neither the rings, which it shares with the kernel, nor its own
 /// program, which the system may drop.
 pub(super) fn private_bytes() -> Option<u64> {
-    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
-    let mut pages = statm.split(' ').skip(1).map_while(|field| field.parse::<u64>().ok());
-    let (resident, shared) = pages.next().zip(pages.next())?;
+    let (resident, shared) = statm()?;
     resident.saturating_sub(shared).checked_mul(rustix::param::page_size() as u64)
 }
 
 fn memory_bytes() -> Option<u64> {
-    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
-    pages.checked_mul(rustix::param::page_size() as u64)
+    statm()?.0.checked_mul(rustix::param::page_size() as u64)
+}
+
+/// Resident and shared pages of this process. The file is held open: it is read once a second and more.
+fn statm() -> Option<(u64, u64)> {
+    static STATM: LazyLock<Option<File>> = LazyLock::new(|| File::open("/proc/self/statm").ok());
+    let mut bytes = [0; 256];
+    let length = STATM.as_ref()?.read_at(&mut bytes, 0).ok()?;
+    let text = std::str::from_utf8(bytes.get(..length)?).ok()?;
+    let mut pages = text.split(' ').skip(1).map_while(|field| field.parse().ok());
+    pages.next().zip(pages.next())
 }
 
 #[cfg(test)]

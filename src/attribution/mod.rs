@@ -19,7 +19,8 @@ pub use instance::is_runtime_command;
 use instance::{Fate, Instance};
 
 use crate::model::{
-    CgroupId, ContainerId, CpuSource, Entry, Fact, Identity, InstanceInfo, InstanceKey, InstanceNo, Timestamp,
+    CgroupId, ContainerId, CpuSource, Entry, Fact, IdMap, Identity, InstanceInfo, InstanceKey, InstanceNo,
+    Timestamp,
 };
 
 /// A moment on both clocks.
@@ -81,9 +82,9 @@ pub struct Attribution<S> {
     boot_id: String,
     limits: Limits,
     next_no: u32,
-    instances: HashMap<InstanceNo, Instance<S>>,
+    instances: IdMap<InstanceNo, Instance<S>>,
     /// Every cgroup of an instance, nested ones too.
-    by_cgroup: HashMap<CgroupId, InstanceNo>,
+    by_cgroup: IdMap<CgroupId, InstanceNo>,
     /// The instance's own cgroup by its path, while it exists.
     by_path: BTreeMap<String, InstanceNo>,
     /// The latest instance of a container: a restarted one has several in its life.
@@ -107,8 +108,8 @@ impl<S> Attribution<S> {
             boot_id: boot_id.into(),
             limits,
             next_no: 0,
-            instances: HashMap::new(),
-            by_cgroup: HashMap::new(),
+            instances: IdMap::default(),
+            by_cgroup: IdMap::default(),
             by_path: BTreeMap::new(),
             by_container: HashMap::new(),
             claims: HashMap::new(),

@@ -3,11 +3,11 @@
 //! Fed in order of time: what is known is what was true at the time of the next sample. Bounded, because mappings and
 //! processes are in tenants' hands; what does not fit is unknown, not wrong.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::file::{MappedFile, Place};
-use crate::model::{InstanceNo, Pid};
+use crate::model::{IdMap, InstanceNo, Pid};
 
 /// Most executable mappings kept of a process, and of all together (a table that processes share counts once), some
 /// 64 bytes each.
@@ -51,13 +51,13 @@ pub enum Mapped {
 /// Processes by id.
 #[derive(Debug, Default)]
 pub struct Processes {
-    by_pid: HashMap<Pid, Process>,
+    by_pid: IdMap<Pid, Process>,
     /// Ended processes, and the birth count of the one that ended: a reused id is not it.
     dead: VecDeque<(u64, Pid, u64)>,
     births: u64,
     /// Mappings in all tables.
     mappings: usize,
-    shares: HashMap<InstanceNo, Share>,
+    shares: IdMap<InstanceNo, Share>,
     refused: Refused,
 }
 
@@ -88,7 +88,7 @@ struct Process {
     /// Whether something may have happened to it that was not told.
     doubtful: bool,
     comm: Arc<str>,
-    threads: HashMap<Pid, Arc<str>>,
+    threads: IdMap<Pid, Arc<str>>,
     /// Sorted by start, without overlaps. Shared with the parent until one of them changes it.
     mappings: Arc<Vec<Mapping>>,
     /// The file of its program: what it mapped first.
@@ -126,7 +126,7 @@ impl Processes {
     pub fn found(&mut self, pid: Pid, owner: InstanceNo, comm: &str, mappings: Vec<Mapping>) {
         self.unmap(pid);
         if let Some(process) = self.enter(pid, owner) {
-            (process.comm, process.threads, process.main) = (comm.into(), HashMap::new(), None);
+            (process.comm, process.threads, process.main) = (comm.into(), IdMap::default(), None);
         }
         mappings.into_iter().for_each(|mapping| self.mmap(pid, mapping));
     }
@@ -337,7 +337,7 @@ impl Processes {
             ended_ns: None,
             doubtful: false,
             comm: "?".into(),
-            threads: HashMap::new(),
+            threads: IdMap::default(),
             mappings: Arc::default(),
             main: None,
         };

@@ -1,13 +1,12 @@
 //! The budget at the rim: readings for the governor, and what its steps do to sampling.
 
-use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
 use super::Capture;
 use crate::agent::budget::{Reading, Step};
 use crate::agent::degraded::Cut;
 use crate::agent::own;
-use crate::model::CgroupId;
+use crate::model::{CgroupId, IdMap};
 
 /// Most memory of samples that wait for the keeper, in bytes, and the least that a small budget leaves.
 const MAX_QUEUED_BYTES: usize = 128 << 20;
@@ -23,7 +22,7 @@ const MAX_THINNED: usize = 65_536;
 #[derive(Debug, Default)]
 pub(super) struct Thinning {
     is_on: bool,
-    seen: HashMap<CgroupId, u32>,
+    seen: IdMap<CgroupId, u32>,
 }
 
 impl Thinning {
@@ -44,7 +43,7 @@ impl Thinning {
 
     fn set(&mut self, is_on: bool) {
         if self.is_on != is_on {
-            *self = Thinning { is_on, seen: HashMap::new() };
+            *self = Thinning { is_on, seen: IdMap::default() };
         }
     }
 }
