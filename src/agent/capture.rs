@@ -515,10 +515,7 @@ impl Capture {
         }
         let facts = self.accounts.facts(&read, now_ns);
         self.facts(facts.into_iter());
-        // A look at each of them: while much is written, every second time.
-        if last || self.flushes.is_multiple_of(2) || self.pace.is_calm(now_ns) {
-            self.follow_cpus();
-        }
+        self.follow_cpus();
         let stats = self.setup.sampler.take_stats();
         self.stats.lost += stats.iter().map(|cpu| cpu.lost).sum::<u64>();
         let stats: Vec<_> = stats.into_iter().filter(|cpu| cpu.samples + cpu.lost > 0).collect();
