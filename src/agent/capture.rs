@@ -68,8 +68,6 @@ const SETTLE_NS: u64 = 1_000_000;
 /// What the capture thread is given.
 pub(super) struct Setup {
     pub(super) sampler: Sampler,
-    /// Whether its events are scoped by cgroups.
-    pub(super) scoped: bool,
     pub(super) off_cpu: OffCpu,
     pub(super) cgroups: Cgroups,
     pub(super) attribution: Attribution<PlacedSample>,

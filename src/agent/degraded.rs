@@ -5,13 +5,12 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use super::budget::{Change, Step};
+use super::budget::Step;
 
-/// What is given up now, and what was so far.
+/// What is given up now, and what was cut so far.
 #[derive(Debug, Default)]
 pub struct Degraded {
     level: AtomicUsize,
-    taken: [AtomicU64; Step::ALL.len()],
     cuts: [AtomicU64; Cut::ALL.len()],
 }
 
@@ -36,18 +35,6 @@ impl Cut {
     /// Every one.
     pub const ALL: [Cut; 6] =
         [Cut::Processes, Cut::Files, Cut::Mappings, Cut::Cgroups, Cut::Stacks, Cut::Names];
-
-    /// As it is called in logs and metrics.
-    pub fn name(self) -> &'static str {
-        match self {
-            Cut::Processes => "processes",
-            Cut::Files => "files",
-            Cut::Mappings => "mappings",
-            Cut::Cgroups => "cgroups",
-            Cut::Stacks => "stacks",
-            Cut::Names => "names",
-        }
-    }
 }
 
 impl Degraded {
@@ -56,22 +43,14 @@ impl Degraded {
         step.index() < self.level.load(Ordering::Relaxed)
     }
 
-    /// How often `step` was taken.
-    pub fn taken(&self, step: Step) -> u64 {
-        self.taken.get(step.index()).map_or(0, |count| count.load(Ordering::Relaxed))
-    }
-
     /// How much of `cut` there was so far.
     pub fn cuts(&self, cut: Cut) -> u64 {
         self.cuts.get(cut as usize).map_or(0, |count| count.load(Ordering::Relaxed))
     }
 
-    /// Tells `change`, after which `level` steps are in force.
-    pub(super) fn change(&self, change: Change, level: usize) {
+    /// The first `level` steps are in force from now on.
+    pub(super) fn set_level(&self, level: usize) {
         self.level.store(level, Ordering::Relaxed);
-        if let (true, Some(count)) = (change.taken, self.taken.get(change.step.index())) {
-            count.fetch_add(1, Ordering::Relaxed);
-        }
     }
 
     /// Counts what was cut.
@@ -85,21 +64,18 @@ impl Degraded {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::budget::Cause;
 
     #[test]
-    fn steps_and_cuts_are_counted_each_in_its_place() {
+    fn steps_are_in_force_up_to_the_level_and_cuts_are_counted_each_in_its_place() {
         let degraded = Degraded::default();
-        for (at, step) in Step::ALL.into_iter().enumerate() {
-            degraded.change(Change { step, taken: true, cause: Cause::Unlimited }, at + 1);
-        }
-        degraded.change(Change { step: Step::Symbols, taken: false, cause: Cause::Unlimited }, 3);
+        assert_eq!(Step::ALL.map(|step| degraded.is_in_force(step)), [false; 4]);
+        degraded.set_level(3);
         assert_eq!(Step::ALL.map(|step| degraded.is_in_force(step)), [true, true, true, false]);
-        assert_eq!(Step::ALL.map(|step| degraded.taken(step)), [1; 4]);
         for (at, cut) in Cut::ALL.into_iter().enumerate() {
             degraded.cut(cut, at as u64);
         }
         assert_eq!(Cut::ALL.map(|cut| degraded.cuts(cut)), [0, 1, 2, 3, 4, 5]);
-        assert_eq!(Cut::ALL.map(Cut::name), crate::metrics::CUTS, "as metrics call them");
+        let names = Cut::ALL.map(|cut| format!("{cut:?}").to_lowercase());
+        assert_eq!(names, crate::metrics::CUTS, "as metrics call them");
     }
 }

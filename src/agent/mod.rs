@@ -7,6 +7,8 @@
 //! | keeper | names frames, writes the journal | seal, at the end of an hour |
 //! | seal | seals closed journals, drops old hours; at the lowest priority | nobody |
 //! | runtimes | watches Docker | capture, by commands |
+//! | cgroups | hears of new cgroups where events are scoped by them | capture, by a lock |
+//! | fetch | fetches debug information, where servers are configured | keeper, by a queue |
 //!
 //! Start: the side-band first, then one walk over the cgroups that exist, then the runtimes, so that nothing falls
 //! between. Stop: the runtimes, then the capture with a last drain, then the keeper with a last write.
@@ -41,7 +43,7 @@ use tokio::sync::Notify;
 
 use crate::attribution::{Attribution, Limits, Moment};
 use crate::cgroup::Cgroups;
-use crate::config::{Attach, Config};
+use crate::config::Config;
 use crate::metrics::{Metrics, Phase};
 use crate::perf::{Clock, Sampler};
 use crate::privilege::{self, Part, Sandbox};
@@ -50,9 +52,9 @@ use crate::stack::unwind::UnwindStats;
 use crate::stack::{OpenStats, PerfMapStats, Symbolizer};
 use crate::store::archive::TidyOptions;
 use crate::store::{AtClose, Store, StoreLock};
-pub use budget::{Limits as BudgetLimits, Step};
+use budget::{Limits as BudgetLimits, Step};
 use control::{Command, Control};
-pub use degraded::{Cut, Degraded};
+use degraded::Degraded;
 use drain::{Deadline, NoEnd, Worker};
 pub use keeper::KeeperStats;
 use options::{budget, raise_file_limit, read_number, rings, symbol_options, tidy_options, writer_info};
@@ -151,7 +153,6 @@ pub struct Agent {
     cgroups: Cgroups,
     hz: u32,
     live: Live,
-    degraded: Arc<Degraded>,
 }
 
 impl Agent {
@@ -206,7 +207,6 @@ impl Agent {
         let deadline = Arc::<Deadline>::default();
         let setup = capture::Setup {
             sampler,
-            scoped: config.attach == Attach::PerCgroup,
             off_cpu: config.off_cpu.clone(),
             cgroups: cgroups.clone(),
             attribution: Attribution::new(&boot_id, runtimes, Limits::default(), now),
@@ -229,7 +229,7 @@ impl Agent {
             degraded: degraded.clone(),
         };
         let broken = Arc::new(Notify::new());
-        let (till, told, given_up) = (deadline.clone(), metrics.clone(), degraded.clone());
+        let (till, told, given_up) = (deadline.clone(), metrics.clone(), degraded);
         let keeper = Worker::start("keeper", &broken, move || {
             sandbox.give_up(Part::Keeper).expect(GIVES_UP);
             keeper::Keeper::new(symbolizer, journal, queued_bytes, till, told, given_up, period_ns).run(&work)
@@ -257,7 +257,6 @@ impl Agent {
             cgroups,
             hz,
             live,
-            degraded,
         })
     }
 
@@ -300,11 +299,6 @@ impl Agent {
     /// What it tells of itself, while it runs and when it ends.
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
-    }
-
-    /// What is given up to stay within the budget, now and so far; and what was cut of single containers.
-    pub fn degraded(&self) -> Arc<Degraded> {
-        self.degraded.clone()
     }
 
     /// Waits until a thread of the agent has ended that was not told to. Nothing is recorded from then on: [`Agent::stop`]

@@ -102,6 +102,11 @@ impl Sampler {
         self.cpus.len() * self.options.cpu_bytes()
     }
 
+    /// Whether events are scoped by cgroups, each of which is to be attached.
+    pub fn is_scoped(&self) -> bool {
+        self.options.scoped
+    }
+
     /// What is sampled.
     pub fn mode(&self) -> Mode {
         self.mode

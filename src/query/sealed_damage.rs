@@ -9,6 +9,7 @@ use super::sealed_tests::{long_life, sealed_store};
 use super::*;
 use crate::model::Window;
 use crate::store::Store;
+use crate::store::tests::data::files;
 
 type Counts = BTreeMap<String, u64>;
 
@@ -20,15 +21,6 @@ fn told(root: &Path, scope: Scope<'_>) -> (Counts, u64, Vec<PathBuf>) {
     let counts = folded.into_iter().map(|(stack, weight)| (stack, weight.samples)).collect();
     let samples = functions(&view, &all).iter().map(|row| row.samples).sum();
     (counts, samples, view.damage().iter().map(|damage| damage.file.clone()).collect())
-}
-
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for file in fs::read_dir(folder).into_iter().flatten().flatten() {
-        if file.path().is_dir() { found.extend(files(&file.path())) } else { found.push(file.path()) }
-    }
-    found.sort();
-    found
 }
 
 fn sealed_files(root: &Path) -> Vec<PathBuf> {

@@ -48,7 +48,7 @@ mod wire;
 pub mod writer;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use contents::{
     BatchRecord, Damage, Ended, InstanceRecord, JournalContents, Retold, StoredSample, StoredWait, Usage,

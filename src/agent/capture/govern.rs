@@ -75,7 +75,7 @@ impl Capture {
             true => steps.take(change.step.name(), now_ns),
             false => steps.take_back(change.step.name(), now_ns),
         }
-        self.setup.degraded.change(change, self.governor.level());
+        self.setup.degraded.set_level(self.governor.level());
         self.thinning.set(self.governor.is_in_force(Step::Rate));
         self.follow_demand();
         if change.step == Step::Symbols {

@@ -65,7 +65,7 @@ fn listen(shared: &Shared, made: &OwnedFd, end: &OwnedFd) {
 impl Capture {
     /// Begins to listen for new cgroups, where events are scoped by them.
     pub(super) fn listen_for_newcomers(&mut self) {
-        if !self.setup.scoped {
+        if !self.setup.sampler.is_scoped() {
             return;
         }
         match CgroupWatch::new(&self.setup.cgroups) {
@@ -92,9 +92,8 @@ impl Capture {
     fn made(&mut self, path: &str) {
         let Ok(id) = self.setup.cgroups.id(path) else { return };
         let at = self.moment(Clock::monotonic_ns());
-        let is_container = self.setup.attribution.instance_at(path).is_some();
         self.cgroup_seen(id, path, at, true);
-        if is_container || self.setup.attribution.instance_at(path).is_some() {
+        if self.setup.attribution.instance_at(path).is_some() {
             return;
         }
         self.listen_below(path);
@@ -118,7 +117,7 @@ impl Capture {
 
     /// Opens the events of an instance, where events are scoped.
     pub(super) fn attach(&mut self, id: CgroupId, path: &str) {
-        if !self.setup.scoped {
+        if !self.setup.sampler.is_scoped() {
             return;
         }
         // Gone already: nothing runs in it.

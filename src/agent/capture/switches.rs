@@ -72,9 +72,6 @@ impl Capture {
 
     /// Takes switches out of their rings.
     pub(super) fn drain_switches(&mut self) {
-        if self.switching.counts.is_empty() {
-            return;
-        }
         let mut switches = Vec::new();
         self.setup.sampler.drain_switches(&mut switches);
         let most = self.setup.off_cpu.max_switches_per_second;

@@ -1,10 +1,10 @@
 //! Sealing: what is kept, what goes, and what is left when it fails half way.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use super::data::{EIGHT, batch, ended, identity, instance, sample, store, usage, writer};
+use super::data::{EIGHT, batch, ended, files, identity, instance, sample, store, tidy, usage, writer};
 use crate::model::{Batch, Window};
 use crate::store::archive::{Retention, SealedSamples, TidyOptions};
 use crate::store::{Store, StoreError};
@@ -29,20 +29,6 @@ fn write(store: &Store, node: &str, hours: i64) {
     let last = Batch { entries: vec![ended(1, EIGHT + hours * HOUR_US - 1)], ..Batch::default() };
     journal.append(&last).unwrap();
     journal.finish().unwrap();
-}
-
-fn tidy(store: &Store, options: &TidyOptions) -> crate::store::archive::Tidied {
-    let lock = store.lock().unwrap();
-    store.tidy(&lock, options, |_, _| {}).unwrap()
-}
-
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for file in fs::read_dir(folder).into_iter().flatten().flatten() {
-        if file.path().is_dir() { found.extend(files(&file.path())) } else { found.push(file.path()) }
-    }
-    found.sort();
-    found
 }
 
 /// All samples of all sets of `store`.

@@ -1,11 +1,14 @@
 //! What tests store.
 
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::model::{
     Batch, CgroupId, Confidence, CpuSource, CpuStats, Entry, Identity, InstanceInfo, InstanceKey, InstanceNo,
     Quality, Sample, Stack, Timestamp, WriterInfo,
 };
+use crate::store::archive::{Tidied, TidyOptions};
 use crate::store::{JournalContents, JournalFile, Store, StoredSample};
 
 /// 2026-11-23T08:00:00Z.
@@ -166,4 +169,20 @@ pub fn only_journal(store: &Store) -> JournalFile {
     let mut journals = store.journals().unwrap();
     assert_eq!(journals.len(), 1, "{journals:?}");
     journals.remove(0)
+}
+
+/// Seals and drops what `options` ask for, as the agent does.
+pub fn tidy(store: &Store, options: &TidyOptions) -> Tidied {
+    let lock = store.lock().unwrap();
+    store.tidy(&lock, options, |_, _| {}).unwrap()
+}
+
+/// All files in `folder` and below.
+pub fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for file in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if file.path().is_dir() { found.extend(files(&file.path())) } else { found.push(file.path()) }
+    }
+    found.sort();
+    found
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::data::{EIGHT, identity, instance, only_journal, sample, store, writer};
+use super::data::{EIGHT, files, identity, instance, only_journal, sample, store, tidy, writer};
 use crate::model::{Batch, Timestamp, Wait, Window, frame as grammar};
 use crate::store::archive::{Retention, TidyOptions};
 use crate::store::{JournalContents, JournalFile, Store};
@@ -145,20 +145,6 @@ proptest! {
         prop_assert_eq!(told(&contents), expected);
         prop_assert!(contents.samples.is_empty());
     }
-}
-
-fn tidy(store: &Store, options: &TidyOptions) {
-    let lock = store.lock().unwrap();
-    store.tidy(&lock, options, |_, _| {}).unwrap();
-}
-
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for file in fs::read_dir(folder).into_iter().flatten().flatten() {
-        if file.path().is_dir() { found.extend(files(&file.path())) } else { found.push(file.path()) }
-    }
-    found.sort();
-    found
 }
 
 /// A journal of two hours, waits in the second alone: one began in the first.
