@@ -14,9 +14,6 @@ fn what_is_promised_holds_while_the_host_goes_wrong() {
         folder: folder.path().join("soak"),
         between: Duration::from_millis(2_500),
         keeps_broken: false,
-        // A CPU that comes back is followed within a second: what lives on it for less until then is not seen, and a
-        // short run is judged by every life. `perf::sampler_tests` has CPUs that go and come.
-        without: vec!["cpu-off".into()],
         ..Options::default()
     };
     let ended = run(&options);

@@ -43,7 +43,7 @@ use crate::config::{Config, OffCpu, Realtime, Unwind};
 use crate::identity::IdentityConfig;
 use crate::metrics::Metrics;
 use crate::model::{CgroupId, Fact, InstanceNo, Pid};
-use crate::perf::{Clock, Mode, Order, RawSample, Sampler, SideBand, Stamped, timespec};
+use crate::perf::{Clock, Hotplug, Mode, Order, RawSample, Sampler, SideBand, Stamped, timespec};
 use crate::stack::{Files, Mapping};
 pub(super) use containers::container_id;
 use in_order::InOrder;
@@ -68,6 +68,8 @@ const SETTLE_NS: u64 = 1_000_000;
 /// What the capture thread is given.
 pub(super) struct Setup {
     pub(super) sampler: Sampler,
+    /// Tells of CPUs that come and go, where it may.
+    pub(super) hotplug: Option<Hotplug>,
     pub(super) off_cpu: OffCpu,
     pub(super) cgroups: Cgroups,
     pub(super) attribution: Attribution<PlacedSample>,
@@ -101,6 +103,8 @@ pub(super) struct Shared {
     capture: Mutex<Capture>,
     /// Wakes the capture thread.
     wake: OwnedFd,
+    /// Wakes it too.
+    hotplug: Option<Hotplug>,
 }
 
 impl Shared {
@@ -113,14 +117,17 @@ impl Shared {
         let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
     }
 
-    /// Waits until it is woken, or the time has come.
-    fn wait_until(&self, due_ns: u64) {
+    /// Waits until it is woken, or the time has come. True if CPUs came or went.
+    fn wait_until(&self, due_ns: u64) -> bool {
         let timeout = timespec(due_ns.saturating_sub(Clock::monotonic_ns()));
         // Interrupted, it looks at everything anyway.
-        if poll(&mut [PollFd::new(&self.wake, PollFlags::IN)], Some(&timeout)).is_ok_and(|ready| ready > 0) {
-            let mut counter = [0; 8];
-            let _ = rustix::io::read(self.wake.as_fd(), &mut counter);
+        let cpus = self.hotplug.as_ref().map_or(self.wake.as_fd(), Hotplug::as_fd);
+        let mut fds = [PollFd::new(&self.wake, PollFlags::IN), PollFd::from_borrowed_fd(cpus, PollFlags::IN)];
+        if !poll(&mut fds, Some(&timeout)).is_ok_and(|ready| ready > 0) {
+            return false;
         }
+        let _ = rustix::io::read(self.wake.as_fd(), &mut [0; 8]);
+        self.hotplug.as_ref().is_some_and(Hotplug::take)
     }
 }
 
@@ -217,7 +224,7 @@ enum Happening {
 }
 
 /// Runs until it is told to stop; `wake` wakes it. The end of a reader that was not told to is told to `broken`.
-pub(super) fn run(setup: Setup, wake: OwnedFd, broken: &Arc<Notify>) -> AgentStats {
+pub(super) fn run(mut setup: Setup, wake: OwnedFd, broken: &Arc<Notify>) -> AgentStats {
     // Late by a scheduler's round, the files of a short process are gone; its own work is a percent of a core.
     if let Err(error) = rustix::process::setpriority_process(None, NICE) {
         tracing::debug!("capture runs at the usual priority: {error}");
@@ -226,7 +233,8 @@ pub(super) fn run(setup: Setup, wake: OwnedFd, broken: &Arc<Notify>) -> AgentSta
     metrics.capture.owe(Clock::monotonic_ns());
     let mut in_order = InOrder::new(&setup);
     let mut readers = Readers::new(setup.realtime, broken.clone());
-    let shared = Arc::new(Shared { capture: Mutex::new(Capture::new(setup)), wake });
+    let shared =
+        Arc::new(Shared { hotplug: setup.hotplug.take(), capture: Mutex::new(Capture::new(setup)), wake });
     {
         let mut capture = shared.lock();
         capture.listen_for_newcomers();
@@ -246,8 +254,13 @@ pub(super) fn run(setup: Setup, wake: OwnedFd, broken: &Arc<Notify>) -> AgentSta
             capture.awaited_ns
         };
         metrics.capture.owe(awaited_ns);
-        shared.wait_until(awaited_ns);
+        let cpus_changed = shared.wait_until(awaited_ns);
         let mut capture = shared.lock();
+        if cpus_changed {
+            capture.follow_cpus();
+            // What began on one that came is looked for at once.
+            (capture.next_tick_ns, capture.last_flush_ns) = (0, 0);
+        }
         let last = capture.commands();
         let now = Clock::monotonic_ns();
         capture.look_around(now);

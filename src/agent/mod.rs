@@ -45,7 +45,7 @@ use crate::attribution::{Attribution, Limits, Moment};
 use crate::cgroup::Cgroups;
 use crate::config::Config;
 use crate::metrics::{Metrics, Phase};
-use crate::perf::{Clock, Sampler};
+use crate::perf::{Clock, Hotplug, Sampler};
 use crate::privilege::{self, Part, Sandbox};
 use crate::runtime::docker::DockerOptions;
 use crate::stack::unwind::UnwindStats;
@@ -172,6 +172,8 @@ impl Agent {
         }
         // Before the store: who lacks rights should not leave a directory behind.
         let rings = rings(config, hz);
+        // CPUs that come from now on are told; and before the rights go, as a filter lets nobody make such a socket.
+        let hotplug = hotplug();
         let (sampler, hz) = (Sampler::open(rings)?, rings.hz);
         if role == Role::Daemon {
             raise_file_limit();
@@ -207,6 +209,7 @@ impl Agent {
         let deadline = Arc::<Deadline>::default();
         let setup = capture::Setup {
             sampler,
+            hotplug,
             off_cpu: config.off_cpu.clone(),
             cgroups: cgroups.clone(),
             attribution: Attribution::new(&boot_id, runtimes, Limits::default(), now),
@@ -395,6 +398,12 @@ fn metrics(config: &Config, role: Role, hz: u32, sampler: &crate::perf::Sampler)
     metrics.ring_bytes.set(sampler.ring_bytes() as u64);
     metrics.steps.declare(&Step::ALL.map(Step::name));
     metrics.into()
+}
+
+fn hotplug() -> Option<Hotplug> {
+    Hotplug::open()
+        .inspect_err(|error| tracing::info!("uevents: {error}; CPUs that come are sampled within a second"))
+        .ok()
 }
 
 fn docker_name() -> &'static str {

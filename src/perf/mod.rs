@@ -5,6 +5,7 @@
 
 mod cpus;
 mod event;
+mod hotplug;
 mod options;
 mod order;
 mod record;
@@ -21,6 +22,7 @@ mod wait;
 
 pub use cpus::{online_cpus, parse_cpu_list};
 pub use event::{Clock, PerfError, period_ns};
+pub use hotplug::Hotplug;
 pub use options::{CopyOptions, RingOptions};
 pub use order::Order;
 pub use record::{

@@ -8,7 +8,11 @@ pub(super) mod real {
     use std::path::PathBuf;
     use std::time::{Duration, Instant};
 
-    use super::super::{Clock, CopyOptions, Mode, RawSample, RingOptions, Sampler, SideBand, Stamped};
+    use rustix::event::{PollFd, PollFlags, poll};
+
+    use super::super::{
+        Clock, CopyOptions, Hotplug, Mode, RawSample, RingOptions, Sampler, SideBand, Stamped, timespec,
+    };
     use crate::model::CgroupId;
 
     const OPTIONS: RingOptions = RingOptions {
@@ -240,6 +244,28 @@ pub(super) mod real {
         assert_eq!(sampler.cpu_count(), all);
         // The new CPU is armed as the others are.
         assert_all_are_sampled(&mut sampler);
+    }
+
+    #[test]
+    fn the_kernel_tells_of_cpus_that_go_and_come_and_of_nothing_else() {
+        let told_within = |hotplug: &Hotplug, ms: u64| {
+            let timeout = timespec(ms * 1_000_000);
+            let ready = poll(&mut [PollFd::new(hotplug, PollFlags::IN)], Some(&timeout)).unwrap();
+            assert_eq!(hotplug.take(), ready > 0, "who is woken is told something");
+            ready > 0
+        };
+        let hotplug = Hotplug::open().unwrap();
+        // In order: had it passed, this one would be first.
+        fs::write("/sys/devices/system/cpu/cpu0/uevent", "change").unwrap();
+        assert!(
+            !told_within(&hotplug, 0),
+            "a message of another kind, which was sent before the write returned"
+        );
+        let offline = Offline::new();
+        assert!(told_within(&hotplug, 5_000), "one went");
+        assert!(!told_within(&hotplug, 0), "and that is all");
+        drop(offline);
+        assert!(told_within(&hotplug, 5_000), "it came");
     }
 
     #[test]
