@@ -17,6 +17,7 @@ use parquet::file::reader::{ChunkReader, Length};
 use parquet::file::serialized_reader::SerializedPageReader;
 use parquet::file::statistics::Statistics;
 
+use super::pages::KnownPages;
 use super::schema::Table;
 use super::sums::{FileSums, TAIL_BYTES, ranges};
 use crate::store::contents::Damage;
@@ -230,7 +231,7 @@ impl TableFile {
             let pages = SerializedPageReader::new(piece, chunk, rows, None)?;
             let descr = chunk.column_descr_ptr();
             let nullable = descr.max_def_level() > 0;
-            let mut reader = ColumnReaderImpl::<T>::new(descr, Box::new(pages));
+            let mut reader = ColumnReaderImpl::<T>::new(descr, Box::new(KnownPages::new(pages)));
             let (mut values, mut levels) = (Vec::new(), Vec::new());
             reader.read_records(rows, nullable.then_some(&mut levels), None, &mut values)?;
             Ok((values, nullable.then_some(levels)))

@@ -31,6 +31,7 @@ mod grouped_tests;
 mod host;
 mod instances;
 mod names;
+mod pages;
 mod partition;
 mod read;
 mod readings;
