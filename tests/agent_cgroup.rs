@@ -2,8 +2,10 @@
 //! started again, started twice, held up.
 
 use std::io::Read as _;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use fnscope::model::Timestamp;
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -202,6 +204,23 @@ fn exec_writes_beside_an_agent_that_leaves_it_alone() {
         assert_covered(row);
     }
     assert!(!scope.folded("third").contains("fibonacci"));
+}
+
+#[test]
+fn what_a_killed_engine_left_behind_is_no_container() {
+    let (scope, parent) = (Fnscope::new(), Cgroup::new());
+    let [left, begins] = ["a1", "b2"].map(|two| parent.child(&two.repeat(32)));
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    let before = Timespec { tv_sec: since.as_secs().cast_signed() - 120, tv_nsec: 0 };
+    let times = Timestamps { last_access: before, last_modification: before };
+    rustix::fs::utimensat(CWD, left.path(), &times, AtFlags::empty()).expect("make it two minutes old");
+    let agent = scope.agent(&["--docker-socket", "/nowhere/docker.sock"]);
+    // Both were there to be found: what the walk found is written in one.
+    let rows = poll("what is there", || Some(scope.instances(&[])).filter(|rows| !rows.is_empty()));
+    agent.stop_in_order();
+    assert!(rows.iter().any(|row| text(row, "instance").starts_with(&"b2".repeat(6))), "{rows:#?}");
+    assert!(!rows.iter().any(|row| text(row, "instance").starts_with(&"a1".repeat(6))), "{rows:#?}");
+    drop(begins);
 }
 
 #[test]

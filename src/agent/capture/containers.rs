@@ -3,6 +3,7 @@
 //! The half of the capture thread that looks at cgroups; the rings and the samples are in the file above.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use super::Capture;
 use crate::agent::accounts::Reading;
@@ -16,6 +17,8 @@ use crate::runtime::cgroup::{self as cgroup_runtime, Found};
 
 /// Cgroups below a container's own that are worth a look at which of them are still there.
 const MANY_NESTED: usize = 256;
+/// From a cgroup's making to its first process: a runtime takes milliseconds.
+const LEFT_AFTER: Duration = Duration::from_secs(60);
 
 impl Capture {
     /// A container whose cgroup was not seen being made (records were lost): found by its first process.
@@ -84,6 +87,11 @@ impl Capture {
         from_birth: bool,
     ) {
         let begins = candidate.is_some() && self.setup.attribution.instance_of(id).is_none();
+        // Whoever runs in it after all is told by its runtime.
+        let by_id = candidate.as_ref().is_some_and(|candidate| candidate.claim.is_none());
+        if begins && by_id && !from_birth && self.is_leftover(path) {
+            return;
+        }
         let at = if from_birth || !begins { at } else { self.found_running(path, at) };
         let Some(no) = self.setup.attribution.cgroup_seen(id, path, candidate, at, from_birth) else {
             self.adopt_processes(path, from_birth);
@@ -134,6 +142,19 @@ impl Capture {
         self.adopt_processes(&path, false);
         let reading = self.accounts.read(no, &self.setup.cgroups);
         self.reading(no, reading);
+    }
+
+    /// Whether the cgroup at `path` is what a container that is no more has left behind, as engines that were killed do.
+    fn is_leftover(&self, path: &str) -> bool {
+        let cgroups = &self.setup.cgroups;
+        if cgroups.is_populated(path).unwrap_or(true) {
+            return false;
+        }
+        let mut nested = false;
+        cgroups.children(path, |_| nested = true);
+        let made = std::fs::metadata(cgroups.dir(path)).and_then(|folder| folder.modified());
+        // Younger ones may be about to get their first process.
+        !nested && made.is_ok_and(|made| made.elapsed().is_ok_and(|age| age > LEFT_AFTER))
     }
 
     /// The same moment, but by the wall clock when the oldest process of the cgroup began.
