@@ -68,8 +68,6 @@ const SETTLE_NS: u64 = 1_000_000;
 /// What the capture thread is given.
 pub(super) struct Setup {
     pub(super) sampler: Sampler,
-    /// Tells of CPUs that come and go, where it may.
-    pub(super) hotplug: Option<Hotplug>,
     pub(super) off_cpu: OffCpu,
     pub(super) cgroups: Cgroups,
     pub(super) attribution: Attribution<PlacedSample>,
@@ -103,7 +101,7 @@ pub(super) struct Shared {
     capture: Mutex<Capture>,
     /// Wakes the capture thread.
     wake: OwnedFd,
-    /// Wakes it too.
+    /// Wakes it too: tells of CPUs that come and go, where it may.
     hotplug: Option<Hotplug>,
 }
 
@@ -223,8 +221,9 @@ enum Happening {
     Unwatched(CgroupId),
 }
 
-/// Runs until it is told to stop; `wake` wakes it. The end of a reader that was not told to is told to `broken`.
-pub(super) fn run(mut setup: Setup, wake: OwnedFd, broken: &Arc<Notify>) -> AgentStats {
+/// Runs until it is told to stop; `wake` and `hotplug` wake it. The end of a reader that was not told to is told to
+/// `broken`.
+pub(super) fn run(setup: Setup, wake: OwnedFd, hotplug: Option<Hotplug>, broken: &Arc<Notify>) -> AgentStats {
     // Late by a scheduler's round, the files of a short process are gone; its own work is a percent of a core.
     if let Err(error) = rustix::process::setpriority_process(None, NICE) {
         tracing::debug!("capture runs at the usual priority: {error}");
@@ -233,8 +232,7 @@ pub(super) fn run(mut setup: Setup, wake: OwnedFd, broken: &Arc<Notify>) -> Agen
     metrics.capture.owe(Clock::monotonic_ns());
     let mut in_order = InOrder::new(&setup);
     let mut readers = Readers::new(setup.realtime, broken.clone());
-    let shared =
-        Arc::new(Shared { hotplug: setup.hotplug.take(), capture: Mutex::new(Capture::new(setup)), wake });
+    let shared = Arc::new(Shared { capture: Mutex::new(Capture::new(setup)), wake, hotplug });
     {
         let mut capture = shared.lock();
         capture.listen_for_newcomers();
@@ -257,8 +255,7 @@ pub(super) fn run(mut setup: Setup, wake: OwnedFd, broken: &Arc<Notify>) -> Agen
         let cpus_changed = shared.wait_until(awaited_ns);
         let mut capture = shared.lock();
         if cpus_changed {
-            capture.follow_cpus();
-            // What began on one that came is looked for at once.
+            // They are followed, and what began on one that came is looked for, in a whole tick at once.
             (capture.next_tick_ns, capture.last_flush_ns) = (0, 0);
         }
         let last = capture.commands();

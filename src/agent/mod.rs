@@ -209,7 +209,6 @@ impl Agent {
         let deadline = Arc::<Deadline>::default();
         let setup = capture::Setup {
             sampler,
-            hotplug,
             off_cpu: config.off_cpu.clone(),
             cgroups: cgroups.clone(),
             attribution: Attribution::new(&boot_id, runtimes, Limits::default(), now),
@@ -238,7 +237,7 @@ impl Agent {
             keeper::Keeper::new(symbolizer, journal, queued_bytes, till, told, given_up, period_ns).run(&work)
         })?;
         let theirs = broken.clone();
-        let capture = Worker::start("capture", &broken, move || capture::run(setup, wake, &theirs))?;
+        let capture = Worker::start("capture", &broken, move || capture::run(setup, wake, hotplug, &theirs))?;
         let runtimes = match config.docker.enabled {
             true => Some(watch_docker(config, &live, &control, sandbox, &broken, &metrics)?),
             false => None,
@@ -402,7 +401,7 @@ fn metrics(config: &Config, role: Role, hz: u32, sampler: &crate::perf::Sampler)
 
 fn hotplug() -> Option<Hotplug> {
     Hotplug::open()
-        .inspect_err(|error| tracing::info!("uevents: {error}; CPUs that come are sampled within a second"))
+        .inspect_err(|error| tracing::info!("uevents: {error}; CPUs that come are sampled within seconds"))
         .ok()
 }
 

@@ -9,7 +9,8 @@ use super::sealed_tests::{long_life, sealed_store};
 use super::*;
 use crate::model::Window;
 use crate::store::Store;
-use crate::store::tests::data::files;
+use crate::store::archive::TidyOptions;
+use crate::store::tests::data::{files, tidy};
 
 type Counts = BTreeMap<String, u64>;
 
@@ -141,8 +142,7 @@ fn readers_see_every_sample_once_while_journals_are_sealed_and_deleted_under_the
                 })
             })
             .collect();
-        let lock = store.lock().unwrap();
-        store.tidy(&lock, &Default::default(), |_, _| {}).unwrap();
+        tidy(&store, &TidyOptions::default());
         for reader in readers {
             reader.join().unwrap();
         }

@@ -14,6 +14,7 @@ use crate::model::{
 };
 use crate::store::Store;
 use crate::store::archive::TidyOptions;
+use crate::store::tests::data;
 
 fn writer(node: &str) -> WriterInfo {
     WriterInfo { node: node.into(), ..super::fixture::Journal::new().contents.writer }
@@ -175,8 +176,7 @@ fn all_windows() -> Vec<Window> {
 }
 
 fn tidy(store: &Store) {
-    let lock = store.lock().unwrap();
-    let tidied = store.tidy(&lock, &TidyOptions::default(), |_, _| {}).unwrap();
+    let tidied = data::tidy(store, &TidyOptions::default());
     assert_eq!((tidied.sealed.failed, tidied.left), (0, 0));
 }
 
