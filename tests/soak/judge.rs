@@ -103,9 +103,19 @@ impl Told {
         })
     }
 
-    /// Whether a fault of `kind` was done between `begin` and `end`, or `behind` nanoseconds before.
-    fn touched(&self, kind: &str, begin: u64, end: u64, behind: u64) -> bool {
-        let overlaps = |fault: &&Fault| fault.begin_ns <= end && fault.end_ns.saturating_add(behind) >= begin;
+    /// When it lived, in seconds as the report gives those of faults.
+    fn when(&self, life: &Life) -> String {
+        let first = self.faults.first().map_or(0, |fault| fault.begin_ns);
+        let at = |ns: u64| (ns as f64 - first as f64) / 1e9;
+        format!("from {:.1} to {:.1}", at(life.begin_ns), at(life.end_ns))
+    }
+
+    /// Whether a fault of `kind` was done between `begin` and `end`, or `around` nanoseconds before or after: what was
+    /// sampled of a life that just ended is still to be stored.
+    fn touched(&self, kind: &str, begin: u64, end: u64, around: u64) -> bool {
+        let overlaps = |fault: &&Fault| {
+            fault.begin_ns <= end.saturating_add(around) && fault.end_ns.saturating_add(around) >= begin
+        };
         self.faults.iter().filter(|fault| fault.done && fault.kind == kind).any(|fault| overlaps(&fault))
     }
 
@@ -231,10 +241,10 @@ fn coverage(told: &Told, answers: &Answers) -> Verdict {
         let samples = row["samples"].as_f64().unwrap_or(0.0) / (seen / cpu).max(0.01);
         let room = 0.1 + 5.0 / samples.max(1.0).sqrt();
         if (seen / cpu - 1.0).abs() > room {
+            let what = format!("{} {}, {}", life.runtime, life.name, told.when(life));
+            let lost = (&row["samples"], &row["lost"], &row["coverage_source"]);
             broken.push(format!(
-                "{} {}: {:.3} of {cpu:.3} s, room {room:.3}",
-                life.runtime,
-                life.name,
+                "{what}: {:.3} of {cpu:.3} s, room {room:.3}; samples, lost, account {lost:?}",
                 seen / cpu
             ));
         }
@@ -412,12 +422,13 @@ mod tests {
         };
         Told {
             agents: vec![agent(1, 10, "KILL"), agent(2, 21, "TERM")],
-            faults: vec![fault("agent-kill", 20, 21), fault("disk-full", 26, 28)],
+            faults: vec![fault("agent-kill", 20, 21), fault("disk-full", 27, 29)],
             lives: vec![
                 life("fib.1", 11, 13),
                 life("fib.2", 19, 20),
-                life("fib.3", 26, 27),
+                life("fib.3", 27, 28),
                 life("fib.4", 22, 24),
+                life("fib.5", 25, 26),
             ],
             losses: vec![(20 * SECOND, 700)],
             ..Told::default()
@@ -447,7 +458,7 @@ mod tests {
         assert_eq!(
             broken(&told(), &answers(whole())),
             [""; 0],
-            "one lived as the agent was killed, one on a full disk"
+            "one lived as the agent was killed, one on a full disk, one was to be stored there"
         );
         let once = "each container that ran is in the store once";
         let accounts = "sums agree with the cgroups' accounts";
