@@ -96,7 +96,7 @@ pub fn parse(bytes: &[u8], text: u64) -> Result<SymbolTable, ReadError> {
 }
 
 /// What the first 8 bytes tell.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 struct Version {
     /// 2, 16, 18 or 20: Go 1.x.
     minor: u8,
@@ -127,7 +127,7 @@ impl Version {
 }
 
 /// Where the parts of a table that unwinding needs are in the file.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(super) struct Layout {
     /// Functions in the list.
     pub(super) count: u64,

@@ -3,6 +3,8 @@
 //! Entries are parsed by gimli; their programs run here, because the number of steps of a tenant's program is ours to
 //! limit.
 
+use std::hash::{Hash, Hasher};
+
 use gimli::{
     BaseAddresses, CallFrameInstruction, CallFrameInstructionIter, CieOrFde, DebugFrame, EhFrame,
     EndianSlice, LittleEndian, UnwindOffset, UnwindSection,
@@ -41,7 +43,7 @@ pub(super) enum Missing {
 }
 
 /// `.eh_frame` or `.debug_frame` of one file.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(super) struct Frames {
     bytes: Vec<u8>,
     /// Whether it is a `.debug_frame`.
@@ -129,6 +131,12 @@ impl Frames {
             section.set_vendor(gimli::Vendor::AArch64);
         }
         section
+    }
+}
+
+impl Hash for Frames {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.bytes.hash(state);
     }
 }
 

@@ -1,5 +1,7 @@
 //! Go's own unwind table: for each instruction of a function, how far the stack pointer has moved since its entry.
 
+use std::hash::{Hash, Hasher};
+
 use super::rule::Rule;
 use crate::stack::gopclntab::{GoTable, Layout};
 use crate::stack::source::{Fields, ReadError, Source};
@@ -14,7 +16,7 @@ const TOP_FRAME: u8 = 1;
 const WRITES_STACK_POINTER: u8 = 2;
 
 /// The part of a `.gopclntab` that unwinding needs.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(super) struct GoFrames {
     layout: Layout,
     /// What stands in the file from `begin` on.
@@ -22,6 +24,12 @@ pub(super) struct GoFrames {
     begin: u64,
     /// First addresses of functions that leave a goroutine for good: what they call stands on the thread's own stack.
     leaving: Vec<u64>,
+}
+
+impl Hash for GoFrames {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.bytes.hash(state);
+    }
 }
 
 impl GoFrames {

@@ -11,6 +11,7 @@
 //! | `rule`, `memory`, `expression` | a rule, and how it makes the caller of a frame |
 //! | `places`, `place` | what was learned of places in files |
 //! | `tables`, `cfi`, `go` | rules from files |
+//! | `shared` | equal tables, held once |
 //! | `code` | what a few bytes of code tell |
 //!
 //! It belongs to one ordinary thread. A walk over known places allocates nothing.
@@ -26,6 +27,7 @@ mod place;
 mod places;
 mod rule;
 mod scan;
+mod shared;
 mod tables;
 #[cfg(test)]
 mod tests;

@@ -237,9 +237,7 @@ impl Walk<'_, '_> {
 
     /// The virtual address of the function at `place`, and that of the place.
     fn function(&mut self, place: &Place<'_>) -> Option<(u64, u64)> {
-        let table = self.parts.tables.with_starts(place.file?)?;
-        let address = table.address(place.offset)?;
-        Some((table.function(address)?, address))
+        self.parts.tables.function(place.file?, place.offset)
     }
 }
 

@@ -1,9 +1,11 @@
-//! Unwind tables of files: read once, in bounds, kept within a budget, read again when they are needed again.
+//! Unwind tables of files: read once, in bounds, kept within a budget, read again when they are needed again. Copies of
+//! a file share one table.
 //!
 //! Looked for: `.eh_frame` by its section or by the program header that stays when sections are stripped,
 //! `.debug_frame` (plain or compressed), and Go's table. Function starts from symbols are read when a scan asks.
 
 use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
 use std::io::Read;
 use std::ops::Range;
 use std::sync::Arc;
@@ -11,6 +13,7 @@ use std::sync::Arc;
 use super::cfi::{Frames, Missing, eh_frame_address};
 use super::go::GoFrames;
 use super::rule::Rule;
+use super::shared::Shared;
 use crate::stack::elf::{Elf, Section, Segment};
 use crate::stack::file::MappedFile;
 use crate::stack::gopclntab;
@@ -35,6 +38,9 @@ pub(super) const VDSO: u64 = u64::MAX;
 pub(super) struct Tables {
     known: HashMap<u64, Slot>,
     vdso: Option<Table>,
+    tables: Shared<Table>,
+    starts: Shared<Vec<u64>>,
+    /// Of each table once, whoever shares it.
     bytes: usize,
     max_bytes: usize,
     clock: u64,
@@ -47,19 +53,19 @@ pub(super) struct Tables {
 struct Slot {
     used: u64,
     /// None where it was refused.
-    table: Option<Table>,
+    table: Option<Arc<Table>>,
+    /// Starts of functions by symbols, ascending; none before they are asked for.
+    starts: Option<Arc<Vec<u64>>>,
 }
 
 /// What one file says.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(super) struct Table {
     segments: Vec<Segment>,
     entry: u64,
     eh: Option<Frames>,
     debug: Option<Frames>,
     go: Option<GoFrames>,
-    /// Starts of functions by symbols; none before they are asked for.
-    starts: Option<Vec<u64>>,
 }
 
 /// What a table has for an address.
@@ -79,6 +85,8 @@ impl Tables {
         Tables {
             known: HashMap::new(),
             vdso,
+            tables: Shared::default(),
+            starts: Shared::default(),
             bytes: 0,
             max_bytes: MAX_ALL_BYTES,
             clock: 0,
@@ -116,28 +124,41 @@ impl Tables {
         let slot = self.known.get_mut(&file.id);
         Ok(slot.and_then(|slot| {
             slot.used = self.clock;
-            slot.table.as_ref()
+            slot.table.as_deref()
         }))
     }
 
+    /// First address of the function at `offset` in `file`, as far as symbols tell, and the address of the offset.
+    pub(super) fn function(&mut self, file: &MappedFile, offset: u64) -> Option<(u64, u64)> {
+        let address = self.of(file).ok()??.address(offset)?;
+        self.read_starts(file);
+        let slot = self.known.get(&file.id)?;
+        let of_go = slot.table.as_ref()?.go.as_ref().and_then(|go| go.function(address));
+        let by_symbols = || {
+            let starts = slot.starts.as_deref()?;
+            starts.get(starts.partition_point(|start| *start <= address).checked_sub(1)?).copied()
+        };
+        Some((of_go.or_else(by_symbols)?, address))
+    }
+
     /// Reads the function starts of `file` if that was not done yet.
-    pub(super) fn with_starts(&mut self, file: &MappedFile) -> Option<&Table> {
-        self.of(file).ok()??;
-        let slot = self.known.get_mut(&file.id)?;
-        let table = slot.table.as_mut()?;
-        if table.starts.is_none() {
-            let starts =
-                file.fd().and_then(|fd| symbol_starts(&Source::file(fd).ok()?).ok()).unwrap_or_default();
+    fn read_starts(&mut self, file: &MappedFile) {
+        let Some(slot) = self.known.get_mut(&file.id).filter(|slot| slot.starts.is_none()) else { return };
+        let starts = file.fd().and_then(|fd| symbol_starts(&Source::file(fd).ok()?).ok());
+        let starts = self.starts.one(starts.unwrap_or_default());
+        if Arc::strong_count(&starts) == 1 {
             self.bytes += starts.capacity() * 8;
-            table.starts = Some(starts);
-            self.make_room(file.id);
         }
-        self.known.get(&file.id)?.table.as_ref()
+        slot.starts = Some(starts);
+        self.make_room(file.id);
     }
 
     fn enter(&mut self, id: u64, table: Option<Table>) {
-        self.bytes += table.as_ref().map_or(0, Table::memory_bytes);
-        self.known.insert(id, Slot { used: self.clock, table });
+        let table = table.map(|table| self.tables.one(table));
+        if let Some(table) = table.as_ref().filter(|table| Arc::strong_count(table) == 1) {
+            self.bytes += table.memory_bytes();
+        }
+        self.known.insert(id, Slot { used: self.clock, table, starts: None });
         self.make_room(id);
     }
 
@@ -149,10 +170,13 @@ impl Tables {
             let others =
                 self.known.iter().filter(|(id, slot)| **id != kept && (crowded || slot.table.is_some()));
             let Some(id) = others.min_by_key(|(_, slot)| slot.used).map(|(id, _)| *id) else { break };
-            if let Some(table) = self.known.remove(&id).and_then(|slot| slot.table) {
-                self.bytes = self.bytes.saturating_sub(table.memory_bytes());
-                self.dropped += 1;
-            }
+            let Some(slot) = self.known.remove(&id) else { break };
+            self.dropped += u64::from(slot.table.is_some());
+            let table = slot.table.filter(|table| Arc::strong_count(table) == 1);
+            let starts = slot.starts.filter(|starts| Arc::strong_count(starts) == 1);
+            let freed = table.map_or(0, |table| table.memory_bytes())
+                + starts.map_or(0, |starts| starts.capacity() * 8);
+            self.bytes = self.bytes.saturating_sub(freed);
         }
     }
 }
@@ -193,18 +217,16 @@ impl Table {
         left = left.saturating_sub(eh.as_ref().map_or(0, Frames::memory_bytes));
         // Go's programs have one that says what its own table says.
         let debug = if go.is_some() { None } else { debug_frames(&elf, source, left) };
-        Ok(Table { segments: elf.segments, entry: elf.entry, eh, debug, go, starts: None })
+        Ok(Table { segments: elf.segments, entry: elf.entry, eh, debug, go })
     }
 
     /// Memory in bytes.
     pub(super) fn memory_bytes(&self) -> usize {
         let frames = |frames: &Option<Frames>| frames.as_ref().map_or(0, Frames::memory_bytes);
         let go = self.go.as_ref().map_or(0, GoFrames::memory_bytes);
-        let starts = self.starts.as_ref().map_or(0, |starts| starts.capacity() * 8);
         frames(&self.eh)
             + frames(&self.debug)
             + go
-            + starts
             + size_of::<Table>()
             + self.segments.capacity() * size_of::<Segment>()
     }
@@ -242,14 +264,12 @@ impl Table {
         };
         Some(Found { rule, limited })
     }
+}
 
-    /// First address of the function at `address`, as far as symbols tell.
-    pub(super) fn function(&self, address: u64) -> Option<u64> {
-        if let Some(start) = self.go.as_ref().and_then(|go| go.function(address)) {
-            return Some(start);
-        }
-        let starts = self.starts.as_deref()?;
-        starts.get(starts.partition_point(|start| *start <= address).checked_sub(1)?).copied()
+impl Hash for Table {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // What all the rest is made of.
+        (self.entry, &self.eh, &self.debug, &self.go).hash(state);
     }
 }
 
@@ -341,4 +361,37 @@ fn symbol_starts(source: &Source<'_>) -> Result<Vec<u64>, ReadError> {
         return Ok(starts);
     }
     Ok(Vec::new())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn copies_of_a_file_share_one_table() {
+        let folder = tempfile::tempdir().unwrap();
+        let copy = |id: u64, of: &str| {
+            let path = folder.path().join(id.to_string());
+            fs::copy(of, &path).unwrap();
+            let file = fs::File::open(path).unwrap();
+            MappedFile::new(id, "sh".into(), None, Some(file.into()))
+        };
+        let mut tables = Tables::new(None);
+        let mut read = |file: &MappedFile| {
+            tables.of(file).unwrap().expect("a table");
+            tables.read_starts(file);
+            tables.bytes
+        };
+        let one = read(&copy(1, "/bin/sh"));
+        assert!(one > 0);
+        assert_eq!((2..40).map(|id| read(&copy(id, "/bin/sh"))).max(), Some(one));
+        let two = read(&copy(40, "/bin/cat"));
+        assert!(two > one);
+        // The last of those that share it frees it.
+        tables.max_bytes = two - one;
+        tables.make_room(40);
+        assert_eq!((tables.bytes, tables.known.len(), tables.dropped), (two - one, 1, 39));
+    }
 }
