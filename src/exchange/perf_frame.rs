@@ -202,7 +202,8 @@ fn symbol(label: &str) -> String {
 fn module(name: &str) -> String {
     let mut out = String::with_capacity(name.len());
     for c in name.chars() {
-        match c.is_whitespace() || c.is_control() || "()[]\\/@;".contains(c) {
+        let arrow = c == '>' && out.ends_with('-');
+        match arrow || c.is_whitespace() || c.is_control() || "()[]\\/@;".contains(c) {
             true => hex(c, &mut out),
             false => out.push(c),
         }
@@ -240,6 +241,7 @@ mod tests {
             ("<F as Fn(A) -> B>::call [a]", "0 <F as Fn(A) -\\x3e B>::call (a)"),
             ("(anonymous namespace)::f [a]", "0 \\x28anonymous namespace)::f (a)"),
             ("x+0x12 [a b)(c]", "0 x\\x2b0x12 (a\\x20b\\x29\\x28c)"),
+            ("f [p->1]", "0 f (p-\\x3e1)"),
             ("f []", "0 f [] ([frame])"),
         ] {
             assert_eq!(line(frame), told, "{frame}");
@@ -281,7 +283,7 @@ mod tests {
         fn what_was_written_is_read(
             text in ".{0,40}|[ab\\[\\]()+x0_k>@ \\\\;/-]{0,30}",
             symbol in ".{0,20}|[ab()\\[\\]>-]{0,9}",
-            module in ".{0,20}|\\[?(vdso|kernel|unknown|frame|marker)\\]?",
+            module in ".{0,20}|[ab()@>-]{0,6}|\\[?(vdso|kernel|unknown|frame|marker)\\]?",
             offset: u64,
             kind in 0usize..6,
         ) {
