@@ -177,6 +177,8 @@ impl Agent {
         let (sampler, hz) = (Sampler::open(rings)?, rings.hz);
         if role == Role::Daemon {
             raise_file_limit();
+            // Before there are threads: heaps that are there stay.
+            crate::sys::keep_little_freed_memory();
         }
         let store = Store::create(&config.store.path)?;
         let tidy = tidy_options(&config.store)?;

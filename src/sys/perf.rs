@@ -108,16 +108,6 @@ pub fn set_realtime() -> io::Result<()> {
     if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Gives memory that was freed back to the system, where the allocator keeps it: of what was dropped to save memory
-/// nothing else would show.
-pub fn release_freed_memory() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    {
-        // SAFETY: takes no pointer, may be called by any thread at any time (malloc_trim(3): MT-Safe).
-        let _ = unsafe { libc::malloc_trim(0) };
-    }
-}
-
 /// The ring of an event: a page the kernel keeps its position in, and data behind it.
 pub struct RingMemory {
     base: NonNull<u8>,

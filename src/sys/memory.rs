@@ -1,0 +1,33 @@
+//! What the allocator keeps of memory that was freed.
+
+/// Blocks that are mapped by themselves, and so are gone when they are freed: tables of files while they are read.
+const MAPPED_BYTES: i32 = 256 << 10;
+/// What may lie unused at the end of a heap.
+const UNUSED_BYTES: i32 = 512 << 10;
+/// Heaps of all threads together: each keeps what it once needed at most.
+const HEAPS: i32 = 2;
+
+/// Has the allocator keep little of what is freed. Left to itself it takes the largest block that was ever freed for the
+/// usual size, and has a heap for each thread.
+pub fn keep_little_freed_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    for (option, value) in [
+        (libc::M_MMAP_THRESHOLD, MAPPED_BYTES),
+        (libc::M_TRIM_THRESHOLD, UNUSED_BYTES),
+        (libc::M_ARENA_MAX, HEAPS),
+    ] {
+        // SAFETY: takes no pointer; the allocator is made before `main` and allows it at any time (mallopt(3)). Refused,
+        // it changes nothing.
+        let _ = unsafe { libc::mallopt(option, value) };
+    }
+}
+
+/// Gives memory that was freed back to the system, where the allocator keeps it: of what was dropped to save memory
+/// nothing else would show.
+pub fn release_freed_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        // SAFETY: takes no pointer, may be called by any thread at any time (malloc_trim(3): MT-Safe).
+        let _ = unsafe { libc::malloc_trim(0) };
+    }
+}
