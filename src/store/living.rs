@@ -3,14 +3,14 @@
 //! Promises: bounded memory. Whoever ended is forgotten [`KEEP_ENDED`] after the last word about it (a late name or
 //! exit status is such a word), or earlier when more than [`MAX_ENDED`] are kept.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::contents;
-use crate::model::{Entry, FactKind, Identity, InstanceInfo, InstanceNo, Timestamp};
+use crate::model::{Entry, Identity, InstanceInfo, InstanceNo, Timestamp};
 
-/// How long the ended are remembered.
-const KEEP_ENDED: Duration = Duration::from_secs(600);
+/// How long the ended are remembered. Whoever tells of instances has forgotten them after two minutes.
+const KEEP_ENDED: Duration = Duration::from_secs(180);
 /// How many of the ended are remembered: some seconds of the worst storm of starts, minutes of a usual one.
 const MAX_ENDED: usize = 2_048;
 /// How many changes of identity are told again, the latest.
@@ -22,8 +22,8 @@ struct Known {
     identities: Vec<(Timestamp, Identity)>,
     exec: Option<Entry>,
     usage: Option<(Timestamp, Entry)>,
-    /// The last of each kind.
-    facts: BTreeMap<FactKind, (Timestamp, Entry)>,
+    /// The last of each kind, of which most have one or two.
+    facts: Vec<(Timestamp, Entry)>,
     ended: Option<Entry>,
     /// The last word about it once it had ended.
     heard: Option<Instant>,
@@ -36,7 +36,7 @@ impl Known {
             identities: Vec::new(),
             exec: None,
             usage: None,
-            facts: BTreeMap::new(),
+            facts: Vec::new(),
             ended: None,
             heard: None,
         }
@@ -80,7 +80,7 @@ impl Living {
         }));
         entries.extend(known.exec.clone());
         entries.extend(known.usage.clone().map(|(_, usage)| usage));
-        entries.extend(known.facts.values().map(|(_, fact)| fact.clone()));
+        entries.extend(known.facts.iter().map(|(_, fact)| fact.clone()));
         entries.extend(known.ended.clone());
         entries
     }
@@ -125,9 +125,15 @@ impl Living {
                 known.usage = Some((*at, entry.clone()));
             }
             Entry::Fact { at, fact, .. } => {
-                let newest = known.facts.entry(fact.kind()).or_insert_with(|| (*at, entry.clone()));
-                if newest.0 <= *at {
-                    *newest = (*at, entry.clone());
+                let kind = fact.kind();
+                let same = |(_, known): &&mut (Timestamp, Entry)| matches!(known, Entry::Fact { fact, .. } if fact.kind() == kind);
+                match known.facts.iter_mut().find(same) {
+                    Some(newest) if newest.0 <= *at => *newest = (*at, entry.clone()),
+                    Some(_) => {}
+                    None => {
+                        known.facts.reserve_exact(1);
+                        known.facts.push((*at, entry.clone()));
+                    }
                 }
             }
             Entry::Instance { .. } | Entry::Usage { .. } | Entry::Dropped { .. } => {}
