@@ -271,6 +271,35 @@ impl RunningContainer {
     }
 }
 
+impl PrivateDocker {
+    /// Ends what a daemon began as it was killed and never heard of again: shims, and the containers behind them.
+    fn end_orphans(&self) {
+        let own = self.path("exec").display().to_string();
+        for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let line = std::fs::read_to_string(process.path().join("cmdline")).unwrap_or_default();
+            let mut words = line.split('\0');
+            if !words.next().is_some_and(|program| program.contains("containerd-shim"))
+                || !line.contains(&own)
+            {
+                continue;
+            }
+            let number = process.file_name().to_str().and_then(|name| name.parse().ok());
+            if let Some(shim) = number.and_then(Pid::from_raw) {
+                let _ = rustix::process::kill_process(shim, Signal::KILL);
+            }
+            let Some(id) = words.skip_while(|word| *word != "-id").nth(1) else { continue };
+            for hierarchy in std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
+                let cgroup = hierarchy.path().join("docker").join(id);
+                let _ = std::fs::write(cgroup.join("cgroup.kill"), "1");
+                let deadline = Instant::now() + Duration::from_secs(2);
+                while cgroup.exists() && std::fs::remove_dir(&cgroup).is_err() && Instant::now() < deadline {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+            }
+        }
+    }
+}
+
 impl Drop for PrivateDocker {
     fn drop(&mut self) {
         // Only a daemon can remove what a killed one left running.
@@ -287,6 +316,7 @@ impl Drop for PrivateDocker {
             }
             let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.stop()));
         }
+        self.end_orphans();
         // The daemon mounts its data over itself; a killed one leaves the mount, and a directory that cannot go.
         while Command::new("umount")
             .arg(self.path("data"))
