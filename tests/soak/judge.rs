@@ -121,9 +121,10 @@ impl Told {
 
     /// Whether the store must have it.
     fn must_be_there(&self, life: &Life) -> bool {
-        const LEAST_NS: u64 = 100_000_000;
+        // Of Docker's, it is known when they were asked for: the container follows hundreds of milliseconds later.
+        let least_ns = if life.runtime == "docker" { 1_000_000_000 } else { 100_000_000 };
         let seen =
-            |(from, to): (u64, u64)| life.end_ns.min(to).saturating_sub(life.begin_ns.max(from)) > LEAST_NS;
+            |(from, to): (u64, u64)| life.end_ns.min(to).saturating_sub(life.begin_ns.max(from)) > least_ns;
         // A full disk costs what it refused.
         self.watched().any(seen) && !self.touched("disk-full", life.begin_ns, life.end_ns, KILL_COSTS_NS)
     }
