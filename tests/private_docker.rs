@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 
-use crate::support::{ends_within, pid_of};
+use crate::support::{end_cgroup, ends_within, pid_of};
 
 /// Longest wait for a daemon to come up or go down. It takes a quarter of a second on an idle machine.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -87,6 +87,31 @@ impl PrivateDocker {
     /// A path in its directory.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
+    }
+
+    /// Ends what a daemon began as it was killed and never heard of again: shims, and the containers behind them.
+    fn end_orphans(&self) {
+        let own = self.path("exec").display().to_string();
+        for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let line = std::fs::read_to_string(process.path().join("cmdline")).unwrap_or_default();
+            let mut words = line.split('\0');
+            if !words.next().is_some_and(|program| program.contains("containerd-shim"))
+                || !line.contains(&own)
+            {
+                continue;
+            }
+            let number = process.file_name().to_str().and_then(|name| name.parse().ok());
+            if let Some(shim) = number.and_then(Pid::from_raw) {
+                let _ = rustix::process::kill_process(shim, Signal::KILL);
+            }
+            let Some(id) = words.skip_while(|word| *word != "-id").nth(1) else { continue };
+            let root = PathBuf::from("/sys/fs/cgroup");
+            let hierarchies =
+                std::fs::read_dir(&root).into_iter().flatten().flatten().map(|entry| entry.path());
+            for hierarchy in hierarchies.chain([root.clone()]) {
+                end_cgroup(&hierarchy.join("docker").join(id), Duration::from_secs(2));
+            }
+        }
     }
 
     /// Starts the daemon and waits until it answers.
@@ -268,35 +293,6 @@ impl RunningContainer {
         let status = self.child.wait().expect("wait for docker");
         let id = std::fs::read_to_string(&self.id_file).expect("docker has written the id");
         (status.code().expect("no signal ended docker"), id)
-    }
-}
-
-impl PrivateDocker {
-    /// Ends what a daemon began as it was killed and never heard of again: shims, and the containers behind them.
-    fn end_orphans(&self) {
-        let own = self.path("exec").display().to_string();
-        for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-            let line = std::fs::read_to_string(process.path().join("cmdline")).unwrap_or_default();
-            let mut words = line.split('\0');
-            if !words.next().is_some_and(|program| program.contains("containerd-shim"))
-                || !line.contains(&own)
-            {
-                continue;
-            }
-            let number = process.file_name().to_str().and_then(|name| name.parse().ok());
-            if let Some(shim) = number.and_then(Pid::from_raw) {
-                let _ = rustix::process::kill_process(shim, Signal::KILL);
-            }
-            let Some(id) = words.skip_while(|word| *word != "-id").nth(1) else { continue };
-            for hierarchy in std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
-                let cgroup = hierarchy.path().join("docker").join(id);
-                let _ = std::fs::write(cgroup.join("cgroup.kill"), "1");
-                let deadline = Instant::now() + Duration::from_secs(2);
-                while cgroup.exists() && std::fs::remove_dir(&cgroup).is_err() && Instant::now() < deadline {
-                    std::thread::sleep(Duration::from_millis(10));
-                }
-            }
-        }
     }
 }
 

@@ -498,16 +498,21 @@ impl Drop for Cgroup {
     fn drop(&mut self) {
         if std::thread::panicking() {
             // No second panic: what is left behind, the first one explains.
-            let _ = fs::write(self.path.join("cgroup.kill"), "1");
-            let deadline = Instant::now() + Duration::from_secs(5);
-            while fs::remove_dir(&self.path).is_err() && Instant::now() < deadline {
-                std::thread::sleep(Duration::from_millis(10));
-            }
+            end_cgroup(&self.path, Duration::from_secs(5));
             return;
         }
         fs::write(self.path.join("cgroup.kill"), "1").expect("kill what is left in a cgroup");
         self.wait_until_empty();
         fs::remove_dir(&self.path).expect("remove an empty cgroup");
+    }
+}
+
+/// Kills what is in the cgroup at `dir`, where the kernel does that, and removes it, as far as it goes within `limit`.
+pub fn end_cgroup(dir: &Path, limit: Duration) {
+    let _ = fs::write(dir.join("cgroup.kill"), "1");
+    let deadline = Instant::now() + limit;
+    while dir.exists() && fs::remove_dir(dir).is_err() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 

@@ -24,10 +24,9 @@ const FEWER_READS: u32 = 7;
 const ALERT_NS: u64 = 1_000_000_000;
 /// Ticks while something happens to functions.
 const TICK_NS: u64 = 500_000_000;
-/// Ticks while nothing does, and while nothing is sampled. CPUs that came are then noticed so late where
-/// the kernel does not tell of them, and a burst of
-/// strangers after silence may fill the rings before the pace has followed it: what they lost concerns nobody, and a
-/// container that starts in that moment is found by its cgroup at its exec.
+/// Ticks while nothing does, and while nothing is sampled. CPUs that came are then noticed so late where the kernel does
+/// not tell of them, and a burst of strangers after silence may fill the rings before the pace has followed it: what they
+/// lost concerns nobody, and a container that starts in that moment is found by its cgroup at its exec.
 const LONG_TICK_NS: u64 = 1_500_000_000;
 const UNARMED_TICK_NS: u64 = 8_000_000_000;
 /// The shortest tick, where strangers would fill the rings.

@@ -188,7 +188,7 @@ fn symbol(label: &str) -> String {
     while let Some(c) = rest.chars().next() {
         let lead = out.is_empty() && (c.is_whitespace() || matches!(c, '(' | '['));
         let before_end = c.is_whitespace() && rest.len() == c.len_utf8();
-        let arrow = c == '>' && out.ends_with('-');
+        let arrow = ends_arrow(c, &out);
         let offset = c == '+' && rest.starts_with("+0x");
         match lead || before_end || arrow || offset {
             true => hex(c, &mut out),
@@ -202,13 +202,17 @@ fn symbol(label: &str) -> String {
 fn module(name: &str) -> String {
     let mut out = String::with_capacity(name.len());
     for c in name.chars() {
-        let arrow = c == '>' && out.ends_with('-');
-        match arrow || c.is_whitespace() || c.is_control() || "()[]\\/@;".contains(c) {
+        match ends_arrow(c, &out) || c.is_whitespace() || c.is_control() || "()[]\\/@;".contains(c) {
             true => hex(c, &mut out),
             false => out.push(c),
         }
     }
     out
+}
+
+/// Whether `c` behind `out` makes an arrow.
+fn ends_arrow(c: char, out: &str) -> bool {
+    c == '>' && out.ends_with('-')
 }
 
 fn hex(c: char, out: &mut String) {

@@ -23,7 +23,7 @@ struct Known {
     exec: Option<Entry>,
     usage: Option<(Timestamp, Entry)>,
     /// The last of each kind, of which most have one or two.
-    facts: Vec<(Timestamp, Entry)>,
+    facts: Vec<Entry>,
     ended: Option<Entry>,
     /// The last word about it once it had ended.
     heard: Option<Instant>,
@@ -80,7 +80,7 @@ impl Living {
         }));
         entries.extend(known.exec.clone());
         entries.extend(known.usage.clone().map(|(_, usage)| usage));
-        entries.extend(known.facts.iter().map(|(_, fact)| fact.clone()));
+        entries.extend(known.facts.iter().cloned());
         entries.extend(known.ended.clone());
         entries
     }
@@ -126,13 +126,14 @@ impl Living {
             }
             Entry::Fact { at, fact, .. } => {
                 let kind = fact.kind();
-                let same = |(_, known): &&mut (Timestamp, Entry)| matches!(known, Entry::Fact { fact, .. } if fact.kind() == kind);
+                let same =
+                    |known: &&mut Entry| matches!(known, Entry::Fact { fact, .. } if fact.kind() == kind);
                 match known.facts.iter_mut().find(same) {
-                    Some(newest) if newest.0 <= *at => *newest = (*at, entry.clone()),
-                    Some(_) => {}
+                    Some(Entry::Fact { at: before, .. }) if *before > *at => {}
+                    Some(newest) => *newest = entry.clone(),
                     None => {
                         known.facts.reserve_exact(1);
-                        known.facts.push((*at, entry.clone()));
+                        known.facts.push(entry.clone());
                     }
                 }
             }

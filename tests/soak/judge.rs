@@ -121,10 +121,14 @@ impl Told {
 
     /// Whether the store must have it.
     fn must_be_there(&self, life: &Life) -> bool {
-        // Of Docker's, it is known when they were asked for: the container follows hundreds of milliseconds later.
-        let least_ns = if life.runtime == "docker" { 1_000_000_000 } else { 100_000_000 };
-        let seen =
-            |(from, to): (u64, u64)| life.end_ns.min(to).saturating_sub(life.begin_ns.max(from)) > least_ns;
+        const LEAST_NS: u64 = 100_000_000;
+        // Docker's are asked for hundreds of milliseconds before there is a container: an agent that ended in the middle
+        // may have seen none.
+        const DOCKER_MAKES_NS: u64 = 900_000_000;
+        let seen = |(from, to): (u64, u64)| {
+            let makes_ns = if life.runtime == "docker" && to < life.end_ns { DOCKER_MAKES_NS } else { 0 };
+            life.end_ns.min(to).saturating_sub(life.begin_ns.max(from)) > LEAST_NS + makes_ns
+        };
         // A full disk costs what it refused.
         self.watched().any(seen) && !self.touched("disk-full", life.begin_ns, life.end_ns, KILL_COSTS_NS)
     }
