@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::allowance::{Allowances, LEAVES, Part};
 use super::budget::Step;
@@ -33,6 +33,9 @@ const MAX_RECENT: usize = 4_096;
 const NICE: i32 = 10;
 /// Samples that are named between two looks at whether there is still time.
 const PIECE: usize = 256;
+/// How often freed memory is given back that lies between what is still used: containers that come and go leave such
+/// holes, and they add up. It takes milliseconds.
+const RELEASE_EVERY: Duration = Duration::from_secs(60);
 /// What is left of the time for an end when sealing is no longer waited for.
 const LAST_MOMENT: Duration = Duration::from_millis(1_000);
 
@@ -76,6 +79,7 @@ pub(super) struct Keeper {
     degraded: Arc<Degraded>,
     /// Whether little is kept of symbols.
     keeps_less: bool,
+    released_at: Instant,
     period_us: i64,
 }
 
@@ -104,6 +108,7 @@ impl Keeper {
             recent: HashMap::new(),
             degraded,
             keeps_less: false,
+            released_at: Instant::now(),
             period_us: i64::try_from(period_ns / 1_000).unwrap_or(i64::MAX),
         }
     }
@@ -258,6 +263,10 @@ impl Keeper {
             }
         }
         self.publish();
+        if self.released_at.elapsed() >= RELEASE_EVERY {
+            crate::sys::release_freed_memory();
+            self.released_at = Instant::now();
+        }
     }
 
     /// Tells what was counted.

@@ -3,7 +3,7 @@
 //!
 //! What wakes it is read at once, because files of a short process must be opened, and the account of a cgroup read,
 //! before they are gone; then it rests, and what comes meanwhile is read together. Samples, and where nothing lives the
-//! side-band too, wait for the tick: every half second while something happens to functions, every second and a half
+//! side-band too, wait for the tick: every second while something happens to functions, every second and a half
 //! while they wait (what is not read yet is lost if the agent is killed: under two seconds), every eight where there
 //! are none, and sooner where strangers fill the rings.
 //!
@@ -23,7 +23,7 @@ const FEWER_READS: u32 = 7;
 /// How long something may happen again after something has happened to a function.
 const ALERT_NS: u64 = 1_000_000_000;
 /// Ticks while something happens to functions.
-const TICK_NS: u64 = 500_000_000;
+const TICK_NS: u64 = 1_000_000_000;
 /// Ticks while nothing does, and while nothing is sampled. CPUs that came are then noticed so late where the kernel does
 /// not tell of them, and a burst of strangers after silence may fill the rings before the pace has followed it: what they
 /// lost concerns nobody, and a container that starts in that moment is found by its cgroup at its exec.

@@ -1,11 +1,9 @@
 //! One life of one container: what is known of it, and what of that has been told.
 
-use std::collections::BTreeMap;
-
 use super::claim::Claim;
 use super::{Moment, Settled};
 use crate::model::{
-    CgroupId, Confidence, CpuSource, Entry, Fact, FactKind, Identity, InstanceInfo, InstanceNo, Timestamp,
+    CgroupId, Confidence, CpuSource, Entry, Fact, Identity, InstanceInfo, InstanceNo, Timestamp,
 };
 
 /// Whether it is a function.
@@ -50,8 +48,8 @@ pub(super) struct Instance<S> {
     usage_at_exec: Option<(Timestamp, u64)>,
     usage: Option<(Timestamp, u64, CpuSource)>,
     usage_told: Option<(u64, CpuSource)>,
-    /// The last of each kind, and whether the store was told.
-    facts: BTreeMap<FactKind, (Timestamp, Fact, bool)>,
+    /// The last of each kind, and whether the store was told: few, most often one or two.
+    facts: Vec<(Timestamp, Fact, bool)>,
     /// The kernel's word on its end, which is nearer than the runtime's.
     ended_at: Option<Timestamp>,
     exit: Option<(Option<i32>, bool)>,
@@ -109,7 +107,7 @@ impl<S> Instance<S> {
             usage_at_exec: None,
             usage: None,
             usage_told: None,
-            facts: BTreeMap::new(),
+            facts: Vec::new(),
             ended_at: None,
             exit: None,
             gone: false,
@@ -250,15 +248,18 @@ impl<S> Instance<S> {
 
     /// Remembers a fact. That it runs is none as long as it was never paused. True if it is new.
     pub(super) fn fact(&mut self, at: Timestamp, fact: Fact) -> bool {
-        let kind = fact.kind();
-        let news = match self.facts.get(&kind) {
-            Some((_, known, _)) => *known != fact,
-            None => fact != Fact::Frozen(false),
-        };
-        if news {
-            self.facts.insert(kind, (at, fact, false));
+        match self.facts.iter_mut().find(|(_, known, _)| known.kind() == fact.kind()) {
+            Some((_, known, _)) if *known == fact => false,
+            Some(known) => {
+                *known = (at, fact, false);
+                true
+            }
+            None if fact == Fact::Frozen(false) => false,
+            None => {
+                self.facts.push((at, fact, false));
+                true
+            }
         }
-        news
     }
 
     pub(super) fn exited(&mut self, code: Option<i32>, oom: bool, at: Timestamp, entries: &mut Vec<Entry>) {
@@ -308,7 +309,7 @@ impl<S> Instance<S> {
             entries.push(Entry::Usage { no: self.no, at, cpu_us, source });
         }
         if self.declared {
-            for (at, fact, told) in self.facts.values_mut().filter(|(.., told)| !told) {
+            for (at, fact, told) in self.facts.iter_mut().filter(|(.., told)| !told) {
                 *told = true;
                 entries.push(Entry::Fact { no: self.no, at: *at, fact: fact.clone() });
             }
