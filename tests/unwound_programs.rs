@@ -10,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use fnscope::model::Pid;
+use fnscope::stack::apart::Parser;
 use fnscope::stack::unwind::{End, Frame, Registers, Snapshot, UnwindOptions, Unwinder};
 use fnscope::stack::{Files, Mapped, Mapping, SymbolTable};
 
@@ -139,7 +140,7 @@ impl Points {
     }
 
     fn check(&self, callers: &[(&str, &[&str])]) -> Outcome {
-        let mut unwinder = Unwinder::new(UnwindOptions { scan: true });
+        let mut unwinder = Unwinder::new(UnwindOptions { scan: true }, Parser::here());
         let mut frames = Vec::new();
         let mut outcome = Outcome { points: self.points.len(), ..Outcome::default() };
         for (registers, stack) in &self.points {

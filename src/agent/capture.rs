@@ -44,6 +44,7 @@ use crate::identity::IdentityConfig;
 use crate::metrics::Metrics;
 use crate::model::{CgroupId, Fact, InstanceNo, Pid};
 use crate::perf::{Clock, Hotplug, Mode, Order, RawSample, Sampler, SideBand, Stamped, timespec};
+use crate::stack::apart::Parser;
 use crate::stack::{Files, Mapping};
 pub(super) use containers::container_id;
 use in_order::InOrder;
@@ -83,6 +84,7 @@ pub(super) struct Setup {
     pub(super) scan: bool,
     /// Whether names that programs tell of code made at run time are wanted.
     pub(super) perf_maps: bool,
+    pub(super) parser: Parser,
     /// Where it is remembered of which programs chains suffice.
     pub(super) cache_dir: Option<PathBuf>,
     pub(super) realtime: Realtime,
@@ -224,10 +226,7 @@ enum Happening {
 /// Runs until it is told to stop; `wake` and `hotplug` wake it. The end of a reader that was not told to is told to
 /// `broken`.
 pub(super) fn run(setup: Setup, wake: OwnedFd, hotplug: Option<Hotplug>, broken: &Arc<Notify>) -> AgentStats {
-    // Late by a scheduler's round, the files of a short process are gone; its own work is a percent of a core.
-    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
-        tracing::debug!("capture runs at the usual priority: {error}");
-    }
+    hurry();
     let metrics = setup.metrics.clone();
     metrics.capture.owe(Clock::monotonic_ns());
     let mut in_order = InOrder::new(&setup);
@@ -278,6 +277,14 @@ pub(super) fn run(setup: Setup, wake: OwnedFd, hotplug: Option<Hotplug>, broken:
     }
     let shared = Arc::into_inner(shared).expect("the readers have ended, and nobody else holds it");
     shared.capture.into_inner().unwrap_or_else(PoisonError::into_inner).finish()
+}
+
+/// Puts this thread ahead of what is watched: late by a scheduler's round, the files of a short process are gone; its own
+/// work is a percent of a core.
+pub(super) fn hurry() {
+    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+        tracing::debug!("capture runs at the usual priority: {error}");
+    }
 }
 
 impl Capture {

@@ -48,6 +48,7 @@ use crate::metrics::{Metrics, Phase};
 use crate::perf::{Clock, Hotplug, Sampler};
 use crate::privilege::{self, Part, Sandbox};
 use crate::runtime::docker::DockerOptions;
+use crate::stack::apart::Parser;
 use crate::stack::unwind::UnwindStats;
 use crate::stack::{OpenStats, PerfMapStats, Symbolizer};
 use crate::store::archive::TidyOptions;
@@ -143,6 +144,8 @@ pub struct AgentStats {
 pub struct Agent {
     control: Control,
     capture: Worker<AgentStats>,
+    /// Ends with the capture thread, which alone asks it.
+    parser: Worker<()>,
     keeper: Worker<KeeperStats>,
     runtimes: Option<(Worker<()>, tokio::sync::oneshot::Sender<()>)>,
     broken: Arc<Notify>,
@@ -209,6 +212,7 @@ impl Agent {
         let runtimes: &[&'static str] = if config.docker.enabled { &[docker_name()] } else { &[] };
         let metrics = metrics(config, role, hz, &sampler);
         let deadline = Arc::<Deadline>::default();
+        let (parser, jobs) = Parser::apart();
         let setup = capture::Setup {
             sampler,
             off_cpu: config.off_cpu.clone(),
@@ -222,6 +226,7 @@ impl Agent {
             unwind: config.stack.unwind,
             scan: config.stack.scan.is_on(),
             perf_maps: config.stack.perf_maps.is_on(),
+            parser,
             cache_dir: Some(store.cache_dir().join("chains")),
             realtime: config.stack.realtime,
             commands,
@@ -233,6 +238,11 @@ impl Agent {
             degraded: degraded.clone(),
         };
         let broken = Arc::new(Notify::new());
+        let parser = Worker::start("parser", &broken, move || {
+            capture::hurry();
+            sandbox.give_up(Part::Parser).expect(GIVES_UP);
+            jobs.run();
+        })?;
         let (till, told, given_up) = (deadline.clone(), metrics.clone(), degraded);
         let keeper = Worker::start("keeper", &broken, move || {
             sandbox.give_up(Part::Keeper).expect(GIVES_UP);
@@ -251,6 +261,7 @@ impl Agent {
         Ok(Agent {
             control,
             capture,
+            parser,
             keeper,
             runtimes,
             broken,
@@ -329,7 +340,7 @@ impl Agent {
     }
 
     fn end(self, patience: Option<Duration>) -> anyhow::Result<(AgentStats, KeeperStats)> {
-        let Agent { control, capture, keeper, runtimes, deadline, metrics, lock, tidy, .. } = self;
+        let Agent { control, capture, parser, keeper, runtimes, deadline, metrics, lock, tidy, .. } = self;
         metrics.enter(Phase::Stopping);
         if let Some(patience) = patience {
             deadline.begin(patience);
@@ -346,6 +357,7 @@ impl Agent {
         control.send(Command::Finish);
         // The keeper ends with the capture thread, however that ends.
         let (captured, kept) = (capture.join(until), keeper.join(until));
+        let parsed = parser.join(until);
         drop(lock);
         if let Some((store, options)) = tidy {
             tidy_after(&store, options);
@@ -361,7 +373,9 @@ impl Agent {
         } else {
             watched?;
         }
-        Ok((captured?, kept?))
+        let ended = (captured?, kept?);
+        parsed?;
+        Ok(ended)
     }
 }
 

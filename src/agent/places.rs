@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::model::{Pid, Timestamp};
 use crate::perf::{Clock, Context, RawSample, UserState, context};
+use crate::stack::apart::Parser;
 use crate::stack::unwind::{End, Frame, Registers, Snapshot, UnwindOptions, UnwindStats, Unwinder};
 use crate::stack::{Memo, PerfMapStats, PerfMaps, Place, Processes};
 
@@ -38,9 +39,10 @@ const KNOWN_BYTES: usize = 4 << 20;
 
 impl Places {
     /// `max_stack` is the kernel's limit on chains; `scan`: whether code without unwind tables is scanned; `perf_maps`:
-    /// whether names that programs tell of code made at run time are wanted.
-    pub(super) fn new(max_stack: usize, scan: bool, perf_maps: bool) -> Places {
-        let (unwinder, maps) = (Unwinder::new(UnwindOptions { scan }), perf_maps.then(PerfMaps::default));
+    /// whether names that programs tell of code made at run time are wanted. Files are parsed by `parser`.
+    pub(super) fn new(max_stack: usize, scan: bool, perf_maps: bool, parser: Parser) -> Places {
+        let maps = perf_maps.then(|| PerfMaps::new(parser.clone()));
+        let unwinder = Unwinder::new(UnwindOptions { scan }, parser);
         let (known, hasher) = (Memo::new(KNOWN_BYTES), RandomState::new());
         Places { unwinder, maps, max_stack, frames: Vec::new(), user_chain: Vec::new(), known, hasher }
     }
@@ -221,7 +223,7 @@ mod tests {
             vec![abi::PERF_CONTEXT_KERNEL, 1, 2, abi::PERF_CONTEXT_USER, 3, abi::PERF_CONTEXT_GUEST, 4];
         let places = |chain, max_stack| {
             let (places, agrees) =
-                Places::new(max_stack, true, false).of(&Processes::default(), &sample(chain));
+                Places::new(max_stack, true, false, Parser::here()).of(&Processes::default(), &sample(chain));
             assert_eq!(agrees, None, "nothing was walked");
             places
         };

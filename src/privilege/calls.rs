@@ -12,7 +12,7 @@ pub fn system_calls() -> impl Iterator<Item = (&'static str, &'static str)> {
 }
 
 /// Which threads make a call, one bit each.
-pub(super) const ALL: u8 = 0b1111;
+pub(super) const ALL: u8 = 0b1_1111;
 /// Main, capture, readers: whatever is not one of the others.
 pub(super) const REST: u8 = 0b0001;
 /// Keeper and seal: they parse files of containers and write the store.
@@ -21,6 +21,10 @@ pub(super) const KEEPER: u8 = 0b0010;
 pub(super) const RUNTIMES: u8 = 0b0100;
 /// The fetcher of debug files, where `stack.debuginfod` is configured.
 pub(super) const FETCHER: u8 = 0b1000;
+/// The parser of files of containers, which is handed them open: it reads them, and asks for nothing else.
+pub(super) const PARSER: u8 = 0b1_0000;
+/// All but the parser.
+const WIDE: u8 = REST | KEEPER | RUNTIMES | FETCHER;
 const FILES: u8 = REST | KEEPER | FETCHER;
 const SOCKETS: u8 = REST | RUNTIMES | FETCHER;
 
@@ -81,9 +85,9 @@ pub(super) const CALLS: &[Call] = calls! {
         SYS_brk SYS_madvise SYS_mremap SYS_munmap;
     "memory of the program itself, rings of perf events; never to run code from", ALL, NoCode:
         SYS_mmap SYS_mprotect;
-    "threads: to start one, not a process", ALL, Threads:
+    "threads: to start one, not a process", WIDE, Threads:
         SYS_clone;
-    "threads: answered as unknown, so that `clone` is asked, whose flags a filter can see", ALL, Any:
+    "threads: answered as unknown, so that `clone` is asked, whose flags a filter can see", WIDE, Any:
         SYS_clone3;
     "threads: locks, ends, names of their own, where they run", ALL, Any:
         SYS_exit SYS_exit_group SYS_futex SYS_getpid SYS_gettid SYS_rseq SYS_sched_getaffinity SYS_sched_yield SYS_set_robust_list SYS_set_tid_address SYS_tgkill;
@@ -91,7 +95,7 @@ pub(super) const CALLS: &[Call] = calls! {
         SYS_prctl;
     "signals: SIGTERM, SIGHUP, a guard page below each stack", ALL, Any:
         SYS_restart_syscall SYS_rt_sigaction SYS_rt_sigprocmask SYS_rt_sigreturn SYS_sigaltstack;
-    "a signal comes to any thread, which tells the one that waits for it", ALL, Any:
+    "a signal comes to any thread, which tells the one that waits for it", WIDE, Any:
         SYS_sendto;
     "is a process still there: signal 0 alone", REST, Asking:
         SYS_kill;
@@ -99,21 +103,21 @@ pub(super) const CALLS: &[Call] = calls! {
         SYS_clock_getres SYS_clock_gettime SYS_clock_nanosleep SYS_gettimeofday SYS_nanosleep;
     "random numbers for tables and names of files", ALL, Any:
         SYS_getrandom;
-    "what this process is, may use and has used", ALL, Any:
+    "what this process is, may use and has used", WIDE, Any:
         SYS_getegid SYS_geteuid SYS_getgid SYS_getppid SYS_getrusage SYS_getuid SYS_sysinfo SYS_uname;
-    "its own limits", ALL, Own:
+    "its own limits", WIDE, Own:
         SYS_prlimit64;
     "each thread gives up what it does not need; filters are only ever added", ALL, Any:
         SYS_capget SYS_capset SYS_seccomp;
-    "priority of its threads: ahead of what is watched, behind it, as it was", ALL, Any:
+    "priority of its threads: ahead of what is watched, behind it, as it was", WIDE, Any:
         SYS_getpriority SYS_ioprio_set SYS_sched_getparam SYS_sched_getscheduler SYS_sched_setscheduler SYS_setpriority;
     "one reader on each CPU", REST, Any:
         SYS_sched_setaffinity;
     "perf events of CPUs that come, and of cgroups", REST, Any:
         SYS_perf_event_open;
-    "perf events: start, stop, count; is a file a terminal; descriptors that do not block", ALL, Requests:
+    "perf events: start, stop, count; is a file a terminal; descriptors that do not block", WIDE, Requests:
         SYS_ioctl;
-    "to wait for rings, sockets and other threads", ALL, Any:
+    "to wait for rings, sockets and other threads", WIDE, Any:
         SYS_epoll_create1 SYS_epoll_ctl SYS_epoll_pwait SYS_epoll_pwait2 SYS_eventfd2 SYS_ppoll SYS_pselect6
         #[cfg(target_arch = "x86_64")] SYS_epoll_wait
         #[cfg(target_arch = "x86_64")] SYS_poll
@@ -121,7 +125,9 @@ pub(super) const CALLS: &[Call] = calls! {
     "new cgroups, where events are attached to each", REST, Any:
         SYS_inotify_add_watch SYS_inotify_init1 SYS_inotify_rm_watch;
     "files of containers, of /proc and of cgroups are found and read; the store's as well", ALL, Any:
-        SYS_close SYS_dup SYS_dup3 SYS_fcntl SYS_fstat SYS_lseek SYS_newfstatat SYS_openat SYS_pread64 SYS_read SYS_readlinkat SYS_readv SYS_statx
+        SYS_close SYS_fstat SYS_pread64 SYS_statx;
+    "files of containers, of /proc and of cgroups are found and read; the store's as well", WIDE, Any:
+        SYS_dup SYS_dup3 SYS_fcntl SYS_lseek SYS_newfstatat SYS_openat SYS_read SYS_readlinkat SYS_readv
         #[cfg(target_arch = "x86_64")] SYS_access
         #[cfg(target_arch = "x86_64")] SYS_dup2
         #[cfg(target_arch = "x86_64")] SYS_lstat

@@ -12,7 +12,7 @@ use rustix::thread::{
     remove_capability_from_bounding_set, set_capabilities, set_capabilities_secure_bits, set_no_new_privs,
 };
 
-use super::calls::{ALL, FETCHER, KEEPER, RUNTIMES};
+use super::calls::{ALL, FETCHER, KEEPER, PARSER, RUNTIMES};
 use super::capabilities::{kept, names};
 use super::filter;
 use crate::sys;
@@ -45,8 +45,10 @@ pub enum ConfineError {
 pub enum Part {
     /// The one that waits for signals and answers for its health.
     Main,
-    /// Keeper and seal: they parse what containers map, and write the store.
+    /// Keeper and seal: they name what was sampled, and write the store.
     Keeper,
+    /// It is handed open files of containers, and parses them.
+    Parser,
     /// It talks to an engine.
     Runtimes,
     /// It fetches debug files.
@@ -124,6 +126,7 @@ impl Sandbox {
         match part {
             Part::Main => Ok(()),
             Part::Keeper => install(KEEPER, false),
+            Part::Parser => install(PARSER, false),
             Part::Runtimes => install(RUNTIMES, false),
             Part::Fetcher => install(FETCHER, self.network),
         }

@@ -74,13 +74,19 @@ fn conditions(call: &Call, network: bool) -> Result<Vec<SeccompRule>, BackendErr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::privilege::calls::{ALL, FETCHER, KEEPER, REST, RUNTIMES};
+    use crate::privilege::calls::{ALL, FETCHER, KEEPER, PARSER, REST, RUNTIMES};
 
     #[test]
     fn every_program_is_one_that_the_kernel_takes() {
-        for (who, network) in
-            [(ALL, false), (ALL, true), (REST, false), (KEEPER, false), (RUNTIMES, false), (FETCHER, true)]
-        {
+        for (who, network) in [
+            (ALL, false),
+            (ALL, true),
+            (REST, false),
+            (KEEPER, false),
+            (PARSER, false),
+            (RUNTIMES, false),
+            (FETCHER, true),
+        ] {
             for program in programs(who, network).unwrap() {
                 assert!((4..4096).contains(&program.len()), "BPF_MAXINSNS: {}", program.len());
             }
@@ -101,6 +107,8 @@ mod tests {
             assert!(!names.contains(&forbidden), "{forbidden}");
         }
         let keeper = |name: &str| CALLS.iter().any(|call| call.name() == name && call.who & KEEPER != 0);
+        let parser = |name: &str| CALLS.iter().any(|call| call.name() == name && call.who & PARSER != 0);
+        assert!(parser("pread64") && !parser("openat") && !parser("clone") && !parser("fcntl"));
         assert!(keeper("renameat") && !keeper("socket") && !keeper("perf_event_open") && !keeper("kill"));
     }
 }

@@ -5,6 +5,7 @@
 //! | file | what |
 //! |---|---|
 //! | [`open`], [`process`], [`mod@file`] | files opened when they are mapped, what a process has mapped, places |
+//! | [`apart`] | where they are parsed: by whom has no rights beyond that
 //! | [`source`] | a file's bytes, read in bounds and pinned by digests |
 //! | [`elf`], [`gopclntab`], [`gomodule`], [`ehframe`], [`plt`], [`debugdata`] | what files say of their functions |
 //! | [`debugfile`], [`debuginfod`] | separate debug files: found by build id on this host, fetched |
@@ -24,6 +25,7 @@
 //! [`SymbolTable::from_bytes`], [`PerfMap::feed`], [`gopclntab::parse`], [`debugdata::unpack_bytes`],
 //! [`inlines::names_in`], [`kernel::KernelSymbols::parse`], [`demangle::demangle`].
 
+pub mod apart;
 pub mod builder;
 pub mod cache;
 pub mod debugdata;

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 
+use super::apart::Parser;
 use super::file::Place;
 use super::open::for_reading;
 use super::perf_map::PerfMap;
@@ -42,6 +43,7 @@ const DOTNET_CODE: &str = "memfd:doublemapper";
 /// Names of code that programs make while they run.
 #[derive(Debug, Default)]
 pub struct PerfMaps {
+    parser: Parser,
     processes: HashMap<Pid, Known>,
     /// Counts questions.
     asked: u64,
@@ -71,7 +73,7 @@ pub struct PerfMapStats {
 
 #[derive(Debug)]
 struct Known {
-    file: Option<OwnedFd>,
+    file: Option<Arc<OwnedFd>>,
     map: PerfMap,
     /// Bytes read of it.
     offset: u64,
@@ -83,6 +85,11 @@ struct Known {
 }
 
 impl PerfMaps {
+    /// Maps that `parser` reads.
+    pub fn new(parser: Parser) -> PerfMaps {
+        PerfMaps { parser, ..PerfMaps::default() }
+    }
+
     /// The name of the code at `address` of `pid` at `now_ns`, a time that does not go back by much.
     pub fn name(&mut self, pid: Pid, address: u64, now_ns: u64) -> Option<Arc<str>> {
         self.asked += 1;
@@ -145,7 +152,7 @@ impl PerfMaps {
     fn look(&mut self, pid: Pid, now_ns: u64) {
         let Some(known) = self.processes.get_mut(&pid) else { return };
         if known.file.is_none() {
-            known.file = open(pid);
+            known.file = open(pid).map(Arc::new);
             if known.file.is_none() {
                 self.stats.missing += 1;
                 known.waited_ns = known.waited_ns.saturating_mul(2).clamp(AGAIN_NS, MISSING_NS);
@@ -161,15 +168,14 @@ impl PerfMaps {
         let left = usize::try_from(MAX_PROCESS_READ.saturating_sub(known.offset)).unwrap_or(usize::MAX);
         let of_all = MAX_STRETCH_READ.saturating_sub(self.stretch_bytes);
         let room = left.min(MAX_READ).min(of_all.max(MIN_READ));
-        let mut bytes = vec![0; room];
-        let mut filled = 0;
-        while let Some(free) = bytes.get_mut(filled..).filter(|free| !free.is_empty()) {
-            match rustix::io::pread(file, free, known.offset + filled as u64) {
-                Ok(read) if read > 0 => filled += read,
-                Ok(_) | Err(_) => break,
-            }
-        }
-        known.map.feed(bytes.get(..filled).unwrap_or_default());
+        let (file, offset) = (Arc::clone(file), known.offset);
+        let mut map = std::mem::take(&mut known.map);
+        let fed = self.parser.run(move || {
+            let filled = feed(&mut map, &file, offset, room);
+            (map, filled)
+        });
+        let (map, filled) = fed.unwrap_or_default();
+        known.map = map;
         known.offset += filled as u64;
         self.stretch_bytes += filled;
         self.stats.bytes += filled as u64;
@@ -196,6 +202,20 @@ impl PerfMaps {
             self.forget(pid);
         }
     }
+}
+
+/// Reads on in `file` from `offset`, `room` bytes at most. Returns how many were read.
+fn feed(map: &mut PerfMap, file: &OwnedFd, offset: u64, room: usize) -> usize {
+    let mut bytes = vec![0; room];
+    let mut filled = 0;
+    while let Some(free) = bytes.get_mut(filled..).filter(|free| !free.is_empty()) {
+        match rustix::io::pread(file, free, offset + filled as u64) {
+            Ok(read) if read > 0 => filled += read,
+            Ok(_) | Err(_) => break,
+        }
+    }
+    map.feed(bytes.get(..filled).unwrap_or_default());
+    filled
 }
 
 /// What `/proc/PID/status` says of a process.

@@ -38,9 +38,9 @@ mod tests {
 
     /// Resident memory of this process that no file is behind, in KiB.
     fn resident_kib() -> u64 {
-        let status = std::fs::read_to_string("/proc/self/status").unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse().unwrap()
+        let status = std::fs::read_to_string("/proc/self/status").expect("read our own status");
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("Linux 4.5 or newer");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
     }
 
     #[test]

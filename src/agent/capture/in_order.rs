@@ -49,7 +49,7 @@ impl InOrder {
     pub(super) fn new(setup: &Setup) -> InOrder {
         InOrder {
             processes: Processes::default(),
-            places: Places::new(setup.max_stack, setup.scan, setup.perf_maps),
+            places: Places::new(setup.max_stack, setup.scan, setup.perf_maps, setup.parser.clone()),
             verdicts: Verdicts::new(setup.cache_dir.as_deref()),
             learns: setup.unwind == Unwind::Auto,
             clock: Clock::read(),

@@ -40,6 +40,7 @@ use self::rule::{Row, Rule};
 use self::scan::Choice;
 use self::tables::Tables;
 use self::walk::Walk;
+use super::apart::Parser;
 use super::process::Mapping;
 use super::vdso;
 
@@ -155,16 +156,16 @@ struct Parts {
 
 impl Default for Unwinder {
     fn default() -> Unwinder {
-        Unwinder::new(UnwindOptions::default())
+        Unwinder::new(UnwindOptions::default(), Parser::here())
     }
 }
 
 impl Unwinder {
-    /// An unwinder that knows nothing but the vdso.
-    pub fn new(options: UnwindOptions) -> Unwinder {
+    /// An unwinder that knows nothing but the vdso, and has files read by `parser`.
+    pub fn new(options: UnwindOptions, parser: Parser) -> Unwinder {
         let parts = Parts {
             options,
-            tables: Tables::new(vdso::image()),
+            tables: Tables::new(vdso::image(), parser),
             rules: Places::new(15),
             rows: Places::new(11),
             calls: Places::new(13),

@@ -14,6 +14,7 @@ use super::cfi::{Frames, Missing, eh_frame_address};
 use super::go::GoFrames;
 use super::rule::Rule;
 use super::shared::Shared;
+use crate::stack::apart::Parser;
 use crate::stack::elf::{Elf, Section, Segment};
 use crate::stack::file::MappedFile;
 use crate::stack::gopclntab;
@@ -36,6 +37,7 @@ pub(super) const VDSO: u64 = u64::MAX;
 /// Tables by file.
 #[derive(Debug)]
 pub(super) struct Tables {
+    parser: Parser,
     known: HashMap<u64, Slot>,
     vdso: Option<Table>,
     tables: Shared<Table>,
@@ -78,11 +80,12 @@ pub(super) struct Found {
 }
 
 impl Tables {
-    /// No tables but the vdso's.
-    pub(super) fn new(vdso: Option<Vec<u8>>) -> Tables {
+    /// No tables but the vdso's; those of files are `parser`'s to read.
+    pub(super) fn new(vdso: Option<Vec<u8>>, parser: Parser) -> Tables {
         let vdso =
             vdso.and_then(|image| Table::read(&Source::Bytes(&image), || Ok(Source::Bytes(&image))).ok());
         Tables {
+            parser,
             known: HashMap::new(),
             vdso,
             tables: Shared::default(),
@@ -115,7 +118,7 @@ impl Tables {
     pub(super) fn of(&mut self, file: &MappedFile) -> Result<Option<&Table>, Closed> {
         self.clock += 1;
         if !self.known.contains_key(&file.id) {
-            let table = read(file)?.inspect_err(|error| {
+            let table = read(file, &self.parser)?.inspect_err(|error| {
                 tracing::debug!(file = file.name, %error, "no unwind tables");
             });
             self.refused += u64::from(table.is_err());
@@ -144,7 +147,9 @@ impl Tables {
     /// Reads the function starts of `file` if that was not done yet.
     fn read_starts(&mut self, file: &MappedFile) {
         let Some(slot) = self.known.get_mut(&file.id).filter(|slot| slot.starts.is_none()) else { return };
-        let starts = file.fd().and_then(|fd| symbol_starts(&Source::file(fd).ok()?).ok());
+        let parser = &self.parser;
+        let starts =
+            file.fd().and_then(|fd| parser.run(move || symbol_starts(&Source::file(fd).ok()?).ok())?);
         let starts = self.starts.one(starts.unwrap_or_default());
         if Arc::strong_count(&starts) == 1 {
             self.bytes += starts.capacity() * 8;
@@ -185,10 +190,14 @@ impl Tables {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Closed;
 
-fn read(file: &MappedFile) -> Result<Result<Table, ReadError>, Closed> {
+fn read(file: &MappedFile, parser: &Parser) -> Result<Result<Table, ReadError>, Closed> {
     let fd = file.fd().ok_or(Closed)?;
-    let open = || Source::file(Arc::clone(&fd));
-    Ok(open().and_then(|source| Table::read(&source, open)))
+    let read = move || {
+        let open = || Source::file(Arc::clone(&fd));
+        open().and_then(|source| Table::read(&source, open))
+    };
+    // Without the thread that parses, the agent is about to end.
+    parser.run(read).ok_or(Closed)
 }
 
 impl Table {
@@ -378,7 +387,7 @@ mod tests {
             let file = fs::File::open(path).unwrap();
             MappedFile::new(id, "sh".into(), None, Some(file.into()))
         };
-        let mut tables = Tables::new(None);
+        let mut tables = Tables::new(None, Parser::here());
         let mut read = |file: &MappedFile| {
             tables.of(file).unwrap().expect("a table");
             tables.read_starts(file);

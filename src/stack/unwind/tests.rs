@@ -6,6 +6,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
+use crate::stack::apart::Parser;
 use crate::stack::file::MappedFile;
 use crate::stack::process::{Mapped, Mapping};
 
@@ -261,7 +262,7 @@ fn code_without_rules_is_passed_by_guesses_that_reach_a_root() {
         (true, vec![decoy, 9], (End::Short, vec![])),
         (false, vec![1, 2, root, 3], (End::Short, vec![])),
     ] {
-        let mut unwinder = Unwinder::new(UnwindOptions { scan });
+        let mut unwinder = Unwinder::new(UnwindOptions { scan }, Parser::here());
         let here = registers(BASE + CODE + 0x84, 0);
         let end =
             unwinder.unwind(&mappings, Snapshot { registers: &here, stack: &words(&stack) }, &mut frames);

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::sync::Arc;
 
+use fnscope::stack::apart::Parser;
 use fnscope::stack::unwind::{Frame, Registers, Snapshot, UnwindOptions, Unwinder};
 use fnscope::stack::{Mapped, MappedFile, Mapping};
 
@@ -67,6 +68,6 @@ pub fn walk(unwinder: &mut Unwinder, mappings: &[Mapping], registers: &Registers
         assert_eq!((unwinder.unwind(mappings, snapshot, &mut again), &again), (end, &frames));
     }
     unwinder.first_caller(mappings, snapshot);
-    let mut plain = Unwinder::new(UnwindOptions { scan: false });
+    let mut plain = Unwinder::new(UnwindOptions { scan: false }, Parser::here());
     plain.unwind(mappings, snapshot, &mut again);
 }
