@@ -33,8 +33,8 @@ const MAX_RECENT: usize = 4_096;
 const NICE: i32 = 10;
 /// Samples that are named between two looks at whether there is still time.
 const PIECE: usize = 256;
-/// How often freed memory is given back that lies between what is still used: containers that come and go leave such
-/// holes, and they add up. It takes milliseconds.
+/// How often names that nobody asks for are forgotten, and freed memory is given back that lies between what is still
+/// used: containers that come and go leave such holes, and they add up. It takes milliseconds.
 const RELEASE_EVERY: Duration = Duration::from_secs(60);
 /// What is left of the time for an end when sealing is no longer waited for.
 const LAST_MOMENT: Duration = Duration::from_millis(1_000);
@@ -264,6 +264,7 @@ impl Keeper {
         }
         self.publish();
         if self.released_at.elapsed() >= RELEASE_EVERY {
+            self.symbolizer.age();
             crate::sys::release_freed_memory();
             self.released_at = Instant::now();
         }

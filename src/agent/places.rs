@@ -57,6 +57,11 @@ impl Places {
         self.unwinder.keep_less(less);
     }
 
+    /// Forgets chains that no sample had since this was called last: processes that have ended have none.
+    pub(super) fn age(&mut self) {
+        self.known.age();
+    }
+
     /// A process has become another one.
     pub(super) fn forget(&mut self, pid: Pid) {
         if let Some(maps) = &mut self.maps {

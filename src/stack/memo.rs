@@ -67,6 +67,12 @@ impl<K: Hash + Eq, V: Clone> Memo<K, V> {
         }
     }
 
+    /// Forgets what was not asked for since this was called last: it is to be called at the pace at which that is little.
+    pub fn age(&mut self) {
+        self.old = std::mem::take(&mut self.young);
+        self.old_bytes = std::mem::take(&mut self.young_bytes);
+    }
+
     /// Forgets everything.
     pub fn clear(&mut self) {
         *self = Memo::new(self.limit_bytes);
@@ -92,6 +98,19 @@ impl<K: Hash + Eq, V: Clone> Memo<K, V> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_not_asked_for_grows_old() {
+        let mut memo: Memo<u64, u64> = Memo::new(100_000);
+        (0..2).for_each(|key| memo.insert(key, key, 100));
+        memo.age();
+        assert_eq!(memo.get(&0), Some(0));
+        memo.age();
+        assert_eq!((memo.get(&0), memo.get(&1)), (Some(0), None));
+        memo.age();
+        memo.age();
+        assert_eq!((memo.get(&0), memo.memory_bytes()), (None, 0));
+    }
 
     #[test]
     fn what_is_asked_for_stays_and_the_rest_goes() {

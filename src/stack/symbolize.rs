@@ -212,6 +212,16 @@ impl Symbolizer {
         self.inliner = (self.inlines && !less).then(Inliner::new);
     }
 
+    /// Forgets names and stacks that were not asked for since this was called last. Each container brings its own where
+    /// an engine gives it files of its own, and they would fill all there is.
+    pub fn age(&mut self) {
+        self.places.age();
+        self.functions.age();
+        self.kernel_functions.age();
+        self.jit.age();
+        self.stacks.age();
+    }
+
     /// The frame at `place`. `exact`: the instruction at the place itself ran; else it is a return address and the
     /// call before it is meant.
     pub fn frame(&mut self, place: &Place, exact: bool) -> Frame {

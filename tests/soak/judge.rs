@@ -125,9 +125,17 @@ impl Told {
         // Docker's are asked for hundreds of milliseconds before there is a container: an agent that ended in the middle
         // may have seen none.
         const DOCKER_MAKES_NS: u64 = 900_000_000;
+        // And it tells of an end after it has taken the container apart: an agent that began in the middle may have come
+        // too late.
+        const DOCKER_ENDS_NS: u64 = 400_000_000;
         let seen = |(from, to): (u64, u64)| {
-            let makes_ns = if life.runtime == "docker" && to < life.end_ns { DOCKER_MAKES_NS } else { 0 };
-            life.end_ns.min(to).saturating_sub(life.begin_ns.max(from)) > LEAST_NS + makes_ns
+            let (early, late) = (to < life.end_ns, from > life.begin_ns);
+            let unsure_ns = match life.runtime.as_str() {
+                "docker" if early => DOCKER_MAKES_NS,
+                "docker" if late => DOCKER_ENDS_NS,
+                _ => 0,
+            };
+            life.end_ns.min(to).saturating_sub(life.begin_ns.max(from)) > LEAST_NS + unsure_ns
         };
         // A full disk costs what it refused.
         self.watched().any(seen) && !self.touched("disk-full", life.begin_ns, life.end_ns, KILL_COSTS_NS)

@@ -18,6 +18,8 @@ use crate::stack::Processes;
 
 /// A time off the CPU that is not over is told in pieces of this length, or who waits for an hour would not be seen in it.
 const LONG_WAIT_NS: u64 = 60_000_000_000;
+/// How often chains that no sample has any more are forgotten.
+const AGE_NS: u64 = 60_000_000_000;
 /// Samples that are handed on at a time.
 const PIECE: usize = 256;
 
@@ -34,6 +36,7 @@ pub(super) struct InOrder {
     waited: Vec<Waited<(CgroupId, PlacedSample)>>,
     /// Whether little is kept of symbols and unwind tables.
     keeps_less: bool,
+    next_age_ns: u64,
 }
 
 /// A sample that is to be attributed.
@@ -57,6 +60,7 @@ impl InOrder {
             waits: Waits::default(),
             waited: Vec::new(),
             keeps_less: false,
+            next_age_ns: 0,
         }
     }
 
@@ -97,6 +101,10 @@ impl InOrder {
         }
         self.processes.keep(|pid| capture.lineage.contains_key(&pid), now_ns);
         self.places.keep(&self.processes);
+        if now_ns >= self.next_age_ns {
+            self.places.age();
+            self.next_age_ns = now_ns.saturating_add(AGE_NS);
+        }
         capture.stats.peak_processes = capture.stats.peak_processes.max(self.processes.len());
         self.processes.expire(now_ns);
         if std::mem::take(&mut capture.rescan) {
