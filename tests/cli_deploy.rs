@@ -78,6 +78,11 @@ fn the_image_that_the_compose_file_starts_is_this_version_and_is_asked_alike() {
     assert_eq!(values(&compose, "image:"), [format!("fnscope:{}", env!("CARGO_PKG_VERSION"))]);
     assert_eq!(values(&compose, "test:"), ["[CMD, /usr/bin/fnscope, health, --live]"]);
     assert!(dockerfile.contains(r#"CMD ["/usr/bin/fnscope", "health", "--live"]"#), "{dockerfile}");
+    // Both ask where the file that the agent reads has it listen: no flag names another one.
+    assert_eq!(values(&dockerfile, "ENV FNSCOPE_CONFIG="), ["/etc/fnscope/fnscope.toml"]);
+    assert!(dockerfile.ends_with("\nCMD [\"agent\"]\n"), "{dockerfile}");
+    let [profile] = values(&compose, "- seccomp:")[..] else { panic!("one line: {compose}") };
+    assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(profile).is_file(), "{profile}");
     for setting in ["pid: host", "cgroup: host", "read_only: true", "network_mode: none", "cap_drop: [ALL]"] {
         assert!(compose.lines().any(|line| line.trim() == setting), "{setting} in deploy/compose.yaml");
     }
