@@ -8,7 +8,8 @@ SECONDS ?= 30
 # Measurements that `make accept` and `make bench` take; empty: all of the first, the quick ones of the second.
 ONLY ?=
 QUICK := bench-host bench-cost bench-slowdown bench-scale bench-store
-# How long `make soak` takes in all, and what else it is told (`--clock-steps`, `--seed N`, `--without FAULT`).
+# How long `make soak` takes in all, and what else it is told (`--seed N`, `--without FAULT`; it steps the clock
+# of this machine unless that is `--without clock-step`).
 MINUTES ?= 30
 SOAK ?=
 

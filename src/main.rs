@@ -2,14 +2,13 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-use fnscope::cli::{self, Cli};
+use fnscope::cli;
 
 fn main() -> ExitCode {
     if cli::answered_shell() {
         return ExitCode::SUCCESS;
     }
-    match Cli::try_parse() {
+    match cli::parse() {
         Ok(cli) => cli::finish(cli::run(cli)),
         Err(error) => cli::usage(&error),
     }

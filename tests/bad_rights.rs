@@ -203,7 +203,8 @@ fn documented_rights(docker: &PrivateDocker) -> Vec<&'static str> {
         "--cap-add=DAC_READ_SEARCH",
     ];
     rights.extend(["--security-opt", concat!("seccomp=", env!("CARGO_MANIFEST_DIR"), "/seccomp/agent.json")]);
-    rights.extend(["--cap-add=IPC_LOCK", "--cap-add=SYSLOG"]);
+    // The limit stands for SYS_NICE.
+    rights.extend(["--cap-add=IPC_LOCK", "--cap-add=SYSLOG", "--ulimit=rtprio=1"]);
     let new = [&rights[..], &["--cap-add=PERFMON", "--cap-add=CHECKPOINT_RESTORE"]].concat();
     let output = run_fnscope(docker, &new, &["doctor"]).output().expect("run docker");
     if said(&output).contains("unknown capability") {

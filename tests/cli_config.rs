@@ -126,7 +126,7 @@ fn all_faults_are_told_at_once_by_check_and_by_the_agent() {
     let variables = [("FNSCOPE_HZZ", "1"), ("FNSCOPE_MAX_HZ", "many"), ("FNSCOPE_SERVICE_HOST", "10.0.0.1")];
     let file = site.file();
     let expected = [
-        "fnscope: the configuration has 8 faults:".to_owned(),
+        "fnscope: the configuration has 10 faults:".to_owned(),
         format!("{file}:1: `herz` is no key; did you mean `hz`?"),
         format!("{file}:2: hz is 0; give samples a second, such as 199"),
         format!("{file}:4: stack.unwind: unknown variant `lbr`, expected one of `auto`, `fp`, `dwarf`"),
@@ -134,12 +134,15 @@ fn all_faults_are_told_at_once_by_check_and_by_the_agent() {
         format!("{file}:6: `listn` is no key; did you mean `listen`?"),
         "variable FNSCOPE_HZZ: no variable of fnscope; did you mean FNSCOPE_HZ?".to_owned(),
         "variable FNSCOPE_MAX_HZ: max_hz: invalid type: string \"many\", expected u32".to_owned(),
+        // In order of the flags' names, not as they were given.
+        "flag --attach: attach: unknown variant `all`, expected `shared` or `per-cgroup`".to_owned(),
+        "flag --hz: hz: invalid type: string \"abc\", expected u32".to_owned(),
         "flag --listen-health: listen.health is \"here\"; give an address such as \"127.0.0.1:9878\", or \"off\""
             .to_owned(),
     ];
+    let flags = ["--hz", "abc", "--listen-health", "here", "--attach", "all"];
     for command in [&["config", "check"][..], &["agent"]] {
-        let ended =
-            site.run(&[command, &["--config", &file, "--listen-health", "here"]].concat(), &variables);
+        let ended = site.run(&[command, &["--config", &file], &flags].concat(), &variables);
         assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""), "{ended:?}");
         assert_eq!(lines(&ended.stderr), expected);
     }
@@ -170,6 +173,49 @@ fn the_file_is_named_by_flag_or_variable_and_none_is_read_unasked() {
     }
     let endless = site.run(&["config", "check", "--config", "/dev/zero"], &[]);
     assert!(endless.code == Some(2) && endless.stderr.contains("larger than 1 MiB"), "{endless:?}");
+}
+
+#[test]
+fn an_empty_variable_is_as_good_as_none() {
+    let site = Site::new("hz = 99\n");
+    let empty = [("FNSCOPE_CONFIG", ""), ("FNSCOPE_STORE", ""), ("FNSCOPE_HZ", ""), ("FNSCOPE_LOG", "")];
+    let ended = site.run(&["config", "check"], &empty);
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{ended:?}");
+    for line in ["hz = 199 # default", "path = \"/var/lib/fnscope\" # default"] {
+        assert!(lines(&ended.stdout).contains(&line.into()), "`{line}` in {}", ended.stdout);
+    }
+    // Nobody listens at that port.
+    let asked =
+        site.run(&["health", "--live"], &[&empty[..], &[("FNSCOPE_LISTEN_HEALTH", "127.0.0.1:1")]].concat());
+    assert!(asked.code == Some(1) && asked.stdout.contains("127.0.0.1:1"), "{asked:?}");
+    // What the flag says goes over it, and without one it is the default, which may be there or not.
+    let store = site.folder.path().join("none");
+    let given = site.run(&["ls", "--store", store.to_str().expect("a plain path")], &empty);
+    assert!(given.stderr.contains(store.to_str().expect("a plain path")), "{given:?}");
+    for question in [&["ls"][..], &["cost", "--per-cpu-hour", "1"], &["hosts"]] {
+        let ended = site.run(question, &empty);
+        assert!(ended.code != Some(64) && !ended.stderr.contains("a value is required"), "{ended:?}");
+    }
+}
+
+#[test]
+fn who_cannot_be_asked_for_his_health_has_none() {
+    let site = Site::new("herz = 99\n");
+    let file = site.file();
+    for (arguments, variables, says) in [
+        (&["health", "--live"][..], &[("FNSCOPE_LISTEN_HEALTH", "off")][..], "listen.health is \"off\""),
+        (&["health", "--ready", "--config", &file], &[], "did you mean `hz`?"),
+        (&["health", "--live", "--config", "/nowhere.toml"], &[], "read /nowhere.toml"),
+        (&["health", "--live", "--address", "here"], &[], "flag --address"),
+    ] {
+        let ended = site.run(arguments, variables);
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""), "{ended:?}");
+        assert!(ended.stderr.contains(says), "`{says}` in {ended:?}");
+        let ended = site.run(&[arguments, &["--json"]].concat(), variables);
+        let told: Value = serde_json::from_str(&ended.stdout).expect("JSON");
+        assert!(ended.code == Some(1) && told["ok"] == json!(false), "{ended:?}");
+        assert!(told["why"].as_str().is_some_and(|why| why.contains(says)), "{told:#}");
+    }
 }
 
 #[test]

@@ -43,6 +43,20 @@ fn the_unit_has_no_fault_and_a_small_exposure() {
     let threshold = format!("--threshold={MOST_EXPOSED}");
     let (good, said) = analyze(&["security", "--offline=yes", "--no-pager", &threshold]);
     assert!(good && said.contains("Overall exposure level"), "{said}");
+    // Whatever it finds open is told, with what for.
+    let page = file("deploy/README.md");
+    let (_, table) = page.split_once("\n| what is open | for |\n").expect("a table");
+    let (table, _) = table.split_once("\n\n").expect("an end of it");
+    let open = said.lines().filter_map(|line| line.strip_prefix("✗ ")?.split_whitespace().next());
+    // Of `CapabilityBoundingSet=~CAP_(DAC_*|FOWNER)` that is `DAC_`, of `User=/DynamicUser=` it is `User=`.
+    let short = |name: &'_ str| {
+        let name = name.rsplit(['~', '(']).next().unwrap_or_default().to_owned();
+        name.split(['|', '*', ')', '/']).next().unwrap_or_default().to_owned()
+    };
+    let open: Vec<String> = open.map(short).collect();
+    assert!(open.len() > 10, "{said}");
+    let missing: Vec<_> = open.iter().filter(|name| !table.contains(name.as_str())).collect();
+    assert!(missing.is_empty(), "{missing:?} are open and not in deploy/README.md: {said}");
 }
 
 #[test]
@@ -78,6 +92,14 @@ fn the_image_that_the_compose_file_starts_is_this_version_and_is_asked_alike() {
     assert_eq!(values(&compose, "image:"), [format!("fnscope:{}", env!("CARGO_PKG_VERSION"))]);
     assert_eq!(values(&compose, "test:"), ["[CMD, /usr/bin/fnscope, health, --live]"]);
     assert!(dockerfile.contains(r#"CMD ["/usr/bin/fnscope", "health", "--live"]"#), "{dockerfile}");
+    // Both ask where the file that the agent reads has it listen: no flag names another one.
+    assert_eq!(values(&dockerfile, "ENV FNSCOPE_CONFIG="), ["/etc/fnscope/fnscope.toml"]);
+    let unit = file("deploy/fnscope.service");
+    // A thread for each CPU.
+    assert_eq!((values(&unit, "TasksMax="), values(&compose, "pids_limit:")), (vec!["4096"], vec!["4096"]));
+    assert!(dockerfile.ends_with("\nCMD [\"agent\"]\n"), "{dockerfile}");
+    let [profile] = values(&compose, "- seccomp:")[..] else { panic!("one line: {compose}") };
+    assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(profile).is_file(), "{profile}");
     for setting in ["pid: host", "cgroup: host", "read_only: true", "network_mode: none", "cap_drop: [ALL]"] {
         assert!(compose.lines().any(|line| line.trim() == setting), "{setting} in deploy/compose.yaml");
     }

@@ -1,4 +1,5 @@
-//! `fnscope doctor FUNCTION` on stacks that are known to be poor: from journals, from sealed hours, over two stores.
+//! `fnscope doctor FUNCTION` on stacks that are known to be poor: from journals, from sealed hours, over two stores; and
+//! which configuration `fnscope doctor` looks at this host for. What it finds there: `bad_rights`, `rights`.
 
 use serde_json::Value;
 
@@ -93,6 +94,72 @@ fn what_makes_stacks_poor_is_told_with_its_cure() {
     let both = scope.rows(&[&["ls"], &stores[..]].concat());
     assert_eq!((number(row(&both, "fib"), "complete"), number(row(&both, "poor"), "named")), (1.0, 0.85));
     assert_eq!(ask(&["--since", "2026-11-23T08:00:00Z"]), answer);
+}
+
+/// The findings of this host called `what`, whatever else there is.
+fn findings(scope: &Fnscope, what: &str, options: &[&str], variables: &[(&str, &str)]) -> Vec<Value> {
+    let mut command = scope.command([&["doctor", "--json"], options].concat());
+    let output = command.envs(variables.iter().copied()).output().expect("run fnscope");
+    let all: Vec<Value> =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error} in {output:?}"));
+    all.into_iter().filter(|finding| finding["what"] == what).collect()
+}
+
+#[test]
+fn a_host_is_looked_at_for_the_agent_as_it_is_configured() {
+    let scope = Fnscope::new();
+    let folder = tempfile::tempdir().expect("make a folder");
+    let file = folder.path().join("agent.toml");
+    let path = file.to_str().expect("a plain path");
+    let config = "[docker]\nsocket = \"/of-the-file.sock\"\n[store]\nmin_free_bytes = \"1000000TiB\"\n";
+    std::fs::write(&file, config).expect("write a file");
+    let socket = [("FNSCOPE_DOCKER_SOCKET", "/of-the-variable.sock")];
+    let flag = ["--docker-socket", "/of-the-flag.sock"];
+    let configured = ["--config", path];
+    for (options, variables, says) in [
+        (&configured[..], &[][..], "/of-the-file.sock"),
+        (&[], &[("FNSCOPE_CONFIG", path)], "/of-the-file.sock"),
+        (&configured, &socket, "/of-the-variable.sock"),
+        (&[&configured[..], &flag[..]].concat(), &socket, "/of-the-flag.sock"),
+        (&[], &[("FNSCOPE_DOCKER_ENABLED", "false")], "docker.enabled is false"),
+    ] {
+        let [docker] = &findings(&scope, "docker", options, variables)[..] else { panic!("one finding") };
+        assert!(text(docker, "found").contains(says), "`{says}` in {docker:#}");
+        let [configuration] = &findings(&scope, "configuration", options, variables)[..] else {
+            panic!("one")
+        };
+        assert_eq!(configuration["standing"], "ok", "{configuration:#}");
+    }
+    let [disk] = &findings(&scope, "disk", &configured, &[])[..] else { panic!("one finding") };
+    assert!(disk["standing"] == "warn" && text(disk, "mend").contains("store.min_free_bytes"), "{disk:#}");
+    let no_floor = [("FNSCOPE_STORE_MIN_FREE_BYTES", "0")];
+    let [disk] = &findings(&scope, "disk", &configured, &no_floor)[..] else { panic!("one finding") };
+    assert_eq!(disk["standing"], "ok", "{disk:#}");
+    // Without a store on the line or in the environment it is the configuration's.
+    std::fs::write(&file, "[store]\npath = \"/of/the/file\"\n").expect("write a file");
+    let none = [("FNSCOPE_STORE", "")];
+    let [store] = &findings(&scope, "store", &configured, &none)[..] else { panic!("one finding") };
+    assert!(text(store, "found").starts_with("/of/the/file "), "{store:#}");
+}
+
+#[test]
+fn faults_of_the_configuration_are_findings_among_others() {
+    let scope = Fnscope::new();
+    let folder = tempfile::tempdir().expect("make a folder");
+    let file = folder.path().join("agent.toml");
+    std::fs::write(&file, "herz = 99\nhz = 0\n").expect("write a file");
+    let options = ["--config", file.to_str().expect("a plain path"), "--docker-socket", "/of-the-flag.sock"];
+    let faults = findings(&scope, "configuration", &options, &[("FNSCOPE_HZZ", "1")]);
+    let told: Vec<&str> = faults.iter().map(|fault| text(fault, "found")).collect();
+    assert_eq!(told.len(), 3, "{told:?}");
+    for (fault, says) in faults.iter().zip(["did you mean `hz`?", "hz is 0", "FNSCOPE_HZ?"]) {
+        assert!(fault["standing"] == "fail" && text(fault, "found").contains(says), "{fault:#}");
+        assert!(text(fault, "mend").contains("fnscope config check"), "{fault:#}");
+    }
+    let [docker] = &findings(&scope, "docker", &options, &[])[..] else { panic!("one finding") };
+    assert!(text(docker, "found").contains("/of-the-flag.sock"), "{docker:#}");
+    let ended = scope.run([&["doctor"], &options[..]].concat());
+    assert!(ended.code == Some(1) && ended.stderr.is_empty(), "{ended:?}");
 }
 
 #[test]

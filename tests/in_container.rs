@@ -125,9 +125,13 @@ fn with_docker_and_the_rights_that_it_knows_it_profiles_other_containers() {
     assert_labelled(&docker);
     fs::create_dir(scope.store()).expect("make a folder");
     let rights = known_rights(&docker);
+    // A configuration of one's own, which has it listen elsewhere.
+    let mounted = tempfile::NamedTempFile::new().expect("make a file");
+    fs::write(mounted.path(), "hz = 997\n[listen]\nhealth = \"127.0.0.1:9999\"\n").expect("write a file");
     let mut command = Command::new("docker");
     command.arg("--host").arg(format!("unix://{}", docker.socket().display()));
-    command.args(["run", "--rm", "--name=agent", "--network=none", "--pid=host", "--cgroupns=host"]);
+    command.args(["run", "--rm", "--name=agent", "--health-interval=1s", "--health-start-period=0s"]);
+    command.args(["--network=none", "--pid=host", "--cgroupns=host"]);
     command.args(["--read-only", "--tmpfs=/tmp:size=16m,mode=0700", "--cap-drop=ALL"]);
     command.args(rights.iter().map(|(name, _)| format!("--cap-add={name}")));
     let profile = repository("seccomp/agent.json");
@@ -136,11 +140,17 @@ fn with_docker_and_the_rights_that_it_knows_it_profiles_other_containers() {
     command.arg("--volume=/sys/fs/cgroup:/sys/fs/cgroup:ro");
     command.arg(format!("--volume={}:/var/lib/fnscope", scope.store().display()));
     command.arg(format!("--volume={}:/var/run/docker.sock", docker.socket().display()));
-    command.arg(tag()).args(AGENT).stdin(Stdio::null());
+    command.arg(format!("--volume={}:/etc/fnscope/fnscope.toml:ro", mounted.path().display()));
+    command.arg(tag()).stdin(Stdio::null());
     let mut agent = Running::start(&mut command);
-    agent.wait_for_all(&[" watching ", "runtime answers"]);
+    agent.wait_for_all(&["127.0.0.1:9999", " watching ", "runtime answers"]);
     assert_confined(docker.pid("agent"), &rights);
     docker.docker(&["exec", "agent", "/usr/bin/fnscope", "health", "--live"]);
+    // The image's own check asks where that file has it listen.
+    poll("the engine to find it healthy", || {
+        let told = docker.docker(&["inspect", "--format", "{{.State.Health.Status}}", "agent"]);
+        (told.trim() == "healthy").then_some(())
+    });
     assert_profiles(&docker, &scope);
     docker.docker(&["stop", "agent"]);
     let (code, said) = agent.wait();

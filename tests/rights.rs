@@ -52,6 +52,32 @@ fn each_capability_that_is_missing_is_told() {
         assert!(text.lines().any(|line| line.starts_with(&begin) && line.contains(agent_says)), "{text}");
         assert!(text.contains(&format!("--cap-add {name} (docker)")), "{text}");
     }
+    // Without SYS_NICE, and without a limit that stands for it, the agent works, and its readers are as anybody.
+    let as_anybody = |arguments: &[&str]| {
+        let mut command = Command::new("prlimit");
+        let without = without(&scope, "-sys_nice", arguments);
+        command.args(["--rtprio=0", "--nice=0"]).arg(without.get_program()).args(without.get_args());
+        command.env("FNSCOPE_STORE", scope.store()).env("FNSCOPE_STACK_REALTIME", "on");
+        command
+    };
+    let mut running = Running::start(&mut as_anybody(&agent));
+    running.wait_for(" watching ");
+    let readers = policies(running.pid());
+    assert!(!readers.is_empty() && readers.iter().all(|policy| policy == "0"), "SCHED_OTHER: {readers:?}");
+    running.stop_in_order();
+    let output = as_anybody(&["doctor"]).output().expect("run prlimit");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let mut warned =
+        text.lines().skip_while(|line| !line.starts_with("warn  real-time: neither CAP_SYS_NICE nor "));
+    let mend = warned.nth(1).unwrap_or_else(|| panic!("{text}"));
+    assert!(mend.contains("--cap-add SYS_NICE") && mend.contains("LimitRTPRIO=1"), "{text}");
+    // A limit stands for it.
+    let mut limited = Command::new("prlimit");
+    let line = without(&scope, "-sys_nice", &["doctor"]);
+    limited.arg("--rtprio=1").arg(line.get_program()).args(line.get_args());
+    let output = limited.env("FNSCOPE_STORE", scope.store()).output().expect("run prlimit");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.contains("ok    real-time: ") && text.contains("RLIMIT_RTPRIO is 1"), "{text}");
     // Without these two nothing is opened, and no store is left behind.
     let fresh = Fnscope::new();
     for (capability, says) in [("-perfmon,-sys_admin", "CAP_PERFMON"), ("-ipc_lock", "CAP_IPC_LOCK")] {
@@ -59,7 +85,34 @@ fn each_capability_that_is_missing_is_told() {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.code() == Some(2) && said.contains(says), "{capability}: {said}");
         assert!(!fresh.store().exists());
+        // It opens what the agent would, and says so beforehand.
+        let output = without(&fresh, capability, &["doctor"]).output().expect("run setpriv");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let mut failed = text.lines().skip_while(|line| !line.starts_with("FAIL  perf events: "));
+        let mend = failed.nth(1).unwrap_or_else(|| panic!("{text}"));
+        assert!(output.status.code() == Some(1) && mend.contains(says), "{capability}: {text}");
     }
+    // A limit as large as the rings stands for it.
+    let mut limited = Command::new("prlimit");
+    let line = without(&fresh, "-ipc_lock", &["doctor"]);
+    limited.arg("--memlock=67108864").arg(line.get_program()).args(line.get_args());
+    let output = limited.env("FNSCOPE_STORE", fresh.store()).output().expect("run prlimit");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.contains("ok    perf events: ") && text.contains("warn  CAP_IPC_LOCK: "), "{text}");
+}
+
+/// The scheduling policy of each reader thread of `pid`, by its number.
+fn policies(pid: u32) -> Vec<String> {
+    /// Of a thread's `stat`, behind its name: proc_pid_stat(5) counts it as the 41st of all.
+    const POLICY: usize = 41 - 3;
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("the agent lives");
+    let of = |task: std::io::Result<fs::DirEntry>| {
+        let stat = fs::read_to_string(task.expect("list").path().join("stat")).expect("a thread's stat");
+        let (name, rest) = stat.rsplit_once(") ").expect("a name in brackets");
+        let policy = rest.split(' ').nth(POLICY).expect("a policy").to_owned();
+        name.contains("(fnscope-cpu").then_some(policy)
+    };
+    tasks.filter_map(of).collect()
 }
 
 /// What `/proc/PID/task/*/status` says of every thread: its name, and the fields.

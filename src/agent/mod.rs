@@ -58,7 +58,10 @@ use control::{Command, Control};
 use degraded::Degraded;
 use drain::{Deadline, NoEnd, Worker};
 pub use keeper::KeeperStats;
-use options::{budget, raise_file_limit, read_number, rings, symbol_options, tidy_options, writer_info};
+pub use options::ring_options;
+use options::{
+    budget, kernel_max_hz, raise_file_limit, read_number, rings, symbol_options, tidy_options, writer_info,
+};
 use reload::Live;
 pub use reload::Reloaded;
 
@@ -169,7 +172,7 @@ impl Agent {
             bail!("config: {}", faults.join("; "));
         }
         let cgroups = Cgroups::detect().context("look at the cgroups of this host")?;
-        let hz = config.clamped_hz(read_number("/proc/sys/kernel/perf_event_max_sample_rate"));
+        let hz = config.clamped_hz(kernel_max_hz());
         if hz != config.hz {
             tracing::warn!(asked = config.hz, hz, "rate clamped");
         }

@@ -9,11 +9,28 @@ use crate::perf::{Clock, RingOptions, online_cpus, period_ns};
 use crate::stack::SymbolOptions;
 use crate::store::archive::{Retention, TidyOptions};
 
+/// The rings that an agent of `config` opens on this host.
+pub fn ring_options(config: &Config) -> RingOptions {
+    within_budget(config, config.clamped_hz(kernel_max_hz()))
+}
+
+/// The highest rate that the kernel allows.
+pub(super) fn kernel_max_hz() -> Option<u32> {
+    read_number("/proc/sys/kernel/perf_event_max_sample_rate")
+}
+
+fn copy_bytes(config: &Config) -> Option<u32> {
+    (config.stack.unwind != Unwind::Fp).then_some(config.stack.copy_bytes)
+}
+
+fn within_budget(config: &Config, hz: u32) -> RingOptions {
+    let rings = RingOptions::within(config.ring_budget_bytes, online_cpus(), hz, copy_bytes(config));
+    RingOptions { event: config.event, scoped: config.attach == Attach::PerCgroup, ..rings }
+}
+
 /// Rings within the budget. What had to be less than was asked for is said.
 pub(super) fn rings(config: &Config, hz: u32) -> RingOptions {
-    let copy_bytes = (config.stack.unwind != Unwind::Fp).then_some(config.stack.copy_bytes);
-    let rings = RingOptions::within(config.ring_budget_bytes, online_cpus(), hz, copy_bytes);
-    let rings = RingOptions { event: config.event, scoped: config.attach == Attach::PerCgroup, ..rings };
+    let (rings, copy_bytes) = (within_budget(config, hz), copy_bytes(config));
     let stack_bytes = rings.copies.map(|copies| copies.stack_bytes);
     if (rings.hz, stack_bytes) != (hz, copy_bytes) {
         tracing::warn!(

@@ -22,9 +22,9 @@ use crate::render::time;
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Filters")]
 pub struct FilterArgs {
-    /// The store's directory; several are answered as one
-    #[arg(long, value_name = "DIR", env = STORE_VARIABLE, default_value = DEFAULT_STORE, value_hint = ValueHint::DirPath)]
-    pub store: Vec<PathBuf>,
+    /// The store's directory; several are answered as one [default: /var/lib/fnscope]
+    #[arg(long, value_name = "DIR", env = STORE_VARIABLE, value_hint = ValueHint::DirPath)]
+    store: Vec<PathBuf>,
     /// Only what happened at this time or later: `2026-11-23T08:00:00Z`, `08:15` (today, UTC), `10m`, `2h`, `1d` (ago)
     #[arg(long, value_name = "TIME")]
     pub since: Option<When>,
@@ -43,6 +43,17 @@ pub struct FilterArgs {
 }
 
 impl FilterArgs {
+    /// The stores that are asked about.
+    pub fn stores(&self) -> Vec<PathBuf> {
+        let given = self.given_stores();
+        if given.is_empty() { vec![DEFAULT_STORE.into()] } else { given.to_vec() }
+    }
+
+    /// Those of the command line or of the environment; none where the default is meant.
+    pub fn given_stores(&self) -> &[PathBuf] {
+        &self.store
+    }
+
     /// The window asked for; an empty one is wrong usage.
     pub fn window(&self) -> Result<Window, clap::Error> {
         window(("--since", self.since), ("--until", self.until))

@@ -76,7 +76,11 @@ fn stores(asked: impl Iterator<Item = OsString>) -> Vec<PathBuf> {
     }
     stores.retain(|store| !store.as_os_str().is_empty());
     if stores.is_empty() {
-        stores.push(std::env::var_os(STORE_VARIABLE).map_or_else(|| DEFAULT_STORE.into(), PathBuf::from));
+        stores.push(
+            std::env::var_os(STORE_VARIABLE)
+                .filter(|store| !store.is_empty())
+                .map_or_else(|| DEFAULT_STORE.into(), PathBuf::from),
+        );
     }
     stores
 }

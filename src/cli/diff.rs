@@ -194,7 +194,7 @@ fn check_conditions(conditions: &[Condition], event: &Event) -> Result<(), clap:
 fn asked(args: &Args) -> Result<[Asked; 2], clap::Error> {
     let (filter, sides) = (&args.filter, &args.sides);
     let or = |own: &Vec<String>, both: &Vec<String>| if own.is_empty() { both.clone() } else { own.clone() };
-    let stores = |own: &Vec<PathBuf>| if own.is_empty() { filter.store.clone() } else { own.clone() };
+    let stores = |own: &Vec<PathBuf>| if own.is_empty() { filter.stores() } else { own.clone() };
     let mut a = Asked {
         selector: args.function.function.clone(),
         stores: stores(&sides.a_store),
@@ -212,7 +212,7 @@ fn asked(args: &Args) -> Result<[Asked; 2], clap::Error> {
         hosts: or(&sides.b_host, &filter.host),
     };
     if a == b {
-        let [first, second] = filter.store.as_slice() else {
+        let [first, second] = filter.given_stores() else {
             return Err(args::wrong_usage(
                 "A and B are the same; name two revisions, or tell them apart with --a-since, --b-host or the like"
                     .into(),

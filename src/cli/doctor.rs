@@ -1,5 +1,5 @@
-//! `fnscope doctor`: what this host allows, what is missing, and the line that mends it. Of a function: the same of its
-//! stacks, see [`super::stack_doctor`].
+//! `fnscope doctor`: what this host allows to the agent as it is configured, what is missing, and the line that mends it. Of
+//! a function: the same of its stacks, see [`super::stack_doctor`].
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -10,9 +10,12 @@ use clap_complete::engine::ArgValueCandidates;
 use super::args::{FilterArgs, PhaseArg, wrong_usage};
 use super::{Outcome, complete, output, stack_doctor};
 
+use crate::agent::ring_options;
 use crate::cgroup::Cgroups;
-use crate::config::DEFAULT_DOCKER_SOCKET;
-use crate::perf::{RingOptions, Sampler, online_cpus};
+use crate::config::keys::CONFIG_VARIABLE;
+use crate::config::layers::{Flag, Given, Layers, resolve};
+use crate::config::{Attach, Config, Faults, Sources};
+use crate::perf::{PerfError, Sampler};
 use crate::privilege::{self, Finding, Standing};
 use crate::query::Selector;
 use crate::render::escape;
@@ -23,12 +26,15 @@ use crate::store::{Store, StoreError};
 /// Looks at this host, or at a function's stacks.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Without FUNCTION: this host. Exits with 1 if anything keeps the agent from its work.
+Without FUNCTION: this host, for the agent that the configuration describes: give --config, or the same FNSCOPE_ variables.
+A configuration with faults is told as such, and the defaults stand in for it. Exits with 1 if anything keeps the agent from
+its work.
 With FUNCTION: how many of its stacks are complete and named, what makes the others poor (from half a percent of the
 samples on), and what would mend it. Exits with 0 whatever is found, with 1 if there are no samples.
 
 Examples:
   sudo fnscope doctor
+  sudo fnscope doctor --config /etc/fnscope/fnscope.toml
   sudo fnscope doctor --json | jq '.[] | select(.standing != \"ok\")'
   fnscope doctor pi                              why its flame graph is not what it should be
   fnscope doctor demo/pi@2 --since 1h --phase all
@@ -40,9 +46,12 @@ pub struct Args {
     function: Option<Selector>,
     #[command(flatten)]
     phase: PhaseArg,
-    /// Docker's socket
-    #[arg(long, value_name = "PATH", default_value = DEFAULT_DOCKER_SOCKET, conflicts_with = "function")]
-    docker_socket: PathBuf,
+    /// The agent's configuration file (TOML), where this host is looked at
+    #[arg(long, value_name = "FILE", env = CONFIG_VARIABLE, value_hint = clap::ValueHint::FilePath)]
+    config: Option<PathBuf>,
+    /// Docker's socket [default: what the configuration says, else /var/run/docker.sock]
+    #[arg(long, value_name = "PATH", conflicts_with = "function", value_hint = clap::ValueHint::FilePath)]
+    docker_socket: Option<String>,
     #[command(flatten)]
     filter: FilterArgs,
 }
@@ -56,12 +65,21 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     if since.is_some() || until.is_some() || !instance.is_empty() || !host.is_empty() {
         return Err(wrong_usage("a window, an instance or a host is of a FUNCTION; name one".into()).into());
     }
-    let mut findings = privilege::findings();
-    findings.push(perf_events());
+    let sources = sources(args);
+    let (config, mut findings) = match sources.load() {
+        Ok(resolved) => (resolved.config, vec![configured(&sources)]),
+        Err(faults) => (without_faults(&sources), faulty(&faults)),
+    };
+    findings.extend(privilege::findings(config.attach == Attach::PerCgroup));
+    findings.push(perf_events(&config));
     findings.push(cgroups());
     findings.push(kernel_names());
-    findings.push(docker_engine(args)?);
-    findings.extend(args.filter.store.iter().flat_map(|path| [store(path), privilege::disk(path)]));
+    findings.push(docker_engine(&config)?);
+    // Several stores are a question's; the agent's is one.
+    let given = args.filter.given_stores();
+    let stores = if given.is_empty() { std::slice::from_ref(&config.store.path) } else { given };
+    let min_free_bytes = config.store.min_free_bytes().map_err(anyhow::Error::msg)?;
+    findings.extend(stores.iter().flat_map(|path| [store(path), privilege::disk(path, min_free_bytes)]));
     if args.filter.json {
         output::print_json(&serde_json::to_value(&findings).context("write the findings")?)?;
     } else {
@@ -69,6 +87,37 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     }
     let failed = findings.iter().any(|finding| finding.standing == Standing::Fail);
     Ok(if failed { Outcome::Nothing } else { Outcome::Done })
+}
+
+/// What the agent is told, as far as this command line says.
+fn sources(args: &Args) -> Sources {
+    let socket = args.docker_socket.clone().map(Given::Text);
+    let socket = socket.map(|value| Flag { name: "--docker-socket", key: "docker.socket", value });
+    Sources { file: args.config.clone(), flags: socket.into_iter().collect() }
+}
+
+fn configured(sources: &Sources) -> Finding {
+    let from = match &sources.file {
+        Some(file) => format!("{}, and what the environment says", file.display()),
+        None => "no file: the defaults, and what the environment says".into(),
+    };
+    Finding::ok(CONFIGURATION, from)
+}
+
+const CONFIGURATION: &str = "configuration";
+
+/// Each fault is a finding: the agent starts with none of them.
+fn faulty(faults: &Faults) -> Vec<Finding> {
+    let mend = "mend it where it stands; `fnscope config check` then tells what is in force";
+    let finding =
+        |fault: &crate::config::Fault| Finding::bad(CONFIGURATION, Standing::Fail, fault.to_string(), mend);
+    faults.0.iter().map(finding).collect()
+}
+
+/// What stands in for a configuration with faults: the defaults, and what this command line says.
+fn without_faults(sources: &Sources) -> Config {
+    let layers = Layers { flags: sources.flags.clone(), ..Layers::default() };
+    resolve(&layers).map(|resolved| resolved.config).unwrap_or_default()
 }
 
 fn text(findings: &[Finding]) -> String {
@@ -87,17 +136,29 @@ fn text(findings: &[Finding]) -> String {
     text
 }
 
-/// Opens what the agent opens, and closes it.
-fn perf_events() -> Finding {
+/// Opens what the agent opens, with rings as large, and closes it.
+fn perf_events(config: &Config) -> Finding {
     let what = "perf events";
-    match Sampler::open(RingOptions::within(16 << 20, online_cpus(), crate::config::DEFAULT_HZ, None)) {
-        Ok(sampler) => Finding::ok(what, format!("open on {} cpus", sampler.cpu_count())),
-        Err(error) => Finding::bad(
+    match Sampler::open(ring_options(config)) {
+        Ok(sampler) => Finding::ok(
             what,
-            Standing::Fail,
-            error.to_string(),
-            "see the lines above on user, CAP_PERFMON and seccomp",
+            format!("open on {} cpus, with {} KiB of rings", sampler.cpu_count(), sampler.ring_bytes() >> 10),
         ),
+        Err(error) => Finding::bad(what, Standing::Fail, error.to_string(), perf_mend(&error)),
+    }
+}
+
+fn perf_mend(error: &PerfError) -> &'static str {
+    match error {
+        PerfError::Map { .. } => {
+            "give CAP_IPC_LOCK (--cap-add IPC_LOCK), a limit (--ulimit memlock=67108864, LimitMEMLOCK=64M), or set a \
+             smaller ring_budget_bytes"
+        }
+        PerfError::TooOld { .. } => {
+            "set attach = \"per-cgroup\" in the agent's configuration, or use Linux 5.7 or newer"
+        }
+        PerfError::NoCounter { .. } => "set event = \"cpu-clock\" in the agent's configuration",
+        _ => "see the lines above on user, CAP_PERFMON and seccomp",
     }
 }
 
@@ -126,16 +187,20 @@ fn kernel_names() -> Finding {
     )
 }
 
-fn docker_engine(args: &Args) -> anyhow::Result<Finding> {
+fn docker_engine(config: &Config) -> anyhow::Result<Finding> {
+    if !config.docker.enabled {
+        return Ok(Finding::ok("docker", "not asked: docker.enabled is false"));
+    }
     let reactor = super::reactor()?;
-    let options = DockerOptions::new(Some(&args.docker_socket), None)?;
+    let socket = &config.docker.socket;
+    let options = DockerOptions::new(Some(socket), None)?;
     Ok(match reactor.block_on(docker::ping(&options)) {
-        Ok(version) => Finding::ok("docker", format!("{version} at {}", args.docker_socket.display())),
+        Ok(version) => Finding::ok("docker", format!("{version} at {}", socket.display())),
         Err(error) => Finding::bad(
             "docker",
             Standing::Warn,
             format!("{error:#}"),
-            "start it (systemctl start docker), name its socket (--docker-socket), or run the agent with --no-docker",
+            "start it (systemctl start docker), name its socket (--docker-socket, docker.socket), or run the agent with --no-docker",
         ),
     })
 }

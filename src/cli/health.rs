@@ -15,7 +15,9 @@ use crate::render::escape;
 /// What is asked, and where.
 #[derive(Debug, clap::Args)]
 #[command(group(clap::ArgGroup::new("question").required(true).args(["live", "ready"])), after_help = "\
-Prints one line and exits with 0 for yes and 1 for no, also where nobody answers within three seconds.
+Prints one line and exits with 0 for yes and 1 for no: also where nobody answers within three seconds, and, with the line on
+stderr, where nobody can be asked because the configuration has a fault or listen.health is \"off\". Never with 2, which
+Docker keeps for itself in a HEALTHCHECK; wrong usage is 64.
 
 Examples:
   fnscope health --live                                 would a restart mend anything?
@@ -41,7 +43,18 @@ pub struct Args {
 
 /// Asks, and says what the answer is.
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
-    let address = address(args)?;
+    let address = match address(args) {
+        Ok(address) => address,
+        Err(error) => {
+            output::tell(&escape::lines(&format!("fnscope: {error:#}")));
+            if args.json {
+                output::print_json(
+                    &json!({ "ok": false, "why": format!("{error:#}"), "answer": null, "checks": [] }),
+                )?;
+            }
+            return Ok(Outcome::Nothing);
+        }
+    };
     let path = if args.live { "/healthz" } else { "/readyz" };
     let (ok, why, told) = match probe::ask(address, path) {
         Ok(answer) => match answer.told() {

@@ -7,10 +7,14 @@ use std::io::IsTerminal as _;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::LogFormat;
+use crate::config::keys::LOG_VARIABLE;
 
 /// Begins to talk. What a second call says changes nothing.
 pub(super) fn init(format: LogFormat) {
-    let filter = EnvFilter::try_from_env("FNSCOPE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    // An empty variable is as good as none.
+    let asked = std::env::var(LOG_VARIABLE).ok().filter(|asked| !asked.is_empty());
+    let asked = asked.and_then(|asked| EnvFilter::try_new(asked).ok());
+    let filter = asked.unwrap_or_else(|| EnvFilter::new("info"));
     let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let colour = std::io::stderr().is_terminal() && !plain;
     let lines =

@@ -43,7 +43,7 @@ enum By {
 /// Lists functions.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let (view, selection) = open::listed(&args.filter, &args.event, None)?;
-    let stores: Vec<String> = args.filter.store.iter().map(|store| store.display().to_string()).collect();
+    let stores: Vec<String> = args.filter.stores().iter().map(|store| store.display().to_string()).collect();
     let nothing = format!("no functions in {} ({})", stores.join(", "), time::window(view.window()));
     let listing =
         output::Listing { rows: args.rows, as_json: args.filter.json, what: "functions", nothing: &nothing };

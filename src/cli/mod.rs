@@ -35,10 +35,11 @@ mod stack_doctor;
 mod throttled;
 mod top;
 
+use std::ffi::OsStr;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::config::LogFormat;
 use crate::query::QueryError;
@@ -124,6 +125,26 @@ pub enum Command {
     Completions(completions::Args),
     /// Print a manual page, or write all.
     Man(man::Args),
+}
+
+/// Reads the command line, and the variables that stand for options of it.
+///
+/// # Errors
+/// Help, or wrong usage.
+pub fn parse() -> Result<Cli, clap::Error> {
+    let matches = without_empty_variables(Cli::command()).try_get_matches()?;
+    Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut Cli::command()))
+}
+
+/// `command`, in which no option takes its value from an empty variable: one is as good as none, as for the agent's
+/// configuration.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let is_empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
+    let command = command.mut_args(|arg| {
+        let empty = arg.get_env().is_some_and(is_empty);
+        if empty { arg.env(None::<&'static str>) } else { arg }
+    });
+    command.mut_subcommands(without_empty_variables)
 }
 
 /// Does what `cli` says.

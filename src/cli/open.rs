@@ -33,7 +33,7 @@ pub fn asked_for(
     event: &Event,
     function: Option<&Selector>,
 ) -> anyhow::Result<(View, Selection)> {
-    let view = view_of(&args.store, args.window()?, scope, event)?;
+    let view = view_of(&args.stores(), args.window()?, scope, event)?;
     let selection = view.select(function, &args.instance)?.on_hosts(&view, &args.host)?;
     Ok((view, selection))
 }

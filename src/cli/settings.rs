@@ -1,13 +1,15 @@
 //! What `fnscope agent` can be told on its command line beside the configuration file: each flag stands for a key.
+//!
+//! Values stay text until all layers are put together: one that makes no sense is told with the faults of file and
+//! environment, not instead of them.
 
 use std::path::PathBuf;
 
-use serde::Serialize;
+use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
 
 use crate::config::keys::{CONFIG_VARIABLE, STORE_KEY};
 use crate::config::layers::{Flag, Given};
-use crate::config::{Attach, LogFormat, SampledEvent, Sources, Unwind};
-use crate::identity::Functions;
+use crate::config::{SampledEvent, Sources};
 
 /// The flags.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -23,23 +25,23 @@ pub struct Settings {
     node: Option<String>,
     /// Samples a second and busy CPU [default: 199]
     #[arg(long, value_name = "N")]
-    hz: Option<u32>,
+    hz: Option<String>,
     /// Let --hz go beyond 1000, up to this [at most 4999]
     #[arg(long, value_name = "N")]
-    max_hz: Option<u32>,
+    max_hz: Option<String>,
     /// How sampling events are scoped: one for each CPU, or one for each container and CPU [default: shared]
-    #[arg(long, value_name = "shared|per-cgroup")]
-    attach: Option<Attach>,
+    #[arg(long, value_name = "shared|per-cgroup", add = one_of(&["shared", "per-cgroup"]))]
+    attach: Option<String>,
     /// What makes a sample: cpu-clock, or a hardware counter where there is one [default: cpu-clock]
-    #[arg(long, value_name = "EVENT")]
-    event: Option<SampledEvent>,
+    #[arg(long, value_name = "EVENT", add = one_of(&SampledEvent::ALL.map(SampledEvent::name)))]
+    event: Option<String>,
     /// How stacks are walked: along copies of them where a function needs it, along frame pointers alone, or always along
     /// copies [default: auto]
-    #[arg(long, value_name = "auto|fp|dwarf")]
-    unwind: Option<Unwind>,
+    #[arg(long, value_name = "auto|fp|dwarf", add = one_of(&["auto", "fp", "dwarf"]))]
+    unwind: Option<String>,
     /// Which containers are functions: those that a platform or a label marks, or all [default: labelled]
-    #[arg(long, value_name = "WHICH")]
-    functions: Option<Functions>,
+    #[arg(long, value_name = "labelled|all", add = one_of(&["labelled", "all"]))]
+    functions: Option<String>,
     /// Docker's socket [default: /var/run/docker.sock]
     #[arg(long, value_name = "PATH", value_hint = clap::ValueHint::FilePath)]
     docker_socket: Option<String>,
@@ -59,8 +61,8 @@ pub struct Settings {
     #[arg(long, value_name = "ADDRESS:PORT|off")]
     listen_health: Option<String>,
     /// Log text for people, or a JSON object a line [default: text]
-    #[arg(long, value_name = "text|json")]
-    log_format: Option<LogFormat>,
+    #[arg(long, value_name = "text|json", add = one_of(&["text", "json"]))]
+    log_format: Option<String>,
     /// Keep rights and system calls that are not needed, to find out what is in the way
     #[arg(long)]
     no_sandbox: bool,
@@ -75,12 +77,12 @@ impl Settings {
         };
         give("--store", STORE_KEY, self.store.map(Given::Text));
         give("--node", "node", self.node.map(Given::Text));
-        give("--hz", "hz", self.hz.map(number));
-        give("--max-hz", "max_hz", self.max_hz.map(number));
-        give("--attach", "attach", self.attach.map(named));
-        give("--event", "event", self.event.map(named));
-        give("--unwind", "stack.unwind", self.unwind.map(named));
-        give("--functions", "functions", self.functions.map(named));
+        give("--hz", "hz", self.hz.map(Given::Toml));
+        give("--max-hz", "max_hz", self.max_hz.map(Given::Toml));
+        give("--attach", "attach", self.attach.map(Given::Text));
+        give("--event", "event", self.event.map(Given::Text));
+        give("--unwind", "stack.unwind", self.unwind.map(Given::Text));
+        give("--functions", "functions", self.functions.map(Given::Text));
         give("--docker-socket", "docker.socket", self.docker_socket.map(Given::Text));
         give("--no-docker", "docker.enabled", self.no_docker.then(|| Given::Toml("false".into())));
         give("--budget-cpu", "budget.cpu", self.budget_cpu.map(Given::Text));
@@ -88,20 +90,16 @@ impl Settings {
         let parents = Some(self.cgroup_parent).filter(|parents| !parents.is_empty());
         give("--cgroup-parent", "cgroup.parents", parents.map(Given::More));
         give("--listen-health", "listen.health", self.listen_health.map(Given::Text));
-        give("--log-format", "log.format", self.log_format.map(named));
+        give("--log-format", "log.format", self.log_format.map(Given::Text));
         give("--no-sandbox", "sandbox", self.no_sandbox.then(|| Given::Text("off".into())));
         Sources { file: self.config, flags }
     }
 }
 
-fn number(number: u32) -> Given {
-    Given::Toml(number.to_string())
-}
-
-/// A value of a list of names, by its name in the configuration.
-fn named(value: impl Serialize) -> Given {
-    let text = serde_json::to_value(value).ok().and_then(|value| value.as_str().map(String::from));
-    Given::Text(text.unwrap_or_default())
+/// What a shell offers for a flag whose value is one of `names`.
+fn one_of(names: &[&'static str]) -> ArgValueCandidates {
+    let names = names.to_vec();
+    ArgValueCandidates::new(move || names.iter().map(CompletionCandidate::new).collect::<Vec<_>>())
 }
 
 #[cfg(test)]
@@ -116,6 +114,26 @@ mod tests {
     struct Line {
         #[command(flatten)]
         settings: Settings,
+    }
+
+    #[test]
+    fn a_value_that_makes_no_sense_is_a_fault_of_its_flag() {
+        for (flag, value, says) in [
+            ("--hz", "many", "hz: invalid type: string \"many\", expected u32"),
+            ("--hz", "", "hz: invalid type: string \"\", expected u32"),
+            ("--hz", "-1", "hz: invalid value: integer `-1`, expected u32"),
+            ("--max-hz", "1.5", "max_hz: invalid type: floating point `1.5`, expected u32"),
+            ("--attach", "all", "attach: unknown variant `all`, expected `shared` or `per-cgroup`"),
+            ("--event", "l1", "event: unknown variant `l1`, expected one of "),
+            ("--unwind", "lbr", "stack.unwind: unknown variant `lbr`, expected one of `auto`, `fp`, `dwarf`"),
+            ("--functions", "some", "functions: unknown variant `some`, expected `labelled` or `all`"),
+            ("--log-format", "xml", "log.format: unknown variant `xml`, expected `text` or `json`"),
+        ] {
+            let line = Line::try_parse_from(["x", &format!("{flag}={value}")]);
+            let flags = line.unwrap_or_else(|e| panic!("{e}")).settings.sources().flags;
+            let faults = resolve(&Layers { flags, ..Layers::default() }).expect_err("a fault").to_string();
+            assert!(faults.starts_with(&format!("configuration: flag {flag}: {says}")), "{faults}");
+        }
     }
 
     #[test]

@@ -89,6 +89,8 @@ const CAPABILITIES: [Capability; 7] = [
 pub(super) const SYS_ADMIN: u32 = 21;
 /// PERFMON.
 pub(super) const PERFMON: u32 = 38;
+/// SYS_NICE.
+pub(super) const SYS_NICE: u32 = 23;
 /// What SYS_ADMIN stands for.
 const BY_ADMIN: [u32; 2] = [PERFMON, 40];
 

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use rustix::process::{Resource, getrlimit};
 
+use super::capabilities::{SYS_NICE, effective, stands};
 use super::finding::{Finding, Standing};
 use super::read;
 
@@ -21,15 +22,16 @@ const OTHER_ENGINES: [(&str, &str); 4] = [
     ("/run/k3s/containerd/containerd.sock", "k3s"),
 ];
 
-/// Looks at this host.
-pub(super) fn findings() -> Vec<Finding> {
+/// Looks at this host, for a process with the text `status` of `/proc/PID/status`.
+pub(super) fn findings(status: &str) -> Vec<Finding> {
+    let may_ask = stands(effective(status), SYS_NICE);
     let files = getrlimit(Resource::Nofile);
     vec![
         security_modules(&read("/sys/kernel/security/lsm"), &read("/proc/self/attr/current")),
         lockdown(&read("/sys/kernel/security/lockdown")),
         pmu(Path::new("/sys/bus/event_source/devices")),
         max_stack(&read("/proc/sys/kernel/perf_event_max_stack")),
-        realtime(&read("/proc/sys/kernel/sched_rt_runtime_us"), getrlimit(Resource::Rtprio).current),
+        realtime(&read("/proc/sys/kernel/sched_rt_runtime_us"), getrlimit(Resource::Rtprio).current, may_ask),
         open_files(files.maximum),
         clock(&read("/sys/devices/system/clocksource/clocksource0/current_clocksource"), synchronised()),
         other_engines(&OTHER_ENGINES.map(|(path, name)| (path, name, Path::new(path).exists()))),
@@ -92,7 +94,8 @@ fn max_stack(text: &str) -> Finding {
     }
 }
 
-fn realtime(runtime_us: &str, limit: Option<u64>) -> Finding {
+/// `limit` is RLIMIT_RTPRIO, none where there is none; `may_ask` is CAP_SYS_NICE, which needs no limit.
+fn realtime(runtime_us: &str, limit: Option<u64>, may_ask: bool) -> Finding {
     let what = "real-time";
     if runtime_us == "0" {
         return Finding::bad(
@@ -102,12 +105,22 @@ fn realtime(runtime_us: &str, limit: Option<u64>) -> Finding {
             "sysctl kernel.sched_rt_runtime_us=950000",
         );
     }
-    let limit = limit.map_or("none".into(), |limit| limit.to_string());
     let runtime = if runtime_us.is_empty() { "unknown" } else { runtime_us };
-    Finding::ok(
-        what,
-        format!("sched_rt_runtime_us {runtime}, RLIMIT_RTPRIO {limit}, not needed with CAP_SYS_NICE"),
-    )
+    let by = match limit {
+        _ if may_ask => "CAP_SYS_NICE is held".to_owned(),
+        Some(0) => {
+            return Finding::bad(
+                what,
+                Standing::Warn,
+                "neither CAP_SYS_NICE nor RLIMIT_RTPRIO: readers run at the usual priority, and of very short \
+                 processes some files are opened too late",
+                "--cap-add SYS_NICE or --ulimit rtprio=1 (docker), LimitRTPRIO=1 (systemd)",
+            );
+        }
+        Some(limit) => format!("RLIMIT_RTPRIO is {limit}"),
+        None => "RLIMIT_RTPRIO is no limit".to_owned(),
+    };
+    Finding::ok(what, format!("sched_rt_runtime_us {runtime}; {by}"))
 }
 
 fn open_files(most: Option<u64>) -> Finding {
@@ -156,8 +169,8 @@ fn other_engines(sockets: &[(&str, &str, bool)]) -> Finding {
     Finding::ok(what, format!("{}: not asked; their containers by cgroup.parents", names.join(", ")))
 }
 
-/// Looks at where the store is or will be: whether there is room.
-pub fn disk(store: &Path) -> Finding {
+/// Looks at where the store is or will be: whether there is room, beyond what is to stay free (`store.min_free_bytes`).
+pub fn disk(store: &Path, min_free_bytes: Option<u64>) -> Finding {
     let what = "disk";
     let Some(there) = store.ancestors().find(|folder| folder.exists()) else {
         return Finding::ok(what, "not known");
@@ -165,6 +178,7 @@ pub fn disk(store: &Path) -> Finding {
     match rustix::fs::statvfs(there) {
         Ok(fs) => room(
             fs.f_bavail.saturating_mul(fs.f_frsize),
+            min_free_bytes,
             fs.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY),
         ),
         Err(error) => Finding::bad(
@@ -176,7 +190,7 @@ pub fn disk(store: &Path) -> Finding {
     }
 }
 
-fn room(free_bytes: u64, read_only: bool) -> Finding {
+fn room(free_bytes: u64, min_free_bytes: Option<u64>, read_only: bool) -> Finding {
     let (what, mib) = ("disk", free_bytes >> 20);
     if read_only {
         return Finding::bad(
@@ -186,12 +200,12 @@ fn room(free_bytes: u64, read_only: bool) -> Finding {
             "name a directory that can be written: --store DIR",
         );
     }
-    if mib < 256 {
+    if let Some(least) = min_free_bytes.filter(|least| free_bytes < *least) {
         return Finding::bad(
             what,
             Standing::Warn,
-            format!("{mib} MiB free: the oldest hours are dropped to keep 256 MiB free"),
-            "free some, or name a directory elsewhere: --store DIR",
+            format!("{mib} MiB free: the oldest hours are dropped to keep {} MiB free", least >> 20),
+            "free some, name a directory elsewhere (--store DIR), or lower store.min_free_bytes",
         );
     }
     Finding::ok(what, format!("{mib} MiB free"))
@@ -212,17 +226,23 @@ mod tests {
             (lockdown("none integrity [confidentiality]"), Standing::Fail),
             (max_stack("127"), Standing::Ok),
             (max_stack("16"), Standing::Warn),
-            (realtime("950000", Some(0)), Standing::Ok),
-            (realtime("0", None), Standing::Warn),
+            (realtime("950000", Some(0), true), Standing::Ok),
+            (realtime("950000", Some(0), false), Standing::Warn),
+            (realtime("950000", Some(1), false), Standing::Ok),
+            (realtime("", None, false), Standing::Ok),
+            (realtime("0", None, true), Standing::Warn),
             (open_files(Some(1024)), Standing::Warn),
             (open_files(None), Standing::Ok),
             (clock("tsc", Some(true)), Standing::Ok),
             (clock("", None), Standing::Ok),
             (clock("tsc", Some(false)), Standing::Warn),
             (other_engines(&[("/run/x.sock", "X", true)]), Standing::Ok),
-            (room(1 << 40, false), Standing::Ok),
-            (room(1 << 20, false), Standing::Warn),
-            (room(1 << 40, true), Standing::Fail),
+            (room(1 << 40, Some(256 << 20), false), Standing::Ok),
+            (room(300 << 20, Some(256 << 20), false), Standing::Ok),
+            (room(300 << 20, Some(1 << 30), false), Standing::Warn),
+            (room(1 << 20, Some(256 << 20), false), Standing::Warn),
+            (room(1 << 20, None, false), Standing::Ok),
+            (room(1 << 40, None, true), Standing::Fail),
         ] {
             assert_eq!(finding.standing, expected, "{finding:?}");
             assert_eq!(finding.mend.is_some(), expected != Standing::Ok, "{finding:?}");

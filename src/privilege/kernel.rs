@@ -22,11 +22,21 @@ pub(super) fn paranoid(text: &str, status: &str) -> Finding {
     }
 }
 
-pub(super) fn kernel(release: &str) -> Finding {
+/// `scoped`: whether events are scoped by cgroups (`attach = "per-cgroup"`), which needs no cgroup ids in samples.
+pub(super) fn kernel(release: &str, scoped: bool) -> Finding {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse::<u32>().ok());
     let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    if version < (5, 7) {
-        let mend = "Linux 5.7 or newer is needed";
+    if version == (0, 0) {
+        let mend = "mount /proc: mount -t proc proc /proc";
+        return Finding::bad(
+            "kernel",
+            Standing::Fail,
+            format!("its release {release:?} tells no version"),
+            mend,
+        );
+    }
+    if version < (5, 7) && !scoped {
+        let mend = "set attach = \"per-cgroup\" in the agent's configuration, or use Linux 5.7 or newer";
         return Finding::bad("kernel", Standing::Fail, format!("{release}: no cgroup ids in samples"), mend);
     }
     if version < (6, 0) {

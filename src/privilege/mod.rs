@@ -19,8 +19,9 @@ pub use confine::{ConfineError, GivenUp, Part, Sandbox};
 pub use finding::{Finding, Standing};
 pub use host::disk;
 
-/// Looks at the rights of this process and at the kernel's settings.
-pub fn findings() -> Vec<Finding> {
+/// Looks at the rights of this process and at the kernel's settings, for an agent whose events are scoped by cgroups
+/// (`attach = "per-cgroup"`) or not.
+pub fn findings(scoped: bool) -> Vec<Finding> {
     let status = read("/proc/self/status");
     let mut findings = vec![process::user(&status)];
     findings.extend(capabilities::findings(&status));
@@ -29,9 +30,9 @@ pub fn findings() -> Vec<Finding> {
     findings.push(process::own_cgroup_namespace(&cgroup_namespace.to_string_lossy()));
     findings.push(process::seccomp(&status));
     findings.push(kernel::paranoid(&read("/proc/sys/kernel/perf_event_paranoid"), &status));
-    findings.push(kernel::kernel(&read("/proc/sys/kernel/osrelease")));
+    findings.push(kernel::kernel(&read("/proc/sys/kernel/osrelease"), scoped));
     findings.push(kernel::sample_rate(&read("/proc/sys/kernel/perf_event_max_sample_rate")));
-    findings.extend(host::findings());
+    findings.extend(host::findings(&status));
     findings
 }
 
@@ -74,15 +75,20 @@ mod tests {
             (paranoid("2", NOBODY), Standing::Fail),
             (paranoid("2", ROOT), Standing::Ok),
             (paranoid("", ROOT), Standing::Fail),
-            (kernel("5.4.0-generic"), Standing::Fail),
-            (kernel("5.15.0"), Standing::Warn),
-            (kernel("6.18.44-x"), Standing::Ok),
-            (kernel(""), Standing::Fail),
+            (kernel("5.4.0-generic", false), Standing::Fail),
+            (kernel("5.4.0-generic", true), Standing::Warn),
+            (kernel("5.15.0", false), Standing::Warn),
+            (kernel("6.18.44-x", false), Standing::Ok),
+            (kernel("6.18.44-x", true), Standing::Ok),
+            (kernel("", false), Standing::Fail),
+            (kernel("", true), Standing::Fail),
             (sample_rate("100"), Standing::Warn),
             (sample_rate("100000"), Standing::Ok),
         ] {
             assert_eq!(finding.standing, expected, "{finding:?}");
         }
+        let old = kernel("5.4.0", false).mend;
+        assert!(old.as_ref().is_some_and(|mend| mend.contains("attach = \"per-cgroup\"")), "{old:?}");
     }
 
     proptest::proptest! {
@@ -90,9 +96,10 @@ mod tests {
         fn any_text_of_the_kernel_is_judged(
             text in "(.|\n){0,80}|[0-9]{0,12}(\\.[0-9]{0,12}){0,3}",
             status in "((Uid|NSpid|CapEff|Seccomp):?[\t ]?[0-9a-fx ]{0,20}\n){0,5}",
+            scoped: bool,
         ) {
             for finding in [user(&status), seccomp(&status), pid_namespace(&status), paranoid(&text, &status),
-                kernel(&text), sample_rate(&text)].into_iter().chain(capabilities(&status))
+                kernel(&text, scoped), sample_rate(&text)].into_iter().chain(capabilities(&status))
             {
                 proptest::prop_assert_eq!(finding.mend.is_some(), finding.standing != Standing::Ok);
             }

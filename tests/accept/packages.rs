@@ -109,6 +109,7 @@ fn package(tree: &Tree, dist: &Path) -> anyhow::Result<Vec<Bar>> {
     for page in ["usr/share/man/man1/fnscope-agent.1.gz", "usr/share/bash-completion/completions/fnscope"] {
         bars.push(holds(format!("/{page} is there"), tree.path(page).exists()));
     }
+    bars.push(compose("installed", &tree.path("usr"))?);
     let copyright = fs::read_to_string(tree.path("usr/share/doc/fnscope/copyright"))?;
     let licences = ["MIT", "Apache-2.0", "CDDL-1.0"].iter().all(|licence| copyright.contains(licence));
     bars.push(holds("copyright names each licence", licences));
@@ -213,7 +214,19 @@ fn tarball(tree: &Tree, dist: &Path) -> anyhow::Result<Vec<Bar>> {
     Ok(vec![
         holds("tarball: it says its version", version.trim() == format!("fnscope {VERSION}")),
         Bar::new("tarball: pages", pages, "", Bound::AtLeast(20.0)),
+        compose("tarball", &tree.path(&format!("opt/{name}/usr")))?,
     ])
+}
+
+/// What the compose file below `usr` names beside itself is there.
+fn compose(way: &str, usr: &Path) -> anyhow::Result<Bar> {
+    let file = usr.join("share/fnscope/deploy/compose.yaml");
+    let text = fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;
+    let profile = text.lines().find_map(|line| line.trim().strip_prefix("- seccomp:"));
+    let profile = file.with_file_name(profile.context("a line with the profile")?);
+    let profile = fs::read(&profile).with_context(|| format!("read {}", profile.display()))?;
+    let is_json = serde_json::from_slice::<Value>(&profile).is_ok();
+    Ok(holds(format!("{way}: the profile that the compose file names is there"), is_json))
 }
 
 /// A small Debian in a folder, with this machine's /proc and /sys.

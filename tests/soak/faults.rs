@@ -33,13 +33,16 @@ pub const KINDS: [Kind; 12] = [
     kind("docker-term"),
     kind("docker-kill"),
     kind("disk-full"),
-    kind("clock-step"),
+    kind(CLOCK_STEP),
     kind("cpu-off"),
     kind("kills"),
     kind("freeze"),
     kind("exec-burst"),
     kind("short-lives"),
 ];
+
+/// The one that everything on the host sees: its wall clock is stepped, and back.
+pub const CLOCK_STEP: &str = "clock-step";
 
 /// What faults are done with.
 pub struct Hands<'a, 'b> {
@@ -53,8 +56,6 @@ pub struct Hands<'a, 'b> {
     pub disk: &'a Disk,
     /// Where it is noted how far the clock is off.
     pub clock_note: PathBuf,
-    /// Whether the wall clock may be stepped.
-    pub clock_steps: bool,
 }
 
 impl Hands<'_, '_> {
@@ -68,7 +69,7 @@ impl Hands<'_, '_> {
             "docker-term" => self.docker_restart(false),
             "docker-kill" => self.docker_restart(true),
             "disk-full" => self.disk_full(),
-            "clock-step" => self.clock_step(),
+            CLOCK_STEP => self.clock_step(),
             "cpu-off" => self.cpu_off(),
             "kills" => self.kills(),
             "freeze" => self.freeze(),
@@ -140,9 +141,6 @@ impl Hands<'_, '_> {
     }
 
     fn clock_step(&mut self) -> Result<String, String> {
-        if !self.clock_steps {
-            return Err("only with --clock-steps: everything on this host would see it".into());
-        }
         let seconds = [-90, -5, 5, 90][self.churn.random.below(4) as usize];
         let off = ClockOff::new(seconds, &self.clock_note).map_err(|error| format!("{error:#}"))?;
         std::thread::sleep(self.some_ms(2000, 3000));

@@ -1,6 +1,7 @@
 //! `make soak MINUTES=30`: the agent for that long on a host where everything goes wrong, and a verdict.
 //!
-//! Interrupted, it goes on where it was when it is run again. Needs root, Docker's programs and cgroup2.
+//! Every fault is done unless it is left out, the wall clock of this machine stepped by up to 90 s and back included
+//! (`--without clock-step`): that is said before it begins. Interrupted, it goes on where it was when it is run again. Needs root, Docker's programs and cgroup2.
 //! Exit status: 0 every invariant holds, 1 one does not, 2 interrupted (run it again), 64 wrong usage.
 
 #[path = "../private_docker.rs"]
@@ -16,8 +17,14 @@ use std::process::ExitCode;
 
 use soak::{Ended, Options};
 
-const USAGE: &str =
-    "usage: soak [--minutes N] [--seed N] [--folder DIR] [--clock-steps] [--without FAULT]...";
+const USAGE: &str = "usage: soak [--minutes N] [--seed N] [--folder DIR] [--without FAULT]...";
+
+const CLOCK_WARNING: &str = "\
+soak: ********************************************************************************
+soak: THE WALL CLOCK OF THIS MACHINE WILL BE STEPPED by up to 90 s, again and again, and
+soak: back each time. Everything that runs here sees it: timers, logs, certificates, builds.
+soak: On a machine that others use, end this now (Ctrl-C) and run it --without clock-step.
+soak: ********************************************************************************";
 
 fn main() -> ExitCode {
     let options = match parse(std::env::args().skip(1)) {
@@ -27,6 +34,9 @@ fn main() -> ExitCode {
             return ExitCode::from(64);
         }
     };
+    if soak::steps_the_clock(&options) {
+        eprintln!("{CLOCK_WARNING}");
+    }
     match soak::run(&options) {
         Ok(Ended::Holds) => ExitCode::SUCCESS,
         Ok(Ended::Broken) => ExitCode::FAILURE,
@@ -48,7 +58,6 @@ fn parse(mut rest: impl Iterator<Item = String>) -> Result<Options, String> {
             "--minutes" => options.seconds = (number(value(&word)?)? * 60.0) as u64,
             "--seed" => options.seed = Some(number(value(&word)?)? as u64),
             "--folder" => options.folder = value(&word)?.into(),
-            "--clock-steps" => options.clock_steps = true,
             "--without" => {
                 let name = value(&word)?;
                 if !soak::fault_names().contains(&name.as_str()) {
@@ -72,6 +81,9 @@ mod tests {
         let options =
             parse(&["--minutes", "0.5", "--seed", "7", "--without", "cpu-off"]).ok().map(|all| all.seconds);
         assert_eq!(options, Some(30));
+        // All faults, unless one is left out.
+        let steps = |words: &[&str]| parse(words).ok().map(|options| soak::steps_the_clock(&options));
+        assert_eq!((steps(&[]), steps(&["--without", "clock-step"])), (Some(true), Some(false)));
         for wrong in
             [&["--minutes"][..], &["--minutes", "x"], &["--minutes", "0"], &["--without", "rain"], &["now"]]
         {

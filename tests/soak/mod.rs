@@ -40,6 +40,7 @@ use crate::private_docker::PrivateDocker;
 use crate::support::{Fnscope, Function};
 use churn::Churn;
 use daemon::{Arguments, Daemon, ask, reading};
+pub use faults::CLOCK_STEP;
 use faults::{Hands, KINDS, Kind};
 use host::{ClockOff, Disk, Parent};
 use judge::{Answers, Told};
@@ -55,8 +56,6 @@ pub struct Options {
     pub seed: Option<u64>,
     /// Where it keeps its state, its store and its report.
     pub folder: PathBuf,
-    /// Whether the wall clock of the host may be stepped.
-    pub clock_steps: bool,
     /// Faults that are left out.
     pub without: Vec<String>,
     /// From one fault to the next.
@@ -71,12 +70,16 @@ impl Default for Options {
             seconds: 1800,
             seed: None,
             folder: "target/soak".into(),
-            clock_steps: false,
             without: Vec::new(),
             between: Duration::from_secs(8),
             keeps_broken: true,
         }
     }
+}
+
+/// Whether the wall clock of the host is stepped.
+pub fn steps_the_clock(options: &Options) -> bool {
+    !options.without.iter().any(|name| name == CLOCK_STEP)
 }
 
 /// How a soak ended.
@@ -260,7 +263,6 @@ fn soak(
             churn,
             disk,
             clock_note: folder.join("clock-off"),
-            clock_steps: options.clock_steps,
         };
         let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             rounds(options, state, folder, &mut hands, agent_number, interrupted)
