@@ -252,7 +252,10 @@ impl Agent {
             keeper::Keeper::new(symbolizer, journal, queued_bytes, till, told, given_up, period_ns).run(&work)
         })?;
         let theirs = broken.clone();
-        let capture = Worker::start("capture", &broken, move || capture::run(setup, wake, hotplug, &theirs))?;
+        let capture = Worker::start("capture", &broken, move || {
+            sandbox.give_up(Part::Capture).expect(GIVES_UP);
+            capture::run(setup, wake, hotplug, &theirs)
+        })?;
         let runtimes = match config.docker.enabled {
             true => Some(watch_docker(config, &live, &control, sandbox, &broken, &metrics)?),
             false => None,

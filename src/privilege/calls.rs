@@ -38,7 +38,8 @@ pub(super) enum Only {
     /// `mmap`, `mprotect`: memory that no code runs from, but where debug files are fetched: glibc loads what looks up
     /// names of hosts.
     NoCode,
-    /// `ioctl`: perf events, whether a file is a terminal, whether a descriptor blocks.
+    /// `ioctl`: perf events, whether a file is a terminal, whether a descriptor blocks; for the fetcher, how long an
+    /// answer is.
     Requests,
     /// `socket`: between processes of this host, and for the fetcher to the network.
     Families,

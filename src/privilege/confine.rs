@@ -12,7 +12,7 @@ use rustix::thread::{
     remove_capability_from_bounding_set, set_capabilities, set_capabilities_secure_bits, set_no_new_privs,
 };
 
-use super::calls::{ALL, FETCHER, KEEPER, PARSER, RUNTIMES};
+use super::calls::{ALL, FETCHER, KEEPER, PARSER, REST, RUNTIMES};
 use super::capabilities::{kept, names};
 use super::filter;
 use crate::sys;
@@ -45,6 +45,9 @@ pub enum ConfineError {
 pub enum Part {
     /// The one that waits for signals and answers for its health.
     Main,
+    /// Capture, and the threads that it starts: readers, and the one that hears of new cgroups. They keep what the
+    /// process does, but for the fetcher's network.
+    Capture,
     /// Keeper and seal: they name what was sampled, and write the store.
     Keeper,
     /// It is handed open files of containers, and parses them.
@@ -109,7 +112,8 @@ impl Sandbox {
         Ok((Sandbox { on: true, network }, given))
     }
 
-    /// In the calling thread: gives up what `part` has no use for, all capabilities among it.
+    /// In the calling thread: gives up what `part` has no use for, all capabilities among it but for those of
+    /// [`Part::Capture`].
     ///
     /// # Errors
     /// The kernel refused.
@@ -118,13 +122,17 @@ impl Sandbox {
             return Ok(());
         }
         let cure = "let the seccomp profile pass capset";
-        hold(0).map_err(|source| ConfineError::Refused {
-            what: "give up capabilities",
-            source: source.into(),
-            cure,
-        })?;
+        if part != Part::Capture {
+            hold(0).map_err(|source| ConfineError::Refused {
+                what: "give up capabilities",
+                source: source.into(),
+                cure,
+            })?;
+        }
         match part {
-            Part::Main => Ok(()),
+            // A second filter of the same calls would only cost time.
+            Part::Main | Part::Capture if !self.network => Ok(()),
+            Part::Main | Part::Capture => install(REST, false),
             Part::Keeper => install(KEEPER, false),
             Part::Parser => install(PARSER, false),
             Part::Runtimes => install(RUNTIMES, false),

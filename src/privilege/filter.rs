@@ -18,6 +18,8 @@ const CLONE_THREAD: u64 = 0x10000;
 const PERF_REQUESTS: (u64, u64) = (0xff00, 0x2400);
 /// Other requests: TCGETS, TIOCGWINSZ, FIONBIO, FIOCLEX.
 const REQUESTS: [u64; 4] = [0x5401, 0x5413, 0x5421, 0x5451];
+/// FIONREAD, by which glibc's resolver asks how long an answer is.
+const NETWORK_REQUEST: u64 = 0x541b;
 /// PR_SET_NAME, PR_GET_NAME, PR_SET_NO_NEW_PRIVS, PR_SET_VMA.
 const NAMES: [u64; 4] = [15, 16, 38, 0x5356_4d41];
 const AF_UNIX: u64 = 1;
@@ -61,7 +63,9 @@ fn conditions(call: &Call, network: bool) -> Result<Vec<SeccompRule>, BackendErr
         Only::Names => NAMES.iter().map(|name| is(0, *name)).collect::<Result<_, _>>()?,
         Only::Requests => {
             let perf = std::iter::once(masked(1, PERF_REQUESTS.0, PERF_REQUESTS.1));
-            perf.chain(REQUESTS.iter().map(|request| is(1, *request))).collect::<Result<_, _>>()?
+            let more = std::iter::once(&NETWORK_REQUEST).filter(|_| network);
+            let others = REQUESTS.iter().chain(more).map(|request| is(1, *request));
+            perf.chain(others).collect::<Result<_, _>>()?
         }
         Only::Families => {
             let more = NETWORK.iter().filter(|_| network);
