@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use fnscope::privilege::system_calls;
@@ -131,6 +131,21 @@ fn threads(pid: u32) -> Vec<(String, BTreeMap<String, String>)> {
 
 #[test]
 fn every_thread_holds_what_is_documented_and_no_more() {
+    let usual = ["fnscope", "fnscope-keeper", "fnscope-seal", "fnscope-capture", "fnscope-parser", "fnscope-cpu0"];
+    threads_hold_what_is_documented("", &usual, None);
+}
+
+/// Events of each cgroup take one thread more, debug files another: then the process may talk to other hosts, and each
+/// thread but that one has a filter more, which forbids it.
+#[test]
+fn every_thread_does_so_with_events_of_each_cgroup_and_debug_files() {
+    let config = "attach = \"per-cgroup\"\n[stack]\ndebuginfod = [\"http://127.0.0.1:9\"]\n";
+    let more = ["fnscope", "fnscope-keeper", "fnscope-capture", "fnscope-cpu0", "fnscope-cgroups", "fnscope-fetch"];
+    threads_hold_what_is_documented(config, &more, Some(4));
+}
+
+/// With `config` there are threads `expected`, each with so many filters where that is told: each gives two programs.
+fn threads_hold_what_is_documented(config: &str, expected: &[&str], filters: Option<u32>) {
     let (scope, function, parent) = (Fnscope::new(), Function::new(), Cgroup::new());
     // What an earlier agent leaves is sealed, and what is over its bound dropped.
     let work = |number: u32, agent: &Running| {
@@ -144,7 +159,10 @@ fn every_thread_holds_what_is_documented_and_no_more() {
         all
     };
     let path = parent.kernel_path();
-    let options = ["--docker-socket", "/nowhere/docker.sock", "--hz", "997", "--cgroup-parent", &path];
+    let file = scope.store().parent().expect("it lies in a folder").join("fnscope.toml");
+    fs::write(&file, config).expect("write a configuration");
+    let file = file.to_str().expect("a plain path");
+    let options = ["--config", file, "--docker-socket", "/nowhere/docker.sock", "--hz", "997", "--cgroup-parent", &path];
     let killed = scope.agent(&options);
     work(1, &killed);
     killed.signal(Signal::KILL);
@@ -158,11 +176,16 @@ fn every_thread_holds_what_is_documented_and_no_more() {
     let held = own.lines().find_map(|line| line.strip_prefix("CapPrm:\t")).expect("a field");
     let kept = kept & u64::from_str_radix(held, 16).expect("a set");
     let names: BTreeSet<_> = all.iter().map(|(name, _)| name.as_str()).collect();
-    for expected in ["fnscope", "fnscope-keeper", "fnscope-seal", "fnscope-capture", "fnscope-cpu0"] {
+    for expected in expected {
         assert!(names.contains(expected), "{expected} of {names:?}");
     }
     for (name, fields) in &all {
-        let works = name == "fnscope-capture" || name.starts_with("fnscope-cpu");
+        let works =
+            ["fnscope-capture", "fnscope-cgroups"].contains(&name.as_str()) || name.starts_with("fnscope-cpu");
+        // Kernels before 5.9 do not say.
+        if let (Some(expected), Some(installed)) = (filters, fields.get("Seccomp_filters")) {
+            assert_eq!(*installed, expected.to_string(), "filters of {name}");
+        }
         let holds = if works { kept } else { 0 };
         for (field, expected) in [
             ("CapEff", format!("{holds:016x}")),
@@ -209,14 +232,37 @@ fn a_call_outside_the_filter_ends_the_process() {
         ("keeper-work", false),
         ("keeper-engine", true),
         ("keeper-exec", true),
+        ("fetcher-network", false),
+        ("fetcher-exec", true),
+        ("capture-work", false),
+        ("capture-engine", false),
+        ("capture-network", true),
+        ("main-work", false),
+        ("main-network", true),
     ] {
-        let own = std::env::current_exe().expect("find ourselves");
-        let folder = own.parent().and_then(Path::parent).expect("tests lie in a folder of their own");
-        let status = Command::new(folder.join("examples/double")).arg(what).status();
+        let status = Command::new(double()).arg(what).status();
         let status = status.expect("run the double (cargo build --example double)");
         let expected = if killed { (None, Some(SIGSYS)) } else { (Some(42), None) };
         assert_eq!((status.code(), status.signal()), expected, "{what}");
     }
+}
+
+fn double() -> PathBuf {
+    let own = std::env::current_exe().expect("find ourselves");
+    let folder = own.parent().and_then(Path::parent).expect("tests lie in a folder of their own");
+    folder.join("examples/double")
+}
+
+/// By DNS, as glibc does: the server is the double's own, which a namespace of its own makes the host's.
+#[test]
+fn the_fetcher_looks_up_names_of_hosts() {
+    let folder = tempfile::tempdir().expect("make a folder");
+    let servers = folder.path().join("resolv.conf");
+    fs::write(&servers, "nameserver 127.9.5.3\noptions attempts:1 timeout:5\n").expect("write it");
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", "mount --bind \"$1\" /etc/resolv.conf && exec \"$2\" fetcher-resolve"]);
+    let output = command.arg("sh").arg(&servers).arg(double()).output().expect("run unshare");
+    assert_eq!((output.status.code(), output.status.signal()), (Some(42), None), "{output:?}");
 }
 
 /// The profile for containers: names, with what is said of each.
