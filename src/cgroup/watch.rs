@@ -100,13 +100,21 @@ impl AsFd for CgroupWatch {
 }
 
 impl Cgroups {
-    /// Opens the directory of the cgroup at `path`, for events that are scoped by it.
+    /// Opens the directory of the cgroup at `path`, for events that are scoped by it; none if the cgroup is gone.
     ///
     /// # Errors
-    /// The cgroup is gone.
-    pub fn open_dir(&self, path: &str) -> io::Result<OwnedFd> {
-        File::open(self.dir(path)).map(OwnedFd::from)
+    /// That of `open(2)`: too many open files, for one.
+    pub fn open_dir(&self, path: &str) -> io::Result<Option<OwnedFd>> {
+        match File::open(self.dir(path)) {
+            Ok(dir) => Ok(Some(dir.into())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound || is_no_device(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
+}
+
+fn is_no_device(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::NODEV.raw_os_error())
 }
 
 #[cfg(test)]
@@ -119,6 +127,17 @@ mod tests {
         let mountinfo = format!("1 1 0:1 / {} rw - cgroup2 none rw", dir.path().display());
         let cgroups = Cgroups::from_mountinfo(&mountinfo).unwrap();
         (dir, cgroups)
+    }
+
+    #[test]
+    fn one_that_is_gone_is_none_and_other_faults_are_told() {
+        let (dir, cgroups) = tree();
+        std::fs::create_dir(dir.path().join("a")).unwrap();
+        assert!(cgroups.open_dir("/a").unwrap().is_some());
+        assert!(cgroups.open_dir("/b").unwrap().is_none());
+        std::fs::write(dir.path().join("file"), "").unwrap();
+        let error = cgroups.open_dir("/file/a").expect_err("no directory");
+        assert_eq!(error.kind(), io::ErrorKind::NotADirectory);
     }
 
     #[test]

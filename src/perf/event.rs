@@ -67,6 +67,12 @@ pub enum PerfError {
         /// The CPU.
         cpu: u32,
     },
+    /// The cgroup that the event is scoped by has been removed: nothing runs in it.
+    #[error("open perf event on cpu {cpu}: its cgroup has been removed")]
+    CgroupGone {
+        /// The CPU.
+        cpu: u32,
+    },
     /// The ring could not be mapped.
     #[error(
         "map a perf ring of {bytes} bytes on cpu {cpu}: {source}; needs CAP_IPC_LOCK or a larger kernel.perf_event_mlock_kb"
@@ -157,11 +163,16 @@ pub(super) fn open_sampling(
 ) -> Result<(OwnedFd, bool), PerfError> {
     let mut attr = sampling_attr(sampling, wakeup_bytes);
     let target = scope.map_or(Target::Cpu(cpu), |dir| Target::Cgroup { dir, cpu });
-    let explain = |error| match explain(cpu, error) {
-        PerfError::Missing { cpu } if sampling.event != SampledEvent::CpuClock => {
+    let is_counter = sampling.event != SampledEvent::CpuClock;
+    let explain = |error| match (explain(cpu, error), scope) {
+        // The same answer for no such counter and no such cgroup.
+        (PerfError::Missing { cpu }, Some(dir)) if !is_counter || is_removed(dir) => {
+            PerfError::CgroupGone { cpu }
+        }
+        (PerfError::Missing { cpu }, _) if is_counter => {
             PerfError::NoCounter { cpu, event: sampling.event.name() }
         }
-        error => error,
+        (error, _) => error,
     };
     match sys::perf_event_open(&attr, target) {
         Ok(fd) => Ok((fd, true)),
@@ -223,7 +234,18 @@ pub(super) fn open_switches(
     attr.set_sample_id_all(1);
     attr.set_context_switch(1);
     attr.set_disabled(1);
-    sys::perf_event_open(&attr, Target::Cgroup { dir: scope, cpu }).map_err(|error| explain(cpu, error))
+    sys::perf_event_open(&attr, Target::Cgroup { dir: scope, cpu }).map_err(|error| {
+        match explain(cpu, error) {
+            PerfError::Missing { cpu } => PerfError::CgroupGone { cpu },
+            error => error,
+        }
+    })
+}
+
+/// Whether the cgroup of directory `dir` is no more.
+fn is_removed(dir: BorrowedFd<'_>) -> bool {
+    let found = rustix::fs::statat(dir, "cgroup.procs", rustix::fs::AtFlags::empty());
+    matches!(found, Err(Errno::NOENT | Errno::NODEV))
 }
 
 /// Opens an event of `cpu` that counts nothing: the ring it is mapped for is others' to write into. Its reader is woken when

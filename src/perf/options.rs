@@ -35,6 +35,11 @@ pub(super) const SWITCH_BYTES: usize = 1 << 20;
 /// How much of a stack is copied at a switch, in bytes: where threads wait, few frames are large.
 pub(super) const SWITCH_COPY_BYTES: u32 = 8 << 10;
 
+/// Bytes of locked memory that a ring of switches takes.
+pub(super) fn switch_bytes() -> usize {
+    SWITCH_BYTES + rustix::param::page_size()
+}
+
 /// Largest ring of each kind.
 const SAMPLE_MAX: usize = 512 << 10;
 const COPIES_MAX: usize = 8 << 20;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use super::cpus::{self, Online};
 use super::event::{PerfError, Sampling, open_cgroups, open_side_band};
-use super::options::{RingOptions, SWITCH_BYTES, SWITCH_COPY_BYTES};
+use super::options::{RingOptions, SWITCH_BYTES, SWITCH_COPY_BYTES, switch_bytes};
 use super::record::{Layout, RawSample, SideBand, Stamped, Switch, parse_side_band};
 use super::ring::Ring;
 use super::sample_ring::SampleRing;
@@ -40,6 +40,8 @@ pub struct Sampler {
     gone: Vec<CpuStats>,
     /// What their side-band rings still held.
     left: Vec<Stamped<SideBand>>,
+    /// And their rings of switches.
+    left_switches: Vec<Stamped<Switch>>,
     options: RingOptions,
     mode: Mode,
     /// Directories of cgroups that are sampled, where events are scoped by them.
@@ -76,6 +78,7 @@ impl Sampler {
             online,
             gone: Vec::new(),
             left: Vec::new(),
+            left_switches: Vec::new(),
             options,
             mode: Mode::Off,
             attached: BTreeMap::new(),
@@ -99,7 +102,8 @@ impl Sampler {
 
     /// Bytes of locked memory that the rings take.
     pub fn ring_bytes(&self) -> usize {
-        self.cpus.len() * self.options.cpu_bytes()
+        let watching = self.cpus.values().filter(|rings| rings.switches.is_some()).count();
+        self.cpus.len() * self.options.cpu_bytes() + watching * switch_bytes()
     }
 
     /// Whether events are scoped by cgroups, each of which is to be attached.
@@ -135,18 +139,23 @@ impl Sampler {
         result
     }
 
-    /// Samples the cgroup of directory `dir` too, and what is below it, where events are scoped by cgroups.
+    /// Samples the cgroup of directory `dir` too, and what is below it, where events are scoped by cgroups: on all CPUs,
+    /// or on none. A CPU that has gone is left out.
     ///
     /// # Errors
-    /// The kernel's, for the first CPU that refused: too many open files, for one.
+    /// The kernel's, for the first CPU that refused: too many open files, for one. [`PerfError::CgroupGone`] where
+    /// nothing runs in it any more.
     pub fn attach(&mut self, cgroup: CgroupId, dir: OwnedFd) -> Result<(), PerfError> {
         if !self.options.scoped {
             return Ok(());
         }
         let mode = self.mode;
         let attached = self.cpus.iter_mut().map(|(cpu, rings)| rings.attach(*cpu, cgroup, &dir, mode));
-        let result = attached.fold(Ok(()), Result::and);
+        let result: Result<(), PerfError> = attached.map(unless_gone).collect();
         self.attached.insert(cgroup, dir);
+        if result.is_err() {
+            self.detach(cgroup);
+        }
         result
     }
 
@@ -157,15 +166,19 @@ impl Sampler {
         }
     }
 
-    /// Watches every switch of the threads in the cgroup of directory `dir` and below it.
+    /// Watches every switch of the threads in the cgroup of directory `dir` and below it: on all CPUs, or on none. A CPU
+    /// that has gone is left out.
     ///
     /// # Errors
-    /// The kernel's, for the first CPU that refused.
+    /// As of [`Sampler::attach`].
     pub fn watch_switches(&mut self, cgroup: CgroupId, dir: OwnedFd) -> Result<(), PerfError> {
         let copies = self.options.copies.is_some();
         let watched = self.cpus.iter_mut().map(|(cpu, rings)| rings.watch(*cpu, cgroup, &dir, copies));
-        let result = watched.fold(Ok(()), Result::and);
+        let result: Result<(), PerfError> = watched.map(unless_gone).collect();
         self.switching.insert(cgroup, dir);
+        if result.is_err() {
+            self.leave_switches(cgroup);
+        }
         result
     }
 
@@ -180,6 +193,7 @@ impl Sampler {
 
     /// Everything the rings of switches hold, added to `out` unordered.
     pub fn drain_switches(&mut self, out: &mut Vec<Stamped<Switch>>) {
+        out.append(&mut self.left_switches);
         for rings in self.cpus.values_mut() {
             if let Some(switches) = &mut rings.switches {
                 switches.drain(out);
@@ -252,6 +266,9 @@ impl Sampler {
                 rings.drain_samples(&wanted, &mut each);
                 rings.drain_processes(&mut self.left);
                 rings.drain_cgroups(&mut self.left);
+                if let Some(switches) = &mut rings.switches {
+                    switches.drain(&mut self.left_switches);
+                }
                 self.gone.push(rings.take_stats(cpu, true));
             }
         }
@@ -296,15 +313,36 @@ impl Sampler {
         for samples in rings.sample_rings() {
             rings.wait.hear(samples.fd(), Kind::Samples)?;
         }
+        // One cgroup that is refused is no reason to do without the CPU.
         for (cgroup, dir) in &self.attached {
-            rings.attach(cpu, *cgroup, dir, self.mode)?;
+            let attached = rings.attach(cpu, *cgroup, dir, self.mode);
+            told(attached, cpu, *cgroup, "its container is not sampled")?;
         }
         for (cgroup, dir) in &self.switching {
-            rings.watch(cpu, *cgroup, dir, copies.is_some())?;
+            let watched = rings.watch(cpu, *cgroup, dir, copies.is_some());
+            told(watched, cpu, *cgroup, "its time off the cpu is not recorded")?;
         }
         rings.switch(cpu, Mode::Off, self.mode)?;
         self.cpus.insert(cpu, rings);
         Ok(())
+    }
+}
+
+/// A CPU that has gone is no refusal: what is open there is closed as soon as that is seen.
+fn unless_gone(done: Result<(), PerfError>) -> Result<(), PerfError> {
+    done.or_else(|error| if matches!(error, PerfError::Gone { .. }) { Ok(()) } else { Err(error) })
+}
+
+/// Tells what `cgroup` does without on a CPU that has come; it is an error only where that CPU has gone again.
+fn told(done: Result<(), PerfError>, cpu: u32, cgroup: CgroupId, without: &str) -> Result<(), PerfError> {
+    match done {
+        // Nothing runs in it.
+        Ok(()) | Err(PerfError::CgroupGone { .. }) => Ok(()),
+        Err(error @ PerfError::Gone { .. }) => Err(error),
+        Err(error) => {
+            tracing::error!(cgroup = cgroup.0, "{error}; {without} on cpu {cpu}");
+            Ok(())
+        }
     }
 }
 

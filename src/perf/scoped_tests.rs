@@ -10,7 +10,7 @@ mod real {
     use std::time::{Duration, Instant};
 
     use super::super::sampler_tests::real::cgroup2;
-    use super::super::{Mode, RawSample, RingOptions, Sampler, Stamped, Switch};
+    use super::super::{Mode, PerfError, RawSample, RingOptions, Sampler, Stamped, Switch};
     use crate::model::{CgroupId, Pid};
 
     const DEADLINE: Duration = Duration::from_secs(20);
@@ -136,5 +136,30 @@ mod real {
             let mut rest = Vec::new();
             sampler.drain_switches(&mut rest);
         }
+    }
+
+    #[test]
+    fn a_cgroup_that_is_gone_is_told_so_and_nothing_stays_attached() {
+        let cgroup = Cgroup::with("gone", "exit");
+        let (id, dirs) = (cgroup.id(), [cgroup.open(), cgroup.open()]);
+        drop(cgroup);
+        let mut sampler = Sampler::open(options(None)).unwrap();
+        let [for_samples, for_switches] = dirs;
+        let gone = |done| matches!(done, Err(PerfError::CgroupGone { .. }));
+        assert!(gone(sampler.attach(id, for_samples)));
+        assert!(gone(sampler.watch_switches(id, for_switches)));
+        assert!(!sampler.leave_switches(id), "where one cpu refuses, none watches");
+    }
+
+    #[test]
+    fn rings_of_switches_are_memory_while_they_are_there() {
+        let cgroup = Cgroup::with("memory", "exit");
+        let mut sampler = Sampler::open(options(None)).unwrap();
+        let without = sampler.ring_bytes();
+        sampler.watch_switches(cgroup.id(), cgroup.open()).unwrap();
+        assert!(sampler.ring_bytes() >= without + (sampler.cpu_count() << 20));
+        sampler.leave_switches(cgroup.id());
+        sampler.drain_switches(&mut Vec::new());
+        assert_eq!(sampler.ring_bytes(), without);
     }
 }

@@ -15,7 +15,7 @@ use super::{Capture, NICE, Shared};
 use crate::agent::threads::spawn;
 use crate::cgroup::{CgroupWatch, Heard};
 use crate::model::{CgroupId, InstanceNo};
-use crate::perf::Clock;
+use crate::perf::{Clock, PerfError};
 
 /// The running thread.
 pub(super) struct Newcomers {
@@ -120,13 +120,19 @@ impl Capture {
         if !self.setup.sampler.is_scoped() {
             return;
         }
+        let attached = match self.setup.cgroups.open_dir(path) {
+            Ok(Some(dir)) => self.setup.sampler.attach(id, dir).map_err(anyhow::Error::from),
+            Ok(None) => Ok(()),
+            Err(error) => Err(anyhow::Error::from(error).context("open its cgroup")),
+        };
+        let Err(error) = attached else { return };
         // Gone already: nothing runs in it.
-        let Ok(dir) = self.setup.cgroups.open_dir(path) else { return };
-        if let Err(error) = self.setup.sampler.attach(id, dir) {
-            self.stats.unattached += 1;
-            if !std::mem::replace(&mut self.told_of_attach, true) {
-                tracing::error!(path, "{error}; this container is not sampled, and others may not be");
-            }
+        if matches!(error.downcast_ref(), Some(PerfError::CgroupGone { .. })) {
+            return;
+        }
+        self.stats.unattached += 1;
+        if !std::mem::replace(&mut self.told_of_attach, true) {
+            tracing::error!(path, "{error:#}; this container is not sampled, and others may not be");
         }
     }
 

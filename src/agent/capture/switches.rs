@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::{Capture, Happening};
 use crate::model::{CgroupId, Fact, InstanceNo};
-use crate::perf::{Clock, Switch};
+use crate::perf::{Clock, PerfError, Switch};
 
 /// A second.
 const SECOND_NS: u64 = 1_000_000_000;
@@ -58,14 +58,22 @@ impl Capture {
         if watched || !wanted {
             return;
         }
-        // Gone already: nothing switches in it.
-        let Ok(dir) = self.setup.cgroups.open_dir(&path) else { return };
+        let dir = match self.setup.cgroups.open_dir(&path) {
+            Ok(Some(dir)) => dir,
+            Ok(None) => return,
+            Err(error) => {
+                tracing::error!(path, "open its cgroup: {error}; its time off the cpu is not recorded");
+                return;
+            }
+        };
         match self.setup.sampler.watch_switches(id, dir) {
             Ok(()) => {
                 let count = Count { no, second_ns: 0, switches: 0, stopped: false };
                 self.switching.counts.insert(id, count);
                 self.facts([(no, Fact::OffCpu(true))].into_iter());
             }
+            // Gone already: nothing switches in it.
+            Err(PerfError::CgroupGone { .. }) => {}
             Err(error) => tracing::error!(path, "{error}; its time off the cpu is not recorded"),
         }
     }
