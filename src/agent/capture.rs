@@ -565,6 +565,8 @@ impl Capture {
                 tracing::info!(cpus = self.setup.sampler.cpu_count(), "cpus came or went");
                 // What one that came did before it was followed, nobody told.
                 self.rescan = true;
+                // A thread that left on one that has gone may be back elsewhere, or have left unseen.
+                self.order.push(Clock::monotonic_ns(), Happening::SwitchesLost);
             }
             // It is tried again each second, and told once.
             (Err(error), trouble) if *trouble != self.cpu_trouble => tracing::warn!("{error}"),
