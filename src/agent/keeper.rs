@@ -50,6 +50,10 @@ pub struct KeeperStats {
     pub lost: u64,
     /// Samples let go because the agent had to end before they were named.
     pub let_go: u64,
+    /// Times off the CPU lost because the store could not be written.
+    pub waits_lost: u64,
+    /// Times off the CPU let go because the agent had to end.
+    pub waits_let_go: u64,
     /// Written to journals, in bytes.
     pub bytes: u64,
     /// Times that the store could not be written.
@@ -170,6 +174,7 @@ impl Keeper {
                 self.batch.waits.push(Wait { left, ns, preempted });
             }
         }
+        self.stats.waits_let_go += waits.len() as u64;
         self.batch.unattributed += work.unattributed;
         add_stats(&mut self.batch.cpus, &work.cpus);
         if work.clock_offset_ns != 0 {
@@ -277,6 +282,8 @@ impl Keeper {
         told.samples_stored.set(stats.samples);
         told.dropped_store.set(stats.lost);
         told.dropped_shutdown.set(stats.let_go);
+        told.waits_dropped_store.set(stats.waits_lost);
+        told.waits_dropped_shutdown.set(stats.waits_let_go);
         told.store_batches.set(stats.batches);
         told.store_bytes.set(stats.bytes);
         told.store_errors.set(stats.errors);
@@ -310,6 +317,7 @@ impl Keeper {
     /// The store cannot be written: samples are counted and let go, all else waits.
     fn keep_back(&mut self, batch: Batch) {
         self.stats.lost += batch.samples.len() as u64;
+        self.stats.waits_lost += batch.waits.len() as u64;
         let lost = dropped(batch.samples.iter().map(|sample| (sample.instance, sample.time, 1)), "store");
         self.batch = Batch { samples: Vec::new(), waits: Vec::new(), ..batch };
         self.batch.entries.extend(lost);
@@ -403,7 +411,8 @@ mod tests {
         keeper.take(Work { entries: vec![declared()], samples: samples(3), ..Work::default() });
         assert_eq!((keeper.batch.samples.len(), keeper.stats.let_go), (3, 0), "nobody asks for an end");
         keeper.deadline.begin(Duration::ZERO);
-        keeper.take(Work { samples: samples(1_000), ..Work::default() });
+        let wait = || (NO, PlacedWait { left: placed(), ns: 1, preempted: false });
+        keeper.take(Work { samples: samples(1_000), waits: vec![wait(), wait()], ..Work::default() });
         let told = |entry: &Entry| matches!(entry, Entry::Dropped { reason, count: 1_000, .. } if reason == "shutdown");
         assert!(keeper.batch.entries.iter().any(told), "{:?}", keeper.batch.entries);
         let (sender, work) = std::sync::mpsc::channel();
@@ -411,6 +420,7 @@ mod tests {
         let stats = keeper.run(&work);
         assert_eq!((stats.samples, stats.let_go, stats.errors), (3, 1_000, 0));
         assert_eq!((metrics.samples_stored.get(), metrics.dropped_shutdown.get()), (3, 1_000));
+        assert_eq!((stats.waits_let_go, metrics.waits_dropped_shutdown.get()), (2, 2));
         assert!(
             stats.bytes > 0 && metrics.store_bytes.get() == stats.bytes && metrics.last_flush_us.get() > 0
         );
@@ -432,6 +442,7 @@ mod tests {
         let (cpus, unattributed) = (vec![CpuStats { cpu: 0, samples: 9, lost: 4 }], 3);
         let batch = Batch {
             entries: vec![declared()],
+            waits: vec![Wait { left: sample.clone(), ns: 1, preempted: false }],
             samples: vec![sample; 2],
             cpus: cpus.clone(),
             unattributed,
@@ -441,6 +452,6 @@ mod tests {
         keeper.keep_back(batch);
         assert_eq!((&keeper.batch.cpus, keeper.batch.unattributed), (&cpus, 3));
         assert!(matches!(keeper.batch.entries[..], [_, Entry::Dropped { count: 2, .. }]));
-        assert_eq!(keeper.stats.lost, 2);
+        assert_eq!((keeper.stats.lost, keeper.stats.waits_lost, keeper.batch.waits.len()), (2, 1, 0));
     }
 }

@@ -127,6 +127,8 @@ pub struct AgentStats {
     pub switches_lost: u64,
     /// Times off the CPU dropped because the keeper was behind.
     pub waits_dropped: u64,
+    /// Times off the CPU that were not kept because too many threads were away.
+    pub waits_refused: u64,
     /// Functions that switched too often for their time off the CPU to be recorded.
     pub switching_stopped: u64,
     /// The longest that a reader thread took for a reading, in nanoseconds.

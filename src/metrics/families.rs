@@ -173,9 +173,25 @@ pub(super) const FAMILIES: &[Family] = &[
     counter("switches_lost", "Switches of threads that the kernel could not write into a ring.", |from| {
         one(&from.metrics.switches_lost)
     }),
-    counter("waits_dropped", "Times off the CPU that were let go because the keeper was behind.", |from| {
-        one(&from.metrics.waits_dropped)
-    }),
+    Family {
+        labels: &["reason"],
+        ..counter(
+            "waits_dropped",
+            "Times off the CPU that were let go: the keeper was behind, too many threads were away, the store could not be written, the agent had to end.",
+            |from| {
+                let metrics = from.metrics;
+                by(
+                    "reason",
+                    [
+                        ("backlog", metrics.waits_dropped_backlog.get()),
+                        ("away", metrics.waits_dropped_away.get()),
+                        ("store", metrics.waits_dropped_store.get()),
+                        ("shutdown", metrics.waits_dropped_shutdown.get()),
+                    ],
+                )
+            },
+        )
+    },
     counter(
         "containers_unattached",
         "Containers whose events could not be opened, where they are scoped by cgroups.",

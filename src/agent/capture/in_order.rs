@@ -84,6 +84,7 @@ impl InOrder {
         self.waited.extend(self.waits.cut(now_ns, longest_ns, |tid| !is_gone(tid)));
         let mut capture = shared.lock();
         self.hand_on(&mut capture);
+        capture.stats.waits_refused += self.waits.take_refused();
         if self.learns {
             self.judge(&mut capture, now_ns);
         }
@@ -126,23 +127,24 @@ impl InOrder {
             Happening::Name { pid, tid, comm } => self.processes.name(pid, tid, &comm),
             Happening::Mmap { pid, mapping } => self.processes.mmap(pid, mapping),
             Happening::Exit { pid } => {
-                self.waits.ends(pid);
+                self.waits.ends(pid, time_ns);
                 self.processes.exit(pid, time_ns);
             }
             Happening::ThreadExit { pid, tid } => {
-                self.waits.ends(tid);
+                self.waits.ends(tid, time_ns);
                 self.processes.thread_exit(pid, tid);
             }
             Happening::Sample { sample, count } => self.sample(&sample, count, shared),
             Happening::Leaves(sample) => {
                 let (placed, _) = self.place(&sample, 1, shared);
-                self.waits.leaves(sample.tid, time_ns, (sample.cgroup, placed));
+                let (cgroup, bytes) = (sample.cgroup, placed.bytes());
+                self.waits.leaves(sample.tid, time_ns, cgroup, bytes, (cgroup, placed));
             }
             Happening::Left { tid, preempted } => self.waits.left(tid, preempted),
             Happening::Back { tid } => self.waited.extend(self.waits.back(tid, time_ns)),
             Happening::SwitchesLost => self.waits.lost(),
             Happening::Unwatched(cgroup) => {
-                self.waited.extend(self.waits.leave(time_ns, |(of, _)| *of == cgroup));
+                self.waited.extend(self.waits.leave(time_ns, cgroup));
             }
         }
     }

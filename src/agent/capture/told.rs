@@ -60,8 +60,11 @@ impl Capture {
         metrics.longest_reading_ns.set(stats.longest_reading_ns);
         metrics.off_cpu_stopped.set(stats.switching_stopped);
         metrics.switches_lost.set(stats.switches_lost);
-        metrics.waits_dropped.set(stats.waits_dropped);
+        metrics.waits_dropped_backlog.set(stats.waits_dropped);
+        metrics.waits_dropped_away.set(stats.waits_refused);
         metrics.unattached.set(stats.unattached);
+        // More while switches are watched.
+        metrics.ring_bytes.set(setup.sampler.ring_bytes() as u64);
         for (cut, value) in Cut::ALL.into_iter().zip(&metrics.cuts) {
             value.set(setup.degraded.cuts(cut));
         }
