@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::support::four_sigma;
 
 /// Keys of a row of `instances --json`, in order.
-pub const INSTANCE_KEYS: [&str; 26] = [
+pub const INSTANCE_KEYS: [&str; 27] = [
     "instance",
     "instance_name",
     "platform",
@@ -32,6 +32,7 @@ pub const INSTANCE_KEYS: [&str; 26] = [
     "off_cpu_seconds",
     "preempted_seconds",
     "waits",
+    "off_cpu_until",
     "samples",
     "complete",
     "named",

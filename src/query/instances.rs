@@ -46,6 +46,9 @@ pub struct InstanceRow {
     pub no_clock: bool,
     /// Time off the CPU; none where none was recorded.
     pub off_cpu: Option<OffCpu>,
+    /// Since when it is recorded no more, where that ended before the instance: it switched too often, or nobody asked for
+    /// it any more.
+    pub off_cpu_until: Option<Timestamp>,
     /// Samples.
     pub samples: u64,
     /// Samples by what the quality of their stacks says.
@@ -122,6 +125,7 @@ fn row(window: Window, id: FunctionId, instance: &Instance, life: &Life, stay: &
         coverage_source: stay.account.map(|account| account.source),
         no_clock: !stay.clock,
         off_cpu: stay.tally.off_cpu.some(),
+        off_cpu_until: stay.tally.off_cpu.some().and_then(|_| off_cpu_until(instance, window, stay)),
         samples: stay.tally.samples,
         quality: stay.tally.quality,
         first_sample_after_exec_us: first_after,
@@ -132,6 +136,16 @@ fn row(window: Window, id: FunctionId, instance: &Instance, life: &Life, stay: &
 /// The last that `pick` picks of what became true of `instance`.
 fn told<T>(instance: &Instance, pick: impl Fn(&Fact) -> Option<T>) -> Option<T> {
     instance.facts.iter().rev().find_map(|(_, fact)| pick(fact))
+}
+
+/// When the time off the CPU of `instance` was recorded no more, by the last word on it within `window` and `stay`.
+fn off_cpu_until(instance: &Instance, window: Window, stay: &Stay) -> Option<Timestamp> {
+    let words = instance.facts.iter().filter_map(|(at, fact)| match fact {
+        Fact::OffCpu(recorded) => Some((*at, *recorded)),
+        _ => None,
+    });
+    let last = words.filter(|(at, _)| window.contains(*at) && stay.window.contains(*at)).last();
+    last.filter(|(_, recorded)| !recorded).map(|(at, _)| at)
 }
 
 /// The platform's own name of `instance` during `stay`.

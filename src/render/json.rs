@@ -81,6 +81,7 @@ pub fn instances(rows: &[InstanceRow]) -> Value {
             "off_cpu_seconds": row.off_cpu.map(|off_cpu| seconds_of_ns(off_cpu.ns)),
             "preempted_seconds": row.off_cpu.map(|off_cpu| seconds_of_ns(off_cpu.preempted_ns)),
             "waits": row.off_cpu.map(|off_cpu| off_cpu.waits),
+            "off_cpu_until": row.off_cpu_until.map(time),
             "samples": row.samples,
             "complete": row.complete(),
             "named": row.named(),

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::{Capture, Happening};
+use crate::config::OffCpu;
 use crate::model::{CgroupId, Fact, InstanceNo};
 use crate::perf::{Clock, PerfError, Switch};
 
@@ -30,6 +31,11 @@ impl Switching {
         self.counts.remove(&cgroup);
     }
 
+    /// Forgets those that switched too often: they may again.
+    fn forgive(&mut self) {
+        self.counts.retain(|_, count| !count.stopped);
+    }
+
     /// Counts a switch. True if it is the first that is too many.
     fn count(&mut self, cgroup: CgroupId, time_ns: u64, most: u32) -> bool {
         let Some(count) = self.counts.get_mut(&cgroup).filter(|count| !count.stopped) else { return false };
@@ -43,6 +49,16 @@ impl Switching {
 }
 
 impl Capture {
+    /// What is watched is `off_cpu`'s from now on. Who switched too often for the last one may have room in a larger one.
+    pub(super) fn reload_switches(&mut self, off_cpu: &OffCpu) {
+        if off_cpu.max_switches_per_second > self.setup.off_cpu.max_switches_per_second {
+            self.switching.forgive();
+        }
+        self.setup.off_cpu = off_cpu.clone();
+        let living: Vec<InstanceNo> = self.setup.attribution.functions().collect();
+        living.into_iter().for_each(|no| self.follow_switches(no));
+    }
+
     /// Watches the switches of an instance, or no more, as the configuration asks of what it is now.
     pub(super) fn follow_switches(&mut self, no: InstanceNo) {
         let join = &self.setup.attribution;
@@ -54,6 +70,7 @@ impl Capture {
         if watched && !wanted {
             self.stop_switches(id);
             self.switching.forget(id);
+            self.facts([(no, Fact::OffCpu(false))].into_iter());
         }
         if watched || !wanted {
             return;
@@ -86,6 +103,7 @@ impl Capture {
         for switch in switches {
             let time_ns = switch.time_ns;
             let happening = match switch.value {
+                Switch::Leaves(sample) if self.is_of_inner(sample.cgroup, sample.pid) => continue,
                 Switch::Leaves(sample) => {
                     if self.switching.count(sample.cgroup, time_ns, most) {
                         self.too_many(sample.cgroup, most);
@@ -139,5 +157,13 @@ mod tests {
             .map(|time_ns| switching.count(cgroup, time_ns, 2))
             .into();
         assert_eq!(over, [false, false, false, false, true, false]);
+        let other = Count { no: InstanceNo(2), second_ns: 0, switches: 0, stopped: false };
+        switching.counts.insert(CgroupId(2), other);
+        switching.forgive();
+        assert_eq!(
+            switching.counts.keys().collect::<Vec<_>>(),
+            [&CgroupId(2)],
+            "who was stopped begins anew"
+        );
     }
 }
