@@ -1,6 +1,8 @@
 //! How other threads speak to the capture thread: a queue, and a descriptor that wakes it.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use rustix::event::{EventfdFlags, eventfd};
@@ -27,8 +29,9 @@ pub(super) enum Command {
     Forgotten(ContainerId),
     /// Asks whether the cgroup at `path` is known and sampled.
     Watching { path: String, reply: Sender<bool> },
-    /// The configuration is another one from now on, in what [`super::reload`] lets through; tells when it is.
-    Reload { config: Box<Config>, budget: Limits, done: Sender<()> },
+    /// The configuration is another one from now on, in what [`super::reload`] lets through; tells when it is. Whoever
+    /// sets `taken` first decides: the capture thread that it is taken over, who asked that it is not any more.
+    Reload { config: Box<Config>, budget: Limits, taken: Arc<AtomicBool>, done: Sender<()> },
     /// Take what is there and end.
     Finish,
 }
@@ -37,7 +40,7 @@ pub(super) enum Command {
 #[derive(Clone)]
 pub(super) struct Control {
     queue: Sender<Command>,
-    wake: std::sync::Arc<OwnedFd>,
+    wake: Arc<OwnedFd>,
 }
 
 impl Control {

@@ -1,16 +1,18 @@
 //! What of a new configuration a running agent takes over, and what waits for a restart.
 //!
-//! [`LIVE`] says which keys; [`Agent::reload`] hands them to those who use them. Promises: what is told as applied is in
+//! [`LIVE`] says which keys; [`Reloader::reload`] hands them to those who use them. Promises: what is told as applied is in
 //! use, for containers that begin from then on and for hours that end from then on; nothing else changes.
 
-use std::sync::mpsc::channel;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 
 use super::Agent;
-use super::control::Command;
+use super::budget::Limits;
+use super::control::{Command, Control};
 use crate::config::{Config, keys};
 use crate::identity::{IdentityConfig, Keys};
 use crate::model::Swap;
@@ -65,20 +67,33 @@ impl Live {
     }
 }
 
+/// Changes the configuration of a running agent, from any thread.
+#[derive(Clone)]
+pub struct Reloader {
+    control: Control,
+    live: Arc<Live>,
+}
+
 impl Agent {
-    /// Takes over what it can of `new`, a configuration without faults.
+    /// What changes its configuration.
+    pub fn reloader(&self) -> Reloader {
+        Reloader { control: self.control.clone(), live: self.live.clone() }
+    }
+}
+
+impl Reloader {
+    /// Takes over what it can of `new`, a configuration without faults. Waits for the capture thread.
     ///
     /// # Errors
-    /// It has faults after all, or the capture thread does not answer; nothing has changed then.
+    /// It has faults after all, or the capture thread does not answer in ten seconds, or has ended; nothing changes then,
+    /// later either.
     pub fn reload(&self, new: &Config) -> anyhow::Result<Reloaded> {
         let mut running = self.live.config.lock().unwrap_or_else(PoisonError::into_inner);
         let (next, reloaded) = merged(&running, new)?;
         let tidy = super::options::tidy_options(&next.store)?;
         let budget = super::options::budget(&next)?;
         let identity = next.identity();
-        let (done, taken) = channel();
-        self.control.send(Command::Reload { config: Box::new(next.clone()), budget, done });
-        taken.recv_timeout(PATIENCE).context("the capture thread does not take over the configuration")?;
+        self.hand_over(&next, budget, PATIENCE)?;
         self.live.tidy.set(tidy);
         // Before the rules that read them.
         let keys = identity.keys();
@@ -88,6 +103,20 @@ impl Agent {
         self.live.identity.set(identity);
         *running = next;
         Ok(reloaded)
+    }
+
+    fn hand_over(&self, next: &Config, budget: Limits, patience: Duration) -> anyhow::Result<()> {
+        let (done, is_done) = channel();
+        let taken = Arc::<AtomicBool>::default();
+        let config = Box::new(next.clone());
+        self.control.send(Command::Reload { config, budget, taken: taken.clone(), done });
+        let late = "the capture thread does not take over the configuration";
+        match is_done.recv_timeout(patience) {
+            Ok(()) => Ok(()),
+            Err(RecvTimeoutError::Timeout) if !taken.swap(true, Ordering::Relaxed) => bail!(late),
+            // It is at it just now, or has ended.
+            Err(_) => is_done.recv().context(late),
+        }
     }
 }
 
@@ -134,6 +163,34 @@ mod tests {
         // A second reload still names what a restart has not taken over.
         let (again, reloaded) = merged(&next, &new).unwrap();
         assert_eq!((again == next, reloaded.applied.len(), reloaded.needs_restart.len()), (true, 0, 3));
+    }
+
+    #[test]
+    fn what_nobody_took_over_in_time_is_not_taken_over_later() {
+        let config = config("hz = 99\n");
+        let (control, commands, _wake) = Control::new().unwrap();
+        let tidy = crate::agent::options::tidy_options(&config.store).unwrap();
+        let reloader = Reloader { control, live: Live::new(&config, tidy).into() };
+        let budget = crate::agent::options::budget(&config).unwrap();
+        let late = reloader.hand_over(&config, budget, Duration::ZERO);
+        assert!(late.unwrap_err().to_string().contains("does not take over"));
+        let Ok(Command::Reload { taken, .. }) = commands.try_recv() else { panic!("it was asked for") };
+        assert!(taken.swap(true, Ordering::Relaxed), "the capture thread finds it taken, and leaves it");
+        drop(commands);
+        assert!(reloader.hand_over(&config, budget, PATIENCE).is_err(), "it has ended");
+        // One that is at it when the time is over.
+        let (control, commands, _wake) = Control::new().unwrap();
+        let reloader = Reloader { control, ..reloader };
+        let capture = std::thread::spawn(move || {
+            let Ok(Command::Reload { taken, done, .. }) = commands.recv() else { panic!("it was asked for") };
+            let first = !taken.swap(true, Ordering::Relaxed);
+            if first {
+                done.send(()).unwrap();
+            }
+            first
+        });
+        let done = reloader.hand_over(&config, budget, Duration::ZERO).is_ok();
+        assert_eq!(capture.join().unwrap(), done);
     }
 
     #[test]

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
 
 use super::settings::Settings;
 use super::{Outcome, log};
-use crate::agent::{Agent as Running, Reloaded, Role};
+use crate::agent::{Agent as Running, Reloaded, Reloader, Role};
 use crate::config::{Config, LogFormat, Sources};
 use crate::health::judge;
 use crate::health::systemd::Systemd;
@@ -86,13 +87,19 @@ fn watch(config: &Config, sources: &Sources) -> anyhow::Result<Outcome> {
         tracing::info!(store = %config.store.path.display(), hz = agent.hz(), "watching");
         let watchdog = keep_watchdog(&systemd, &metrics);
         tokio::pin!(watchdog);
+        let mut reloading = None;
         loop {
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-                _ = hangup.recv() => {
+                _ = hangup.recv(), if reloading.is_none() => {
                     systemd.reloading();
-                    reload(&agent, sources);
+                    let (reloader, sources) = (agent.reloader(), sources.clone());
+                    // In a thread of its own: it waits for the capture thread.
+                    reloading = Some(tokio::task::spawn_blocking(move || reload(&reloader, &sources)));
+                }
+                () = end_of(&mut reloading) => {
+                    reloading = None;
                     systemd.ready(&format!("watching at {} Hz", agent.hz()));
                 }
                 // Better to end, and be started again, than to go on and record nothing.
@@ -108,6 +115,8 @@ fn watch(config: &Config, sources: &Sources) -> anyhow::Result<Outcome> {
         let stopped = tokio::task::spawn_blocking(move || agent.stop_within(DRAIN)).await;
         stopped.context("end the agent")?
     })?;
+    // A reload that still waits is not waited for.
+    reactor.shutdown_background();
     if kept.left_to_seal {
         tracing::info!("closed journals are left to be sealed by the next agent");
     }
@@ -130,8 +139,17 @@ fn watch(config: &Config, sources: &Sources) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
+/// Waits for the end of `task`; for ever where there is none.
+async fn end_of(task: &mut Option<JoinHandle<()>>) {
+    match task {
+        // One that panicked has said so.
+        Some(task) => drop(task.await),
+        None => std::future::pending().await,
+    }
+}
+
 /// Reads the configuration again. One with a fault changes nothing.
-fn reload(agent: &Running, sources: &Sources) {
+fn reload(agent: &Reloader, sources: &Sources) {
     let reloaded = sources
         .load()
         .map_err(|faults| faults.in_a_line())
