@@ -34,8 +34,10 @@ enum Version {
     V1 { cpuacct: Option<PathBuf> },
 }
 
-/// Deepest tree that is walked, and most processes read of one cgroup: both are in tenants' hands.
-const MAX_DEPTH: usize = 32;
+/// Deepest tree that is walked, most cgroups of one walk, and most processes read of one cgroup: all are in tenants'
+/// hands.
+pub const MAX_DEPTH: usize = 32;
+const MAX_CGROUPS: usize = 262_144;
 const MAX_PROCS_BYTES: usize = 1 << 20;
 
 impl Cgroups {
@@ -141,13 +143,15 @@ impl Cgroups {
         Ok(text.lines().filter_map(|line| line.parse().ok().map(Pid)).collect())
     }
 
-    /// Tells of every cgroup there is, parents first. What vanishes meanwhile is left out.
-    pub fn walk(&self, each: impl FnMut(CgroupId, &str)) {
-        self.walk_below("", each);
+    /// Tells of every cgroup there is, parents first. What vanishes meanwhile is left out. False if there are more than
+    /// some hundred thousand, which are left out as well.
+    pub fn walk(&self, each: impl FnMut(CgroupId, &str)) -> bool {
+        self.walk_below("", MAX_CGROUPS, each)
     }
 
-    /// The same for those below the cgroup at `path`.
-    pub fn walk_below(&self, path: &str, mut each: impl FnMut(CgroupId, &str)) {
+    /// The same for those below the cgroup at `path`, `most` of them.
+    pub fn walk_below(&self, path: &str, most: usize, mut each: impl FnMut(CgroupId, &str)) -> bool {
+        let mut told = 0;
         let mut open = vec![(path.to_string(), 0)];
         while let Some((path, depth)) = open.pop() {
             let Ok(children) = std::fs::read_dir(self.dir(&path)) else { continue };
@@ -158,6 +162,10 @@ impl Cgroups {
                 }
                 let path = format!("{path}/{name}");
                 if let Ok(meta) = child.metadata() {
+                    told += 1;
+                    if told > most {
+                        return false;
+                    }
                     each(CgroupId(meta.ino()), &path);
                     if depth + 1 < MAX_DEPTH {
                         open.push((path, depth + 1));
@@ -165,6 +173,7 @@ impl Cgroups {
                 }
             }
         }
+        true
     }
 
     /// Tells of the cgroups right below the one at `path`.

@@ -17,6 +17,8 @@ use crate::runtime::cgroup::{self as cgroup_runtime, Found};
 
 /// Cgroups below a container's own that are worth a look at which of them are still there.
 const MANY_NESTED: usize = 256;
+/// Most of them that are looked at: twice what is kept. Readers wait meanwhile, some microseconds for each.
+const MOST_LOOKED_AT: usize = 8_192;
 /// From a cgroup's making to its first process: a runtime takes milliseconds.
 const LEFT_AFTER: Duration = Duration::from_secs(60);
 
@@ -178,7 +180,12 @@ impl Capture {
     /// Walks the tree: at the start, and after side-band records were lost.
     pub(super) fn scan(&mut self) {
         let mut found = Vec::new();
-        self.setup.cgroups.walk(|id, path| found.push((id, path.to_string())));
+        if !self.setup.cgroups.walk(|id, path| found.push((id, path.to_string()))) {
+            tracing::warn!(
+                cgroups = found.len(),
+                "more cgroups than are looked at: containers may be missed"
+            );
+        }
         // Parents before their children, so that nested cgroups find the container above them.
         found.sort_by_key(|(_, path)| path.len());
         // What was made since the rings were opened is told there too, and that it was just born.
@@ -202,10 +209,13 @@ impl Capture {
         let overgrown: Vec<_> = overgrown.map(|(no, info)| (no, info.cgroup_path.clone())).collect();
         for (no, path) in overgrown {
             let mut there = HashSet::new();
-            self.setup.cgroups.walk_below(&path, |id, _| {
+            let all = self.setup.cgroups.walk_below(&path, MOST_LOOKED_AT, |id, _| {
                 there.insert(id);
             });
-            self.setup.attribution.keep_nested(no, &there);
+            // Of one that was not looked at nobody knows whether it is there.
+            if all {
+                self.setup.attribution.keep_nested(no, &there);
+            }
         }
         let cgroups = &self.setup.cgroups;
         let is_gone =

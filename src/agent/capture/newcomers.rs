@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 
 use super::{Capture, NICE, Shared};
 use crate::agent::threads::spawn;
-use crate::cgroup::{CgroupWatch, Heard};
+use crate::cgroup::{CgroupWatch, Heard, MAX_DEPTH};
 use crate::model::{CgroupId, InstanceNo};
 use crate::perf::{Clock, PerfError};
 
@@ -88,7 +88,7 @@ impl Capture {
         }
     }
 
-    /// A cgroup was made: it, and what was made in it before it was watched.
+    /// A cgroup was made: it, and what was made in it before it was watched, as deep as trees are walked.
     fn made(&mut self, path: &str) {
         let Ok(id) = self.setup.cgroups.id(path) else { return };
         let at = self.moment(Clock::monotonic_ns());
@@ -97,6 +97,9 @@ impl Capture {
             return;
         }
         self.listen_below(path);
+        if path.matches('/').count() >= MAX_DEPTH {
+            return;
+        }
         let mut below = Vec::new();
         self.setup.cgroups.children(path, |child| below.push(child));
         below.iter().for_each(|child| self.made(child));
