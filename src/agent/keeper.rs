@@ -13,6 +13,7 @@ use super::allowance::{Allowances, LEAVES, Part};
 use super::budget::Step;
 use super::degraded::{Cut, Degraded};
 use super::drain::Deadline;
+use super::freed::Freed;
 use super::own::OwnAccount;
 use super::work::{PlacedSample, PlacedWait, Work, add_stats, dropped, shorten};
 use crate::metrics::{Metrics, now_ns};
@@ -34,8 +35,10 @@ const NICE: i32 = 10;
 /// Samples that are named between two looks at whether there is still time.
 const PIECE: usize = 256;
 /// How often names that nobody asks for are forgotten, and freed memory is given back that lies between what is still
-/// used: containers that come and go leave such holes, and they add up. It takes milliseconds.
-const RELEASE_EVERY: Duration = Duration::from_secs(60);
+/// used: containers that come and go leave such holes, and they add up.
+const AGE_EVERY: Duration = Duration::from_secs(60);
+/// So often behind the last batch, too: what is asked for in one such time goes at the end of the next.
+const AGES: u8 = 2;
 /// What is left of the time for an end when sealing is no longer waited for.
 const LAST_MOMENT: Duration = Duration::from_millis(1_000);
 
@@ -83,7 +86,10 @@ pub(super) struct Keeper {
     degraded: Arc<Degraded>,
     /// Whether little is kept of symbols.
     keeps_less: bool,
-    released_at: Instant,
+    freed: Arc<Freed>,
+    aged_at: Instant,
+    /// How often there is still something to forget.
+    ages: u8,
     period_us: i64,
 }
 
@@ -95,6 +101,7 @@ impl Keeper {
         deadline: Arc<Deadline>,
         metrics: Arc<Metrics>,
         degraded: Arc<Degraded>,
+        freed: Arc<Freed>,
         period_ns: u64,
     ) -> Keeper {
         Keeper {
@@ -112,7 +119,9 @@ impl Keeper {
             recent: HashMap::new(),
             degraded,
             keeps_less: false,
-            released_at: Instant::now(),
+            freed,
+            aged_at: Instant::now(),
+            ages: 0,
             period_us: i64::try_from(period_ns / 1_000).unwrap_or(i64::MAX),
         }
     }
@@ -133,7 +142,10 @@ impl Keeper {
                     self.queued_bytes.fetch_sub(work.bytes, Ordering::Relaxed);
                     self.take(work);
                 }
-                Err(RecvTimeoutError::Timeout) => self.write(now()),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.write(now());
+                    self.age();
+                }
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
@@ -155,7 +167,7 @@ impl Keeper {
         let less = self.degraded.is_in_force(Step::Symbols);
         if less != std::mem::replace(&mut self.keeps_less, less) {
             self.symbolizer.keep_less(less);
-            crate::sys::release_freed_memory();
+            self.freed.hurry();
         }
         self.batch.entries.extend(work.entries);
         let mut samples = work.samples.into_iter();
@@ -268,10 +280,17 @@ impl Keeper {
             }
         }
         self.publish();
-        if self.released_at.elapsed() >= RELEASE_EVERY {
+        self.ages = AGES;
+        self.age();
+    }
+
+    /// Forgets what nobody asks for any more, if it is time.
+    fn age(&mut self) {
+        if self.ages > 0 && self.aged_at.elapsed() >= AGE_EVERY {
             self.symbolizer.age();
-            crate::sys::release_freed_memory();
-            self.released_at = Instant::now();
+            self.freed.tell(now_ns());
+            self.aged_at = Instant::now();
+            self.ages -= 1;
         }
     }
 
@@ -358,7 +377,16 @@ mod tests {
         let metrics = Arc::new(Metrics::new(&[]));
         let symbolizer = Symbolizer::with_kernel(None, kernel);
         let (deadline, degraded) = (Arc::default(), Arc::default());
-        Keeper::new(symbolizer, journal, Arc::default(), deadline, metrics, degraded, 5_025_125)
+        Keeper::new(
+            symbolizer,
+            journal,
+            Arc::default(),
+            deadline,
+            metrics,
+            degraded,
+            Arc::default(),
+            5_025_125,
+        )
     }
 
     fn declared() -> Entry {
@@ -391,6 +419,21 @@ mod tests {
         assert_ne!(second, first);
         keeper.write(NOON.plus_us(5 * HOUR_US));
         assert_eq!(path(&keeper), second, "an empty journal is good for any hour");
+    }
+
+    #[test]
+    fn who_falls_idle_forgets_what_it_had_and_then_rests() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut keeper = keeper(dir.path());
+        keeper.batch.entries.push(declared());
+        keeper.write(NOON);
+        let mut given_back = 0;
+        for _ in 0..5 {
+            keeper.aged_at = Instant::now().checked_sub(AGE_EVERY).unwrap();
+            keeper.age();
+            given_back += u8::from(keeper.freed.take(now_ns(), true));
+        }
+        assert_eq!(given_back, AGES);
     }
 
     #[test]
