@@ -131,7 +131,8 @@ fn threads(pid: u32) -> Vec<(String, BTreeMap<String, String>)> {
 
 #[test]
 fn every_thread_holds_what_is_documented_and_no_more() {
-    let usual = ["fnscope", "fnscope-keeper", "fnscope-seal", "fnscope-capture", "fnscope-parser", "fnscope-cpu0"];
+    let usual =
+        ["fnscope", "fnscope-keeper", "fnscope-seal", "fnscope-capture", "fnscope-parser", "fnscope-cpu0"];
     threads_hold_what_is_documented("", &usual, None);
 }
 
@@ -140,7 +141,8 @@ fn every_thread_holds_what_is_documented_and_no_more() {
 #[test]
 fn every_thread_does_so_with_events_of_each_cgroup_and_debug_files() {
     let config = "attach = \"per-cgroup\"\n[stack]\ndebuginfod = [\"http://127.0.0.1:9\"]\n";
-    let more = ["fnscope", "fnscope-keeper", "fnscope-capture", "fnscope-cpu0", "fnscope-cgroups", "fnscope-fetch"];
+    let more =
+        ["fnscope", "fnscope-keeper", "fnscope-capture", "fnscope-cpu0", "fnscope-cgroups", "fnscope-fetch"];
     threads_hold_what_is_documented(config, &more, Some(4));
 }
 
@@ -162,7 +164,16 @@ fn threads_hold_what_is_documented(config: &str, expected: &[&str], filters: Opt
     let file = scope.store().parent().expect("it lies in a folder").join("fnscope.toml");
     fs::write(&file, config).expect("write a configuration");
     let file = file.to_str().expect("a plain path");
-    let options = ["--config", file, "--docker-socket", "/nowhere/docker.sock", "--hz", "997", "--cgroup-parent", &path];
+    let options = [
+        "--config",
+        file,
+        "--docker-socket",
+        "/nowhere/docker.sock",
+        "--hz",
+        "997",
+        "--cgroup-parent",
+        &path,
+    ];
     let killed = scope.agent(&options);
     work(1, &killed);
     killed.signal(Signal::KILL);
@@ -180,8 +191,8 @@ fn threads_hold_what_is_documented(config: &str, expected: &[&str], filters: Opt
         assert!(names.contains(expected), "{expected} of {names:?}");
     }
     for (name, fields) in &all {
-        let works =
-            ["fnscope-capture", "fnscope-cgroups"].contains(&name.as_str()) || name.starts_with("fnscope-cpu");
+        let works = ["fnscope-capture", "fnscope-cgroups"].contains(&name.as_str())
+            || name.starts_with("fnscope-cpu");
         // Kernels before 5.9 do not say.
         if let (Some(expected), Some(installed)) = (filters, fields.get("Seccomp_filters")) {
             assert_eq!(*installed, expected.to_string(), "filters of {name}");
@@ -260,7 +271,12 @@ fn the_fetcher_looks_up_names_of_hosts() {
     let servers = folder.path().join("resolv.conf");
     fs::write(&servers, "nameserver 127.9.5.3\noptions attempts:1 timeout:5\n").expect("write it");
     let mut command = Command::new("unshare");
-    command.args(["--mount", "sh", "-c", "mount --bind \"$1\" /etc/resolv.conf && exec \"$2\" fetcher-resolve"]);
+    command.args([
+        "--mount",
+        "sh",
+        "-c",
+        "mount --bind \"$1\" /etc/resolv.conf && exec \"$2\" fetcher-resolve",
+    ]);
     let output = command.arg("sh").arg(&servers).arg(double()).output().expect("run unshare");
     assert_eq!((output.status.code(), output.status.signal()), (Some(42), None), "{output:?}");
 }

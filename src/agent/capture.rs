@@ -8,10 +8,12 @@
 //! while a stack is walked. Never waits for the keeper: what does not fit its queue is counted and dropped.
 
 mod containers;
+mod cpus;
 mod govern;
 mod hand_over;
 mod in_order;
 mod later;
+mod nested;
 mod newcomers;
 mod readers;
 mod side_band;
@@ -21,7 +23,7 @@ mod told;
 use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -34,6 +36,7 @@ use super::budget::{Governor, Limits, Step};
 use super::control::Command;
 use super::degraded::Degraded;
 use super::drain::Deadline;
+use super::freed::Freed;
 use super::lineage::Lineage;
 use super::pace::{News, Pace, is_due};
 use super::work::{PlacedSample, Work, add_stats};
@@ -96,6 +99,7 @@ pub(super) struct Setup {
     pub(super) deadline: Arc<Deadline>,
     pub(super) budget: Limits,
     pub(super) degraded: Arc<Degraded>,
+    pub(super) freed: Arc<Freed>,
 }
 
 /// What readers and the capture thread share.
@@ -143,6 +147,7 @@ pub(super) struct Capture {
     told_of_watches: bool,
     told_of_attach: bool,
     switching: Switching,
+    nested: nested::Nested,
     /// Instances of which all programs are known to need no copies of their stacks.
     plain: HashSet<InstanceNo>,
     /// Processes of instances, as far as the side-band has been read.
@@ -228,6 +233,7 @@ enum Happening {
 pub(super) fn run(setup: Setup, wake: OwnedFd, hotplug: Option<Hotplug>, broken: &Arc<Notify>) -> AgentStats {
     hurry();
     let metrics = setup.metrics.clone();
+    let freed = setup.freed.clone();
     metrics.capture.owe(Clock::monotonic_ns());
     let mut in_order = InOrder::new(&setup);
     let mut readers = Readers::new(setup.realtime, broken.clone());
@@ -267,6 +273,11 @@ pub(super) fn run(setup: Setup, wake: OwnedFd, hotplug: Option<Hotplug>, broken:
             let mut capture = shared.lock();
             let armed = capture.setup.sampler.mode() != Mode::Off;
             capture.next_tick_ns = now + capture.pace.tick_ns(full, armed, now);
+            let calm = capture.pace.is_calm(now);
+            drop(capture);
+            if freed.take(now, calm) {
+                crate::sys::release_freed_memory();
+            }
         }
         if last {
             shared.lock().setup.deadline.hurry();
@@ -300,6 +311,7 @@ impl Capture {
             told_of_watches: false,
             told_of_attach: false,
             switching: Switching::default(),
+            nested: nested::Nested::default(),
             plain: HashSet::new(),
             lineage: Lineage::default(),
             governor,
@@ -352,7 +364,11 @@ impl Capture {
                     let _ = reply.send(watched && self.setup.sampler.mode() != Mode::Off);
                 }
                 // Whoever follows another part of it takes that here.
-                Command::Reload { config, budget, done } => {
+                Command::Reload { config, budget, taken, done } => {
+                    // Whoever asked has waited too long, and said that nothing is changed.
+                    if taken.swap(true, Ordering::Relaxed) {
+                        continue;
+                    }
                     self.governor.set_limits(budget);
                     self.reload(&config);
                     let _ = done.send(());
@@ -366,9 +382,7 @@ impl Capture {
     /// What the configuration says from now on.
     fn reload(&mut self, config: &Config) {
         self.setup.identity = config.identity();
-        self.setup.off_cpu = config.off_cpu.clone();
-        let living: Vec<InstanceNo> = self.setup.attribution.functions().collect();
-        living.into_iter().for_each(|no| self.follow_switches(no));
+        self.reload_switches(&config.off_cpu);
     }
 
     fn look_at_accounts(&mut self, now_ns: u64) {
@@ -489,8 +503,13 @@ impl Capture {
         if strangers {
             self.take_side_band();
         }
-        let join = &self.setup.attribution;
-        for sample in taken.into_iter().filter(|sample| !strangers || join.wants(sample.cgroup)) {
+        let scoped = self.setup.sampler.is_scoped();
+        for sample in taken {
+            if strangers && !self.setup.attribution.wants(sample.cgroup)
+                || scoped && self.is_of_inner(sample.cgroup, sample.pid)
+            {
+                continue;
+            }
             if let Some(count) = self.thinning.counts_for(sample.cgroup) {
                 self.order.push(sample.time_ns, Happening::Sample { sample, count });
             }
@@ -536,6 +555,7 @@ impl Capture {
         let stats: Vec<_> = stats.into_iter().filter(|cpu| cpu.samples + cpu.lost > 0).collect();
         add_stats(&mut self.pending.cpus, &stats);
         self.opened.clear();
+        self.nested.clear();
         self.clock = Clock::read();
         self.pending.clock_offset_ns = self.clock.offset_ns;
         let sweep = now_ns >= self.next_sweep_ns;
@@ -547,32 +567,6 @@ impl Capture {
         // two CPUs told the exit before the fork, or a record was lost.
         let join = &self.setup.attribution;
         self.lineage.retain(|pid, no| join.is_wanted(no) && !(sweep && is_gone(pid)));
-    }
-
-    /// Opens CPUs that have come, closes those that have gone.
-    fn follow_cpus(&mut self) {
-        let Capture { setup, order, .. } = self;
-        let join = &setup.attribution;
-        let followed = setup.sampler.follow_cpus(
-            |id, _| join.wants(id),
-            |sample| {
-                order.push(sample.time_ns, Happening::Sample { sample, count: 1 });
-            },
-        );
-        let trouble = followed.as_ref().err().map(ToString::to_string);
-        match (followed, &trouble) {
-            (Ok(true), _) => {
-                tracing::info!(cpus = self.setup.sampler.cpu_count(), "cpus came or went");
-                // What one that came did before it was followed, nobody told.
-                self.rescan = true;
-                // A thread that left on one that has gone may be back elsewhere, or have left unseen.
-                self.order.push(Clock::monotonic_ns(), Happening::SwitchesLost);
-            }
-            // It is tried again each second, and told once.
-            (Err(error), trouble) if *trouble != self.cpu_trouble => tracing::warn!("{error}"),
-            (Ok(false) | Err(_), _) => {}
-        }
-        self.tell_cpus(trouble);
     }
 
     fn moment(&self, ns: u64) -> Moment {

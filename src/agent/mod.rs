@@ -20,6 +20,7 @@ mod capture;
 mod control;
 mod degraded;
 mod drain;
+mod freed;
 mod keeper;
 mod lineage;
 mod options;
@@ -63,7 +64,7 @@ use options::{
     budget, kernel_max_hz, raise_file_limit, read_number, rings, symbol_options, tidy_options, writer_info,
 };
 use reload::Live;
-pub use reload::Reloaded;
+pub use reload::{Reloaded, Reloader};
 
 /// Work that may wait for the keeper, half a second each: sixteen seconds.
 const KEEPER_QUEUE: usize = 32;
@@ -160,7 +161,7 @@ pub struct Agent {
     tidy: Option<(Store, TidyOptions)>,
     cgroups: Cgroups,
     hz: u32,
-    live: Live,
+    live: Arc<Live>,
 }
 
 impl Agent {
@@ -190,7 +191,7 @@ impl Agent {
         }
         let store = Store::create(&config.store.path)?;
         let tidy = tidy_options(&config.store)?;
-        let live = Live::new(config, tidy);
+        let live = Arc::new(Live::new(config, tidy));
         let lock = if role == Role::Daemon { Some(Arc::new(store.lock()?)) } else { None };
         let info = writer_info(config, role, hz, sampler.cpu_count())?;
         let (boot_id, period_ns) = (info.boot_id.clone(), info.period_ns);
@@ -218,6 +219,7 @@ impl Agent {
         let metrics = metrics(config, role, hz, &sampler);
         let deadline = Arc::<Deadline>::default();
         let (parser, jobs) = Parser::apart();
+        let freed = Arc::<freed::Freed>::default();
         let setup = capture::Setup {
             sampler,
             off_cpu: config.off_cpu.clone(),
@@ -241,6 +243,7 @@ impl Agent {
             deadline: deadline.clone(),
             budget: if role == Role::Daemon { budget(config)? } else { BudgetLimits::default() },
             degraded: degraded.clone(),
+            freed: freed.clone(),
         };
         let broken = Arc::new(Notify::new());
         let parser = Worker::start("parser", &broken, move || {
@@ -251,7 +254,17 @@ impl Agent {
         let (till, told, given_up) = (deadline.clone(), metrics.clone(), degraded);
         let keeper = Worker::start("keeper", &broken, move || {
             sandbox.give_up(Part::Keeper).expect(GIVES_UP);
-            keeper::Keeper::new(symbolizer, journal, queued_bytes, till, told, given_up, period_ns).run(&work)
+            let keeper = keeper::Keeper::new(
+                symbolizer,
+                journal,
+                queued_bytes,
+                till,
+                told,
+                given_up,
+                freed,
+                period_ns,
+            );
+            keeper.run(&work)
         })?;
         let theirs = broken.clone();
         let capture = Worker::start("capture", &broken, move || {

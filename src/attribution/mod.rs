@@ -276,8 +276,9 @@ impl<S> Attribution<S> {
         self.dead.push_back((at.ns, no));
     }
 
-    /// A sample of `cgroup`, taking some `bytes` of memory while it waits. False if nobody wants it.
-    pub fn offer(&mut self, cgroup: CgroupId, at: Timestamp, bytes: usize, sample: S) -> bool {
+    /// A sample of `cgroup` that stands for `count`, taking some `bytes` of memory while it waits. False if nobody wants
+    /// it.
+    pub fn offer(&mut self, cgroup: CgroupId, at: Timestamp, bytes: usize, count: u64, sample: S) -> bool {
         let Some(&no) = self.by_cgroup.get(&cgroup) else { return false };
         let Some(instance) = self.instances.get_mut(&no) else { return false };
         if instance.first_sample.is_none() {
@@ -294,7 +295,7 @@ impl<S> Attribution<S> {
                 instance.buffer.push(sample);
                 instance.buffer_bytes += bytes;
             }
-            Fate::Undecided => instance.dropped += 1,
+            Fate::Undecided => instance.dropped += count,
             Fate::Foreign => return false,
         }
         true
@@ -334,6 +335,13 @@ impl<S> Attribution<S> {
     /// The instance that the cgroup at `path` is, or lies in.
     pub fn instance_at(&self, path: &str) -> Option<InstanceNo> {
         self.by_path.get(path).copied().or_else(|| self.ancestor(path))
+    }
+
+    /// Whether another instance lives in the cgroup of this one.
+    pub fn has_inner(&self, no: InstanceNo) -> bool {
+        let Some(instance) = self.instances.get(&no) else { return false };
+        let below = format!("{}/", instance.info.cgroup_path);
+        self.by_path.range(below.clone()..).next().is_some_and(|(path, _)| path.starts_with(&below))
     }
 
     /// Whether the instance is or may be a function.

@@ -54,7 +54,7 @@ fn a_name_that_comes_late_takes_the_waiting_samples_along() {
     let mut join = join();
     let no = join.cgroup_seen(CgroupId(1), "/docker/a", candidate("a"), at(1), true).unwrap();
     assert!(join.should_sample() && join.wants(CgroupId(1)));
-    assert!(join.offer(CgroupId(1), Timestamp(5), 100, 7));
+    assert!(join.offer(CgroupId(1), Timestamp(5), 100, 1, 7));
     assert!(join.take().samples.is_empty());
     join.claim(claim("a", identity("f")), at(2 * SECOND));
     let out = join.take();
@@ -70,7 +70,7 @@ fn a_claim_from_before_the_cgroup_needs_no_buffer() {
     let mut join = join();
     join.claim(claim("a", identity("f")), at(0));
     let no = join.cgroup_seen(CgroupId(1), "/docker/a", candidate("a"), at(1), true).unwrap();
-    join.offer(CgroupId(1), Timestamp(5), 100, 7);
+    join.offer(CgroupId(1), Timestamp(5), 100, 1, 7);
     assert_eq!(join.take().samples, [(no, 7)]);
 }
 
@@ -121,7 +121,7 @@ fn what_is_learned_later_is_not_taken_back_by_the_same_claim() {
 fn what_no_live_runtime_claims_is_foreign_after_ten_seconds() {
     let mut join = join();
     join.cgroup_seen(CgroupId(1), "/docker/a", candidate("a"), at(1), true);
-    join.offer(CgroupId(1), Timestamp(5), 100, 7);
+    join.offer(CgroupId(1), Timestamp(5), 100, 1, 7);
     join.tick(at(9 * SECOND));
     assert!(join.should_sample());
     join.tick(at(11 * SECOND));
@@ -135,7 +135,7 @@ fn while_the_runtime_is_down_samples_go_on_unnamed_and_are_named_when_it_answers
     let mut join = join();
     join.runtime("docker", RuntimeState::Down, at(1));
     let no = join.cgroup_seen(CgroupId(1), "/docker/a", candidate("a"), at(2), true).unwrap();
-    join.offer(CgroupId(1), Timestamp(5), 100, 7);
+    join.offer(CgroupId(1), Timestamp(5), 100, 1, 7);
     join.tick(at(3));
     let out = join.take();
     assert_eq!(out.samples, [(no, 7)]);
@@ -196,14 +196,15 @@ fn the_buffer_is_bounded_and_says_what_it_dropped() {
     // A quarter each, until all of it is taken.
     for (id, name, kept) in [(1, "a", 2), (2, "b", 2), (3, "c", 2), (4, "d", 2), (5, "e", 2), (6, "f", 0)] {
         join.cgroup_seen(CgroupId(id), &format!("/docker/{name}"), candidate(name), at(1), true);
-        (0..5).for_each(|n| assert!(join.offer(CgroupId(id), Timestamp(5), 100, n)));
+        // Each stands for four.
+        (0..5).for_each(|n| assert!(join.offer(CgroupId(id), Timestamp(5), 100, 4, n)));
         let held = join.instances.values().find(|i| i.info.cgroup_id == CgroupId(id)).unwrap();
-        assert_eq!((held.buffer.len(), held.dropped), (kept, 5 - kept as u64), "{name}");
+        assert_eq!((held.buffer.len(), held.dropped), (kept, 4 * (5 - kept as u64)), "{name}");
     }
     join.claim(claim("a", identity("f")), at(2));
     let out = join.take();
     assert_eq!(out.samples.len(), 2);
-    assert!(out.entries.iter().any(|e| matches!(e, Entry::Dropped { count: 3, .. })), "{:?}", out.entries);
+    assert!(out.entries.iter().any(|e| matches!(e, Entry::Dropped { count: 12, .. })), "{:?}", out.entries);
 }
 
 #[test]
@@ -308,7 +309,7 @@ fn the_dead_that_are_too_many_to_wait_for_their_names_go_on_unnamed() {
         let name = format!("c{id}");
         let no = join.cgroup_seen(CgroupId(id), &format!("/docker/{name}"), candidate(&name), at(id), true);
         born.extend(no);
-        assert!(join.offer(CgroupId(id), Timestamp(5), 100, 7));
+        assert!(join.offer(CgroupId(id), Timestamp(5), 100, 1, 7));
         join.usage(born[born.len() - 1], Timestamp(6), 9, CpuSource::Final);
         join.cgroup_gone(born[born.len() - 1], Timestamp(7), at(id));
     }
@@ -344,7 +345,9 @@ fn a_cgroup_id_that_comes_again_is_the_new_instances() {
     assert_eq!(join.cgroup_seen(CgroupId(1), "/docker/a", candidate("a"), at(4), false), None);
     let second = join.cgroup_seen(CgroupId(1), "/docker/b", candidate("b"), at(5), true).unwrap();
     let third = join.cgroup_seen(CgroupId(2), "/docker/a", candidate("a"), at(5), true).unwrap();
-    assert!(join.offer(CgroupId(1), Timestamp(6), 100, 7) && join.offer(CgroupId(2), Timestamp(6), 100, 8));
+    assert!(
+        join.offer(CgroupId(1), Timestamp(6), 100, 1, 7) && join.offer(CgroupId(2), Timestamp(6), 100, 1, 8)
+    );
     assert_eq!(join.take().samples, [(second, 7), (third, 8)]);
     // The dead one's end, told late, and that it is forgotten, take nothing from the living.
     join.exited(&ContainerId("a".into()), Some(3), false, Timestamp(0));
@@ -415,7 +418,7 @@ fn what_is_undecided_at_the_end_goes_on_unnamed() {
     let mut join = join();
     let no = join.cgroup_seen(CgroupId(1), "/docker/a", candidate("a"), at(1), true).unwrap();
     join.cgroup_seen(CgroupId(2), "/docker/b", candidate("b"), at(1), true);
-    join.offer(CgroupId(1), Timestamp(5), 100, 7);
+    join.offer(CgroupId(1), Timestamp(5), 100, 1, 7);
     join.give_up(at(2));
     let out = join.take();
     assert_eq!(out.samples, [(no, 7)]);
@@ -437,7 +440,7 @@ proptest! {
                 0 => { join.cgroup_seen(CgroupId(which), &format!("/docker/{name}"), candidate(&name), at(now), true); }
                 1 => { join.claim(claim(&name, identity("f")), at(now)); }
                 2 => { join.claim(claim(&name, Identity::not_a_function("r")), at(now)); }
-                3 => { join.offer(CgroupId(which), Timestamp(1), 10, 1); }
+                3 => { join.offer(CgroupId(which), Timestamp(1), 10, 1, 1); }
                 4 => if let Some(no) = join.instance_of(CgroupId(which)) { join.cgroup_gone(no, Timestamp(1), at(now)) },
                 5 => join.runtime("docker", RuntimeState::Down, at(now)),
                 6 => join.runtime("docker", RuntimeState::Up, at(now)),
@@ -450,4 +453,18 @@ proptest! {
             prop_assert_eq!(live, join.live_wanted);
         }
     }
+}
+
+#[test]
+fn a_container_in_the_cgroup_of_another_is_known_to_lie_there() {
+    let mut join = Attribution::new("b", &["docker"], Limits::default(), at(0));
+    join.runtime("docker", RuntimeState::Up, at(0));
+    join.claim(claim("in", identity("f")), at(0));
+    let outer = join.cgroup_seen(CgroupId(1), "/docker/out", candidate("out"), at(1), true).unwrap();
+    join.cgroup_seen(CgroupId(2), "/docker/out-of-it", candidate("other"), at(1), true);
+    assert!(!join.has_inner(outer));
+    let inner = join.cgroup_seen(CgroupId(3), "/docker/out/a/in", candidate("in"), at(1), true).unwrap();
+    assert!(join.has_inner(outer) && !join.has_inner(inner));
+    join.cgroup_gone(inner, at(2).wall, at(2));
+    assert!(!join.has_inner(outer));
 }

@@ -104,9 +104,9 @@ pub struct Symbolizer {
     inlines: bool,
     places: Memo<Spot, Texts>,
     functions: Memo<(u64, Name, FrameKind), Text>,
-    /// Numbers of names of code made at run time, none of them used twice.
     /// By where they begin.
     kernel_functions: Memo<u64, Text>,
+    /// Numbers of names of code made at run time, none of them used twice.
     jit: Memo<Arc<str>, u64>,
     next_jit: u64,
     stacks: Memo<Box<[Spot]>, Arc<Stack>>,
@@ -208,6 +208,8 @@ impl Symbolizer {
         self.files.limit(FILES_BYTES / part);
         self.places.limit(PLACES_BYTES / part);
         self.functions.limit(FUNCTIONS_BYTES / part);
+        self.kernel_functions.limit(KERNEL_FUNCTIONS_BYTES / part);
+        self.jit.limit(JIT_BYTES / part);
         self.stacks.limit(STACKS_BYTES / part);
         self.inliner = (self.inlines && !less).then(Inliner::new);
     }

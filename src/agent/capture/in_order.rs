@@ -197,7 +197,7 @@ impl InOrder {
                 capture.accounts.stir(no);
             }
             let (time, bytes, count) = (sample.time, sample.bytes(), u64::from(sample.count));
-            if !capture.setup.attribution.offer(cgroup, time, bytes, sample) {
+            if !capture.setup.attribution.offer(cgroup, time, bytes, count, sample) {
                 capture.pending.unattributed += count;
                 capture.stats.unattributed += count;
             }

@@ -68,6 +68,7 @@ impl Capture {
                 }
             }
             SideBand::Comm { pid, exec: true, comm, .. } => {
+                self.nested.forget(pid);
                 // A process moved into a cgroup leaves no record of that: ask at every exec, while anybody cares.
                 let no = self.member(pid).or_else(|| self.member_by_cgroup(pid));
                 if let Some(no) = no {
