@@ -248,7 +248,7 @@ mod tests {
         waits.leaves(Pid(3), 10, OF, 1, 'c');
         assert_eq!(waits.cut(100, 50, |tid| tid != Pid(3)), [waited('a', 10, 90, false)]);
         assert_eq!(waits.cut(120, 50, |_| true), [waited('b', 60, 60, false)]);
-        assert_eq!(waits.leave(130, OTHER), []);
+        assert_eq!(waits.leave(130, CgroupId(9)), []);
         assert_eq!(waits.leave(130, OF), [waited('a', 100, 30, false)]);
         assert_eq!((waits.back(ONE, 140), waits.back(Pid(3), 140)), (None, None));
         assert_eq!(waits.back(Pid(2), 140), Some(waited('b', 120, 20, false)));

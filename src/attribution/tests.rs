@@ -457,7 +457,7 @@ proptest! {
 
 #[test]
 fn a_container_in_the_cgroup_of_another_is_known_to_lie_there() {
-    let mut join = Attribution::new("b", &["docker"], Limits::default(), at(0));
+    let mut join: Attribution<u32> = Attribution::new("b", &["docker"], Limits::default(), at(0));
     join.runtime("docker", RuntimeState::Up, at(0));
     join.claim(claim("in", identity("f")), at(0));
     let outer = join.cgroup_seen(CgroupId(1), "/docker/out", candidate("out"), at(1), true).unwrap();
