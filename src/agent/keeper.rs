@@ -86,7 +86,8 @@ pub(super) struct Keeper {
     degraded: Arc<Degraded>,
     /// Whether little is kept of symbols.
     keeps_less: bool,
-    freed: Arc<Freed>,
+    /// What was freed here is told to whoever gives it back.
+    pub(super) freed: Arc<Freed>,
     aged_at: Instant,
     /// How often there is still something to forget.
     ages: u8,
@@ -101,7 +102,6 @@ impl Keeper {
         deadline: Arc<Deadline>,
         metrics: Arc<Metrics>,
         degraded: Arc<Degraded>,
-        freed: Arc<Freed>,
         period_ns: u64,
     ) -> Keeper {
         Keeper {
@@ -119,7 +119,7 @@ impl Keeper {
             recent: HashMap::new(),
             degraded,
             keeps_less: false,
-            freed,
+            freed: Arc::default(),
             aged_at: Instant::now(),
             ages: 0,
             period_us: i64::try_from(period_ns / 1_000).unwrap_or(i64::MAX),
@@ -377,16 +377,7 @@ mod tests {
         let metrics = Arc::new(Metrics::new(&[]));
         let symbolizer = Symbolizer::with_kernel(None, kernel);
         let (deadline, degraded) = (Arc::default(), Arc::default());
-        Keeper::new(
-            symbolizer,
-            journal,
-            Arc::default(),
-            deadline,
-            metrics,
-            degraded,
-            Arc::default(),
-            5_025_125,
-        )
+        Keeper::new(symbolizer, journal, Arc::default(), deadline, metrics, degraded, 5_025_125)
     }
 
     fn declared() -> Entry {

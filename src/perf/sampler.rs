@@ -150,8 +150,8 @@ impl Sampler {
             return Ok(());
         }
         let mode = self.mode;
-        let attached = self.cpus.iter_mut().map(|(cpu, rings)| rings.attach(*cpu, cgroup, &dir, mode));
-        let result: Result<(), PerfError> = attached.map(unless_gone).collect();
+        let mut attached = self.cpus.iter_mut().map(|(cpu, rings)| rings.attach(*cpu, cgroup, &dir, mode));
+        let result = attached.try_for_each(unless_gone);
         self.attached.insert(cgroup, dir);
         if result.is_err() {
             self.detach(cgroup);
@@ -173,8 +173,8 @@ impl Sampler {
     /// As of [`Sampler::attach`].
     pub fn watch_switches(&mut self, cgroup: CgroupId, dir: OwnedFd) -> Result<(), PerfError> {
         let copies = self.options.copies.is_some();
-        let watched = self.cpus.iter_mut().map(|(cpu, rings)| rings.watch(*cpu, cgroup, &dir, copies));
-        let result: Result<(), PerfError> = watched.map(unless_gone).collect();
+        let mut watched = self.cpus.iter_mut().map(|(cpu, rings)| rings.watch(*cpu, cgroup, &dir, copies));
+        let result = watched.try_for_each(unless_gone);
         self.switching.insert(cgroup, dir);
         if result.is_err() {
             self.leave_switches(cgroup);

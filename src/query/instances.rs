@@ -140,11 +140,11 @@ fn told<T>(instance: &Instance, pick: impl Fn(&Fact) -> Option<T>) -> Option<T> 
 
 /// When the time off the CPU of `instance` was recorded no more, by the last word on it within `window` and `stay`.
 fn off_cpu_until(instance: &Instance, window: Window, stay: &Stay) -> Option<Timestamp> {
-    let words = instance.facts.iter().filter_map(|(at, fact)| match fact {
+    let mut words = instance.facts.iter().rev().filter_map(|(at, fact)| match fact {
         Fact::OffCpu(recorded) => Some((*at, *recorded)),
         _ => None,
     });
-    let last = words.filter(|(at, _)| window.contains(*at) && stay.window.contains(*at)).last();
+    let last = words.find(|(at, _)| window.contains(*at) && stay.window.contains(*at));
     last.filter(|(_, recorded)| !recorded).map(|(at, _)| at)
 }
 
