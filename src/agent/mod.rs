@@ -254,16 +254,9 @@ impl Agent {
         let (till, told, given_up) = (deadline.clone(), metrics.clone(), degraded);
         let keeper = Worker::start("keeper", &broken, move || {
             sandbox.give_up(Part::Keeper).expect(GIVES_UP);
-            let keeper = keeper::Keeper::new(
-                symbolizer,
-                journal,
-                queued_bytes,
-                till,
-                told,
-                given_up,
-                freed,
-                period_ns,
-            );
+            let mut keeper =
+                keeper::Keeper::new(symbolizer, journal, queued_bytes, till, told, given_up, period_ns);
+            keeper.freed = freed;
             keeper.run(&work)
         })?;
         let theirs = broken.clone();
