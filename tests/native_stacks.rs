@@ -77,10 +77,10 @@ fn where_chains_suffice_no_copies_are_taken_and_that_outlives_the_agent() {
     assert!(gcc.status().expect("run gcc").success());
     let scope = Fnscope::new();
     let (walks, samples) = walked(&scope, &program, "chains");
-    // 256 comparisons, and what is sampled until the next tick, a quarter of a second.
-    assert!(samples > 2_000 && (256..1_200).contains(&walks), "{walks} of {samples} samples were walked");
+    // 256 comparisons, and what is sampled at 997 Hz until the next tick, up to a second later.
+    assert!(samples > 2_000 && (256..1_700).contains(&walks), "{walks} of {samples} samples were walked");
     let (walks, samples) = walked(&scope, &program, "again");
-    assert!(samples > 2_000 && walks < 800, "{walks} of {samples} samples were walked though it is known");
+    assert!(samples > 2_000 && walks < 1_500, "{walks} of {samples} samples were walked though it is known");
     for name in ["chains", "again"] {
         let folded = scope.folded(name);
         let whole = "_start [chains-2500];chains_begin [chains-2500];chains_middle [chains-2500];chains_leaf";

@@ -62,8 +62,8 @@ fn each_capability_that_is_missing_is_told() {
     };
     let mut running = Running::start(&mut as_anybody(&agent));
     running.wait_for(" watching ");
-    let readers = policies(running.pid());
-    assert!(!readers.is_empty() && readers.iter().all(|policy| policy == "0"), "SCHED_OTHER: {readers:?}");
+    let readers = poll("its readers", || Some(policies(running.pid())).filter(|readers| !readers.is_empty()));
+    assert!(readers.iter().all(|policy| policy == "0"), "SCHED_OTHER: {readers:?}");
     running.stop_in_order();
     let output = as_anybody(&["doctor"]).output().expect("run prlimit");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();

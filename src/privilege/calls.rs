@@ -96,7 +96,7 @@ pub(super) const CALLS: &[Call] = calls! {
         SYS_prctl;
     "signals: SIGTERM, SIGHUP, a guard page below each stack", ALL, Any:
         SYS_restart_syscall SYS_rt_sigaction SYS_rt_sigprocmask SYS_rt_sigreturn SYS_sigaltstack;
-    "a signal comes to any thread, which tells the one that waits for it", WIDE, Any:
+    "a signal comes to any thread, which tells the one that waits for it", ALL, Any:
         SYS_sendto;
     "is a process still there: signal 0 alone", REST, Asking:
         SYS_kill;
