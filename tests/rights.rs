@@ -71,13 +71,6 @@ fn each_capability_that_is_missing_is_told() {
         text.lines().skip_while(|line| !line.starts_with("warn  real-time: neither CAP_SYS_NICE nor "));
     let mend = warned.nth(1).unwrap_or_else(|| panic!("{text}"));
     assert!(mend.contains("--cap-add SYS_NICE") && mend.contains("LimitRTPRIO=1"), "{text}");
-    // A limit stands for it.
-    let mut limited = Command::new("prlimit");
-    let line = without(&scope, "-sys_nice", &["doctor"]);
-    limited.arg("--rtprio=1").arg(line.get_program()).args(line.get_args());
-    let output = limited.env("FNSCOPE_STORE", scope.store()).output().expect("run prlimit");
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(text.contains("ok    real-time: ") && text.contains("RLIMIT_RTPRIO is 1"), "{text}");
     // Without these two nothing is opened, and no store is left behind.
     let fresh = Fnscope::new();
     for (capability, says) in [("-perfmon,-sys_admin", "CAP_PERFMON"), ("-ipc_lock", "CAP_IPC_LOCK")] {
@@ -92,13 +85,6 @@ fn each_capability_that_is_missing_is_told() {
         let mend = failed.nth(1).unwrap_or_else(|| panic!("{text}"));
         assert!(output.status.code() == Some(1) && mend.contains(says), "{capability}: {text}");
     }
-    // A limit as large as the rings stands for it.
-    let mut limited = Command::new("prlimit");
-    let line = without(&fresh, "-ipc_lock", &["doctor"]);
-    limited.arg("--memlock=67108864").arg(line.get_program()).args(line.get_args());
-    let output = limited.env("FNSCOPE_STORE", fresh.store()).output().expect("run prlimit");
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(text.contains("ok    perf events: ") && text.contains("warn  CAP_IPC_LOCK: "), "{text}");
 }
 
 /// The scheduling policy of each reader thread of `pid`, by its number.
