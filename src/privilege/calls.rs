@@ -126,9 +126,9 @@ pub(super) const CALLS: &[Call] = calls! {
     "new cgroups, where events are attached to each", REST, Any:
         SYS_inotify_add_watch SYS_inotify_init1 SYS_inotify_rm_watch;
     "files of containers, of /proc and of cgroups are found and read; the store's as well", ALL, Any:
-        SYS_close SYS_fstat SYS_pread64 SYS_statx;
+        SYS_close SYS_fstat SYS_openat SYS_pread64 SYS_statx;
     "files of containers, of /proc and of cgroups are found and read; the store's as well", WIDE, Any:
-        SYS_dup SYS_dup3 SYS_fcntl SYS_lseek SYS_newfstatat SYS_openat SYS_read SYS_readlinkat SYS_readv
+        SYS_dup SYS_dup3 SYS_fcntl SYS_lseek SYS_newfstatat SYS_read SYS_readlinkat SYS_readv
         #[cfg(target_arch = "x86_64")] SYS_access
         #[cfg(target_arch = "x86_64")] SYS_dup2
         #[cfg(target_arch = "x86_64")] SYS_lstat

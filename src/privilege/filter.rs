@@ -10,7 +10,7 @@ use seccompiler::{
     SeccompFilter, SeccompRule, TargetArch,
 };
 
-use super::calls::{CALLS, Call, Only};
+use super::calls::{CALLS, Call, Only, PARSER};
 
 /// `clone`'s flag of a thread.
 const CLONE_THREAD: u64 = 0x10000;
@@ -39,7 +39,15 @@ pub(super) fn programs(who: u8, network: bool) -> Result<Vec<Vec<libc::sock_filt
     let unknown = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());
     let clone3 = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
     let clone3 = SeccompFilter::new(clone3, SeccompAction::Allow, unknown, architecture)?;
-    [listed, clone3].into_iter().map(compiled).collect()
+    let mut all = vec![listed, clone3];
+    if who == PARSER {
+        // It is handed what it reads. glibc asks once, in whichever thread, whether memory may be overcommitted, by a file;
+        // refused, it gives memory back in another way.
+        let refused = SeccompAction::Errno(libc::EACCES.unsigned_abs());
+        let opens = BTreeMap::from([(libc::SYS_openat, Vec::new())]);
+        all.push(SeccompFilter::new(opens, SeccompAction::Allow, refused, architecture)?);
+    }
+    all.into_iter().map(compiled).collect()
 }
 
 fn compiled(filter: SeccompFilter) -> Result<Vec<libc::sock_filter>, BackendError> {
@@ -78,7 +86,7 @@ fn conditions(call: &Call, network: bool) -> Result<Vec<SeccompRule>, BackendErr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::privilege::calls::{ALL, FETCHER, KEEPER, PARSER, REST, RUNTIMES};
+    use crate::privilege::calls::{ALL, FETCHER, KEEPER, REST, RUNTIMES};
 
     #[test]
     fn every_program_is_one_that_the_kernel_takes() {
@@ -112,7 +120,8 @@ mod tests {
         }
         let keeper = |name: &str| CALLS.iter().any(|call| call.name() == name && call.who & KEEPER != 0);
         let parser = |name: &str| CALLS.iter().any(|call| call.name() == name && call.who & PARSER != 0);
-        assert!(parser("pread64") && !parser("openat") && !parser("clone") && !parser("fcntl"));
+        assert!(parser("pread64") && !parser("open") && !parser("clone") && !parser("fcntl"));
+        assert_eq!(programs(PARSER, false).unwrap().len(), programs(KEEPER, false).unwrap().len() + 1);
         assert!(keeper("renameat") && !keeper("socket") && !keeper("perf_event_open") && !keeper("kill"));
     }
 }
