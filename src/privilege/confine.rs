@@ -3,7 +3,8 @@
 //! [`Sandbox::confine`] is called once, when all is open and before any other thread is there: threads inherit. What is
 //! held by the process from then on is what its capture and reader threads need; every other thread gives up the rest
 //! at its own start. Threads share their memory, so this is no wall between them: it is that a flaw in what parses
-//! files of containers, which is Rust without unsafe code, has nothing to ask the kernel for.
+//! files of containers, which is Rust without unsafe code, has little to ask the kernel for: the parser nothing but to
+//! read what it holds, the keeper files and the store.
 
 use std::io;
 
