@@ -66,7 +66,7 @@ use options::{
 use reload::Live;
 pub use reload::{Reloaded, Reloader};
 
-/// Work that may wait for the keeper, half a second each: sixteen seconds.
+/// Work that may wait for the keeper, a second each while functions work: half a minute.
 const KEEPER_QUEUE: usize = 32;
 /// How much of the time for an end the watch on runtimes may not use.
 const RUNTIMES_LEAVE: Duration = Duration::from_secs(3);
