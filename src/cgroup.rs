@@ -5,8 +5,10 @@
 
 mod facts;
 mod place;
+mod view;
 mod watch;
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -16,6 +18,7 @@ use crate::model::{CgroupId, Pid};
 
 pub use facts::FactFiles;
 pub use place::{Place, container_in, place_of};
+use view::{Mount, Namespace};
 pub use watch::{CgroupWatch, Heard};
 
 /// The hierarchies of this host that matter to us.
@@ -26,6 +29,9 @@ pub struct Cgroups {
     /// `cgroup2`, or v1 with its `cpuacct` mount.
     version: Version,
     mounts: facts::Mounts,
+    /// Steps from the root of our cgroup namespace up to what is mounted.
+    steps_up: usize,
+    namespace: Namespace,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,55 +47,106 @@ const MAX_CGROUPS: usize = 262_144;
 const MAX_PROCS_BYTES: usize = 1 << 20;
 
 impl Cgroups {
-    /// Finds out how cgroups are mounted.
+    /// Finds out how cgroups are mounted: where the host's tree is, and where in it our own cgroup namespace begins.
     ///
     /// # Errors
-    /// `/proc/self/mountinfo` cannot be read, or names no hierarchy that perf samples could carry.
+    /// `/proc/self/mountinfo` cannot be read, or names no hierarchy that perf samples could carry, or shows only a part of it.
     pub fn detect() -> io::Result<Cgroups> {
         let text = std::fs::read_to_string("/proc/self/mountinfo")?;
-        Cgroups::from_mountinfo(&text).ok_or_else(|| {
-            io::Error::new(
-                io::ErrorKind::NotFound,
-                "no cgroup2 and no v1 perf_event hierarchy is mounted; mount one: mount -t cgroup2 none /sys/fs/cgroup",
-            )
-        })
+        let missing = |says: String| io::Error::new(io::ErrorKind::NotFound, says);
+        let mut cgroups = Cgroups::from_mountinfo(&text).ok_or_else(|| {
+            missing("no cgroup2 and no v1 perf_event hierarchy is mounted; mount one: mount -t cgroup2 none /sys/fs/cgroup".into())
+        })?;
+        if !cgroups.is_whole() {
+            return Err(missing(format!(
+                "{} shows a part of the host's cgroups; mount all of them: --volume /sys/fs/cgroup:/host/cgroup:ro (docker), \
+                 hostPath /sys/fs/cgroup at /host/cgroup (Kubernetes)",
+                cgroups.root.display()
+            )));
+        }
+        if cgroups.steps_up > 0 {
+            cgroups.namespace = cgroups.own_namespace().ok_or_else(|| {
+                missing(format!(
+                    "our own cgroup is not found in {}; share the host's cgroup namespace: --cgroupns host (docker)",
+                    cgroups.root.display()
+                ))
+            })?;
+        }
+        Ok(cgroups)
+    }
+
+    /// Whether what is mounted begins at the hierarchy's root: a file there tells, which only the root has, or lacks.
+    fn is_whole(&self) -> bool {
+        match self.version {
+            Version::V2 { .. } => !self.root.join("cgroup.events").exists(),
+            Version::V1 { .. } => self.root.join("release_agent").exists(),
+        }
+    }
+
+    /// Where our cgroup namespace begins: above the cgroup that has us among its processes.
+    fn own_namespace(&self) -> Option<Namespace> {
+        let pid = Pid(std::process::id());
+        let text = read_bounded(Path::new("/proc/self/cgroup"), MAX_PROCS_BYTES).ok()?;
+        let seen = path_in(&text, self.is_v1())?;
+        let mut found = None;
+        self.walk(|_, path| {
+            let deep_enough = path.matches('/').count() >= self.steps_up;
+            if found.is_none() && deep_enough && self.processes(path).is_ok_and(|all| all.contains(&pid)) {
+                found = Namespace::of(path, seen, self.steps_up);
+            }
+        });
+        found
+    }
+
+    fn is_v1(&self) -> bool {
+        matches!(self.version, Version::V1 { .. })
     }
 
     /// The same from the text of `/proc/self/mountinfo`.
     pub fn from_mountinfo(text: &str) -> Option<Cgroups> {
-        let (mut v2, mut perf_event, mut cpuacct, mut any_v1) = (None, None, None, false);
-        let mut mounts = facts::Mounts::default();
+        let (mut v2, mut perf_event, mut any_v1) = (None, None, false);
+        let (mut cpu, mut cpuacct, mut freezer) = (None, None, None);
         for line in text.lines() {
             let Some((fields, tail)) = line.split_once(" - ") else { continue };
-            let Some(mount) = fields.split(' ').nth(4).map(unescape_octal) else { continue };
+            let mut fields = fields.split(' ').skip(3);
+            let (Some(root), Some(point)) = (fields.next(), fields.next()) else { continue };
+            let mount = || Mount { root: root.into(), point: unescape_octal(point) };
             let mut tail = tail.split(' ');
             let (kind, _source, options) = (tail.next(), tail.next(), tail.next().unwrap_or_default());
             let has = |controller: &str| options.split(',').any(|o| o == controller);
             match kind {
-                Some("cgroup2") => v2 = v2.or(Some(mount)),
+                Some("cgroup2") => v2 = Mount::better(v2, mount()),
                 Some("cgroup") => {
                     any_v1 = true;
                     if has("perf_event") {
-                        perf_event = perf_event.or(Some(mount.clone()));
+                        perf_event = Mount::better(perf_event, mount());
                     }
                     if has("cpu") {
-                        mounts.cpu = mounts.cpu.or_else(|| Some(mount.clone()));
+                        cpu = Mount::better(cpu, mount());
                     }
                     if has("freezer") {
-                        mounts.freezer = mounts.freezer.or_else(|| Some(mount.clone()));
+                        freezer = Mount::better(freezer, mount());
                     }
                     if has("cpuacct") {
-                        cpuacct = cpuacct.or(Some(mount));
+                        cpuacct = Mount::better(cpuacct, mount());
                     }
                 }
                 _ => {}
             }
         }
-        match (perf_event, v2) {
-            (Some(root), _) => Some(Cgroups { root, version: Version::V1 { cpuacct }, mounts }),
-            (None, Some(root)) => Some(Cgroups { root, version: Version::V2 { hybrid: any_v1 }, mounts }),
-            (None, None) => None,
-        }
+        let point = |mount: Mount| mount.point;
+        let (mounted, version) = match (perf_event, v2) {
+            (Some(mounted), _) => (mounted, Version::V1 { cpuacct: cpuacct.map(point) }),
+            (None, Some(mounted)) => (mounted, Version::V2 { hybrid: any_v1 }),
+            (None, None) => return None,
+        };
+        Some(Cgroups {
+            steps_up: mounted.steps_up().unwrap_or(0),
+            root: mounted.point,
+            version,
+            mounts: facts::Mounts { cpu: cpu.map(point), freezer: freezer.map(point) },
+            namespace: Namespace::default(),
+        })
     }
 
     /// `v2`, `hybrid` or `v1`.
@@ -119,14 +176,14 @@ impl Cgroups {
         std::fs::metadata(self.dir(path)).map(|meta| CgroupId(meta.ino()))
     }
 
-    /// The cgroup that process `pid` is in.
+    /// The cgroup that process `pid` is in, by its path from the hierarchy's root, whatever our own cgroup namespace is.
     ///
     /// # Errors
     /// The process is gone, or its file names no cgroup of our hierarchy.
     pub fn of_process(&self, pid: Pid) -> io::Result<String> {
         let text = read_bounded(Path::new(&format!("/proc/{pid}/cgroup")), MAX_PROCS_BYTES)?;
-        let v1 = matches!(self.version, Version::V1 { .. });
-        path_in(&text, v1).map(str::to_string).ok_or_else(|| {
+        let path = path_in(&text, self.is_v1()).and_then(|seen| self.namespace.absolute(seen));
+        path.map(Cow::into_owned).ok_or_else(|| {
             io::Error::new(
                 io::ErrorKind::InvalidData,
                 format!("/proc/{pid}/cgroup names no cgroup of {:?}", self.root),
@@ -301,6 +358,8 @@ mod tests {
     const V1_CPU: &str = "31 23 0:27 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct";
     const V1_PERF: &str = "32 23 0:28 / /sys/fs/cgroup/perf_event rw - cgroup cgroup rw,perf_event";
     const HYBRID: &str = "33 23 0:29 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw";
+    const HOSTS: &str = "34 23 0:26 /../../../.. /host/cgroup ro - cgroup2 cgroup2 rw";
+    const V1_PART: &str = "35 23 0:28 /kubepods/pod1/a /part ro - cgroup cgroup rw,perf_event";
     const ID: &str = "559aead08264d5795d3909718cdd05abd49572e84fe55590eef31a88a08fdffd";
 
     #[test]
@@ -309,6 +368,9 @@ mod tests {
             (vec![V2], "v2", "/sys/fs/cgroup"),
             (vec![V1_CPU, HYBRID], "hybrid", "/sys/fs/cgroup/unified"),
             (vec![V1_CPU, V1_PERF, HYBRID], "v1", "/sys/fs/cgroup/perf_event"),
+            // A pod with a cgroup namespace of its own, and one without, where the host's tree is mounted beside its own part.
+            (vec![V2, HOSTS], "v2", "/host/cgroup"),
+            (vec![V1_PART, V1_PERF], "v1", "/sys/fs/cgroup/perf_event"),
         ] {
             let found = Cgroups::from_mountinfo(&lines.join("\n")).unwrap();
             assert_eq!((found.version(), found.root()), (version, Path::new(root)));

@@ -4,6 +4,7 @@
 //! beside others; every other module needs perf events, cgroups or Docker, and its tests run alone.
 
 mod agent_cgroup;
+mod agent_cgroup_namespace;
 mod agent_changes;
 mod agent_docker;
 mod agent_facts;

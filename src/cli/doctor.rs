@@ -163,12 +163,15 @@ fn perf_mend(error: &PerfError) -> &'static str {
 }
 
 fn cgroups() -> Finding {
-    match Cgroups::detect() {
+    match Cgroups::detect().map_err(|error| error.to_string()) {
         Ok(cgroups) => {
             Finding::ok("cgroups", format!("{} at {}", cgroups.version(), cgroups.root().display()))
         }
         Err(error) => {
-            Finding::bad("cgroups", Standing::Fail, error.to_string(), "mount -t cgroup2 none /sys/fs/cgroup")
+            // What to do is of the fault.
+            let (found, mend) =
+                error.split_once("; ").unwrap_or((&error, "mount -t cgroup2 none /sys/fs/cgroup"));
+            Finding::bad("cgroups", Standing::Fail, found, mend)
         }
     }
 }
