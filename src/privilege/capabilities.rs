@@ -187,8 +187,10 @@ pub(super) fn findings(status: &str) -> impl Iterator<Item = Finding> {
                 Finding::ok(&what, format!("not held, and not needed: {}", capability.without))
             }
             (.., standing) => {
-                let mend =
-                    format!("--cap-add {} (docker), AmbientCapabilities=CAP_{0} (systemd)", capability.name);
+                let mend = format!(
+                    "--cap-add {} (docker), AmbientCapabilities=CAP_{0} (systemd), capabilities.add: [{0}] (Kubernetes)",
+                    capability.name
+                );
                 Finding::bad(&what, standing, format!("missing: {}", capability.without), mend)
             }
         }

@@ -52,7 +52,8 @@ fn security_modules(modules: &str, profile: &str) -> Finding {
             format!(
                 "{modules}; this process is held to `{profile}`, which may forbid to read other processes"
             ),
-            "--security-opt apparmor=unconfined, or --security-opt label=disable (docker)",
+            "--security-opt apparmor=unconfined, or --security-opt label=disable (docker); appArmorProfile: {type: \
+             Unconfined}, or seLinuxOptions: {type: spc_t} (Kubernetes)",
         );
     }
     Finding::ok(what, format!("{modules}; none holds this process"))
