@@ -79,8 +79,6 @@ pub(super) struct Setup {
     pub(super) parents: Vec<String>,
     pub(super) parents_runtime: &'static str,
     pub(super) identity: IdentityConfig,
-    /// Whether a runtime with an API may claim cgroups that carry a container's id.
-    pub(super) by_container_id: bool,
     pub(super) max_stack: usize,
     pub(super) unwind: Unwind,
     /// Whether code without unwind tables is scanned.
@@ -350,13 +348,13 @@ impl Capture {
                         self.claimed(no);
                     }
                 }
-                Command::Runtime(runtime, state) => join.runtime(runtime, state, now),
+                Command::Runtime(runtime, state) => self.rescan |= join.runtime(runtime, state, now),
                 Command::Started { container, pid } => self.started(&container, pid),
                 Command::Fact { container, at, fact } => join.fact_of(&container, at, fact),
                 Command::Exited { container, exit_code, oom, at } => {
                     join.exited(&container, exit_code, oom, at.unwrap_or(now.wall));
                 }
-                Command::Forgotten(container) => join.forgotten(&container),
+                Command::Forgotten(container, runtime) => join.forgotten(&container, runtime),
                 Command::Watching { path, reply } => {
                     self.take_side_band();
                     self.follow_demand();

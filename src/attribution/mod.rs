@@ -39,6 +39,8 @@ pub struct Candidate {
     pub container: ContainerId,
     /// The claim, where the path alone settles it.
     pub claim: Option<Claim>,
+    /// The runtime whose it can only be, where the path says so: `docker`, `containerd`, `cri-o`, `podman`.
+    pub owner: Option<&'static str>,
 }
 
 /// Bounds of what waits for a name.
@@ -168,15 +170,31 @@ impl<S> Attribution<S> {
     /// A runtime says what a container is; again when it knows better. Returns its instance, if there is one.
     pub fn claim(&mut self, claim: Claim, at: Moment) -> Option<InstanceNo> {
         let container = claim.container.clone();
+        let surer =
+            |known: &Claim| !known.forgotten && claim::rank(&known.runtime) < claim::rank(&claim.runtime);
+        if self.claims.get(&container).is_some_and(surer) {
+            return None;
+        }
         self.claims.insert(container.clone(), claim);
         let no = self.by_container.get(&container).copied()?;
         self.settle(no, at);
         Some(no)
     }
 
-    /// A runtime answers or does not.
-    pub fn runtime(&mut self, runtime: &'static str, state: RuntimeState, at: Moment) {
-        self.runtimes.set(runtime, state, at.ns);
+    /// A runtime answers or does not. True if it was not heard of before, and answers: what was none of anybody's may be
+    /// its own.
+    pub fn runtime(&mut self, runtime: &'static str, state: RuntimeState, at: Moment) -> bool {
+        self.runtimes.set(runtime, state, at.ns)
+    }
+
+    /// Whether a runtime may claim a container that a path says is `owner`'s.
+    pub fn may_own(&self, owner: Option<&str>) -> bool {
+        self.runtimes.may_own(owner)
+    }
+
+    /// Whether a runtime of the kind `owner` is here, whether it answers or not.
+    pub fn is_here(&self, owner: &str) -> bool {
+        self.runtimes.is_here(owner)
     }
 
     /// Something became true of a container, as its runtime tells.
@@ -201,8 +219,11 @@ impl<S> Attribution<S> {
         waiting.into_iter().for_each(|no| self.decide(no, Fate::Unknown, None, at));
     }
 
-    /// The runtime has forgotten the container: its claim goes with its last instance.
-    pub fn forgotten(&mut self, container: &ContainerId) {
+    /// `runtime` has forgotten the container: its claim goes with its last instance. What another claims stays.
+    pub fn forgotten(&mut self, container: &ContainerId, runtime: &str) {
+        if self.claims.get(container).is_none_or(|claim| claim.runtime != claim::kind(runtime)) {
+            return;
+        }
         if !self.by_container.contains_key(container) {
             self.claims.remove(container);
         } else if let Some(claim) = self.claims.get_mut(container) {
@@ -390,11 +411,10 @@ impl<S> Attribution<S> {
     /// Lets time pass: decides what has waited long enough, tells readings that changed, forgets the dead. Returns
     /// instances that are foreign from now on or forgotten: nothing of them needs watching any more.
     pub fn tick(&mut self, now: Moment) -> Vec<InstanceNo> {
-        let all_up_for = self.runtimes.all_up_for(now.ns);
         let (mut settled, mut released) = (Vec::new(), Vec::new());
         for instance in self.restless.iter().filter_map(|no| self.instances.get(no)) {
             let waited = now.ns.saturating_sub(instance.born_ns);
-            let decided = match (instance.fate, all_up_for) {
+            let decided = match (instance.fate, self.runtimes.all_up_for(now.ns, instance.owner)) {
                 (Fate::Undecided, None) => Some(Fate::Unknown),
                 (Fate::Undecided, Some(up)) if waited.min(up) >= self.limits.undecided_ns => {
                     Some(Fate::Foreign)
@@ -486,7 +506,7 @@ impl<S> Attribution<S> {
     ) -> InstanceNo {
         let no = InstanceNo(self.next_no);
         self.next_no += 1;
-        let Candidate { container, claim } = candidate;
+        let Candidate { container, claim, owner } = candidate;
         let info = InstanceInfo {
             key: InstanceKey::new(&container.0, &self.boot_id, id),
             runtime: None,
@@ -497,7 +517,7 @@ impl<S> Attribution<S> {
             started_at: at.wall,
             from_birth,
         };
-        self.instances.insert(no, Instance::new(no, info, at.ns));
+        self.instances.insert(no, Instance::new(no, info, owner, at.ns));
         self.restless.insert(no);
         self.live_wanted += 1;
         self.by_cgroup.insert(id, no);

@@ -30,7 +30,7 @@ fn claim(container: &str, identity: Identity) -> Claim {
 }
 
 fn candidate(container: &str) -> Option<Candidate> {
-    Some(Candidate { container: ContainerId(container.into()), claim: None })
+    Some(Candidate { container: ContainerId(container.into()), claim: None, owner: None })
 }
 
 fn join() -> Attribution<u32> {
@@ -283,7 +283,7 @@ fn the_dead_are_remembered_for_a_while_and_then_forgotten() {
         let no =
             join.cgroup_seen(CgroupId(n), &format!("/docker/{name}"), candidate(&name), at(n), true).unwrap();
         join.cgroup_gone(no, Timestamp(1), at(n));
-        join.forgotten(&ContainerId(name.into()));
+        join.forgotten(&ContainerId(name.into()), "docker");
     }
     assert!(!join.should_sample());
     join.tick(at(100 * SECOND));
@@ -444,7 +444,7 @@ proptest! {
                 4 => if let Some(no) = join.instance_of(CgroupId(which)) { join.cgroup_gone(no, Timestamp(1), at(now)) },
                 5 => join.runtime("docker", RuntimeState::Down, at(now)),
                 6 => join.runtime("docker", RuntimeState::Up, at(now)),
-                7 => join.forgotten(&container),
+                7 => join.forgotten(&container, "docker"),
                 _ => { join.tick(at(now)); }
             }
             let buffered: usize = join.instances.values().map(|i| i.buffer_bytes).sum();
