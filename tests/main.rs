@@ -30,6 +30,7 @@ mod cli_kubernetes;
 mod cli_off_cpu;
 mod cli_questions;
 mod cli_usage;
+mod containerd_kit;
 mod docker_runtime;
 mod exec_command;
 mod exec_node;
@@ -44,6 +45,8 @@ mod in_container;
 mod made_store;
 mod manifests;
 mod native_stacks;
+#[allow(dead_code, reason = "each test module uses its part of it")]
+mod private_containerd;
 mod private_docker;
 mod rights;
 #[allow(dead_code, reason = "the program uses the rest")]
