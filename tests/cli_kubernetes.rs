@@ -148,14 +148,20 @@ fn holds(overlay: &str, set: &[&str], manifests: &Manifests) {
 /// The configuration of an agent that starts so has no fault, and fits what stands beside it.
 fn configured(what: &str, manifests: &Manifests) {
     let container = manifests.container();
-    let value = |variable: &Value| match variable["value"].as_str() {
-        Some(value) => value.to_owned(),
-        None => format!("of {}", variable["valueFrom"]["fieldRef"]["fieldPath"]),
-    };
-    let variables: Vec<_> = list(&container["env"])
-        .iter()
-        .map(|variable| (variable["name"].as_str().expect("a name").to_owned(), value(variable)))
-        .collect();
+    // As the kubelet fills them in: a variable that stands above may be used.
+    let mut variables: Vec<(String, String)> = Vec::new();
+    for variable in list(&container["env"]) {
+        let value = match variable["valueFrom"]["fieldRef"]["fieldPath"].as_str() {
+            Some("spec.nodeName") => "node-7".to_owned(),
+            Some("status.hostIP") => "192.0.2.7".to_owned(),
+            Some(other) => panic!("{what}: what is {other}?"),
+            None => variable["value"].as_str().expect("a value").to_owned(),
+        };
+        let filled =
+            variables.iter().fold(value, |text, (name, value)| text.replace(&format!("$({name})"), value));
+        assert!(!filled.contains("$("), "{what}: {filled}");
+        variables.push((variable["name"].as_str().expect("a name").to_owned(), filled));
+    }
     let file = File { path: "/etc/fnscope/fnscope.toml".into(), text: manifests.configuration().to_owned() };
     let layers = Layers { file: Some(file), variables, ..Layers::default() };
     let config = resolve(&layers).unwrap_or_else(|faults| panic!("{what}: {faults}")).config;

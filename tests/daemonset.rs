@@ -30,8 +30,10 @@ struct Cluster {
 
 impl Cluster {
     fn new() -> Cluster {
-        let cluster =
-            Cluster { containerd: PrivateContainerd::running(), dir: tempfile::tempdir().expect("make a folder") };
+        let cluster = Cluster {
+            containerd: PrivateContainerd::running(),
+            dir: tempfile::tempdir().expect("make a folder"),
+        };
         let archive = cluster.dir.path().join("fnscope.tar");
         let docker = PrivateDocker::running();
         pack(&["image", "dev"], Some(&docker));
@@ -129,7 +131,8 @@ impl<'a> Agent<'a> {
 
     /// Ends it as the kubelet does, within its grace period; it must end in order.
     fn stop(self) -> String {
-        let pid = rustix::process::Pid::from_raw(self.pods.pid(&self.container).cast_signed()).expect("a pid");
+        let pid =
+            rustix::process::Pid::from_raw(self.pods.pid(&self.container).cast_signed()).expect("a pid");
         rustix::process::kill_process(pid, Signal::TERM).expect("signal it");
         let (code, said) = self.wait();
         assert!(code == 0 && said.contains("stopped"), "{code}: {said}");
@@ -206,7 +209,9 @@ fn faster(template: &mut Value) {
 fn memory_used(pid: u32) -> u64 {
     let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("it lives");
     let path = |controller: &str| {
-        let line = cgroups.lines().find_map(|line| line.split_once(':')?.1.strip_prefix(controller)?.strip_prefix(':'));
+        let line = cgroups
+            .lines()
+            .find_map(|line| line.split_once(':')?.1.strip_prefix(controller)?.strip_prefix(':'));
         line.map(|path| path.trim_start_matches('/').to_owned())
     };
     let file = match path("memory") {
@@ -245,7 +250,8 @@ fn each_right_of_the_pod_that_is_taken_away_is_told() {
         let agent = Agent::start(&cluster, &pods, &manifests, &template, "");
         agent.wait_until_ready(&manifests);
         let said = agent.said();
-        let warned = |line: &str| line.contains(&format!("CAP_{capability} is missing")) && line.contains(says);
+        let warned =
+            |line: &str| line.contains(&format!("CAP_{capability} is missing")) && line.contains(says);
         assert!(said.lines().any(|line| warned(line) && line.contains("WARN")), "{capability}: {said}");
         let told = agent.exec(&["/usr/bin/fnscope", "doctor"]);
         let told = String::from_utf8_lossy(&told.stdout).into_owned();
@@ -255,7 +261,15 @@ fn each_right_of_the_pod_that_is_taken_away_is_told() {
         agent.stop();
     }
     for (capability, says) in [("PERFMON", "CAP_PERFMON"), ("IPC_LOCK", "CAP_IPC_LOCK")] {
-        assert_refused(&cluster, &pods, &without(&manifests, capability), "", says, "FAIL  perf events: ", says);
+        assert_refused(
+            &cluster,
+            &pods,
+            &without(&manifests, capability),
+            "",
+            says,
+            "FAIL  perf events: ",
+            says,
+        );
     }
     let mut template = manifests.pod().clone();
     template["spec"]["hostPID"] = json!(false);

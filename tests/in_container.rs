@@ -33,7 +33,7 @@ fn repository(path: &str) -> PathBuf {
 
 /// Runs deploy/pack, for the Docker of `docker` where one is given. The program is built as tests are, which takes
 /// seconds where a release takes minutes; it is static all the same.
-fn pack(arguments: &[&str], docker: Option<&PrivateDocker>) {
+pub fn pack(arguments: &[&str], docker: Option<&PrivateDocker>) {
     let mut command = Command::new(repository("deploy/pack"));
     command.args(arguments).stdin(Stdio::null());
     if let Some(docker) = docker {
@@ -47,12 +47,12 @@ fn pack(arguments: &[&str], docker: Option<&PrivateDocker>) {
     );
 }
 
-fn tag() -> String {
+pub fn tag() -> String {
     format!("fnscope:{}", env!("CARGO_PKG_VERSION"))
 }
 
 /// Every thread of `pid` holds `rights` at most, cannot get more, and has a seccomp filter on; its root is read-only.
-fn assert_confined(pid: u32, rights: &[(&str, u32)]) {
+pub fn assert_confined(pid: u32, rights: &[(&str, u32)]) {
     let documented = rights.iter().fold(0_u64, |mask, (_, bit)| mask | 1 << bit);
     let threads: Vec<PathBuf> = fs::read_dir(format!("/proc/{pid}/task"))
         .expect("it runs")

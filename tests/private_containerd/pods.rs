@@ -58,6 +58,21 @@ pub struct Pods<'a> {
 }
 
 impl PrivateContainerd {
+    /// The cgroup that a pod is asked to be in, as the kubelet names it where `handler` runs the pod.
+    pub fn pod_parent(&self, uid: &str, handler: &str) -> String {
+        let in_slices = handler == handlers::SLICES;
+        let parent = match in_slices {
+            true => format!("kubepods-burstable-pod{}.slice", uid.replace('-', "_")),
+            false => format!("/kubepods/burstable/pod{uid}"),
+        };
+        // The kubelet makes and removes this one itself.
+        self.will_use(&match in_slices {
+            true => format!("/kubepods.slice/kubepods-burstable.slice/{parent}"),
+            false => parent.clone(),
+        });
+        parent
+    }
+
     /// Pods on this daemon, once its CRI answers. It must run; it may be restarted meanwhile.
     pub fn pods(&self) -> Pods<'_> {
         let reactor = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -98,18 +113,8 @@ impl Pods<'_> {
     /// Makes a pod, with nothing in it but its sandbox.
     pub fn run(&self, spec: &PodSpec) -> Pod {
         let uid = new_uid();
-        let in_slices = spec.handler == handlers::SLICES;
-        let parent = match in_slices {
-            true => format!("kubepods-burstable-pod{}.slice", uid.replace('-', "_")),
-            false => format!("/kubepods/burstable/pod{uid}"),
-        };
-        // The kubelet makes and removes this one itself.
-        self.containerd.will_use(&match in_slices {
-            true => format!("/kubepods.slice/kubepods-burstable.slice/{parent}"),
-            false => parent.clone(),
-        });
+        let parent = self.containerd.pod_parent(&uid, spec.handler);
         let logs = self.containerd.path("logs").join(&uid);
-        fs::create_dir(&logs).expect("make a directory for logs");
         let namespaces = cri::NamespaceOption {
             network: cri::NamespaceMode::Node.into(),
             pid: cri::NamespaceMode::Container.into(),
@@ -140,9 +145,16 @@ impl Pods<'_> {
             }),
             ..cri::PodSandboxConfig::default()
         };
+        self.run_sandbox(config, spec.handler)
+    }
+
+    /// Makes a pod as `config` says, run by `handler`.
+    pub fn run_sandbox(&self, config: cri::PodSandboxConfig, handler: &str) -> Pod {
+        fs::create_dir(&config.log_directory).expect("make a directory for logs");
         let request =
-            cri::RunPodSandboxRequest { config: Some(config.clone()), runtime_handler: spec.handler.into() };
+            cri::RunPodSandboxRequest { config: Some(config.clone()), runtime_handler: handler.into() };
         let made = self.ask("run a sandbox", self.client.clone().run_pod_sandbox(request));
+        let uid = config.metadata.as_ref().map(|metadata| metadata.uid.clone()).unwrap_or_default();
         Pod { sandbox: made.pod_sandbox_id, uid, config }
     }
 
@@ -174,6 +186,11 @@ impl Pods<'_> {
             }),
             ..cri::ContainerConfig::default()
         };
+        self.create_container(pod, config)
+    }
+
+    /// Makes a container in `pod` as `config` says, and does not start it; its id.
+    pub fn create_container(&self, pod: &Pod, config: cri::ContainerConfig) -> String {
         let request = cri::CreateContainerRequest {
             pod_sandbox_id: pod.sandbox.clone(),
             config: Some(config),
@@ -246,7 +263,7 @@ fn map(pairs: &[(&str, &str)]) -> HashMap<String, String> {
 }
 
 /// A uid as Kubernetes gives them.
-fn new_uid() -> String {
+pub fn new_uid() -> String {
     let uid = fs::read_to_string("/proc/sys/kernel/random/uuid").expect("the kernel gives a uuid");
     uid.trim().to_owned()
 }
