@@ -47,11 +47,16 @@ pub(super) fn kind(name: &str) -> &str {
     if name == "k3s" { "containerd" } else { name }
 }
 
+/// Whether the runtime called `name` may own what a path says is `owner`'s. Behind the CRI is CRI-O, or another.
+fn may_be(name: &str, owner: &str) -> bool {
+    owner == kind(name) || name == "cri" && matches!(owner, "containerd" | "cri-o")
+}
+
 /// Which of two runtimes is believed where both claim one container, the lower one: the CRI tells the pod; containerd knows
 /// a container of Docker without its labels.
 pub(super) fn rank(runtime: &str) -> u8 {
     match runtime {
-        "cri-o" => 0,
+        "cri" => 0,
         "containerd" => 2,
         _ => 1,
     }
@@ -83,7 +88,7 @@ impl Runtimes {
     }
 
     fn of(&self, owner: Option<&str>) -> impl Iterator<Item = &(&'static str, Option<RuntimeState>, u64)> {
-        self.states.iter().filter(move |(name, ..)| owner.is_none_or(|owner| owner == kind(name)))
+        self.states.iter().filter(move |(name, ..)| owner.is_none_or(|owner| may_be(name, owner)))
     }
 
     /// For how many nanoseconds all that may own such a container have answered; none while one does not. One that is not

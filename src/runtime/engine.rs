@@ -22,6 +22,9 @@ pub enum EngineError {
     /// An answer that could not be understood. Events behind it are lost.
     #[error("answer not understood: {0}")]
     Garbled(String),
+    /// An answer that is larger than any that is read.
+    #[error("answer too large: {0}")]
+    TooLarge(String),
     /// Anything else.
     #[error("{0}")]
     Other(String),
