@@ -344,9 +344,7 @@ impl Capture {
             let join = &mut self.setup.attribution;
             match command {
                 Command::Claim(claim) => {
-                    if let Some(no) = join.claim(*claim, now) {
-                        self.claimed(no);
-                    }
+                    join.claim(*claim, now).into_iter().for_each(|no| self.claimed(no));
                 }
                 Command::Runtime(runtime, state) => self.rescan |= join.runtime(runtime, state, now),
                 Command::Started { container, pid } => self.started(&container, pid),
@@ -354,7 +352,9 @@ impl Capture {
                 Command::Exited { container, exit_code, oom, at } => {
                     join.exited(&container, exit_code, oom, at.unwrap_or(now.wall));
                 }
-                Command::Forgotten(container, runtime) => join.forgotten(&container, runtime),
+                Command::Forgotten { container, runtime, at } => {
+                    join.forgotten(&container, runtime, at.unwrap_or(now.wall));
+                }
                 Command::Watching { path, reply } => {
                     self.take_side_band();
                     self.follow_demand();

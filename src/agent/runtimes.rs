@@ -12,12 +12,15 @@ use crate::config::{Runtimes, Whether};
 use crate::identity::{IdentityConfig, Keys, identify, kept_labels};
 use crate::metrics::Metrics;
 use crate::model::{Container, ContainerEvent, ContainerId, Fact, Swap};
+use crate::runtime::containerd::{self, ContainerdOptions, Namespaces};
 use crate::runtime::docker::{self, DockerOptions};
 use crate::runtime::socket::Socket;
 
 /// The runtimes that are watched. A new one has a field here, a name in [`Watched::names`] and a line in [`run`].
 pub(super) struct Watched {
     docker: Option<DockerOptions>,
+    /// containerd and that of k3s.
+    containerd: Vec<ContainerdOptions>,
 }
 
 impl Watched {
@@ -25,13 +28,23 @@ impl Watched {
     pub(super) fn new(config: &Runtimes, keys: &Swap<Keys>) -> Watched {
         let docker = socket(&config.docker, docker::USUAL);
         let docker = docker.map(|socket| DockerOptions { keys: keys.clone(), ..DockerOptions::at(socket) });
-        Watched { docker }
+        let namespaces = Namespaces::new(&config.containerd_namespaces);
+        let containerd = [
+            (containerd::RUNTIME, &config.containerd, containerd::USUAL),
+            (containerd::K3S, &config.k3s, containerd::K3S_USUAL),
+        ];
+        let containerd = containerd.into_iter().filter_map(|(name, whether, usual)| {
+            let options = ContainerdOptions::at(name, socket(whether, usual)?);
+            Some(ContainerdOptions { keys: keys.clone(), namespaces: namespaces.clone(), ..options })
+        });
+        Watched { docker, containerd: containerd.collect() }
     }
 
     /// By what names they tell.
     pub(super) fn names(&self) -> Vec<&'static str> {
-        let Watched { docker } = self;
-        docker.as_ref().map(|_| docker::RUNTIME).into_iter().collect()
+        let Watched { docker, containerd } = self;
+        let docker = docker.as_ref().map(|_| docker::RUNTIME);
+        docker.into_iter().chain(containerd.iter().map(|options| options.name)).collect()
     }
 }
 
@@ -65,6 +78,9 @@ pub(super) fn run(
     let mut watches: Vec<LocalBoxFuture<()>> = Vec::new();
     if let Some(options) = &watched.docker {
         watches.push(docker::watch(options, sink(docker::RUNTIME), stopped.clone()).boxed_local());
+    }
+    for options in &watched.containerd {
+        watches.push(containerd::watch(options, sink(options.name), stopped.clone()).boxed_local());
     }
     reactor.block_on(join_all(watches));
     Ok(())
@@ -103,7 +119,7 @@ fn forward(
         ContainerEvent::Exited { id, exit_code, oom, at } => {
             Command::Exited { container: id, exit_code, oom, at }
         }
-        ContainerEvent::Gone { id } => Command::Forgotten(id, runtime),
+        ContainerEvent::Gone { id, at } => Command::Forgotten { container: id, runtime, at },
     };
     control.send(command);
 }
@@ -124,6 +140,7 @@ fn claim(container: Container, identity: &IdentityConfig) -> Claim {
         image: container.image,
         identity: answer.into_stored(),
         facts: handler.into_iter().chain(labels).collect(),
-        forgotten: false,
+        since: container.created_at,
+        forgotten: None,
     }
 }

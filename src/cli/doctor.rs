@@ -19,6 +19,7 @@ use crate::perf::{PerfError, Sampler};
 use crate::privilege::{self, Finding, Standing};
 use crate::query::Selector;
 use crate::render::escape;
+use crate::runtime::containerd::{self, ContainerdOptions};
 use crate::runtime::docker::{self, DockerOptions};
 use crate::runtime::socket::Socket;
 use crate::stack::KernelSymbols;
@@ -196,7 +197,14 @@ fn runtimes(config: &Config) -> anyhow::Result<Vec<Finding>> {
         let options = DockerOptions::at(socket);
         reactor.block_on(docker::ping(&options))
     });
-    let found = [docker];
+    let containerd = |name, whether, usual| {
+        asked(name, whether, usual, |socket| reactor.block_on(containerd::ping(&ContainerdOptions::at(name, socket))))
+    };
+    let found = [
+        docker,
+        containerd(containerd::RUNTIME, &given.containerd, containerd::USUAL),
+        containerd(containerd::K3S, &given.k3s, containerd::K3S_USUAL),
+    ];
     let none = found.iter().all(|(_, is_here)| !is_here);
     let findings: Vec<Finding> = found.into_iter().map(|(finding, _)| finding).collect();
     if none && config.cgroup.parents.is_empty() {

@@ -3,6 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | [`docker`] | a Docker Engine on a unix socket |
+//! | [`containerd`] | containerd, by its own API |
 //! | [`cgroup`] | containers without a runtime: the children of configured cgroups, named by their directories |
 //! | [`watch`] | list, then watch, for as long as it takes: one loop for every [`engine`] that can do both |
 //! | [`book`] | what is known, what is to be asked, in which order things are told; pure |
@@ -15,6 +16,7 @@
 mod backoff;
 pub mod book;
 pub mod cgroup;
+pub mod containerd;
 pub mod docker;
 pub mod engine;
 pub mod grpc;

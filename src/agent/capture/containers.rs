@@ -11,7 +11,7 @@ use crate::agent::places;
 use crate::attribution::{Candidate, Claim, Moment};
 use crate::cgroup;
 use crate::identity::identify;
-use crate::model::{CgroupId, ContainerId, InstanceInfo, InstanceNo, Pid};
+use crate::model::{CgroupId, ContainerId, InstanceInfo, InstanceNo, Pid, Timestamp};
 use crate::perf::Clock;
 use crate::runtime::cgroup::{self as cgroup_runtime, Found};
 
@@ -71,7 +71,8 @@ impl Capture {
                 image: None,
                 identity: answer.into_stored(),
                 facts: Vec::new(),
-                forgotten: true,
+                since: None,
+                forgotten: Some(Timestamp::MAX),
             };
             return Some((Candidate { container: id, claim: Some(claim), owner: None }, own.into()));
         }

@@ -18,7 +18,7 @@ fn container(name: &str, env: &[&str]) -> Container {
 fn event(name: &str, action: Action, at_us: i64) -> Event {
     let exit_code = (action == Action::Die).then_some(7);
     let described = container(name, &[]);
-    Event { id: id(name), action, at: Timestamp(at_us), time_ns: at_us * 1000, exit_code, described }
+    Event { id: id(name), action, at: Timestamp(at_us), time_ns: at_us * 1000, pid: None, exit_code, described }
 }
 
 /// A container with environment that runs since 15, as pid 42.
@@ -44,7 +44,7 @@ fn ended(name: &str) -> Inspected {
 }
 
 fn listed(name: &str, life: Life) -> Listed {
-    Listed { id: id(name), container: container(name, &[]), life }
+    Listed { id: id(name), container: container(name, &[]), life, inspected: None }
 }
 
 /// A book, and what it told in short.
@@ -108,7 +108,7 @@ fn short(event: &ContainerEvent) -> String {
         }
         ContainerEvent::Ready { id, at } => format!("{id} ready {}", at.0),
         ContainerEvent::Paused { id, at, paused } => format!("{id} paused {paused} {}", at.0),
-        ContainerEvent::Gone { id } => format!("{id} gone"),
+        ContainerEvent::Gone { id, .. } => format!("{id} gone"),
         ContainerEvent::Up { .. } | ContainerEvent::Down { .. } => unreachable!("not the book's to tell"),
     }
 }

@@ -211,6 +211,7 @@ fn event(message: EventMessage, keys: &Keys) -> Option<Event> {
         action,
         time_ns,
         at: Timestamp(time_ns.div_euclid(1000)),
+        pid: None,
         exit_code,
         described: described(&id, name, image, Some(attributes), keys),
         id,
@@ -227,7 +228,8 @@ fn listed(summary: ContainerSummary, keys: &Keys) -> Option<Listed> {
         _ => Life::Unclear,
     };
     let name = summary.names.unwrap_or_default().into_iter().next();
-    Some(Listed { container: described(&id, name, summary.image, summary.labels, keys), id, life })
+    let container = described(&id, name, summary.image, summary.labels, keys);
+    Some(Listed { container, id, life, inspected: None })
 }
 
 /// An inspection.
@@ -253,6 +255,7 @@ fn inspected(answer: ContainerInspectResponse, keys: &Keys) -> Option<Inspected>
         exit_code: state.exit_code.and_then(|code| i32::try_from(code).ok()),
         oom: state.oom_killed == Some(true),
         forges_exit_code,
+        created_at: None,
     })
 }
 
