@@ -27,6 +27,7 @@ mod cli_identify;
 mod cli_off_cpu;
 mod cli_questions;
 mod cli_usage;
+mod containerd_kit;
 mod docker_runtime;
 mod exec_command;
 mod exec_node;
@@ -40,6 +41,8 @@ mod hostile_tenants;
 mod in_container;
 mod made_store;
 mod native_stacks;
+#[allow(dead_code, reason = "each test module uses its part of it")]
+mod private_containerd;
 mod private_docker;
 mod rights;
 #[allow(dead_code, reason = "the program uses the rest")]
