@@ -18,7 +18,8 @@ use crate::runtime::socket::Socket;
 
 /// The runtimes that are watched. A new one has a field here, a name in [`Watched::names`] and a line in [`run`].
 pub(super) struct Watched {
-    docker: Option<DockerOptions>,
+    /// Docker, and podman by the same API.
+    docker: Vec<DockerOptions>,
     /// containerd and that of k3s.
     containerd: Vec<ContainerdOptions>,
 }
@@ -26,8 +27,10 @@ pub(super) struct Watched {
 impl Watched {
     /// Those that the configuration asks for; of containers they tell what rules read, and `keys`.
     pub(super) fn new(config: &Runtimes, keys: &Swap<Keys>) -> Watched {
-        let docker = socket(&config.docker, docker::USUAL);
-        let docker = docker.map(|socket| DockerOptions { keys: keys.clone(), ..DockerOptions::at(socket) });
+        let docker = socket(&config.docker, docker::USUAL).map(DockerOptions::at);
+        let podman = socket(&config.podman, docker::PODMAN_USUAL).map(DockerOptions::podman_at);
+        let docker = docker.into_iter().chain(podman);
+        let docker = docker.map(|options| DockerOptions { keys: keys.clone(), ..options });
         let namespaces = Namespaces::new(&config.containerd_namespaces);
         let containerd = [
             (containerd::RUNTIME, &config.containerd, containerd::USUAL),
@@ -37,14 +40,14 @@ impl Watched {
             let options = ContainerdOptions::at(name, socket(whether, usual)?);
             Some(ContainerdOptions { keys: keys.clone(), namespaces: namespaces.clone(), ..options })
         });
-        Watched { docker, containerd: containerd.collect() }
+        Watched { docker: docker.collect(), containerd: containerd.collect() }
     }
 
     /// By what names they tell.
     pub(super) fn names(&self) -> Vec<&'static str> {
         let Watched { docker, containerd } = self;
-        let docker = docker.as_ref().map(|_| docker::RUNTIME);
-        docker.into_iter().chain(containerd.iter().map(|options| options.name)).collect()
+        let docker = docker.iter().map(|options| options.name);
+        docker.chain(containerd.iter().map(|options| options.name)).collect()
     }
 }
 
@@ -76,8 +79,8 @@ pub(super) fn run(
         move |event| forward(name, event, &identity.get(), control, metrics)
     };
     let mut watches: Vec<LocalBoxFuture<()>> = Vec::new();
-    if let Some(options) = &watched.docker {
-        watches.push(docker::watch(options, sink(docker::RUNTIME), stopped.clone()).boxed_local());
+    for options in &watched.docker {
+        watches.push(docker::watch(options, sink(options.name), stopped.clone()).boxed_local());
     }
     for options in &watched.containerd {
         watches.push(containerd::watch(options, sink(options.name), stopped.clone()).boxed_local());

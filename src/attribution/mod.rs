@@ -171,8 +171,9 @@ impl<S> Attribution<S> {
     /// where it ran several times under a name that is used again.
     pub fn claim(&mut self, claim: Claim, at: Moment) -> Vec<InstanceNo> {
         let container = claim.container.clone();
-        let surer =
-            |known: &Claim| known.forgotten.is_none() && claim::rank(&known.runtime) < claim::rank(&claim.runtime);
+        let surer = |known: &Claim| {
+            known.forgotten.is_none() && claim::rank(&known.runtime) < claim::rank(&claim.runtime)
+        };
         if self.claims.get(&container).is_some_and(surer) {
             return Vec::new();
         }

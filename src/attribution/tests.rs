@@ -442,8 +442,8 @@ proptest! {
                 2 => { join.claim(claim(&name, Identity::not_a_function("r")), at(now)); }
                 3 => { join.offer(CgroupId(which), Timestamp(1), 10, 1, 1); }
                 4 => if let Some(no) = join.instance_of(CgroupId(which)) { join.cgroup_gone(no, Timestamp(1), at(now)) },
-                5 => join.runtime("docker", RuntimeState::Down, at(now)),
-                6 => join.runtime("docker", RuntimeState::Up, at(now)),
+                5 => { join.runtime("docker", RuntimeState::Down, at(now)); }
+                6 => { join.runtime("docker", RuntimeState::Up, at(now)); }
                 7 => join.forgotten(&container, "docker", Timestamp::MAX),
                 _ => { join.tick(at(now)); }
             }
@@ -585,7 +585,8 @@ fn a_container_is_undecided_until_all_who_may_own_it_have_answered() {
 
 #[test]
 fn of_two_runtimes_that_know_a_container_the_surer_one_is_believed() {
-    let mut join: Attribution<u32> = Attribution::new("b", &["docker", "containerd"], Limits::default(), at(0));
+    let mut join: Attribution<u32> =
+        Attribution::new("b", &["docker", "containerd"], Limits::default(), at(0));
     let of = |runtime: &str| Claim { runtime: runtime.into(), ..claim("a", identity(runtime)) };
     let no = join.cgroup_seen(CgroupId(1), "/docker/a", candidate("a"), at(1), true).unwrap();
     assert_eq!(join.claim(of("containerd"), at(2)), [no]);

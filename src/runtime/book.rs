@@ -261,8 +261,9 @@ impl Book {
         for Listed { id, container, life, inspected } in list {
             // Gone, and another made under its id, and neither was heard.
             let made = inspected.as_ref().and_then(|inspected| inspected.created_at);
-            let is_another =
-                |entry: &Entry| entry.touched <= mark.0 && entry.steps.is_empty() && entry.is_older_than(made);
+            let is_another = |entry: &Entry| {
+                entry.touched <= mark.0 && entry.steps.is_empty() && entry.is_older_than(made)
+            };
             if self.entries.get(&id).is_some_and(is_another) {
                 self.entries.remove(&id);
                 tell(ContainerEvent::Gone { id: id.clone(), at: None });

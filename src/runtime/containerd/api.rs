@@ -80,13 +80,11 @@ impl Api {
 
     /// The namespaces whose containers are told, with their labels.
     async fn list_namespaces(&self) -> Result<Vec<Namespace>, EngineError> {
-        let mut client =
-            NamespacesClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER);
+        let mut client = NamespacesClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER);
         let answer = within(LIST_LIMIT, client.list(ListNamespacesRequest::default())).await?;
         let wanted = answer.namespaces.into_iter().filter(|namespace| self.wanted.has(&namespace.name));
-        let namespace = |told: crate::runtime::grpc::containerd::services::namespaces::v1::Namespace| Namespace {
-            labels: record::ordered(told.labels),
-            name: told.name,
+        let namespace = |told: crate::runtime::grpc::containerd::services::namespaces::v1::Namespace| {
+            Namespace { labels: record::ordered(told.labels), name: told.name }
         };
         let found: Vec<Namespace> = wanted.map(namespace).take(MAX_NAMESPACES).collect();
         let known = found.iter().map(|namespace| (namespace.name.clone(), namespace.clone())).collect();
@@ -128,7 +126,8 @@ impl Api {
         let request = in_namespace(namespace, ListTasksRequest::default())?;
         let answer = within(LIST_LIMIT, client.list(request)).await?;
         // Of an older shim the id stands elsewhere.
-        let name = |task: &Process| if task.id.is_empty() { task.container_id.clone() } else { task.id.clone() };
+        let name =
+            |task: &Process| if task.id.is_empty() { task.container_id.clone() } else { task.id.clone() };
         Ok(answer.tasks.into_iter().map(|task| (name(&task), task)).collect())
     }
 
@@ -159,15 +158,21 @@ impl Api {
         for (container, sandbox) in found {
             let pod = sandbox.and_then(|sandbox| pods.get(&sandbox).cloned());
             let mut container = in_pod(container, pod);
-            container.image_labels = self.image_labels(&namespace.name, container.image.as_deref(), &keys).await;
+            container.image_labels =
+                self.image_labels(&namespace.name, container.image.as_deref(), &keys).await;
             let Some(id) = event::id(&namespace.name, &container.id) else { continue };
             let state = inspected(container, tasks.remove(event::parts(&id).map_or("", |(_, id)| id)));
-            let life = match (state.running, state.finished_at.or(state.exit_code.map(|_| Default::default()))) {
-                (true, _) => Life::Running,
-                (false, Some(_)) => Life::Ended,
-                (false, None) => Life::Unclear,
+            let life = match state.running {
+                true => Life::Running,
+                false if state.finished_at.is_some() || state.exit_code.is_some() => Life::Ended,
+                false => Life::Unclear,
             };
-            listed.push(Listed { id, container: state.container.clone(), life, inspected: Some(Box::new(state)) });
+            listed.push(Listed {
+                id,
+                container: state.container.clone(),
+                life,
+                inspected: Some(Box::new(state)),
+            });
         }
         Ok(listed)
     }
@@ -194,7 +199,8 @@ impl Api {
     async fn pod(&self, namespace: &str, id: &str, keys: &Keys) -> Result<Option<Pod>, EngineError> {
         match self.record(namespace, id).await {
             Ok(record) => {
-                let (sandbox, _) = record::container(record, &Namespace { name: namespace.into(), labels: vec![] }, keys);
+                let (sandbox, _) =
+                    record::container(record, &Namespace { name: namespace.into(), labels: vec![] }, keys);
                 Ok(pod_of_sandbox(&sandbox))
             }
             Err(EngineError::NoSuchContainer) => Ok(None),
@@ -229,7 +235,11 @@ impl Api {
         }
     }
 
-    async fn read_image_labels(&self, namespace: &str, name: &str) -> Result<HashMap<String, String>, EngineError> {
+    async fn read_image_labels(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<HashMap<String, String>, EngineError> {
         let mut client = ImagesClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER);
         let request = in_namespace(namespace, GetImageRequest { name: name.into() })?;
         let image = within(ASK_LIMIT, client.get(request)).await?.image;

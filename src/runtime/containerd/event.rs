@@ -14,11 +14,13 @@ use crate::runtime::grpc::containerd::events::{
 use crate::runtime::grpc::containerd::types::Envelope;
 
 /// What is subscribed to: everything in a container's life, and no execs in it.
-pub const TOPICS: &str = r#"topic~="^/(containers/(create|update|delete)|tasks/(start|exit|oom|paused|resumed))$""#;
+pub const TOPICS: &str =
+    r#"topic~="^/(containers/(create|update|delete)|tasks/(start|exit|oom|paused|resumed))$""#;
 
 /// Container `id` of `namespace`, for the book: names are used in several namespaces. None where either is no identifier.
 pub fn id(namespace: &str, id: &str) -> Option<ContainerId> {
-    let is_identifier = |text: &str| !text.is_empty() && text.len() <= Identity::MAX_NAME && !text.contains('/');
+    let is_identifier =
+        |text: &str| !text.is_empty() && text.len() <= Identity::MAX_NAME && !text.contains('/');
     (is_identifier(namespace) && is_identifier(id)).then(|| ContainerId(format!("{namespace}/{id}").into()))
 }
 
@@ -112,7 +114,11 @@ mod tests {
         assert_eq!((exited.action, exited.exit_code, exited.at.0), (Action::Die, Some(137), 9_000_000));
         // A process of an exec is no end of the container.
         assert!(heard("/tasks/exit", &TaskExit { id: "exec-1".into(), ..exit }).is_none());
-        for (topic, action) in [("/tasks/oom", Action::Oom), ("/tasks/paused", Action::Pause), ("/tasks/resumed", Action::Unpause)] {
+        for (topic, action) in [
+            ("/tasks/oom", Action::Oom),
+            ("/tasks/paused", Action::Pause),
+            ("/tasks/resumed", Action::Unpause),
+        ] {
             let told = heard(topic, &TaskOom { container_id: "f".into() }).expect("an event");
             assert_eq!(told.action, action);
         }

@@ -45,7 +45,8 @@ fn ours(manifests: Vec<Descriptor>) -> Option<String> {
 }
 
 fn is_digest(text: &str) -> bool {
-    text.len() <= 256 && text.split_once(':').is_some_and(|(_, hex)| hex.bytes().all(|b| b.is_ascii_hexdigit()))
+    text.len() <= 256
+        && text.split_once(':').is_some_and(|(_, hex)| hex.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 #[derive(Debug, Deserialize)]
@@ -92,8 +93,14 @@ mod tests {
         for (bytes, expected) in [
             (index.as_str(), Some(Blob::Next("sha256:bb".into()))),
             (r#"{"manifests":[{"digest":"sha256:cc"}]}"#, Some(Blob::Next("sha256:cc".into()))),
-            (r#"{"config":{"mediaType":"x","digest":"sha256:dd","size":1},"layers":[]}"#, Some(Blob::Next("sha256:dd".into()))),
-            (r#"{"config":{"Labels":{"a":"b"}}}"#, Some(Blob::Labels([("a".to_owned(), "b".to_owned())].into()))),
+            (
+                r#"{"config":{"mediaType":"x","digest":"sha256:dd","size":1},"layers":[]}"#,
+                Some(Blob::Next("sha256:dd".into())),
+            ),
+            (
+                r#"{"config":{"Labels":{"a":"b"}}}"#,
+                Some(Blob::Labels([("a".to_owned(), "b".to_owned())].into())),
+            ),
             (r#"{"config":{"Labels":null,"Cmd":["x"]}}"#, Some(Blob::Labels(HashMap::new()))),
             (r#"{"config":{}}"#, Some(Blob::Labels(HashMap::new()))),
             (r#"{"manifests":[]}"#, None),
