@@ -5,6 +5,7 @@
 
 mod agent_cgroup;
 mod agent_changes;
+mod agent_containerd;
 mod agent_docker;
 mod agent_facts;
 mod agent_health;
@@ -41,9 +42,11 @@ mod hostile_tenants;
 mod in_container;
 mod made_store;
 mod native_stacks;
+mod podman_runtime;
 #[allow(dead_code, reason = "each test module uses its part of it")]
 mod private_containerd;
 mod private_docker;
+mod private_podman;
 mod rights;
 #[allow(dead_code, reason = "the program uses the rest")]
 mod soak;

@@ -16,6 +16,9 @@ pub enum EngineError {
     /// Nobody listens: there is no socket, or no process behind it.
     #[error("nobody listens on it ({0})")]
     Absent(String),
+    /// Another runtime listens at a usual socket: it is watched by its own name.
+    #[error("it is {0} that listens on it")]
+    Another(&'static str),
     /// The runtime does not know the container.
     #[error("no such container")]
     NoSuchContainer,

@@ -3,6 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | [`docker`] | a Docker Engine on a unix socket |
+//! | [`containerd`] | containerd, by its own API |
 //! | [`cri`] | CRI-O, or whatever else speaks the CRI: asked, because it tells of nothing by itself |
 //! | [`look_up`] | containers to be asked after, from whoever sees their cgroups |
 //! | [`cgroup`] | containers without a runtime: the children of configured cgroups, named by their directories |
@@ -17,6 +18,7 @@
 mod backoff;
 pub mod book;
 pub mod cgroup;
+pub mod containerd;
 pub mod cri;
 pub mod docker;
 pub mod engine;

@@ -36,9 +36,10 @@ use self::api::{Api, LookedUp};
 use self::book::{Ask, Book, Listed, Mark, Outcome};
 use super::backoff::{Backoff, LOOK_EVERY};
 use super::engine::EngineError;
-use super::look_up::{LookUps, Wanted};
+use super::look_up::Wanted;
 use super::socket::Socket;
 use crate::identity::Keys;
+use crate::metrics::Metrics;
 use crate::model::{ContainerEvent, Swap};
 
 /// Name of this runtime in `Container::runtime` and [`ContainerEvent`].
@@ -83,14 +84,14 @@ pub async fn ping(options: &CriOptions) -> anyhow::Result<String> {
 }
 
 /// Tells `sink` of the runtime's containers until `shutdown`: those that `wanted` asks after, and all of them now and
-/// then. What comes of it is counted in `counts`.
+/// then. What comes of it is counted in `metrics`.
 ///
 /// First everything that exists, then [`ContainerEvent::Up`], then what is found. [`ContainerEvent::Down`] while the
 /// runtime cannot be reached, or is slow; when it is back, everything again.
 pub async fn watch(
     options: &CriOptions,
     mut wanted: Receiver<Wanted>,
-    counts: &LookUps,
+    metrics: &Metrics,
     mut sink: impl FnMut(ContainerEvent),
     shutdown: impl Future<Output = ()>,
 ) {
@@ -119,7 +120,7 @@ pub async fn watch(
         let why = tokio::select! {
             biased;
             () = &mut shutdown => return,
-            why = connection(options, &socket, &mut book, &mut wanted, counts, &mut sink, &mut up) => why,
+            why = connection(options, &socket, &mut book, &mut wanted, metrics, &mut sink, &mut up) => why,
         };
         book.broke();
         if up.is_up || !is_down {
@@ -172,7 +173,7 @@ async fn connection(
     socket: &Path,
     book: &mut Book,
     wanted: &mut Receiver<Wanted>,
-    counts: &LookUps,
+    metrics: &Metrics,
     sink: &mut impl FnMut(ContainerEvent),
     up: &mut Up,
 ) -> EngineError {
@@ -213,7 +214,7 @@ async fn connection(
             Some(wanted) = wanted.recv() => match wanted {
                 Wanted::Begun(id) => {
                     if !book.wanted(id, began.elapsed()) {
-                        LookUps::count(&counts.refused);
+                        metrics.look_ups_refused.add(1);
                     }
                 }
                 Wanted::Ended(id) => book.ended(id, began.elapsed()),
@@ -223,14 +224,13 @@ async fn connection(
                 match done {
                     Done::Listed(mark, Ok(list)) => {
                         (listing, is_listed) = (false, true);
-                        for _ in 0..book.listed(list, mark, began.elapsed(), sink) {
-                            LookUps::count(&counts.refused);
-                        }
+                        let refused = book.listed(list, mark, began.elapsed(), sink);
+                        metrics.look_ups_refused.add(refused as u64);
                     }
                     // Whoever is wanted is asked for one by one all the same.
                     Done::Listed(_, Err(EngineError::TooLarge(reason))) => {
                         (listing, is_listed) = (false, true);
-                        LookUps::count(&counts.faults);
+                        metrics.look_ups_faults.add(1);
                         told.too_large(&reason);
                     }
                     Done::Listed(_, Err(error)) => return error,
@@ -241,7 +241,7 @@ async fn connection(
                     Done::LookedUp(ask, looked_up) => {
                         let answer = looked_up.answer.clone();
                         let outcome = book.answered(ask.clone(), answer, began.elapsed(), sink);
-                        told.outcome(&ask, &looked_up, outcome, counts);
+                        told.outcome(&ask, &looked_up, outcome, metrics);
                     }
                 }
             }
@@ -303,10 +303,10 @@ impl Told {
     }
 
     /// Counts and says what came of asking for one.
-    fn outcome(&mut self, ask: &Ask, looked_up: &LookedUp, outcome: Outcome, counts: &LookUps) {
+    fn outcome(&mut self, ask: &Ask, looked_up: &LookedUp, outcome: Outcome, metrics: &Metrics) {
         let container = &ask.id;
         if let Some(error) = &looked_up.fault {
-            LookUps::count(&counts.faults);
+            metrics.look_ups_faults.add(1);
             if std::mem::replace(&mut self.fault, true) {
                 debug!(%container, %error, "an answer of the CRI is a fault");
             } else {
@@ -315,12 +315,12 @@ impl Told {
         }
         match outcome {
             Outcome::Told if looked_up.without_pod => {
-                LookUps::count(&counts.without_pod);
+                metrics.look_ups_without_pod.add(1);
                 info!(%container, "its pod was removed before it could be asked for: named without it");
             }
-            Outcome::Told => LookUps::count(&counts.found),
+            Outcome::Told => metrics.look_ups_found.add(1),
             Outcome::GivenUp => {
-                LookUps::count(&counts.unknown);
+                metrics.look_ups_unknown.add(1);
                 info!(%container, "asked for in vain: another runtime's, or removed before it could be");
             }
             Outcome::Again | Outcome::Late => {}
