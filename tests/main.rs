@@ -6,6 +6,7 @@
 mod agent_cgroup;
 mod agent_changes;
 mod agent_containerd;
+mod agent_cri;
 mod agent_docker;
 mod agent_facts;
 mod agent_health;
@@ -29,6 +30,7 @@ mod cli_off_cpu;
 mod cli_questions;
 mod cli_usage;
 mod containerd_kit;
+mod cri_runtime;
 mod docker_runtime;
 mod exec_command;
 mod exec_node;
@@ -42,6 +44,8 @@ mod hostile_tenants;
 mod in_container;
 mod made_store;
 mod native_stacks;
+#[allow(dead_code, reason = "each test module uses its part of it")]
+mod odd_grpc;
 mod podman_runtime;
 #[allow(dead_code, reason = "each test module uses its part of it")]
 mod private_containerd;

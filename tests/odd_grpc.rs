@@ -151,9 +151,7 @@ fn framed(message: &[u8]) -> Body {
 }
 
 fn trailers(status: u16, says: &'static str) -> HeaderMap {
-    let pairs = [
-        ("grpc-status", HeaderValue::from(status)),
-        ("grpc-message", HeaderValue::from_static(says)),
-    ];
+    let pairs =
+        [("grpc-status", HeaderValue::from(status)), ("grpc-message", HeaderValue::from_static(says))];
     pairs.into_iter().map(|(name, value)| (name.parse().expect("a header's name"), value)).collect()
 }

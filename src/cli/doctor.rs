@@ -20,6 +20,7 @@ use crate::privilege::{self, Finding, Standing};
 use crate::query::Selector;
 use crate::render::escape;
 use crate::runtime::containerd::{self, ContainerdOptions};
+use crate::runtime::cri::{self, CriOptions};
 use crate::runtime::docker::{self, DockerOptions};
 use crate::runtime::engine::EngineError;
 use crate::runtime::socket::Socket;
@@ -211,6 +212,7 @@ fn runtimes(config: &Config) -> anyhow::Result<Vec<Finding>> {
         podman,
         containerd(containerd::RUNTIME, &given.containerd, containerd::USUAL),
         containerd(containerd::K3S, &given.k3s, containerd::K3S_USUAL),
+        asked("crio", &given.crio, cri::USUAL, |socket| reactor.block_on(cri::ping(&CriOptions::at(socket)))),
     ];
     let none = found.iter().all(|(_, is_here)| !is_here);
     let findings: Vec<Finding> = found.into_iter().map(|(finding, _)| finding).collect();
