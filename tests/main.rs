@@ -6,6 +6,8 @@
 mod agent_cgroup;
 mod agent_cgroup_namespace;
 mod agent_changes;
+mod agent_containerd;
+mod agent_cri;
 mod agent_docker;
 mod agent_facts;
 mod agent_health;
@@ -31,6 +33,7 @@ mod cli_off_cpu;
 mod cli_questions;
 mod cli_usage;
 mod containerd_kit;
+mod cri_runtime;
 mod daemonset;
 mod docker_runtime;
 mod exec_command;
@@ -48,8 +51,12 @@ mod made_store;
 mod manifests;
 mod native_stacks;
 #[allow(dead_code, reason = "each test module uses its part of it")]
+mod odd_grpc;
+mod podman_runtime;
+#[allow(dead_code, reason = "each test module uses its part of it")]
 mod private_containerd;
 mod private_docker;
+mod private_podman;
 mod rights;
 #[allow(dead_code, reason = "the program uses the rest")]
 mod soak;

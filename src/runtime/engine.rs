@@ -16,12 +16,18 @@ pub enum EngineError {
     /// Nobody listens: there is no socket, or no process behind it.
     #[error("nobody listens on it ({0})")]
     Absent(String),
+    /// Another runtime listens at a usual socket: it is watched by its own name.
+    #[error("it is {0} that listens on it")]
+    Another(&'static str),
     /// The runtime does not know the container.
     #[error("no such container")]
     NoSuchContainer,
     /// An answer that could not be understood. Events behind it are lost.
     #[error("answer not understood: {0}")]
     Garbled(String),
+    /// An answer that is larger than any that is read.
+    #[error("answer too large: {0}")]
+    TooLarge(String),
     /// Anything else.
     #[error("{0}")]
     Other(String),

@@ -2,6 +2,7 @@
 //!
 //! Not here: importing them.
 
+use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -12,6 +13,18 @@ use sha2::{Digest as _, Sha256};
 
 /// Writes an archive of image `name` to `archive`. `files` are programs, by their paths from the image's root.
 pub fn pack(archive: &Path, name: &str, entrypoint: &[&str], files: &[(&str, &[u8])]) {
+    pack_labelled(archive, name, entrypoint, files, &[]);
+}
+
+/// The same for an image that carries `labels`.
+pub fn pack_labelled(
+    archive: &Path,
+    name: &str,
+    entrypoint: &[&str],
+    files: &[(&str, &[u8])],
+    labels: &[(&str, &str)],
+) {
+    let labels: HashMap<&str, &str> = labels.iter().copied().collect();
     let dir = tempfile::tempdir().expect("make a directory");
     let root = dir.path().join("root");
     // Runtimes mount over these, and make them where they are missing.
@@ -32,7 +45,7 @@ pub fn pack(archive: &Path, name: &str, entrypoint: &[&str], files: &[(&str, &[u
     let config = json!({
         "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },
         "os": "linux",
-        "config": {"Entrypoint": entrypoint},
+        "config": {"Entrypoint": entrypoint, "Labels": labels},
         "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{layer}")]},
         "history": [{"created_by": "fnscope's tests"}],
     });

@@ -222,6 +222,14 @@ BinaryName = "{dir}/{handler}"
         self.import(namespace, &archive);
     }
 
+    /// Makes image `name` of the example function in `namespace`, with `labels` of its own.
+    pub fn import_labelled(&self, namespace: &str, name: &str, labels: &[(&str, &str)]) {
+        let archive = self.path("labelled.tar");
+        let files = [("function", fnscope::functions::PROGRAM)];
+        images::pack_labelled(&archive, name, &["/function"], &files, labels);
+        self.import(namespace, &archive);
+    }
+
     /// Makes image `name` of `files` in `namespace`; `entrypoint` is what it runs.
     pub fn import_files(&self, namespace: &str, name: &str, entrypoint: &[&str], files: &[(&str, &[u8])]) {
         let archive = self.path("image.tar");
@@ -233,6 +241,24 @@ BinaryName = "{dir}/{handler}"
     pub fn import(&self, namespace: &str, archive: &Path) {
         let archive = archive.to_str().expect("a plain path");
         self.ctr(namespace, &["images", "import", "--snapshotter", self.snapshotter, archive]);
+    }
+
+    /// Deploys image `image` as container `id` of `namespace`, as faasd does, waits for its end, which must be a good one,
+    /// and removes it; its truth.
+    pub fn run_image(
+        &self,
+        namespace: &str,
+        image: &str,
+        id: &str,
+        options: &[&str],
+        arguments: &[&str],
+    ) -> Value {
+        self.will_use(&format!("/{namespace}/{id}"));
+        let mut command = self.ctr_command(namespace);
+        command.args(["run", "--rm", "--snapshotter", self.snapshotter]).args(options);
+        command.args([image, id, "/function"]).args(arguments);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        RunningPlain { child: command.spawn().expect("run ctr") }.end()
     }
 
     /// Runs the example function as container `id` of `namespace`, where it was imported, to its end, which must be a

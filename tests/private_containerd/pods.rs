@@ -219,6 +219,12 @@ impl Pods<'_> {
         pid.unwrap_or_else(|| panic!("no process of {id} in {info}"))
     }
 
+    /// Kills container `id` and waits until it has ended.
+    pub fn kill(&self, id: &str) {
+        let request = cri::StopContainerRequest { container_id: id.into(), timeout: 0 };
+        self.ask("stop a container", self.client.clone().stop_container(request));
+    }
+
     /// Waits for the end of container `id`, called `name` in `pod`.
     pub fn wait(&self, pod: &Pod, id: &str, name: &str) -> Ended {
         let ended = poll("a container's end", || {

@@ -76,8 +76,11 @@ pub fn fault(status: Status) -> EngineError {
     let says = || format!("{:?}: {}", status.code(), status.message());
     match status.code() {
         Code::NotFound => EngineError::NoSuchContainer,
-        // Bytes that are no message come as Internal, one that is too large as OutOfRange.
-        Code::Internal | Code::OutOfRange | Code::DataLoss => EngineError::Garbled(says()),
+        // As tonic calls a message over the limit. Bytes that are no message come as Internal.
+        Code::OutOfRange => EngineError::TooLarge(says()),
+        Code::Internal | Code::DataLoss => EngineError::Garbled(says()),
+        // The connection is gone.
+        Code::Unavailable => EngineError::Absent(says()),
         _ => EngineError::Other(says()),
     }
 }
