@@ -190,7 +190,7 @@ fn assert_profiles(cluster: &Cluster, pods: &Pods, components: &[&str], handler:
     assert_eq!(rows.len(), 10, "{rows:#?}");
     for row in &rows {
         let names = ["platform", "namespace", "host"].map(|key| text(row, key));
-        assert_eq!(names, ["openfaas-k8s", "openfaas-fn", "node-7"], "{row:#}");
+        assert_eq!(names, ["openfaas", "openfaas-fn", "node-7"], "{row:#}");
         assert_covered(row);
     }
     assert_covered(row(&rows, "fib"));
