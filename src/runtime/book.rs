@@ -61,6 +61,8 @@ pub struct Event {
     pub exit_code: Option<i32>,
     /// The container by the event's attributes: labels, name and image, no environment.
     pub described: Container,
+    /// Whether that is too little to name it by: it is told where the container has gone before it could be asked for.
+    pub is_sketch: bool,
 }
 
 /// What the list says of a container's life.
@@ -149,6 +151,8 @@ struct Entry {
     created_at: Option<Timestamp>,
     /// As it was told last.
     known: Option<Container>,
+    /// What there is to tell if it cannot be asked for.
+    sketch: Option<Container>,
     /// Whether that was since the connection was made.
     known_told: bool,
     running: bool,
@@ -176,7 +180,7 @@ struct Step {
 
 #[derive(Debug)]
 enum What {
-    Describe { at: Timestamp, container: Container },
+    Describe { at: Timestamp, container: Container, is_sketch: bool },
     Start { at: Timestamp, pid: Option<Pid> },
     Die { at: Timestamp, exit_code: Option<i32> },
     Healthy { at: Timestamp },
@@ -217,12 +221,14 @@ impl Book {
         // A label of this name shadows the daemon's own attribute, in every event of the container.
         entry.forges_exit_code |= event.action != Action::Die && event.exit_code.is_some();
         entry.created_at = entry.created_at.or(event.described.created_at);
-        if entry.known.is_none() {
+        if event.is_sketch {
+            entry.sketch.get_or_insert_with(|| event.described.clone());
+        } else if entry.known.is_none() {
             entry.tell_known(event.described.clone(), tell);
         }
         let what = match event.action {
             Action::Create | Action::Rename | Action::Update => {
-                What::Describe { at: event.at, container: event.described }
+                What::Describe { at: event.at, container: event.described, is_sketch: event.is_sketch }
             }
             Action::Start => {
                 entry.oom = false;
@@ -406,9 +412,21 @@ impl Entry {
             self.forges_exit_code |= inspected.forges_exit_code;
             self.tell_known(inspected.container.clone(), tell);
         }
+        let is_missing = matches!(answer, Answer::Missing);
+        match &what {
+            What::Describe { container, is_sketch: true, .. } if is_missing && self.known.is_none() => {
+                self.tell_known(container.clone(), tell);
+            }
+            What::Start { .. } | What::Die { .. } if is_missing && self.known.is_none() => {
+                if let Some(sketch) = self.sketch.take() {
+                    self.tell_known(sketch, tell);
+                }
+            }
+            _ => {}
+        }
         match what {
-            What::Describe { container, .. } => {
-                if inspected.is_none() {
+            What::Describe { container, is_sketch, .. } => {
+                if inspected.is_none() && !is_sketch {
                     self.tell_described(container, tell);
                 }
             }

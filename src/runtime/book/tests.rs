@@ -26,6 +26,7 @@ fn event(name: &str, action: Action, at_us: i64) -> Event {
         pid: None,
         exit_code,
         described,
+        is_sketch: false,
     }
 }
 
@@ -460,4 +461,27 @@ fn a_list_that_says_it_all_asks_nothing_and_finds_what_was_missed() {
     });
     assert!(told.is_empty(), "{told:?}");
     assert_eq!(scene.asks().len(), 1, "it is asked for");
+}
+
+#[test]
+fn a_sketch_is_told_where_nothing_better_will_come() {
+    let sketch = |action, at_us| Event { is_sketch: true, ..event("f", action, at_us) };
+    let mut scene = Scene::default();
+    // Asked for, and known from then on.
+    assert!(scene.hear(sketch(Action::Create, 10)).told().is_empty());
+    scene.answer_all(&inspected(running("f")));
+    assert_eq!(scene.told(), ["f known+env"]);
+    assert_eq!(scene.hear(sketch(Action::Update, 11)).answer_all(&Answer::Missing).told(), [""; 0]);
+    scene.hear(sketch(Action::Destroy, 12)).told();
+    // Gone before it could be asked for.
+    scene.hear(sketch(Action::Create, 20)).hear(sketch(Action::Start, 21)).answer_all(&Answer::Missing);
+    assert_eq!(scene.told(), ["f known", "f started None Some(21)"]);
+    scene.hear(sketch(Action::Destroy, 22)).told();
+    // Its making was not heard.
+    scene.hear(sketch(Action::Start, 30)).answer_all(&Answer::Missing);
+    assert_eq!(scene.told(), ["f known", "f started None Some(30)"]);
+    scene.hear(sketch(Action::Destroy, 31)).told();
+    // Not answered is not gone: the next list tells.
+    scene.hear(sketch(Action::Create, 40)).answer_all(&Answer::Failed);
+    assert!(scene.told().is_empty());
 }

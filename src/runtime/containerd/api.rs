@@ -217,17 +217,8 @@ impl Api {
         keys: &std::sync::Arc<Keys>,
     ) -> Vec<(String, String)> {
         let Some(name) = name else { return Vec::new() };
-        let key = format!("{namespace}/{name}");
-        if let Some(known) = self.images.get(&key, keys) {
-            return known;
-        }
-        match self.read_image_labels(namespace, name).await {
-            Ok(labels) => {
-                let of_image = Container { image_labels: record::ordered(labels), ..Container::default() };
-                let labels = kept_with(of_image, keys).image_labels;
-                self.images.put(key, labels.clone(), keys);
-                labels
-            }
+        match self.read_image_labels(namespace, name, keys).await {
+            Ok(labels) => labels,
             Err(error) => {
                 tracing::debug!(image = %name, %error, "image not read; its labels count as its containers'");
                 Vec::new()
@@ -239,16 +230,28 @@ impl Api {
         &self,
         namespace: &str,
         name: &str,
-    ) -> Result<HashMap<String, String>, EngineError> {
+        keys: &std::sync::Arc<Keys>,
+    ) -> Result<Vec<(String, String)>, EngineError> {
         let mut client = ImagesClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER);
         let request = in_namespace(namespace, GetImageRequest { name: name.into() })?;
         let image = within(ASK_LIMIT, client.get(request)).await?.image;
-        let mut digest = image.and_then(|image| image.target).map(|target| target.digest).unwrap_or_default();
+        // A name may be given to another image; what has a digest never changes.
+        let target = image.and_then(|image| image.target).map(|target| target.digest).unwrap_or_default();
+        if let Some(known) = self.images.get(&target, keys) {
+            return Ok(known);
+        }
+        let mut digest = target.clone();
         // An index, a manifest, a configuration.
         for _ in 0..3 {
             let bytes = self.content(namespace, digest).await?;
             match blob(&bytes) {
-                Some(Blob::Labels(labels)) => return Ok(labels),
+                Some(Blob::Labels(labels)) => {
+                    let of_image =
+                        Container { image_labels: record::ordered(labels), ..Container::default() };
+                    let labels = kept_with(of_image, keys).image_labels;
+                    self.images.put(target, labels.clone(), keys);
+                    return Ok(labels);
+                }
                 Some(Blob::Next(next)) => digest = next,
                 None => break,
             }

@@ -77,7 +77,9 @@ pub fn event(envelope: Envelope, namespace: &Namespace, keys: &Keys) -> Option<E
         container = described(&name, String::new(), namespace);
     }
     let id = id(&namespace.name, &name)?;
-    Some(Event { id, action, at, time_ns, pid, exit_code, described: kept_with(container, keys) })
+    let described = kept_with(container, keys);
+    // No label is in it, and no environment.
+    Some(Event { id, action, at, time_ns, pid, exit_code, described, is_sketch: true })
 }
 
 #[cfg(test)]

@@ -311,7 +311,7 @@ impl Book {
 
     fn forget(&mut self, id: ContainerId, tell: &mut impl FnMut(ContainerEvent)) {
         if self.entries.remove(&id).is_some_and(|entry| entry.known.is_some()) {
-            tell(ContainerEvent::Gone { id });
+            tell(ContainerEvent::Gone { id, at: None });
         }
     }
 }

@@ -34,6 +34,7 @@ use tracing::{debug, info, warn};
 
 use self::api::{Api, LookedUp};
 use self::book::{Ask, Book, Listed, Mark, Outcome};
+pub use self::told::containers_in;
 use super::backoff::{Backoff, LOOK_EVERY};
 use super::engine::EngineError;
 use super::look_up::Wanted;

@@ -225,6 +225,7 @@ fn event(message: EventMessage, flavour: Flavour, keys: &Keys) -> Option<Event> 
         time_ns,
         at: Timestamp(time_ns.div_euclid(1000)),
         pid: None,
+        is_sketch: false,
         exit_code,
         described: described(&id, name, image, Some(attributes), flavour, keys),
         id,

@@ -38,7 +38,7 @@ fn word(event: &ContainerEvent) -> String {
             format!("started {id}{}", if pid.is_some() { "" } else { " -" })
         }
         ContainerEvent::Exited { id, exit_code, .. } => format!("exited {id} {exit_code:?}"),
-        ContainerEvent::Gone { id } => format!("gone {id}"),
+        ContainerEvent::Gone { id, .. } => format!("gone {id}"),
         other => format!("{other:?}"),
     }
 }
