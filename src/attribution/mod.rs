@@ -588,4 +588,6 @@ impl<S> Attribution<S> {
 }
 
 #[cfg(test)]
+mod claim_tests;
+#[cfg(test)]
 mod tests;

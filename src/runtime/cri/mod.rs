@@ -208,8 +208,9 @@ async fn connection(
                 if !listing {
                     listing = true;
                     number += 1;
-                    under_way.insert((began.elapsed(), number));
-                    jobs.push(list(&api, book.mark(), (began.elapsed(), number)).boxed_local());
+                    let key = (began.elapsed(), number);
+                    under_way.insert(key);
+                    jobs.push(list(&api, book.mark(), key).boxed_local());
                 }
             }
             Some(wanted) = wanted.recv() => match wanted {
