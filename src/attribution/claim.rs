@@ -53,6 +53,13 @@ impl Runtimes {
         }
     }
 
+    /// Whether one of those that `wanted` wants answers; none where all of them are down, or there are none.
+    pub(super) fn best_of(&self, wanted: impl Fn(&str) -> bool) -> Option<bool> {
+        let states = self.states.iter().filter(|(name, ..)| wanted(name));
+        let maybe = states.filter(|(_, state, _)| *state != Some(RuntimeState::Down));
+        maybe.map(|(_, state, _)| *state == Some(RuntimeState::Up)).reduce(|a, b| a || b)
+    }
+
     /// For how many nanoseconds all of them have answered; none while one does not.
     pub(super) fn all_up_for(&self, now_ns: u64) -> Option<u64> {
         let mut shortest = now_ns.saturating_sub(self.started_ns);

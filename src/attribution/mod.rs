@@ -90,6 +90,8 @@ pub struct Attribution<S> {
     /// The latest instance of a container: a restarted one has several in its life.
     by_container: HashMap<ContainerId, InstanceNo>,
     claims: HashMap<ContainerId, Claim>,
+    /// Whose claim is no runtime's, but what was found out without one.
+    discovered: HashSet<ContainerId>,
     runtimes: Runtimes,
     buffered_bytes: usize,
     /// Instances whose cgroup is gone, in that order.
@@ -113,6 +115,7 @@ impl<S> Attribution<S> {
             by_path: BTreeMap::new(),
             by_container: HashMap::new(),
             claims: HashMap::new(),
+            discovered: HashSet::new(),
             runtimes: Runtimes::new(runtimes, now.ns),
             buffered_bytes: 0,
             dead: std::collections::VecDeque::new(),
@@ -168,10 +171,40 @@ impl<S> Attribution<S> {
     /// A runtime says what a container is; again when it knows better. Returns its instance, if there is one.
     pub fn claim(&mut self, claim: Claim, at: Moment) -> Option<InstanceNo> {
         let container = claim.container.clone();
+        self.discovered.remove(&container);
         self.claims.insert(container.clone(), claim);
         let no = self.by_container.get(&container).copied()?;
         self.settle(no, at);
         Some(no)
+    }
+
+    /// What was found out of an instance without a runtime: believed as long as none has claimed it. True if it is.
+    pub fn discovered(&mut self, no: InstanceNo, claim: Claim, at: Moment) -> bool {
+        if self.unclaimed(no).is_none_or(|info| *info.container_id != *claim.container.0) {
+            return false;
+        }
+        self.discovered.insert(claim.container.clone());
+        // Nobody says when its container is forgotten.
+        self.claims.insert(claim.container.clone(), Claim { forgotten: true, ..claim });
+        self.settle(no, at);
+        if let Some(instance) = self.instances.get_mut(&no) {
+            instance.is_discovered = true;
+        }
+        true
+    }
+
+    /// What an instance is that no runtime has claimed, and the latest of its container.
+    pub fn unclaimed(&self, no: InstanceNo) -> Option<&InstanceInfo> {
+        let info = &self.instances.get(&no)?.info;
+        let container = ContainerId(info.container_id.as_str().into());
+        let is_latest = self.by_container.get(&container) == Some(&no);
+        let is_claimed = self.claims.contains_key(&container) && !self.discovered.contains(&container);
+        (is_latest && !is_claimed).then_some(info)
+    }
+
+    /// Whether one of the runtimes that `wanted` wants answers (`Some(true)`), or is not known to be down.
+    pub fn answers(&self, wanted: impl Fn(&str) -> bool) -> Option<bool> {
+        self.runtimes.best_of(wanted)
     }
 
     /// A runtime answers or does not.
@@ -547,6 +580,7 @@ impl<S> Attribution<S> {
             self.by_container.remove(&container);
             if self.claims.get(&container).is_some_and(|claim| claim.forgotten) {
                 self.claims.remove(&container);
+                self.discovered.remove(&container);
             }
         }
     }
