@@ -5,6 +5,7 @@
 
 mod agent_cgroup;
 mod agent_changes;
+mod agent_discovery;
 mod agent_docker;
 mod agent_facts;
 mod agent_health;

@@ -82,6 +82,16 @@ fn value<'a>(words: &[&'a str], flags: &[&str]) -> Option<&'a str> {
     None
 }
 
+/// From the text of a `/proc/PID/stat`: the process above it, and when it began in ticks since the boot. A process may be
+/// named anything.
+pub fn parent_and_start(stat: &str) -> Option<(u32, u64)> {
+    let (_, behind_name) = stat.rsplit_once(") ")?;
+    let mut fields = behind_name.split(' ');
+    // Fields 4 and 22; 3 is the first behind the name.
+    let parent = fields.nth(1)?.parse().ok()?;
+    Some((parent, fields.nth(17)?.parse().ok()?))
+}
+
 /// Whether it is an id or a namespace as containerd allows them: it becomes a part of a path.
 pub(super) fn is_plain(word: &str) -> bool {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
@@ -161,6 +171,18 @@ mod tests {
         let podman = format!("conmon -c {ID} -n web -b /run/../etc -l k8s-file:/x/ctr.log");
         let Some(Parent::Conmon { bundle, log, .. }) = parse(&cmdline(&podman)) else { panic!("{podman}") };
         assert_eq!((bundle, log), (None, None));
+    }
+
+    #[test]
+    fn a_process_named_to_confuse_still_has_its_parent() {
+        let stat = "7 (a) b) R 3 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4711 1 2 3";
+        assert_eq!(parent_and_start(stat), Some((3, 4711)));
+        for broken in ["", "7 (a", "7 (a) R 1", "7 (a) R x 7 7 0 -1 1 1 0 0 0 0 0 0 0 20 0 1 0 4711"] {
+            assert_eq!(parent_and_start(broken), None, "{broken}");
+        }
+        let own = std::fs::read_to_string("/proc/self/stat").expect("it is there");
+        let parent = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get().cast_unsigned());
+        assert_eq!(parent_and_start(&own).map(|(parent, _)| parent), Some(parent.unwrap_or(0)));
     }
 
     proptest! {

@@ -103,6 +103,7 @@ targets! {
     config: 10_000,
     debugdata: 10_000,
     demangle: 10_000,
+    discovery: 10_000,
     docker_answers: 15_000,
     elf: 3_000,
     environ: 20_000,

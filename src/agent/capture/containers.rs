@@ -76,8 +76,9 @@ impl Capture {
             };
             return Some((Candidate { container: id, claim: Some(claim) }, own.into()));
         }
-        let (container, own) = cgroup::container_in(path).filter(|_| self.setup.by_container_id)?;
-        Some((Candidate { container, claim: None }, own.into()))
+        let by_id = cgroup::container_in(path).filter(|_| self.setup.by_container_id);
+        let by_id = by_id.map(|(container, own)| (Candidate { container, claim: None }, own));
+        by_id.or_else(|| self.unclaimed.plain(path)).map(|(candidate, own)| (candidate, own.into()))
     }
 
     fn begin(
@@ -100,6 +101,9 @@ impl Capture {
             return;
         };
         self.stats.instances += 1;
+        if by_id {
+            self.await_claim(no, from_birth);
+        }
         if !self.setup.attribution.is_wanted(no) {
             return;
         }
