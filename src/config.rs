@@ -3,7 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | this one | [`Config`], its defaults and what makes no sense in it |
-//! | `store`, `sampling`, `service`, `stack`, `runtimes` | its tables |
+//! | `store`, `sampling`, `service`, `stack`, `runtimes`, `discovery` | its tables |
 //! | [`keys`] | every key that there is, by the names of the configuration's own fields |
 //! | [`layers`] | defaults, then a TOML file, then the environment, then flags, to one `Config`; pure |
 //! | [`sources`] | the file and the environment of this process |
@@ -12,6 +12,7 @@
 //!
 //! Promises: unknown keys are refused, at every level; everything is checked before anything is opened.
 
+mod discovery;
 mod file;
 pub mod keys;
 pub mod layers;
@@ -28,6 +29,7 @@ pub mod written;
 use serde::{Deserialize, Serialize};
 
 use crate::identity::{Functions, IdentityConfig};
+pub use discovery::Discovery;
 pub use layers::Resolved;
 pub use origin::{Fault, Faults, Origin};
 pub use runtimes::{Runtimes, Whether};
@@ -84,6 +86,8 @@ pub struct Config {
     pub stack: StackConfig,
     /// The runtimes that are asked.
     pub runtimes: Runtimes,
+    /// Containers that no runtime has claimed.
+    pub discovery: Discovery,
     /// The `cgroup` runtime.
     pub cgroup: Cgroup,
     /// What CPU time costs; no part of the agent's work.
@@ -157,6 +161,7 @@ impl Default for Config {
             identity: IdentityConfig::default(),
             stack: StackConfig::default(),
             runtimes: Runtimes::default(),
+            discovery: Discovery::default(),
             cgroup: Cgroup::default(),
             cost: Cost::default(),
         }
@@ -192,6 +197,7 @@ impl Config {
             }
         }
         faults.extend(self.runtimes.faults());
+        faults.extend(self.discovery.faults());
         faults.extend(self.off_cpu.faults());
         faults.extend(self.budget.memory_bytes().err());
         faults.extend(self.budget.cpu_millipercent().err());

@@ -13,6 +13,7 @@
 //! | [`identity`] | which function is it: platform rules over plain data; pure |
 //! | [`privilege`] | what we may do on this host, and giving up the rest |
 //! | [`cgroup`] | cgroups of this host: paths, ids, CPU accounts |
+//! | [`discovery`] | who runs here as far as the host alone shows it: evidence to containers; pure |
 //! | [`runtime`] | who runs here: Docker, containerd, podman, configured cgroup parents |
 //! | [`perf`] | perf events to records: samples with cgroup ids, side-band |
 //! | [`stack`] | addresses to frames: files, symbol tables, kallsyms |
@@ -32,6 +33,7 @@ pub mod attribution;
 pub mod cgroup;
 pub mod cli;
 pub mod config;
+pub mod discovery;
 pub mod exchange;
 pub mod fold;
 pub mod functions;

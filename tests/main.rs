@@ -8,6 +8,7 @@ mod agent_cgroup_namespace;
 mod agent_changes;
 mod agent_containerd;
 mod agent_cri;
+mod agent_discovery;
 mod agent_docker;
 mod agent_facts;
 mod agent_health;

@@ -17,6 +17,11 @@ use crate::support::{Cgroup, Fnscope, Function, Running, poll};
 /// The table of deploy/README.md: what is kept once the agent runs, by capability number.
 const KEPT: [u32; 6] = [38, 19, 40, 2, 14, 23];
 
+/// The thread that looks at what no runtime has claimed, cut to what the kernel keeps of a name.
+const DISCOVERY: &str = "fnscope-discove";
+/// What that one keeps.
+const DISCOVERS: u64 = 1 << 19 | 1 << 2;
+
 /// fnscope without `capability`, in its own bounds and among what it inherits.
 fn without(scope: &Fnscope, capability: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new("setpriv");
@@ -117,8 +122,15 @@ fn threads(pid: u32) -> Vec<(String, BTreeMap<String, String>)> {
 
 #[test]
 fn every_thread_holds_what_is_documented_and_no_more() {
-    let usual =
-        ["fnscope", "fnscope-keeper", "fnscope-seal", "fnscope-capture", "fnscope-parser", "fnscope-cpu0"];
+    let usual = [
+        "fnscope",
+        "fnscope-keeper",
+        "fnscope-seal",
+        "fnscope-capture",
+        "fnscope-parser",
+        DISCOVERY,
+        "fnscope-cpu0",
+    ];
     threads_hold_what_is_documented("", &usual, None);
 }
 
@@ -181,11 +193,15 @@ fn threads_hold_what_is_documented(config: &str, expected: &[&str], filters: Opt
             || name.starts_with("fnscope-cpu");
         // Kernels before 5.9 do not say.
         if let (Some(expected), Some(installed)) = (filters, fields.get("Seccomp_filters")) {
-            // What the parser would open is refused by one more.
-            let expected = expected + u32::from(name == "fnscope-parser");
+            // What the parser would open, and discovery for more than reading, is refused by one more.
+            let expected = expected + u32::from(["fnscope-parser", DISCOVERY].contains(&name.as_str()));
             assert_eq!(*installed, expected.to_string(), "filters of {name}");
         }
-        let holds = if works { kept } else { 0 };
+        let holds = match name.as_str() {
+            DISCOVERY => kept & DISCOVERS,
+            _ if works => kept,
+            _ => 0,
+        };
         for (field, expected) in [
             ("CapEff", format!("{holds:016x}")),
             ("CapPrm", format!("{holds:016x}")),
@@ -236,6 +252,10 @@ fn a_call_outside_the_filter_ends_the_process() {
         ("capture-work", false),
         ("capture-engine", false),
         ("capture-network", true),
+        ("discovery-look", false),
+        ("discovery-thread", true),
+        ("discovery-engine", true),
+        ("discovery-exec", true),
         ("main-work", false),
         ("main-network", true),
     ] {

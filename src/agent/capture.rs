@@ -19,6 +19,7 @@ mod readers;
 mod side_band;
 mod switches;
 mod told;
+mod unclaimed;
 
 use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, OwnedFd};
@@ -55,6 +56,8 @@ use in_order::InOrder;
 use newcomers::Newcomers;
 use readers::Readers;
 use switches::Switching;
+pub(super) use unclaimed::Discoverer;
+use unclaimed::Unclaimed;
 
 /// Between writes: a second's worth is lost at worst, and another on its way through the keeper.
 const FLUSH_NS: u64 = 1_000_000_000;
@@ -82,6 +85,8 @@ pub(super) struct Setup {
     /// Has a runtime asked after containers that it does not tell of by itself.
     pub(super) asker: Option<Asker>,
     pub(super) identity: IdentityConfig,
+    /// Who looks at what no runtime has claimed.
+    pub(super) discoverer: Option<Discoverer>,
     pub(super) max_stack: usize,
     pub(super) unwind: Unwind,
     /// Whether code without unwind tables is scanned.
@@ -149,6 +154,7 @@ pub(super) struct Capture {
     told_of_attach: bool,
     switching: Switching,
     nested: nested::Nested,
+    unclaimed: Unclaimed,
     /// Instances of which all programs are known to need no copies of their stacks.
     plain: HashSet<InstanceNo>,
     /// Processes of instances, as far as the side-band has been read.
@@ -300,8 +306,9 @@ pub(super) fn hurry() {
 }
 
 impl Capture {
-    fn new(setup: Setup) -> Capture {
+    fn new(mut setup: Setup) -> Capture {
         let governor = Governor::new(setup.budget);
+        let unclaimed = Unclaimed::new(setup.discoverer.take());
         Capture {
             setup,
             clock: Clock::read(),
@@ -313,6 +320,7 @@ impl Capture {
             told_of_attach: false,
             switching: Switching::default(),
             nested: nested::Nested::default(),
+            unclaimed,
             plain: HashSet::new(),
             lineage: Lineage::default(),
             governor,
@@ -349,6 +357,7 @@ impl Capture {
                 Command::Claim(claim) => {
                     join.claim(*claim, now).into_iter().for_each(|no| self.claimed(no));
                 }
+                Command::Discovered { no, claim } => self.discovered(no, claim),
                 Command::Runtime(runtime, state) => self.rescan |= join.runtime(runtime, state, now),
                 Command::Started { container, pid } => self.started(&container, pid),
                 Command::Fact { container, at, fact } => join.fact_of(&container, at, fact),
@@ -424,12 +433,14 @@ impl Capture {
     fn due_ns(&mut self, now_ns: u64) -> u64 {
         // Brought forward once, not again with every moment that passes.
         self.next_tick_ns = self.pace.tick_by(self.next_tick_ns, now_ns);
-        self.accounts.next_look_ns().map_or(self.next_tick_ns, |look| look.min(self.next_tick_ns))
+        let looks = [self.accounts.next_look_ns(), self.unclaimed.due_ns()];
+        looks.into_iter().flatten().fold(self.next_tick_ns, u64::min)
     }
 
     /// What is looked at whenever anything has woken anybody.
     fn look_around(&mut self, now_ns: u64) {
         self.read_newborns();
+        self.ask_unclaimed(now_ns);
         self.look_at_accounts(now_ns);
         self.follow_demand();
     }

@@ -10,13 +10,15 @@ use rustix::event::{EventfdFlags, eventfd};
 use super::budget::Limits;
 use crate::attribution::{Claim, RuntimeState};
 use crate::config::Config;
-use crate::model::{ContainerId, Fact, Pid, Timestamp};
+use crate::model::{ContainerId, Fact, InstanceNo, Pid, Timestamp};
 
 /// What the capture thread is told.
 #[derive(Debug)]
 pub(super) enum Command {
     /// What a container is.
     Claim(Box<Claim>),
+    /// What was found of a container that no runtime has claimed; none where that is nothing.
+    Discovered { no: InstanceNo, claim: Option<Box<Claim>> },
     /// Whether a runtime answers.
     Runtime(&'static str, RuntimeState),
     /// A container's first process runs.

@@ -7,6 +7,7 @@
 //! | keeper | names frames, writes the journal | seal, at the end of an hour |
 //! | seal | seals closed journals, drops old hours; at the lowest priority | nobody |
 //! | runtimes | watches Docker, containerd and the others | capture, by commands |
+//! | discovery | reads what the host shows of containers that no runtime has claimed | capture, by commands |
 //! | cgroups | hears of new cgroups where events are scoped by them | capture, by a lock |
 //! | fetch | fetches debug information, where servers are configured | keeper, by a queue |
 //!
@@ -19,6 +20,7 @@ mod budget;
 mod capture;
 mod control;
 mod degraded;
+mod discovery;
 mod drain;
 mod freed;
 mod keeper;
@@ -152,6 +154,8 @@ pub struct Agent {
     capture: Worker<AgentStats>,
     /// Ends with the capture thread, which alone asks it.
     parser: Worker<()>,
+    /// So does this one.
+    discovery: Option<Worker<()>>,
     keeper: Worker<KeeperStats>,
     runtimes: Option<(Worker<()>, tokio::sync::oneshot::Sender<()>)>,
     broken: Arc<Notify>,
@@ -221,6 +225,11 @@ impl Agent {
         let deadline = Arc::<Deadline>::default();
         let (parser, jobs) = Parser::apart();
         let freed = Arc::<freed::Freed>::default();
+        // Commands and demonstrations know what they start.
+        let discovers = config.discovery.enabled && role == Role::Daemon;
+        let (asks, asked) = sync_channel(discovery::QUEUE);
+        let reader = discovery::Reader::new(cgroups.clone(), &config.discovery);
+        let discoverer = discovers.then(|| capture::Discoverer { asks, reader: reader.clone() });
         let setup = capture::Setup {
             sampler,
             off_cpu: config.off_cpu.clone(),
@@ -230,6 +239,7 @@ impl Agent {
             parents_runtime: role.cgroup_runtime(),
             asker,
             identity: config.identity(),
+            discoverer,
             max_stack: read_number("/proc/sys/kernel/perf_event_max_stack").unwrap_or(127) as usize,
             unwind: config.stack.unwind,
             scan: config.stack.scan.is_on(),
@@ -252,6 +262,23 @@ impl Agent {
             sandbox.give_up(Part::Parser).expect(GIVES_UP);
             jobs.run();
         })?;
+        let discovery = match discovers {
+            true => {
+                let setup = discovery::Setup {
+                    reader,
+                    identity: live.identity.clone(),
+                    control: control.clone(),
+                    metrics: metrics.clone(),
+                };
+                Some(Worker::start("discovery", &broken, move || {
+                    // Late by a scheduler's round, a short container is gone.
+                    capture::hurry();
+                    sandbox.give_up(Part::Discovery).expect(GIVES_UP);
+                    discovery::run(&setup, &asked);
+                })?)
+            }
+            false => None,
+        };
         let (till, told, given_up) = (deadline.clone(), metrics.clone(), degraded);
         let keeper = Worker::start("keeper", &broken, move || {
             sandbox.give_up(Part::Keeper).expect(GIVES_UP);
@@ -277,6 +304,7 @@ impl Agent {
             control,
             capture,
             parser,
+            discovery,
             keeper,
             runtimes,
             broken,
@@ -355,7 +383,19 @@ impl Agent {
     }
 
     fn end(self, patience: Option<Duration>) -> anyhow::Result<(AgentStats, KeeperStats)> {
-        let Agent { control, capture, parser, keeper, runtimes, deadline, metrics, lock, tidy, .. } = self;
+        let Agent {
+            control,
+            capture,
+            parser,
+            discovery,
+            keeper,
+            runtimes,
+            deadline,
+            metrics,
+            lock,
+            tidy,
+            ..
+        } = self;
         metrics.enter(Phase::Stopping);
         if let Some(patience) = patience {
             deadline.begin(patience);
@@ -373,6 +413,7 @@ impl Agent {
         // The keeper ends with the capture thread, however that ends.
         let (captured, kept) = (capture.join(until), keeper.join(until));
         let parsed = parser.join(until);
+        let discovered = discovery.map_or(Ok(()), |thread| thread.join(until));
         drop(lock);
         if let Some((store, options)) = tidy {
             tidy_after(&store, options);
@@ -390,6 +431,7 @@ impl Agent {
         }
         let ended = (captured?, kept?);
         parsed?;
+        discovered?;
         Ok(ended)
     }
 }

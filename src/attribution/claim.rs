@@ -109,9 +109,22 @@ impl Runtimes {
         !was_here && state == RuntimeState::Up
     }
 
-    /// Whether one of them may own a container that a path says is `owner`'s; of which it says nothing, if that is none.
+    /// Whether one of those that may own such a container answers; none where all of them are down or not here, or there
+    /// are none.
+    pub(super) fn best_of(&self, owner: Option<&str>) -> Option<bool> {
+        let gone = [Some(RuntimeState::Down), Some(RuntimeState::Absent)];
+        let maybe = self.of(owner).filter(|(_, state, _)| !gone.contains(state));
+        maybe.map(|(_, state, _)| *state == Some(RuntimeState::Up)).reduce(|a, b| a || b)
+    }
+
+    /// Whether one of those that may own a container that a path says is `owner`'s; of which it says nothing, if that is none.
     pub(super) fn may_own(&self, owner: Option<&str>) -> bool {
         self.of(owner).next().is_some()
+    }
+
+    /// Whether one of those that may own such a container may yet tell: one that is down will be back.
+    pub(super) fn may_tell(&self, owner: Option<&str>) -> bool {
+        self.of(owner).any(|(_, state, _)| *state != Some(RuntimeState::Absent))
     }
 
     /// Whether one of that kind is here, answering or not.

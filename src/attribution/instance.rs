@@ -37,6 +37,8 @@ pub(super) struct Instance<S> {
     pub(super) dropped: u64,
     pub(super) nested: Vec<CgroupId>,
     pub(super) first_sample: Option<Timestamp>,
+    /// Whether what it is was found out without a runtime: whatever one says holds from the start.
+    pub(super) is_discovered: bool,
     /// Whether the store knows of it.
     declared: bool,
     /// What its runtime's claim says, of a container of which name; and what it is: another one where that was learned
@@ -109,6 +111,7 @@ impl<S> Instance<S> {
             dropped: 0,
             nested: Vec::new(),
             first_sample: None,
+            is_discovered: false,
             declared: false,
             claimed: None,
             identity: None,
@@ -129,7 +132,7 @@ impl<S> Instance<S> {
     pub(super) fn decide(&mut self, fate: Fate, claim: Option<&Claim>, at: Moment, out: &mut Settled<S>) {
         let waiting = std::mem::take(&mut self.buffer);
         self.buffer_bytes = 0;
-        let first_decision = self.identity.is_none();
+        let first_decision = self.identity.is_none() || std::mem::take(&mut self.is_discovered);
         self.fate = fate;
         match fate {
             Fate::Function | Fate::Unknown => {

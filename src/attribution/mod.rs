@@ -92,6 +92,8 @@ pub struct Attribution<S> {
     /// The latest instance of a container: a restarted one has several in its life.
     by_container: HashMap<ContainerId, InstanceNo>,
     claims: HashMap<ContainerId, Claim>,
+    /// Whose claim is no runtime's, but what was found out without one.
+    discovered: HashSet<ContainerId>,
     runtimes: Runtimes,
     buffered_bytes: usize,
     /// Instances whose cgroup is gone, in that order.
@@ -115,6 +117,7 @@ impl<S> Attribution<S> {
             by_path: BTreeMap::new(),
             by_container: HashMap::new(),
             claims: HashMap::new(),
+            discovered: HashSet::new(),
             runtimes: Runtimes::new(runtimes, now.ns),
             buffered_bytes: 0,
             dead: std::collections::VecDeque::new(),
@@ -178,6 +181,7 @@ impl<S> Attribution<S> {
             return Vec::new();
         }
         let is_name = claim.since.is_some();
+        self.discovered.remove(&container);
         self.claims.insert(container.clone(), claim);
         let Some(latest) = self.by_container.get(&container).copied() else { return Vec::new() };
         let runs: Vec<InstanceNo> = if is_name {
@@ -203,6 +207,42 @@ impl<S> Attribution<S> {
     /// Whether a runtime of the kind `owner` is here, whether it answers or not.
     pub fn is_here(&self, owner: &str) -> bool {
         self.runtimes.is_here(owner)
+    }
+
+    /// Whether one of the runtimes that may own such a container answers (`Some(true)`), or is not known to be down or
+    /// not here.
+    pub fn answers(&self, owner: Option<&str>) -> Option<bool> {
+        self.runtimes.best_of(owner)
+    }
+
+    /// Whether a runtime may still say what such a container is: one that is down will be back.
+    pub fn may_be_told(&self, owner: Option<&str>) -> bool {
+        self.runtimes.may_tell(owner)
+    }
+
+    /// What was found out of an instance without a runtime: believed as long as none has claimed it. True if it is.
+    pub fn discovered(&mut self, no: InstanceNo, claim: Claim, at: Moment) -> bool {
+        if self.unclaimed(no).is_none_or(|info| *info.container_id != *claim.container.0) {
+            return false;
+        }
+        self.discovered.insert(claim.container.clone());
+        // Nobody says when its container is forgotten.
+        let claim = Claim { since: None, forgotten: Some(Timestamp::MAX), ..claim };
+        self.claims.insert(claim.container.clone(), claim);
+        self.settle(no, at);
+        if let Some(instance) = self.instances.get_mut(&no) {
+            instance.is_discovered = true;
+        }
+        true
+    }
+
+    /// What an instance is that no runtime has claimed, and the latest of its container.
+    pub fn unclaimed(&self, no: InstanceNo) -> Option<&InstanceInfo> {
+        let info = &self.instances.get(&no)?.info;
+        let container = ContainerId(info.container_id.as_str().into());
+        let is_latest = self.by_container.get(&container) == Some(&no);
+        let is_claimed = self.claims.contains_key(&container) && !self.discovered.contains(&container);
+        (is_latest && !is_claimed).then_some(info)
     }
 
     /// Something became true of a container, as its runtime tells.
@@ -582,6 +622,7 @@ impl<S> Attribution<S> {
             self.by_container.remove(&container);
             if self.claims.get(&container).is_some_and(|claim| claim.forgotten.is_some()) {
                 self.claims.remove(&container);
+                self.discovered.remove(&container);
             }
         }
     }

@@ -468,3 +468,52 @@ fn a_container_in_the_cgroup_of_another_is_known_to_lie_there() {
     join.cgroup_gone(inner, at(2).wall, at(2));
     assert!(!join.has_inner(outer));
 }
+
+#[test]
+fn what_is_found_without_a_runtime_holds_until_one_speaks() {
+    let mut join = join();
+    let no = join.cgroup_seen(CgroupId(1), "/docker/a", candidate("a"), at(1_000), true).unwrap();
+    join.offer(CgroupId(1), Timestamp(5), 100, 1, 7);
+    let guessed = |function: &str| Identity { confidence: Confidence::Guessed, ..identity(function) };
+    assert!(join.unclaimed(no).is_some());
+    assert!(!join.discovered(no, claim("b", guessed("x")), at(2_000)), "another container's");
+    assert!(join.discovered(no, claim("a", guessed("early")), at(SECOND)));
+    assert!(join.discovered(no, claim("a", guessed("better")), at(2 * SECOND)), "found out more");
+    join.tick(at(60 * SECOND));
+    assert!(join.wants(CgroupId(1)), "nobody claims it, and it stays what was found");
+    let named = Claim { name: Some("lively_bell".into()), ..claim("a", identity("f")) };
+    join.claim(named, at(61 * SECOND));
+    assert!(join.unclaimed(no).is_none());
+    assert!(!join.discovered(no, claim("a", guessed("late")), at(62 * SECOND)), "a runtime knows better");
+    let out = join.take();
+    assert_eq!(out.samples, [(no, 7)]);
+    let names = out.entries.iter().filter_map(|entry| match entry {
+        Entry::Identity { from, identity, .. } => Some((from.0, identity.function.clone().unwrap())),
+        _ => None,
+    });
+    let all = [(1, "early".to_owned()), (1, "better".to_owned()), (1, "f".to_owned())];
+    assert_eq!(names.collect::<Vec<_>>(), all, "what it was made of holds from the start");
+}
+
+#[test]
+fn what_was_found_goes_with_its_instance() {
+    let mut join = join();
+    let no = join.cgroup_seen(CgroupId(1), "/docker/a", candidate("a"), at(1), true).unwrap();
+    assert!(join.discovered(no, claim("a", identity("f")), at(2)));
+    join.cgroup_gone(no, at(3).wall, at(3));
+    join.tick(at(200 * SECOND));
+    assert!(join.is_empty() && join.claims.is_empty() && join.discovered.is_empty());
+}
+
+#[test]
+fn which_runtimes_answer_is_told() {
+    let mut join: Attribution<u32> = Attribution::new("b", &["docker", "cri"], Limits::default(), at(0));
+    let of = |join: &Attribution<u32>, owner: &str| (join.answers(Some(owner)), join.may_be_told(Some(owner)));
+    assert_eq!((of(&join, "docker"), of(&join, "podman")), ((Some(false), true), (None, false)));
+    join.runtime("docker", RuntimeState::Up, at(1));
+    join.runtime("cri", RuntimeState::Down, at(1));
+    assert_eq!((of(&join, "docker"), of(&join, "cri-o")), ((Some(true), true), (None, true)));
+    assert_eq!(join.answers(None), Some(true));
+    join.runtime("cri", RuntimeState::Absent, at(2));
+    assert_eq!(of(&join, "cri-o"), (None, false));
+}

@@ -11,6 +11,7 @@ mod config;
 mod cost;
 mod demo;
 mod diff;
+mod discovery_doctor;
 mod doctor;
 mod enter;
 mod exec;

@@ -5,6 +5,9 @@
 
 use super::later::LATER_ENV_ALLOW_LIST;
 
+/// Most variables of a block that are kept.
+const MAX_VARIABLES: usize = 256;
+
 /// Most bytes of a block that are looked at; read no more of the file. The kernel allows some megabytes.
 pub const MAX_ENVIRON_BYTES: usize = 256 << 10;
 /// Longest value in bytes; a longer one is no name, and a part of one would be another's.
@@ -15,6 +18,17 @@ pub const MAX_VALUE_BYTES: usize = 1024;
 /// A variable counts if the block holds its end, it is UTF-8, and its value is neither empty nor longer than
 /// [`MAX_VALUE_BYTES`].
 pub fn parse_environ(block: &[u8]) -> Vec<(String, String)> {
+    let is_wanted = |name: &str| LATER_ENV_ALLOW_LIST.contains(&name);
+    let pair = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+    wanted(block, is_wanted).into_iter().map(pair).collect()
+}
+
+/// The variables of `block` that `is_wanted` names, as `KEY=value`, by the same rules and at most some hundred.
+pub fn variables(block: &[u8], is_wanted: impl Fn(&str) -> bool) -> Vec<String> {
+    wanted(block, is_wanted).into_iter().map(|(name, value)| format!("{name}={value}")).collect()
+}
+
+fn wanted(block: &[u8], is_wanted: impl Fn(&str) -> bool) -> Vec<(&str, &str)> {
     let block = block.get(..MAX_ENVIRON_BYTES).unwrap_or(block);
     // What stands behind the last NUL may have been cut by a reader's limit.
     let whole =
@@ -24,8 +38,8 @@ pub fn parse_environ(block: &[u8]) -> Vec<(String, String)> {
     for line in whole.split(|byte| *byte == 0) {
         let Some(at) = line.iter().position(|byte| *byte == b'=') else { continue };
         let (name, value) = (line.get(..at).unwrap_or_default(), line.get(at + 1..).unwrap_or_default());
-        let Some(name) = LATER_ENV_ALLOW_LIST.iter().find(|known| known.as_bytes() == name) else { continue };
-        if seen.contains(name) {
+        let Some(name) = std::str::from_utf8(name).ok().filter(|name| is_wanted(name)) else { continue };
+        if seen.contains(&name) || seen.len() == MAX_VARIABLES {
             continue;
         }
         seen.push(name);
@@ -33,7 +47,7 @@ pub fn parse_environ(block: &[u8]) -> Vec<(String, String)> {
             && !value.is_empty()
             && value.len() <= MAX_VALUE_BYTES
         {
-            found.push(((*name).to_owned(), value.to_owned()));
+            found.push((name, value));
         }
     }
     found
@@ -107,6 +121,8 @@ mod tests {
                 0..20,
             )
         ) {
+            let all = variables(&block.concat(), |_| true);
+            prop_assert!(all.len() <= MAX_VARIABLES && all.iter().all(|line| line.contains('=')));
             let found = parse_environ(&block.concat());
             prop_assert!(found.len() <= LATER_ENV_ALLOW_LIST.len());
             for (name, value) in found {

@@ -118,6 +118,13 @@ pub struct Keys {
     pub keep: Vec<Glob>,
 }
 
+impl Keys {
+    /// Whether the table's rules or those of the configuration read the variable `key`.
+    pub fn reads_env(&self, key: &str) -> bool {
+        ENV_ALLOW_LIST.contains(&key) || self.env.iter().any(|known| known == key)
+    }
+}
+
 /// `container` with nothing but what the table's rules read, every text cut to 253 bytes (an image reference to 1 KiB).
 ///
 /// The same function is found before and after, because identities are cut to the same length.
@@ -138,7 +145,6 @@ pub fn kept_with(container: Container, keys: &Keys) -> Container {
         labels
     };
     let annotations = |pairs: &[(String, String)]| listed(pairs, ANNOTATION_ALLOW_LIST, &[]);
-    let is_env = |key: &str| ENV_ALLOW_LIST.contains(&key) || keys.env.iter().any(|k| k == key);
     Container {
         runtime: bounded_name(&container.runtime),
         runtime_namespace: some(container.runtime_namespace),
@@ -151,7 +157,7 @@ pub fn kept_with(container: Container, keys: &Keys) -> Container {
             .env
             .iter()
             .filter_map(|line| line.split_once('='))
-            .filter(|(key, _)| is_env(key))
+            .filter(|(key, _)| keys.reads_env(key))
             .map(|(key, value)| format!("{key}={}", bounded_name(value)))
             .take(ENV_ALLOW_LIST.len() + keys.env.len())
             .collect(),

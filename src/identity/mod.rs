@@ -58,7 +58,7 @@ use crate::model::identity::bounded_name;
 use crate::model::{Confidence, Container, Identity};
 
 pub use config::{Functions, IdentityConfig, UserRule};
-pub use environ::{MAX_ENVIRON_BYTES, parse_environ};
+pub use environ::{MAX_ENVIRON_BYTES, parse_environ, variables};
 pub use glob::Glob;
 pub use input::{Element, InputError, parse};
 pub use keep::kept_labels;

@@ -192,6 +192,24 @@ pub(super) const FAMILIES: &[Family] = &[
             },
         )
     },
+    Family {
+        labels: &["result"],
+        ..counter(
+            "discovered",
+            "Containers that no runtime had claimed, by what became of reading what the host shows of them: named, nothing to be said, too many at once.",
+            |from| {
+                let metrics = from.metrics;
+                by(
+                    "result",
+                    [
+                        ("named", metrics.discovered.get()),
+                        ("nothing", metrics.undiscovered.get()),
+                        ("dropped", metrics.discovery_dropped.get()),
+                    ],
+                )
+            },
+        )
+    },
     counter(
         "containers_unattached",
         "Containers whose events could not be opened, where they are scoped by cgroups.",

@@ -176,6 +176,9 @@ pub struct Metrics {
     pub waits_dropped_store: Value,
     pub waits_dropped_shutdown: Value,
     pub unattached: Value,
+    pub discovered: Value,
+    pub undiscovered: Value,
+    pub discovery_dropped: Value,
     /// In the order of [`CUTS`].
     pub cuts: [Value; CUTS.len()],
 
@@ -250,6 +253,9 @@ impl Metrics {
             waits_dropped_store: value(),
             waits_dropped_shutdown: value(),
             unattached: value(),
+            discovered: value(),
+            undiscovered: value(),
+            discovery_dropped: value(),
             cuts: Default::default(),
             instances: value(),
             instances_living: value(),

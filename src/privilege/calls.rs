@@ -12,7 +12,7 @@ pub fn system_calls() -> impl Iterator<Item = (&'static str, &'static str)> {
 }
 
 /// Which threads make a call, one bit each.
-pub(super) const ALL: u8 = 0b1_1111;
+pub(super) const ALL: u8 = 0b11_1111;
 /// Main, capture, readers: whatever is not one of the others.
 pub(super) const REST: u8 = 0b0001;
 /// Keeper and seal: they parse files of containers and write the store.
@@ -23,9 +23,13 @@ pub(super) const RUNTIMES: u8 = 0b0100;
 pub(super) const FETCHER: u8 = 0b1000;
 /// The parser of files of containers, which is handed them open: it reads them, and asks for nothing else.
 pub(super) const PARSER: u8 = 0b1_0000;
+/// Discovery: it reads what the host shows of containers, and starts, writes and connects nothing.
+pub(super) const DISCOVERY: u8 = 0b10_0000;
 /// All but the parser.
-const WIDE: u8 = REST | KEEPER | RUNTIMES | FETCHER;
+const WIDE: u8 = STARTS | DISCOVERY;
+const STARTS: u8 = REST | KEEPER | RUNTIMES | FETCHER;
 const FILES: u8 = REST | KEEPER | FETCHER;
+const FOLDERS: u8 = FILES | DISCOVERY;
 const SOCKETS: u8 = REST | RUNTIMES | FETCHER;
 
 /// What a call's arguments must be.
@@ -86,7 +90,7 @@ pub(super) const CALLS: &[Call] = calls! {
         SYS_brk SYS_madvise SYS_mremap SYS_munmap;
     "memory of the program itself, rings of perf events; never to run code from", ALL, NoCode:
         SYS_mmap SYS_mprotect;
-    "threads: to start one, not a process", WIDE, Threads:
+    "threads: to start one, not a process", STARTS, Threads:
         SYS_clone;
     "threads: answered as unknown, so that `clone` is asked, whose flags a filter can see", WIDE, Any:
         SYS_clone3;
@@ -136,7 +140,9 @@ pub(super) const CALLS: &[Call] = calls! {
         #[cfg(target_arch = "x86_64")] SYS_readlink
         #[cfg(target_arch = "x86_64")] SYS_stat;
     "files of containers, of /proc and of cgroups are found and read; the store's as well", FILES, Any:
-        SYS_close_range SYS_faccessat SYS_faccessat2 SYS_fadvise64 SYS_fstatfs SYS_getcwd SYS_getdents64 SYS_openat2 SYS_preadv SYS_preadv2 SYS_statfs;
+        SYS_close_range SYS_faccessat SYS_faccessat2 SYS_fadvise64 SYS_fstatfs SYS_getcwd SYS_openat2 SYS_preadv SYS_preadv2 SYS_statfs;
+    "folders of the host and of the store are listed", FOLDERS, Any:
+        SYS_getdents64;
     "the log, the store's files, and to wake threads", ALL, Any:
         SYS_write SYS_writev;
     "the store: written, synced, renamed, dropped", FILES, Any:

@@ -91,6 +91,8 @@ pub(super) const SYS_ADMIN: u32 = 21;
 pub(super) const PERFMON: u32 = 38;
 /// SYS_NICE.
 pub(super) const SYS_NICE: u32 = 23;
+/// SYS_PTRACE and DAC_READ_SEARCH: to read what other users' processes show.
+pub(super) const DISCOVERS: u64 = 1 << 19 | 1 << 2;
 /// What SYS_ADMIN stands for.
 const BY_ADMIN: [u32; 2] = [PERFMON, 40];
 

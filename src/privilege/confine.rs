@@ -13,8 +13,8 @@ use rustix::thread::{
     remove_capability_from_bounding_set, set_capabilities, set_capabilities_secure_bits, set_no_new_privs,
 };
 
-use super::calls::{ALL, FETCHER, KEEPER, PARSER, REST, RUNTIMES};
-use super::capabilities::{kept, names};
+use super::calls::{ALL, DISCOVERY, FETCHER, KEEPER, PARSER, REST, RUNTIMES};
+use super::capabilities::{DISCOVERS, kept, names};
 use super::filter;
 use crate::sys;
 
@@ -55,6 +55,9 @@ pub enum Part {
     Parser,
     /// It talks to an engine.
     Runtimes,
+    /// It reads what the host shows of containers that no runtime has claimed. It keeps the rights to read that of
+    /// other users' processes, and no others.
+    Discovery,
     /// It fetches debug files.
     Fetcher,
 }
@@ -114,7 +117,7 @@ impl Sandbox {
     }
 
     /// In the calling thread: gives up what `part` has no use for, all capabilities among it but for those of
-    /// [`Part::Capture`].
+    /// [`Part::Capture`], and two of [`Part::Discovery`].
     ///
     /// # Errors
     /// The kernel refused.
@@ -124,7 +127,11 @@ impl Sandbox {
         }
         let cure = "let the seccomp profile pass capset";
         if part != Part::Capture {
-            hold(0).map_err(|source| ConfineError::Refused {
+            let kept = match part {
+                Part::Discovery => capabilities(None).map(|held| held.permitted.bits() & DISCOVERS),
+                _ => Ok(0),
+            };
+            kept.and_then(hold).map_err(|source| ConfineError::Refused {
                 what: "give up capabilities",
                 source: source.into(),
                 cure,
@@ -137,6 +144,7 @@ impl Sandbox {
             Part::Keeper => install(KEEPER, false),
             Part::Parser => install(PARSER, false),
             Part::Runtimes => install(RUNTIMES, false),
+            Part::Discovery => install(DISCOVERY, false),
             Part::Fetcher => install(FETCHER, self.network),
         }
     }

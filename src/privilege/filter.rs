@@ -10,7 +10,7 @@ use seccompiler::{
     SeccompFilter, SeccompRule, TargetArch,
 };
 
-use super::calls::{CALLS, Call, Only, PARSER};
+use super::calls::{CALLS, Call, DISCOVERY, Only, PARSER};
 
 /// `clone`'s flag of a thread.
 const CLONE_THREAD: u64 = 0x10000;
@@ -47,7 +47,28 @@ pub(super) fn programs(who: u8, network: bool) -> Result<Vec<Vec<libc::sock_filt
         let opens = BTreeMap::from([(libc::SYS_openat, Vec::new())]);
         all.push(SeccompFilter::new(opens, SeccompAction::Allow, refused, architecture)?);
     }
+    if who == DISCOVERY {
+        all.push(reading_alone(architecture)?);
+    }
     all.into_iter().map(compiled).collect()
+}
+
+/// Refuses to open a file for anything but reading it.
+fn reading_alone(architecture: TargetArch) -> Result<SeccompFilter, BackendError> {
+    let refused = SeccompAction::Errno(libc::EACCES.unsigned_abs());
+    let any_of = |argument: u8| -> Result<Vec<SeccompRule>, BackendError> {
+        let bits =
+            [libc::O_WRONLY, libc::O_RDWR, libc::O_CREAT, libc::O_TRUNC].map(libc::c_int::unsigned_abs);
+        let has = |bit: u32| {
+            let mask = Op::MaskedEq(bit.into());
+            SeccompRule::new(vec![SeccompCondition::new(argument, Len::Dword, mask, bit.into())?])
+        };
+        bits.into_iter().map(has).collect()
+    };
+    let mut opens = BTreeMap::from([(libc::SYS_openat, any_of(2)?)]);
+    #[cfg(target_arch = "x86_64")]
+    opens.insert(libc::SYS_open, any_of(1)?);
+    SeccompFilter::new(opens, SeccompAction::Allow, refused, architecture)
 }
 
 fn compiled(filter: SeccompFilter) -> Result<Vec<libc::sock_filter>, BackendError> {
@@ -96,6 +117,7 @@ mod tests {
             (REST, false),
             (KEEPER, false),
             (PARSER, false),
+            (DISCOVERY, false),
             (RUNTIMES, false),
             (FETCHER, true),
         ] {
@@ -122,6 +144,12 @@ mod tests {
         let parser = |name: &str| CALLS.iter().any(|call| call.name() == name && call.who & PARSER != 0);
         assert!(parser("pread64") && !parser("open") && !parser("clone") && !parser("fcntl"));
         assert_eq!(programs(PARSER, false).unwrap().len(), programs(KEEPER, false).unwrap().len() + 1);
+        let discovery =
+            |name: &str| CALLS.iter().any(|call| call.name() == name && call.who & DISCOVERY != 0);
+        assert!(discovery("getdents64") && discovery("openat"));
+        assert!(
+            !discovery("clone") && !discovery("socket") && !discovery("openat2") && !discovery("unlinkat")
+        );
         assert!(keeper("renameat") && !keeper("socket") && !keeper("perf_event_open") && !keeper("kill"));
     }
 }

@@ -105,6 +105,7 @@ targets! {
     cri_answers: 10_000,
     debugdata: 10_000,
     demangle: 10_000,
+    discovery: 10_000,
     docker_answers: 15_000,
     elf: 3_000,
     environ: 20_000,

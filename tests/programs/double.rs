@@ -13,6 +13,7 @@ fn main() -> ExitCode {
         Some(("fetcher", what)) => (Some(Part::Fetcher), what),
         Some(("capture", what)) => (Some(Part::Capture), what),
         Some(("main", what)) => (Some(Part::Main), what),
+        Some(("discovery", what)) => (Some(Part::Discovery), what),
         _ => (None, told.as_str()),
     };
     let network = matches!(part, Some(Part::Fetcher | Part::Capture | Part::Main));
@@ -35,6 +36,14 @@ fn main() -> ExitCode {
             std::thread::spawn(|| ()).join().expect("a thread");
             std::fs::remove_dir_all(&dir).expect("remove");
         }
+        "look" => {
+            assert!(std::fs::read_dir("/proc/self/task").expect("list").count() > 0);
+            assert!(!std::fs::read("/proc/self/environ").expect("read").is_empty());
+            let file = std::env::temp_dir().join(format!("double-{}", std::process::id()));
+            let refused = std::fs::File::create(file).expect_err("it reads alone");
+            assert_eq!(refused.kind(), std::io::ErrorKind::PermissionDenied);
+        }
+        "thread" => drop(std::thread::Builder::new().spawn(|| ())),
         "exec" => drop(Command::new("/bin/true").status()),
         "network" => drop(TcpStream::connect("127.0.0.1:9")),
         "engine" => drop(std::os::unix::net::UnixStream::connect("/nowhere")),

@@ -79,9 +79,11 @@ impl Capture {
         let place = cgroup::place_of(path)?;
         let join = &self.setup.attribution;
         let may_be = match (place.runtime_namespace, place.runtime) {
-            // No more than likely: two names are other things' too, where no containerd is.
-            (Some(_), Some(runtime)) => join.is_here(runtime),
-            (_, owner) => join.may_own(owner),
+            // No more than likely: two names are other things' too, where no containerd is, and none of its bundles.
+            (Some(namespace), Some(runtime)) => {
+                join.is_here(runtime) || self.unclaimed.has_bundle(namespace, &place.container)
+            }
+            (_, owner) => join.may_own(owner) || self.unclaimed.is_on(),
         };
         may_be.then(|| {
             (Candidate { container: place.key(), claim: None, owner: place.runtime }, place.path.into())
@@ -109,6 +111,9 @@ impl Capture {
             return;
         };
         self.stats.instances += 1;
+        if by_id {
+            self.await_claim(no, from_birth);
+        }
         // Nobody has said yet what it is.
         if let Some((asker, container)) = self.setup.asker.as_ref().zip(container)
             && self.setup.attribution.identity(no).is_none()

@@ -73,10 +73,12 @@ impl Capture {
                 let no = self.member(pid).or_else(|| self.member_by_cgroup(pid));
                 if let Some(no) = no {
                     let moment = self.moment(time_ns);
-                    if self.setup.attribution.exec(no, &comm, moment.wall)
-                        && let Some(Reading::Cpu { cpu_us, .. }) = self.accounts.read(no, &self.setup.cgroups)
-                    {
-                        self.setup.attribution.usage_at_exec(no, cpu_us);
+                    if self.setup.attribution.exec(no, &comm, moment.wall) {
+                        if let Some(Reading::Cpu { cpu_us, .. }) = self.accounts.read(no, &self.setup.cgroups)
+                        {
+                            self.setup.attribution.usage_at_exec(no, cpu_us);
+                        }
+                        self.unclaimed_exec(no, pid);
                     }
                     self.may_name(no, pid, moment);
                     self.plain.remove(&no);

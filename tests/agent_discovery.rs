@@ -1,0 +1,176 @@
+//! The agent where no runtime tells it anything: containers are found by their cgroups and named by what the host shows of
+//! them, with the confidence that this deserves; and a runtime that speaks later is believed instead.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use fnscope::model::{Confidence, Identity, Window};
+use fnscope::store::Store;
+
+use crate::answers::{assert_covered, row, text};
+use crate::private_docker::PrivateDocker;
+use crate::support::{Fnscope, Running, end_cgroup, poll};
+
+const LONG: [&str; 3] = ["burn", "--cpu-ms", "900000"];
+const LAMBDA: [&str; 2] = ["--env=LAMBDA_TASK_ROOT=/var/task", "--env=AWS_LAMBDA_FUNCTION_NAME=resize"];
+
+/// What the store was told last that container `id` is; journals are not sealed while this hour lasts.
+fn identity(scope: &Fnscope, id: &str) -> Option<Identity> {
+    let store = Store::open(scope.store()).expect("a store");
+    let journals = store.journals().expect("its journals");
+    let contents = journals.iter().map(|journal| journal.load(Window::ALL).expect("read a journal"));
+    let of = contents.flat_map(|journal| journal.instances).filter(|of| of.info.container_id == id);
+    let told = of.filter_map(|mut instance| instance.identities.pop().map(|(_, identity)| identity));
+    told.last()
+}
+
+/// An agent that asks no runtime, with `config` beside that.
+fn agent(scope: &Fnscope, config: &str) -> Running {
+    let file = scope.store().parent().expect("it lies in a folder").join("fnscope.toml");
+    fs::write(&file, format!("hz = 997\n{config}")).expect("write a configuration");
+    scope.agent(&["--no-docker", "--config", file.to_str().expect("a plain path")])
+}
+
+#[test]
+fn functions_of_a_moment_are_named_without_a_runtime() {
+    let (docker, scope) = (PrivateDocker::with_functions(), Fnscope::new());
+    let agent = agent(&scope, "");
+    let run = |options: &[&str]| {
+        let (code, id) = docker.run_function(options, &["fib", "--cpu-ms", "50"]);
+        assert_eq!(code, 0);
+        id
+    };
+    let rie = run(&LAMBDA);
+    let knative = run(&["--env=K_SERVICE=hello", "--env=K_REVISION=hello-00001"]);
+    let fnproject = run(&["--env=FN_FN_ID=01FN", "--env=FN_APP_ID=01APP"]);
+    let sam = run(&["--env=AWS_SAM_LOCAL=true", "--env=AWS_LAMBDA_FUNCTION_NAME=thumb"]);
+    let plain = run(&["--env=PATH=/bin"]);
+    agent.stop_in_order();
+    let rows = scope.instances(&[]);
+    for (id, platform, function, confidence, rule) in [
+        // Of the engine's own file, which is as good as its word.
+        (&rie, "aws-lambda-rie", "resize", Confidence::Exact, "discovered:lambda-rie"),
+        (&knative, "knative", "hello", Confidence::Guessed, "discovered:knative-env"),
+        (&fnproject, "fnproject", "01FN", Confidence::IdsOnly, "discovered:fn-env"),
+        (&sam, "aws-sam-local", "thumb", Confidence::Exact, "discovered:sam-local"),
+    ] {
+        let told = row(&rows, function);
+        assert_eq!(text(told, "platform"), platform, "{told:#}");
+        assert!(text(told, "instance").starts_with(&id[..12]), "{told:#}");
+        assert_covered(told);
+        assert!(told["samples"].as_u64() > Some(10), "{told:#}");
+        let identity = identity(&scope, id).expect("it is stored");
+        assert_eq!((identity.confidence, identity.rule.as_str()), (confidence, rule), "{identity:?}");
+    }
+    assert_eq!(rows.len(), 4, "{plain} is no function: {rows:#?}");
+}
+
+#[test]
+fn what_a_process_says_of_itself_is_no_more_than_guessed() {
+    let (docker, scope) = (PrivateDocker::with_functions(), Fnscope::new());
+    let id = docker.start_function(&LAMBDA, &LONG);
+    // Its engine's file is gone, as it is where another engine keeps it elsewhere: what is left is the process.
+    let state = docker.path("exec/containerd/daemon/io.containerd.runtime.v2.task/moby");
+    fs::remove_file(state.join(&id).join("config.json")).expect("the bundle of a container that runs");
+    let agent = agent(&scope, "");
+    poll("its samples", || (scope.samples(&["resize"]) > 100).then_some(()));
+    let identity = identity(&scope, &id).expect("it is stored");
+    assert_eq!((identity.confidence, identity.rule.as_str()), (Confidence::Guessed, "discovered:lambda-rie"));
+    docker.docker(&["rm", "--force", &id]);
+    agent.stop_in_order();
+}
+
+#[test]
+fn a_runtime_that_speaks_later_is_believed_from_the_start() {
+    let (mut docker, scope) = (PrivateDocker::that_keeps_containers(), Fnscope::new());
+    let labels = ["--label=fnscope.function=late", "--label=fnscope.namespace=demo"];
+    let id = docker.start_function(&[&LAMBDA[..], &labels].concat(), &LONG);
+    docker.kill();
+    let socket = docker.socket();
+    let socket = socket.to_str().expect("a plain path");
+    let mut agent = scope.agent(&["--docker-socket", socket, "--hz", "997"]);
+    poll("what its environment says", || (scope.samples(&["resize"]) > 100).then_some(()));
+    docker.start();
+    agent.wait_for("runtime answers");
+    poll("what its label says", || (scope.samples(&["demo/late"]) > 200).then_some(()));
+    docker.docker(&["rm", "--force", &id]);
+    agent.stop_in_order();
+    let rows = scope.instances(&[]);
+    assert_eq!(rows.len(), 1, "{rows:#?}");
+    assert_covered(row(&rows, "late"));
+    let functions = scope.rows(&["ls"]);
+    assert!(functions.len() == 1 && functions[0]["function"] == "late", "from its start: {functions:#?}");
+    let told = identity(&scope, &id).expect("it is stored");
+    assert_eq!((told.confidence, told.rule.as_str()), (Confidence::Exact, "fnscope-labels"));
+}
+
+/// A pod's cgroup, as the kubelet makes them, for as long as this lives.
+struct PodCgroup(PathBuf);
+
+impl Drop for PodCgroup {
+    fn drop(&mut self) {
+        let hierarchies =
+            fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten().map(|entry| entry.path());
+        for hierarchy in hierarchies.chain([PathBuf::from("/sys/fs/cgroup")]) {
+            let own = hierarchy.join(&self.0);
+            end_cgroup(&own, std::time::Duration::from_secs(2));
+            // Those above it, where nobody else has anything in them.
+            own.ancestors().skip(1).take(2).for_each(|above| drop(fs::remove_dir(above)));
+        }
+    }
+}
+
+#[test]
+fn a_pods_names_come_by_the_names_of_its_logs() {
+    const POD: &str = "3c1c2d3e-0000-4111-8222-123456789abc";
+    let (docker, scope) = (PrivateDocker::with_functions(), Fnscope::new());
+    let path = format!("kubepods-fnscope/burstable/pod{POD}");
+    let _cgroup = PodCgroup(PathBuf::from(&path));
+    // A node's folders, as the kubelet leaves them.
+    let node = tempfile::tempdir().expect("make a folder");
+    let link = |container: &str, id: &str| {
+        let name = format!("figlet-7d9c-x2_openfaas-fn_{container}-{id}.log");
+        let target = format!("/var/log/pods/openfaas-fn_figlet-7d9c-x2_{POD}/{container}/0.log");
+        std::os::unix::fs::symlink(target, node.path().join("containers").join(name)).expect("link a log");
+    };
+    fs::create_dir_all(node.path().join("containers")).expect("make a folder");
+    fs::create_dir_all(node.path().join("pods").join(format!("openfaas-fn_figlet-7d9c-x2_{POD}")))
+        .expect("make a folder");
+    // Links of others, and names that are none.
+    link("other", &"a".repeat(64));
+    fs::write(node.path().join("containers/_.log"), "").expect("write a file");
+    let agent = agent(&scope, &format!("[discovery]\nlogs = \"{}\"\n", node.path().display()));
+    let parent = format!("--cgroup-parent=/{path}");
+    let id = docker.start_function(&[&parent, "--env=fprocess=figlet"], &LONG);
+    // The kubelet makes it when the container runs.
+    link("figlet", &id);
+    poll("its samples under its name", || (scope.samples(&["openfaas-fn/figlet"]) > 100).then_some(()));
+    docker.docker(&["rm", "--force", &id]);
+    agent.stop_in_order();
+    let rows = scope.instances(&[]);
+    let told = row(&rows, "figlet");
+    for (key, value) in
+        [("platform", "openfaas"), ("namespace", "openfaas-fn"), ("instance_name", "figlet-7d9c-x2")]
+    {
+        assert_eq!(text(told, key), value, "{told:#}");
+    }
+    assert_covered(told);
+    let told = identity(&scope, &id).expect("it is stored");
+    assert_eq!((told.confidence, told.rule.as_str()), (Confidence::Guessed, "discovered:openfaas-watchdog"));
+}
+
+#[test]
+fn discovery_that_is_off_finds_nothing() {
+    let (docker, scope) = (PrivateDocker::with_functions(), Fnscope::new());
+    let agent = agent(&scope, "[discovery]\nenabled = false\n");
+    assert!(threads(agent.pid()).iter().all(|name| name != "fnscope-discove"));
+    assert_eq!(docker.run_function(&LAMBDA, &["fib", "--cpu-ms", "50"]).0, 0);
+    agent.stop_in_order();
+    assert!(scope.instances(&[]).is_empty());
+}
+
+fn threads(pid: u32) -> Vec<String> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("the agent lives").flatten();
+    let name = |path: &Path| fs::read_to_string(path.join("comm")).unwrap_or_default().trim().to_owned();
+    tasks.map(|task| name(&task.path())).collect()
+}
