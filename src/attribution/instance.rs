@@ -3,7 +3,7 @@
 use super::claim::Claim;
 use super::{Moment, Settled};
 use crate::model::{
-    CgroupId, Confidence, CpuSource, Entry, Fact, Identity, InstanceInfo, InstanceNo, Timestamp,
+    CgroupId, CpuSource, Entry, Fact, Identity, InstanceInfo, InstanceNo, Timestamp,
 };
 
 /// Whether it is a function.
@@ -167,8 +167,7 @@ impl<S> Instance<S> {
 
     /// What it is, where that may still change.
     pub(super) fn open_identity(&self) -> Option<&Identity> {
-        let open = [Confidence::Prewarm, Confidence::Lossy];
-        self.identity.as_ref().filter(|identity| open.contains(&identity.confidence))
+        self.identity.as_ref().filter(|identity| identity.is_told_by_children())
     }
 
     /// It is another function from `from` on; what its runtime says of its making changes nothing in that.

@@ -114,6 +114,7 @@ targets! {
     gzip_input: 10_000,
     identity_json: 5_000,
     inlines: 2_500,
+    invoker_log: 20_000,
     journal: 200,
     journal_damage: 300,
     kallsyms: 8_000,
