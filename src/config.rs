@@ -3,7 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | this one | [`Config`], its defaults and what makes no sense in it |
-//! | `store`, `sampling`, `service`, `stack` | its tables |
+//! | `store`, `sampling`, `service`, `stack`, `platforms` | its tables |
 //! | [`keys`] | every key that there is, by the names of the configuration's own fields |
 //! | [`layers`] | defaults, then a TOML file, then the environment, then flags, to one `Config`; pure |
 //! | [`sources`] | the file and the environment of this process |
@@ -16,6 +16,7 @@ mod file;
 pub mod keys;
 pub mod layers;
 pub mod origin;
+mod platforms;
 mod sampling;
 mod service;
 pub mod sources;
@@ -31,6 +32,7 @@ use serde::{Deserialize, Serialize};
 use crate::identity::{Functions, IdentityConfig};
 pub use layers::Resolved;
 pub use origin::{Fault, Faults, Origin};
+pub use platforms::{Kubernetes, KubernetesApi, PlatformLogs};
 pub use sampling::{Attach, OffCpu, SampledEvent};
 pub use service::{Budget, Listen, Log, LogFormat};
 pub use sources::Sources;
@@ -86,6 +88,10 @@ pub struct Config {
     pub docker: Docker,
     /// The `cgroup` runtime.
     pub cgroup: Cgroup,
+    /// Logs of platforms that tell which function a container has become.
+    pub platform_logs: PlatformLogs,
+    /// Labels of pods that tell it.
+    pub kubernetes: Kubernetes,
     /// What CPU time costs; no part of the agent's work.
     pub cost: Cost,
 }
@@ -168,6 +174,8 @@ impl Default for Config {
             stack: StackConfig::default(),
             docker: Docker::default(),
             cgroup: Cgroup::default(),
+            platform_logs: PlatformLogs::default(),
+            kubernetes: Kubernetes::default(),
             cost: Cost::default(),
         }
     }
@@ -212,6 +220,8 @@ impl Config {
         faults.extend(self.budget.cpu_millipercent().err());
         faults.extend(self.listen.health().err());
         faults.extend(self.stack.faults());
+        faults.extend(self.platform_logs.faults());
+        faults.extend(self.kubernetes.faults());
         faults.extend(self.identity.faults());
         faults
     }

@@ -18,6 +18,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("health", &["metrics"]),
     ("http", &["metrics", "health"]),
     ("identity", &["model"]),
+    ("kubernetes", &["model", "identity"]),
     ("privilege", &["model", "sys"]),
     ("cgroup", &["model", "sys"]),
     ("runtime", &["model", "identity", "cgroup"]),
@@ -38,6 +39,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "sys",
             "metrics",
             "identity",
+            "kubernetes",
             "privilege",
             "cgroup",
             "runtime",
@@ -69,6 +71,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("hyper_util", &["src/http/"]),
     ("inferno", &["src/render/flame.rs"]),
     ("perf_event_open_sys", &["src/sys.rs", "src/sys/"]),
+    ("ureq", &["src/stack/debuginfod.rs", "src/kubernetes/client.rs"]),
     ("prometheus_client", &["src/metrics/exposition.rs"]),
     ("prost", &["src/exchange/pprof_wire.rs", "src/exchange/pprof_out.rs", "src/exchange/pprof_in.rs"]),
 ];

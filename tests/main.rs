@@ -37,7 +37,10 @@ mod hostile_labels;
 #[allow(dead_code, reason = "measurements use the rest")]
 mod hostile_program;
 mod hostile_tenants;
+mod https_server;
 mod in_container;
+mod kubernetes_answers;
+mod late_identity;
 mod made_store;
 mod native_stacks;
 mod private_docker;

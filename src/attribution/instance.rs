@@ -3,7 +3,7 @@
 use super::claim::Claim;
 use super::{Moment, Settled};
 use crate::model::{
-    CgroupId, CpuSource, Entry, Fact, Identity, InstanceInfo, InstanceNo, Timestamp,
+    CgroupId, Confidence, CpuSource, Entry, Fact, Identity, InstanceInfo, InstanceNo, Timestamp,
 };
 
 /// Whether it is a function.
@@ -41,6 +41,8 @@ pub(super) struct Instance<S> {
     /// later.
     claimed: Option<(Identity, Option<String>)>,
     identity: Option<Identity>,
+    /// Since when it is what was learned last, of that which was learned later.
+    learned_from: Option<Timestamp>,
     exec_at: Option<Timestamp>,
     /// The last exec of a runtime, init or tini: the function's own if no other follows.
     runtime_exec_at: Option<Timestamp>,
@@ -102,6 +104,7 @@ impl<S> Instance<S> {
             declared: false,
             claimed: None,
             identity: None,
+            learned_from: None,
             exec_at: None,
             runtime_exec_at: None,
             usage_at_exec: None,
@@ -151,7 +154,7 @@ impl<S> Instance<S> {
             let same_name = self.claimed.as_ref().is_some_and(|(_, known)| claim.is_some() && *known == name);
             let from = if first_decision || same_name { self.info.started_at } else { at.wall };
             self.claimed = Some((identity.clone(), name));
-            self.became(identity, from, &mut out.entries);
+            self.made(identity, from, &mut out.entries);
         }
     }
 
@@ -172,8 +175,26 @@ impl<S> Instance<S> {
 
     /// It is another function from `from` on; what its runtime says of its making changes nothing in that.
     pub(super) fn became(&mut self, identity: Identity, from: Timestamp, entries: &mut Vec<Entry>) {
+        let mut from = from.max(self.info.started_at);
+        // A second function takes nothing back of what the first has done.
+        if let Some(since) = self.learned_from.filter(|_| identity.confidence == Confidence::Ambiguous) {
+            from = from.max(since.plus_us(1));
+        }
         entries.push(Entry::Identity { no: self.no, from, identity: identity.clone() });
+        // What is told late of an earlier moment holds from then on: what was thought between is over.
+        if let Some(since) = self.learned_from.filter(|since| *since > from) {
+            entries.push(Entry::Identity { no: self.no, from: since, identity: identity.clone() });
+        }
+        self.learned_from = self.learned_from.max(Some(from));
         self.identity = Some(identity);
+    }
+
+    /// Its runtime says what it is from `from` on.
+    fn made(&mut self, identity: Identity, from: Timestamp, entries: &mut Vec<Entry>) {
+        entries.push(Entry::Identity { no: self.no, from, identity: identity.clone() });
+        if self.learned_from.is_none_or(|since| from >= since) {
+            self.identity = Some(identity);
+        }
     }
 
     /// Tells the store of it: once, and again when a runtime adds what it knows.

@@ -294,7 +294,8 @@ fn a_container_that_serves_several_functions_is_nobodys() {
 fn a_container_of_fns_is_named_by_its_processes_where_its_runtime_tells_no_environment() {
     let all = IdentityConfig { functions: Functions::All, ..IdentityConfig::default() };
     let told = |pairs_: &[(&str, &str)]| Later { env: pairs(pairs_), ..Later::default() };
-    let ids = told(&[("FN_FN_ID", "01KA7CXYZ0NG8G00GZJ0000004"), ("FN_APP_ID", "01KA7CXYZ0NG8G00GZJ0000003")]);
+    let ids =
+        told(&[("FN_FN_ID", "01KA7CXYZ0NG8G00GZJ0000004"), ("FN_APP_ID", "01KA7CXYZ0NG8G00GZJ0000003")]);
     for (name, expected) in [("01KA7D0000NG8G00GZJ0000042", Some(Confidence::IdsOnly)), ("mine", None)] {
         let current = identify(&docker(name, &[], &[]), &all).identity;
         assert_eq!(current.confidence, Confidence::Fallback);

@@ -6,9 +6,9 @@
 //! what the platform's own name of the container says. A container to which the platform gives another function
 //! beside its first serves several: from then on its time is nobody's own ([`Confidence::Ambiguous`]).
 
-use super::{fission, fnproject};
 use super::rules::{Found, Verdict, function, matched};
 use super::{Answer, IdentityConfig, Looked, finished};
+use super::{fission, fnproject};
 use crate::model::{Confidence, Identity};
 
 /// Environment variables of processes that tell of a function. None of them holds a secret.
@@ -173,7 +173,11 @@ fn another(current: &Identity, later: &Later) -> Verdict {
         }
         _ => false,
     };
-    if differs { several(current, "its platform has given it another function beside its first") } else { settled() }
+    if differs {
+        several(current, "its platform has given it another function beside its first")
+    } else {
+        settled()
+    }
 }
 
 /// A pod of Fission's pool has been given its function. `functionNamespace` is the function's, not the pod's.

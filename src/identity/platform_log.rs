@@ -55,27 +55,42 @@ pub struct InvokerLog {
     order: VecDeque<String>,
     /// Whether the last line of stdout, of stderr was a part, so that the next is none that begins.
     in_part: [bool; 2],
+    last: Option<Timestamp>,
 }
 
 impl InvokerLog {
+    /// When the last line was written, by the clock of who wrote it: of any line, whatever it tells.
+    pub fn last_written(&self) -> Option<Timestamp> {
+        self.last
+    }
+
     /// What `line` tells, without its end; none of most lines.
     pub fn line(&mut self, line: &[u8]) -> Option<LogFact> {
-        let line = std::str::from_utf8(line.get(..MAX_LINE_BYTES).unwrap_or(line)).ok()?;
-        let line = self.without_cri(line)?;
+        // What is cut may end in half a character.
+        let line = String::from_utf8_lossy(line.get(..MAX_LINE_BYTES).unwrap_or(line));
+        let line = self.without_cri(&line)?;
         let Head { written, component, message } = Head::of(line)?;
+        self.last = Some(written);
         if component.ends_with("Container") {
             if let Some(rest) = message.strip_prefix("sending initialization to ") {
                 self.initialises(container_of(rest)?, written);
                 return None;
             }
-            let (action, rest) = message.strip_prefix("sending arguments to ")?.split_once(" at ContainerId(")?;
+            let (action, rest) =
+                message.strip_prefix("sending arguments to ")?.split_once(" at ContainerId(")?;
             let container = named(rest.split_once(')')?.0)?;
             if !action.starts_with('/') || action.len() > MAX_ACTION {
                 return None;
             }
-            let since = self.forget(container).filter(|since| (0..INIT_US).contains(&written.since_us(*since)));
+            let since =
+                self.forget(container).filter(|since| (0..INIT_US).contains(&written.since_us(*since)));
             let what = LogTold::Runs(action.into());
-            return Some(LogFact { container: container.into(), at: since.unwrap_or(written), written, what });
+            return Some(LogFact {
+                container: container.into(),
+                at: since.unwrap_or(written),
+                written,
+                what,
+            });
         }
         if component.ends_with("RuncClient") || component.contains("DockerClient") {
             let mut words = message.strip_prefix("running ")?.split(' ');
@@ -227,7 +242,9 @@ mod tests {
             assert_eq!(fact.what, LogTold::Runs("/guest/helloWorldAction".into()));
         }
         // A long line comes in parts, of which none but the first begins one.
-        for (head, told) in [("stdout P", false), ("stdout P", false), ("stdout F", false), ("stdout F", true)] {
+        for (head, told) in
+            [("stdout P", false), ("stdout P", false), ("stdout F", false), ("stdout F", true)]
+        {
             let line = format!("2023-02-24T14:40:42.027812345Z {head} {sends}");
             assert_eq!(log.line(line.as_bytes()).is_some(), told, "{head}");
         }
@@ -256,7 +273,11 @@ mod tests {
     fn so_many_that_never_run_are_forgotten() {
         let mut log = InvokerLog::default();
         let line = |second: usize, id: usize| {
-            format!("[2022-04-15T06:{:02}:{:02}.000Z] [INFO] [#tid_x] [DockerContainer] sending initialization to ContainerId(c{id}) x", second / 60, second % 60)
+            format!(
+                "[2022-04-15T06:{:02}:{:02}.000Z] [INFO] [#tid_x] [DockerContainer] sending initialization to ContainerId(c{id}) x",
+                second / 60,
+                second % 60
+            )
         };
         for id in 0..3 * MAX_INITIALISED {
             assert_eq!(log.line(line(0, id).as_bytes()), None);

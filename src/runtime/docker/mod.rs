@@ -28,6 +28,7 @@ use tracing::{debug, info, warn};
 use self::api::{Api, ApiError};
 use self::backoff::Backoff;
 use self::book::{Answer, Ask, Book, Event, Listed, Mark};
+use super::pods::Sandboxes;
 use crate::identity::Keys;
 use crate::model::{Container, ContainerEvent, Swap};
 
@@ -105,6 +106,9 @@ pub async fn watch(
     shutdown: impl Future<Output = ()>,
 ) {
     let mut shutdown = pin!(shutdown);
+    // cri-dockerd's containers.
+    let mut pods = Sandboxes::default();
+    let mut sink = |event| pods.pass(event, &mut sink);
     let mut book = Book::default();
     let mut backoff = Backoff::default();
     let mut reported = None;
