@@ -308,7 +308,7 @@ mod tests {
         ];
         assert_eq!(labels, expected);
         assert_eq!(pod.containers, ["aaaa", "bbbb"]);
-        assert_eq!(pod.labelled.map(|at| at.to_string()), Some("2026-11-23T10:00:07Z".into()));
+        assert_eq!(pod.labelled.map(|at| at.to_string()), Some("2026-11-23T10:00:07.000000Z".into()));
         assert!(["SECRET", "secret", "environment"].iter().all(|other| !format!("{list:?}").contains(other)));
     }
 

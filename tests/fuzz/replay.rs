@@ -121,6 +121,7 @@ targets! {
     perf_map: 20_000,
     perf_records: 20_000,
     plt: 2_500,
+    pod_answers: 10_000,
     proc_text: 5_000,
     sealed: 50,
     selector: 10_000,
