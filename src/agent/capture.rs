@@ -169,6 +169,8 @@ pub(super) struct Capture {
     newborns: Vec<later::Newborn>,
     /// What platforms have told of containers that are not known yet.
     early: VecDeque<later::Early>,
+    /// Whether a container may have begun or ceased to wait for its function.
+    waiting_stale: bool,
     /// Files opened of instances since the last flush.
     opened: HashMap<InstanceNo, u32>,
     /// What the keeper could not take yet.
@@ -328,6 +330,7 @@ impl Capture {
             ended: HashMap::new(),
             newborns: Vec::new(),
             early: VecDeque::new(),
+            waiting_stale: false,
             opened: HashMap::new(),
             pending: Work::default(),
             unwritten: false,
@@ -435,6 +438,7 @@ impl Capture {
         self.read_newborns();
         self.look_at_accounts(now_ns);
         self.follow_demand();
+        self.tell_of_waiting();
     }
 
     /// Samples the host while something lives that is or may be a function, and copies stacks while one of them needs

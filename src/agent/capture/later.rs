@@ -134,12 +134,14 @@ impl Capture {
         self.setup.metrics.named_later(from);
         self.setup.attribution.became(no, identity, at);
         self.follow_switches(no);
-        self.tell_of_waiting();
+        self.waiting_stale = true;
     }
 
-    /// Tells whoever asks Kubernetes whether there is anything to ask for.
-    pub(super) fn tell_of_waiting(&self) {
-        self.setup.waiting.set(self.setup.attribution.has_waiting());
+    /// Tells whoever asks Kubernetes whether there is anything to ask for, where that may have changed.
+    pub(super) fn tell_of_waiting(&mut self) {
+        if std::mem::take(&mut self.waiting_stale) {
+            self.setup.waiting.set(self.setup.attribution.has_waiting());
+        }
     }
 }
 

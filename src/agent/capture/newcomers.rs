@@ -147,6 +147,6 @@ impl Capture {
             self.switching.forget(id);
         }
         self.plain.remove(&no);
-        self.tell_of_waiting();
+        self.waiting_stale = true;
     }
 }
