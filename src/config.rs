@@ -3,7 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | this one | [`Config`], its defaults and what makes no sense in it |
-//! | `store`, `sampling`, `service`, `stack`, `runtimes`, `discovery` | its tables |
+//! | `store`, `sampling`, `service`, `stack`, `runtimes`, `discovery`, `platforms` | its tables |
 //! | [`keys`] | every key that there is, by the names of the configuration's own fields |
 //! | [`layers`] | defaults, then a TOML file, then the environment, then flags, to one `Config`; pure |
 //! | [`sources`] | the file and the environment of this process |
@@ -17,6 +17,7 @@ mod file;
 pub mod keys;
 pub mod layers;
 pub mod origin;
+mod platforms;
 mod runtimes;
 mod sampling;
 mod service;
@@ -32,6 +33,7 @@ use crate::identity::{Functions, IdentityConfig};
 pub use discovery::Discovery;
 pub use layers::Resolved;
 pub use origin::{Fault, Faults, Origin};
+pub use platforms::{Kubernetes, KubernetesApi, PlatformLogs};
 pub use runtimes::{Runtimes, Whether};
 pub use sampling::{Attach, OffCpu, SampledEvent};
 pub use service::{Budget, Listen, Log, LogFormat};
@@ -90,6 +92,10 @@ pub struct Config {
     pub discovery: Discovery,
     /// The `cgroup` runtime.
     pub cgroup: Cgroup,
+    /// Logs of platforms that tell which function a container has become.
+    pub platform_logs: PlatformLogs,
+    /// Labels of pods that tell it.
+    pub kubernetes: Kubernetes,
     /// What CPU time costs; no part of the agent's work.
     pub cost: Cost,
 }
@@ -163,6 +169,8 @@ impl Default for Config {
             runtimes: Runtimes::default(),
             discovery: Discovery::default(),
             cgroup: Cgroup::default(),
+            platform_logs: PlatformLogs::default(),
+            kubernetes: Kubernetes::default(),
             cost: Cost::default(),
         }
     }
@@ -203,6 +211,8 @@ impl Config {
         faults.extend(self.budget.cpu_millipercent().err());
         faults.extend(self.listen.health().err());
         faults.extend(self.stack.faults());
+        faults.extend(self.platform_logs.faults());
+        faults.extend(self.kubernetes.faults());
         faults.extend(self.identity.faults());
         faults
     }

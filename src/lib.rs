@@ -11,6 +11,7 @@
 //! | [`health`] | whether it is well; telling systemd; asking a running agent |
 //! | [`http`] | what is told over HTTP: health and metrics, on a listener of its own |
 //! | [`identity`] | which function is it: platform rules over plain data; pure |
+//! | [`kubernetes`] | labels of this node's pods, as Kubernetes has them now |
 //! | [`privilege`] | what we may do on this host, and giving up the rest |
 //! | [`cgroup`] | cgroups of this host: paths, ids, CPU accounts |
 //! | [`discovery`] | who runs here as far as the host alone shows it: evidence to containers; pure |
@@ -40,6 +41,7 @@ pub mod functions;
 pub mod health;
 pub mod http;
 pub mod identity;
+pub mod kubernetes;
 pub mod metrics;
 pub mod model;
 pub mod perf;

@@ -10,13 +10,14 @@ use serde_json::Value;
 use crate::support::four_sigma;
 
 /// Keys of a row of `instances --json`, in order.
-pub const INSTANCE_KEYS: [&str; 27] = [
+pub const INSTANCE_KEYS: [&str; 28] = [
     "instance",
     "instance_name",
     "platform",
     "namespace",
     "function",
     "revision",
+    "confidence",
     "node",
     "image",
     "runtime_handler",

@@ -18,6 +18,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("health", &["metrics"]),
     ("http", &["metrics", "health"]),
     ("identity", &["model"]),
+    ("kubernetes", &["model", "identity"]),
     ("privilege", &["model", "sys"]),
     ("cgroup", &["model", "sys"]),
     ("discovery", &["model", "identity", "cgroup"]),
@@ -39,6 +40,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "sys",
             "metrics",
             "identity",
+            "kubernetes",
             "privilege",
             "cgroup",
             "discovery",
@@ -71,6 +73,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("hyper_util", &["src/http/", "src/runtime/grpc/"]),
     ("inferno", &["src/render/flame.rs"]),
     ("perf_event_open_sys", &["src/sys.rs", "src/sys/"]),
+    ("ureq", &["src/stack/debuginfod.rs", "src/kubernetes/client.rs"]),
     ("prometheus_client", &["src/metrics/exposition.rs"]),
     (
         "prost",

@@ -46,8 +46,11 @@ mod hostile_labels;
 #[allow(dead_code, reason = "measurements use the rest")]
 mod hostile_program;
 mod hostile_tenants;
+mod https_server;
 mod in_container;
 mod kubelet;
+mod kubernetes_answers;
+mod late_identity;
 mod made_store;
 mod manifests;
 mod native_stacks;

@@ -268,7 +268,8 @@ impl PrivateDocker {
         self.import(&root, IMAGE);
     }
 
-    fn command(&self) -> Command {
+    /// `docker`, told where the daemon is.
+    pub fn command(&self) -> Command {
         let mut command = Command::new("docker");
         command.arg("--host").arg(format!("unix://{}", self.socket().display()));
         command

@@ -134,13 +134,23 @@ fn every_thread_holds_what_is_documented_and_no_more() {
     threads_hold_what_is_documented("", &usual, None);
 }
 
-/// Events of each cgroup take one thread more, debug files another: then the process may talk to other hosts, and each
+/// Events of each cgroup take one thread more, debug files another, logs of platforms and Kubernetes one each: then the process may talk to other hosts, and each
 /// thread but that one has a filter more, which forbids it.
 #[test]
 fn every_thread_does_so_with_events_of_each_cgroup_and_debug_files() {
-    let config = "attach = \"per-cgroup\"\n[stack]\ndebuginfod = [\"http://127.0.0.1:9\"]\n";
-    let more =
-        ["fnscope", "fnscope-keeper", "fnscope-capture", "fnscope-cpu0", "fnscope-cgroups", "fnscope-fetch"];
+    let config = "attach = \"per-cgroup\"\n[stack]\ndebuginfod = [\"http://127.0.0.1:9\"]\n\
+        [platform_logs]\nopenwhisk = [\"/nowhere/invoker*.log\"]\n\
+        [kubernetes]\napi = \"kubelet\"\nurl = \"http://127.0.0.1:9\"\n";
+    let more = [
+        "fnscope",
+        "fnscope-keeper",
+        "fnscope-capture",
+        "fnscope-cpu0",
+        "fnscope-cgroups",
+        "fnscope-fetch",
+        "fnscope-logs",
+        "fnscope-pods",
+    ];
     threads_hold_what_is_documented(config, &more, Some(4));
 }
 

@@ -11,7 +11,7 @@
 use std::ffi::{c_int, c_long};
 use std::fs::File;
 use std::hint::black_box;
-use std::io::{Read, Write};
+use std::io::{BufRead, Read, Write};
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant, SystemTime};
@@ -34,6 +34,8 @@ usage: function COMMAND [--OPTION VALUE]...
   action-loop --stem-ms 500 --child-cpu-ms 300
                                         as OpenWhisk's prewarmed containers do: computes for nobody that long, then is
                                         given its action, and runs itself with that in its environment
+  proxy    --stem-ms 300 --run-ms 300   as runtimes do that start no process for a function: computes for nobody that long,
+                                        then so long for each line on stdin, and tells of each when it began and ended
   ping     --count 100000               writes a byte to stdout and waits for one on stdin, that often
   echo                                  writes what comes on stdin to stdout, byte by byte: the other end of `ping`
   idle                                  says `ready` and waits for SIGTERM or SIGINT
@@ -131,6 +133,10 @@ fn run(command: &str, rest: &[String], exec_cpu: u64) -> Result<Truth, Failure> 
         "action-loop" => {
             let [stem_ms, child_cpu_ms] = options(rest, [("--stem-ms", 500), ("--child-cpu-ms", 300)])?;
             action_loop(stem_ms, child_cpu_ms)
+        }
+        "proxy" => {
+            let [stem_ms, run_ms] = options(rest, [("--stem-ms", 300), ("--run-ms", 300)])?;
+            proxy(stem_ms, run_ms)
         }
         "ping" => {
             let [count] = options(rest, [("--count", 100_000)])?;
@@ -532,8 +538,7 @@ fn action_loop(stem_ms: u64, child_cpu_ms: u64) -> Result<Truth, Failure> {
     child.args(["burn", "--cpu-ms", &child_cpu_ms.to_string()]);
     child.env("__OW_ACTION_NAME", "/guest/hello").env("__OW_ACTION_VERSION", "0.0.1");
     child.env("__OW_NAMESPACE", "guest").stdin(Stdio::null()).stdout(Stdio::null());
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let init_at_us = now.map_or(0, |since| since.as_micros());
+    let init_at_us = now_us();
     let status = child.status().map_err(failed)?;
     if !status.success() {
         return Err(Failure::Work(format!("the action: {status}")));
@@ -549,6 +554,39 @@ fn stem_cell(until: Instant) -> u64 {
     while Instant::now() < until {
         for _ in 0..4096 {
             value = (value ^ (value >> 31)).wrapping_mul(0x2545_f491_4f6c_dd1d);
+        }
+    }
+    value
+}
+
+/// The wall clock, in microseconds since 1970.
+fn now_us() -> u128 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_micros())
+}
+
+// ---- proxy
+
+fn proxy(stem_ms: u64, run_ms: u64) -> Result<Truth, Failure> {
+    black_box(stem_cell(Instant::now() + Duration::from_millis(stem_ms)));
+    say(&format!("{{\"waits_since_us\":{}}}", now_us()))?;
+    let mut count = 0_u64;
+    for line in std::io::stdin().lock().lines() {
+        line.map_err(|error| Failure::Work(format!("read stdin: {error}")))?;
+        let began_us = now_us();
+        black_box(serve(Instant::now() + Duration::from_millis(run_ms)));
+        count += 1;
+        say(&format!("{{\"began_us\":{began_us},\"ended_us\":{}}}", now_us()))?;
+    }
+    Ok(format!("\"count\":{count},"))
+}
+
+/// What it computes for a function.
+#[inline(never)]
+fn serve(until: Instant) -> u64 {
+    let mut value = 0x9e37_79b9_7f4a_7c15_u64;
+    while Instant::now() < until {
+        for _ in 0..4096 {
+            value = (value ^ (value >> 29)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         }
     }
     value

@@ -21,7 +21,7 @@ mod switches;
 mod told;
 mod unclaimed;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -40,6 +40,7 @@ use super::drain::Deadline;
 use super::freed::Freed;
 use super::lineage::Lineage;
 use super::pace::{News, Pace, is_due};
+use super::waiting::Waiting;
 use super::work::{PlacedSample, Work, add_stats};
 use crate::attribution::{Attribution, Moment};
 use crate::cgroup::{CgroupWatch, Cgroups};
@@ -106,6 +107,8 @@ pub(super) struct Setup {
     pub(super) budget: Limits,
     pub(super) degraded: Arc<Degraded>,
     pub(super) freed: Arc<Freed>,
+    /// Told whether a container lives that is no function yet.
+    pub(super) waiting: Arc<Waiting>,
 }
 
 /// What readers and the capture thread share.
@@ -171,6 +174,10 @@ pub(super) struct Capture {
     ended: HashMap<InstanceNo, Moment>,
     /// Processes whose environment may name another function.
     newborns: Vec<later::Newborn>,
+    /// What platforms have told of containers that are not known yet.
+    early: VecDeque<later::Early>,
+    /// Whether a container may have begun or ceased to wait for its function.
+    waiting_stale: bool,
     /// Files opened of instances since the last flush.
     opened: HashMap<InstanceNo, u32>,
     /// What the keeper could not take yet.
@@ -331,6 +338,8 @@ impl Capture {
             side_band_read_ns: 0,
             ended: HashMap::new(),
             newborns: Vec::new(),
+            early: VecDeque::new(),
+            waiting_stale: false,
             opened: HashMap::new(),
             pending: Work::default(),
             unwritten: false,
@@ -361,6 +370,8 @@ impl Capture {
                 Command::Runtime(runtime, state) => self.rescan |= join.runtime(runtime, state, now),
                 Command::Started { container, pid } => self.started(&container, pid),
                 Command::Fact { container, at, fact } => join.fact_of(&container, at, fact),
+                Command::Later { whom, later, at, from } => self.told_later(whom, *later, at, from),
+                Command::FactOf { whom, at, fact } => self.told_fact(&whom, at, &fact),
                 Command::Exited { container, exit_code, oom, at } => {
                     join.exited(&container, exit_code, oom, at.unwrap_or(now.wall));
                 }
@@ -443,6 +454,7 @@ impl Capture {
         self.ask_unclaimed(now_ns);
         self.look_at_accounts(now_ns);
         self.follow_demand();
+        self.tell_of_waiting();
     }
 
     /// Samples the host while something lives that is or may be a function, and copies stacks while one of them needs

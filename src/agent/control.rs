@@ -10,6 +10,8 @@ use rustix::event::{EventfdFlags, eventfd};
 use super::budget::Limits;
 use crate::attribution::{Claim, RuntimeState};
 use crate::config::Config;
+use crate::identity::Later;
+use crate::metrics::Teller;
 use crate::model::{ContainerId, Fact, InstanceNo, Pid, Timestamp};
 
 /// What the capture thread is told.
@@ -25,6 +27,10 @@ pub(super) enum Command {
     Started { container: ContainerId, pid: Option<Pid> },
     /// Something became true of a container.
     Fact { container: ContainerId, at: Timestamp, fact: Fact },
+    /// What a platform tells of a container after its making, true since `at`.
+    Later { whom: Whom, later: Box<Later>, at: Timestamp, from: Teller },
+    /// The same, of something else than its function.
+    FactOf { whom: Whom, at: Timestamp, fact: Fact },
     /// A container's first process ended.
     Exited { container: ContainerId, exit_code: Option<i32>, oom: bool, at: Option<Timestamp> },
     /// A runtime has removed a container.
@@ -36,6 +42,15 @@ pub(super) enum Command {
     Reload { config: Box<Config>, budget: Limits, taken: Arc<AtomicBool>, done: Sender<()> },
     /// Take what is there and end.
     Finish,
+}
+
+/// How a platform calls a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Whom {
+    /// By its id.
+    Container(ContainerId),
+    /// By the name of its pod.
+    Pod(String),
 }
 
 /// The sending end. Cheap to clone.

@@ -10,6 +10,8 @@
 //! | discovery | reads what the host shows of containers that no runtime has claimed | capture, by commands |
 //! | cgroups | hears of new cgroups where events are scoped by them | capture, by a lock |
 //! | fetch | fetches debug information, where servers are configured | keeper, by a queue |
+//! | logs | follows logs of platforms, where some are configured | capture, by commands |
+//! | pods | asks Kubernetes for labels of pods, where that is configured | capture, by commands |
 //!
 //! Start: the side-band first, then one walk over the cgroups that exist, then the runtimes, so that nothing falls
 //! between. Stop: the runtimes, then the capture with a last drain, then the keeper with a last write.
@@ -29,10 +31,14 @@ mod options;
 mod own;
 mod pace;
 mod places;
+mod platform_logs;
+mod platforms;
+mod pods;
 mod reload;
 mod runtimes;
 mod threads;
 mod verdicts;
+mod waiting;
 mod waits;
 mod work;
 
@@ -64,6 +70,7 @@ pub use options::ring_options;
 use options::{
     budget, kernel_max_hz, raise_file_limit, read_number, rings, symbol_options, tidy_options, writer_info,
 };
+use platforms::Platforms;
 use reload::Live;
 pub use reload::{Reloaded, Reloader};
 use runtimes::Watched;
@@ -158,6 +165,7 @@ pub struct Agent {
     discovery: Option<Worker<()>>,
     keeper: Worker<KeeperStats>,
     runtimes: Option<(Worker<()>, tokio::sync::oneshot::Sender<()>)>,
+    platforms: Platforms,
     broken: Arc<Notify>,
     deadline: Arc<Deadline>,
     metrics: Arc<Metrics>,
@@ -198,7 +206,7 @@ impl Agent {
         let live = Arc::new(Live::new(config, tidy));
         let lock = if role == Role::Daemon { Some(Arc::new(store.lock()?)) } else { None };
         let info = writer_info(config, role, hz, sampler.cpu_count())?;
-        let (boot_id, period_ns) = (info.boot_id.clone(), info.period_ns);
+        let (boot_id, period_ns, node) = (info.boot_id.clone(), info.period_ns, info.node.clone());
         let degraded = Arc::new(Degraded::default());
         let at_close = match &lock {
             Some(lock) => AtClose::Seal(lock.clone(), live.tidy.clone()),
@@ -230,6 +238,7 @@ impl Agent {
         let (asks, asked) = sync_channel(discovery::QUEUE);
         let reader = discovery::Reader::new(cgroups.clone(), &config.discovery);
         let discoverer = discovers.then(|| capture::Discoverer { asks, reader: reader.clone() });
+        let waiting = Arc::<waiting::Waiting>::default();
         let setup = capture::Setup {
             sampler,
             off_cpu: config.off_cpu.clone(),
@@ -255,6 +264,7 @@ impl Agent {
             budget: if role == Role::Daemon { budget(config)? } else { BudgetLimits::default() },
             degraded: degraded.clone(),
             freed: freed.clone(),
+            waiting: waiting.clone(),
         };
         let broken = Arc::new(Notify::new());
         let parser = Worker::start("parser", &broken, move || {
@@ -296,6 +306,7 @@ impl Agent {
             false => Some(watch(watched, wanted, &live, &control, sandbox, &broken, &metrics)?),
             true => None,
         };
+        let platforms = Platforms::start(config, &node, &waiting, &control, sandbox, &broken, &metrics)?;
         // Whatever this thread starts from now on has no rights either.
         sandbox.give_up(Part::Main)?;
         let tidy = lock.is_none().then_some((store, tidy));
@@ -307,6 +318,7 @@ impl Agent {
             discovery,
             keeper,
             runtimes,
+            platforms,
             broken,
             deadline,
             metrics,
@@ -390,6 +402,7 @@ impl Agent {
             discovery,
             keeper,
             runtimes,
+            platforms,
             deadline,
             metrics,
             lock,
@@ -409,6 +422,7 @@ impl Agent {
         let watched = runtimes.map_or(Ok(()), |thread| {
             thread.join(until.map(|until| until.checked_sub(RUNTIMES_LEAVE).unwrap_or(until)))
         });
+        let heard = platforms.end(until.map(|until| until.checked_sub(RUNTIMES_LEAVE).unwrap_or(until)));
         control.send(Command::Finish);
         // The keeper ends with the capture thread, however that ends.
         let (captured, kept) = (capture.join(until), keeper.join(until));
@@ -429,6 +443,7 @@ impl Agent {
         } else {
             watched?;
         }
+        heard?;
         let ended = (captured?, kept?);
         parsed?;
         discovered?;
@@ -499,7 +514,8 @@ fn sandbox(config: &Config, role: Role, store: &Store) -> anyhow::Result<Sandbox
         tracing::warn!("sandbox is off: all rights are kept");
         return Ok(Sandbox::off());
     }
-    let (sandbox, given) = Sandbox::confine(!config.stack.debuginfod.is_empty())?;
+    let (sandbox, given) =
+        Sandbox::confine(!config.stack.debuginfod.is_empty() || platforms::need_network(config))?;
     tracing::info!(
         kept = given.kept.join(" "),
         dropped = given.dropped.len(),

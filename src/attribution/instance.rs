@@ -47,6 +47,8 @@ pub(super) struct Instance<S> {
     identity: Option<Identity>,
     /// When the container was made whose claim settled it, where ids are used again.
     pub(super) claimed_since: Option<Timestamp>,
+    /// Since when it is what was learned last, of that which was learned later.
+    learned_from: Option<Timestamp>,
     exec_at: Option<Timestamp>,
     /// The last exec of a runtime, init or tini: the function's own if no other follows.
     runtime_exec_at: Option<Timestamp>,
@@ -116,6 +118,7 @@ impl<S> Instance<S> {
             claimed: None,
             identity: None,
             claimed_since: None,
+            learned_from: None,
             exec_at: None,
             runtime_exec_at: None,
             usage_at_exec: None,
@@ -165,7 +168,7 @@ impl<S> Instance<S> {
             let same_name = self.claimed.as_ref().is_some_and(|(_, known)| claim.is_some() && *known == name);
             let from = if first_decision || same_name { self.info.started_at } else { at.wall };
             self.claimed = Some((identity.clone(), name));
-            self.became(identity, from, &mut out.entries);
+            self.made(identity, from, &mut out.entries);
         }
     }
 
@@ -181,14 +184,31 @@ impl<S> Instance<S> {
 
     /// What it is, where that may still change.
     pub(super) fn open_identity(&self) -> Option<&Identity> {
-        let open = [Confidence::Prewarm, Confidence::Lossy];
-        self.identity.as_ref().filter(|identity| open.contains(&identity.confidence))
+        self.identity.as_ref().filter(|identity| identity.is_told_by_children())
     }
 
     /// It is another function from `from` on; what its runtime says of its making changes nothing in that.
     pub(super) fn became(&mut self, identity: Identity, from: Timestamp, entries: &mut Vec<Entry>) {
+        let mut from = from.max(self.info.started_at);
+        // A second function takes nothing back of what the first has done.
+        if let Some(since) = self.learned_from.filter(|_| identity.confidence == Confidence::Ambiguous) {
+            from = from.max(since.plus_us(1));
+        }
         entries.push(Entry::Identity { no: self.no, from, identity: identity.clone() });
+        // What is told late of an earlier moment holds from then on: what was thought between is over.
+        if let Some(since) = self.learned_from.filter(|since| *since > from) {
+            entries.push(Entry::Identity { no: self.no, from: since, identity: identity.clone() });
+        }
+        self.learned_from = self.learned_from.max(Some(from));
         self.identity = Some(identity);
+    }
+
+    /// Its runtime says what it is from `from` on.
+    fn made(&mut self, identity: Identity, from: Timestamp, entries: &mut Vec<Entry>) {
+        entries.push(Entry::Identity { no: self.no, from, identity: identity.clone() });
+        if self.learned_from.is_none_or(|since| from >= since) {
+            self.identity = Some(identity);
+        }
     }
 
     /// Tells the store of it: once, and again when a runtime adds what it knows.

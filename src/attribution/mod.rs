@@ -10,6 +10,7 @@
 
 mod claim;
 mod instance;
+mod late;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -301,22 +302,9 @@ impl<S> Attribution<S> {
         }
     }
 
-    /// What the instance is, where something that is learned later may still change it: a waiting container that is no
-    /// function yet, a name that lost characters.
-    pub fn open_identity(&self, no: InstanceNo) -> Option<&Identity> {
-        self.instances.get(&no)?.open_identity()
-    }
-
     /// What the instance is, as far as anybody has said.
     pub fn identity(&self, no: InstanceNo) -> Option<&Identity> {
         self.instances.get(&no)?.identity()
-    }
-
-    /// The instance is another function from `from` on.
-    pub fn became(&mut self, no: InstanceNo, identity: Identity, from: Timestamp) {
-        if let Some(instance) = self.instances.get_mut(&no) {
-            instance.became(identity, from, &mut self.out.entries);
-        }
     }
 
     /// Something was read of the instance at `at`.

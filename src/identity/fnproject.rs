@@ -12,8 +12,7 @@ const ID_LEN: usize = 26;
 pub fn env(container: &Container, _: &IdentityConfig) -> Verdict {
     let Some(id) = variable(container, "FN_FN_ID") else { return without("variable FN_FN_ID") };
     let Some(app) = variable(container, "FN_APP_ID") else { return without("variable FN_APP_ID") };
-    let is_id = |name: &str| name.len() == ID_LEN && name.bytes().all(|b| b.is_ascii_alphanumeric());
-    let (confidence, why) = if container.name.as_deref().is_some_and(is_id) {
+    let (confidence, why) = if is_id(container.name.as_deref()) {
         (
             Confidence::IdsOnly,
             "variables FN_FN_ID and FN_APP_ID hold its ids, the container's name is one too",
@@ -35,4 +34,9 @@ pub fn env(container: &Container, _: &IdentityConfig) -> Verdict {
         },
         why,
     )
+}
+
+/// Whether a container's name is an id as Fn makes them.
+pub(super) fn is_id(name: Option<&str>) -> bool {
+    name.is_some_and(|name| name.len() == ID_LEN && name.bytes().all(|b| b.is_ascii_alphanumeric()))
 }

@@ -174,7 +174,7 @@ fn namespaces_are_allowed_and_denied() {
     assert_eq!(waiting.confidence, Confidence::Prewarm);
     let env = pairs(&[("__OW_ACTION_NAME", "/guest/f"), ("__OW_NAMESPACE", "guest")]);
     let later =
-        identify_later(&waiting, &Later { env, pod_labels: vec![] }, &config).expect("it is another now");
+        identify_later(&waiting, &Later { env, ..Later::default() }, &config).expect("it is another now");
     assert_eq!((later.rule.as_str(), later.function_container), ("allow-namespaces", false));
 }
 
@@ -190,7 +190,7 @@ fn a_function_that_is_learned_later_is_learned_once() {
             ("__OW_NAMESPACE", namespace),
             ("__OW_ACTION_VERSION", "0.0.3"),
         ]),
-        pod_labels: vec![],
+        ..Later::default()
     };
     let config = IdentityConfig::default();
     for (current, action, namespace, expected) in [
@@ -216,13 +216,93 @@ fn a_function_that_is_learned_later_is_learned_once() {
     let pool = [("executorType", "poolmgr"), ("environmentName", "node")];
     let waiting = of(&in_pod("node", &pool, &[]));
     assert_eq!(waiting.confidence, Confidence::Prewarm);
-    let patched = |labels| Later { env: vec![], pod_labels: pairs(labels) };
+    let patched = |labels| Later { pod_labels: pairs(labels), ..Later::default() };
     let given = patched(&[("functionName", "f"), ("functionNamespace", "n"), ("functionUid", "1")]);
     let later = identify_later(&waiting, &given, &config).expect("it has its function");
     assert_eq!((later.namespace.as_deref(), later.function.as_deref()), (Some("n"), Some("f")));
     assert_eq!(later.instance_name, waiting.instance_name);
     assert_eq!(identify_later(&later, &given, &config), None);
     assert_eq!(identify_later(&waiting, &patched(&[("managed", "true")]), &config), None);
+}
+
+#[test]
+fn the_invokers_log_names_what_no_process_is_told_and_nothing_against_a_name() {
+    let host = ["__OW_API_HOST=x"];
+    let config = IdentityConfig::default();
+    let invoked = |path: &str| Later { invoked: Some(path.into()), ..Later::default() };
+    let pod_labels = [("user-action-pod", "true"), ("invoker", "invoker0")];
+    let pod = of(&in_pod("user-action", &pod_labels, &[]));
+    assert_eq!((pod.platform.as_deref(), pod.confidence), (Some("openwhisk"), Confidence::Prewarm));
+    let waiting = of(&docker("wsk0_1_prewarm_nodejs20", &[], &host));
+    let cold = of(&docker("wsk0_1_guest_hello", &[], &host));
+    let fission = of(&in_pod("node", &[("executorType", "poolmgr"), ("environmentName", "node")], &[]));
+    for (current, path, expected) in [
+        (&waiting, "/guest/hello", Some("hello")),
+        (&pod, "/guest/utils/hello", Some("utils/hello")),
+        (&cold, "/guest/utils/hello", Some("utils/hello")),
+        (&cold, "/guest/other", None),
+        (&fission, "/guest/hello", None),
+        (&waiting, "/guest/\u{1b}[31m", None),
+        (&waiting, "guest", None),
+    ] {
+        let later = identify_later(current, &invoked(path), &config);
+        assert_eq!(later.and_then(|later| later.function).as_deref(), expected, "{path}");
+    }
+    // Its pod's name is cut where it is too long; as far as it goes it must agree.
+    let name = format!("wskowdev-invoker-00-12-guest-{}", "a".repeat(34));
+    let mut long = of(&in_pod("user-action", &pod_labels, &[]));
+    long.instance_name = Some(name.clone());
+    long.confidence = Confidence::Lossy;
+    (long.namespace, long.function) = (Some("guest".into()), Some("a".repeat(34)));
+    let path = format!("/guest/{}b", "a".repeat(34));
+    assert!(name.len() == 63 && identify_later(&long, &invoked(&path), &config).is_some());
+    assert_eq!(identify_later(&long, &invoked("/guest/ab"), &config), None);
+}
+
+#[test]
+fn a_container_that_serves_several_functions_is_nobodys() {
+    let config = IdentityConfig::default();
+    let host = ["__OW_API_HOST=x"];
+    let invoked = |path: &str| Later { invoked: Some(path.into()), ..Later::default() };
+    let patched = |labels: &[(&str, &str)]| Later { pod_labels: pairs(labels), ..Later::default() };
+    let served = |name| Later { env: pairs(&[("HTTP_X-FISSION-FUNCTION-NAME", name)]), ..Later::default() };
+    let openwhisk = of(&docker("wsk0_1_prewarm_nodejs20", &[], &host));
+    let fission = of(&in_pod("node", &[("executorType", "poolmgr"), ("environmentName", "node")], &[]));
+    let labelled = |name| patched(&[("functionName", name), ("functionUid", "1")]);
+    for (waiting, first, second, third) in [
+        (&openwhisk, invoked("/guest/one"), invoked("/guest/two"), invoked("/guest/one")),
+        (&fission, labelled("one"), labelled("two"), labelled("one")),
+        (&fission, served("one"), served("two"), labelled("one")),
+    ] {
+        let one = identify_later(waiting, &first, &config).expect("its first function");
+        assert_eq!((one.function.as_deref(), one.function_container), (Some("one"), true));
+        assert_eq!(identify_later(&one, &first, &config), None, "told again");
+        let both = identify_later(&one, &second, &config).expect("it is both");
+        assert_eq!((both.function.as_deref(), both.confidence), (None, Confidence::Ambiguous));
+        assert_eq!((&both.platform, &both.instance_name), (&waiting.platform, &waiting.instance_name));
+        assert_eq!(identify_later(&both, &third, &config), None, "for good");
+    }
+    // What a process says is a guess until the platform says so, and nothing against the platform.
+    let guessed = identify_later(&fission, &served("mine"), &config).expect("a guess");
+    assert_eq!(guessed.confidence, Confidence::Guessed);
+    let sure = identify_later(&guessed, &labelled("theirs"), &config).expect("the platform's word");
+    assert_eq!((sure.function.as_deref(), sure.confidence), (Some("theirs"), Confidence::Exact));
+    assert_eq!(identify_later(&sure, &served("victim"), &config), None);
+}
+
+#[test]
+fn a_container_of_fns_is_named_by_its_processes_where_its_runtime_tells_no_environment() {
+    let all = IdentityConfig { functions: Functions::All, ..IdentityConfig::default() };
+    let told = |pairs_: &[(&str, &str)]| Later { env: pairs(pairs_), ..Later::default() };
+    let ids =
+        told(&[("FN_FN_ID", "01KA7CXYZ0NG8G00GZJ0000004"), ("FN_APP_ID", "01KA7CXYZ0NG8G00GZJ0000003")]);
+    for (name, expected) in [("01KA7D0000NG8G00GZJ0000042", Some(Confidence::IdsOnly)), ("mine", None)] {
+        let current = identify(&docker(name, &[], &[]), &all).identity;
+        assert_eq!(current.confidence, Confidence::Fallback);
+        let later = identify_later(&current, &ids, &all);
+        assert_eq!(later.map(|later| later.confidence), expected, "{name}");
+        assert_eq!(identify_later(&current, &told(&[("FN_FN_ID", "x")]), &all), None);
+    }
 }
 
 #[test]

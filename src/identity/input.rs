@@ -123,6 +123,7 @@ fn recorded(object: &Map<String, Value>) -> Result<(Container, Later), String> {
     let later = Later {
         env: parse_environ(environ.as_bytes()),
         pod_labels: pairs(object, "pod_labels_from_k8s_api")?,
+        ..Later::default()
     };
     Ok((found, later))
 }

@@ -1,17 +1,26 @@
 //! What is learned of a container after its creation, and the identity it has from then on.
 //!
 //! Two platforms start containers before they know the function: OpenWhisk's stem cells and Fission's pools. The
-//! function then shows in the environment of a process that the container starts, or in labels of its pod that are
-//! patched. The first is in the tenant's hands: it names a function once, never against what the platform's own name
-//! of the container says, and a sure identity is changed by nothing.
+//! function then shows in the environment of a process that the container starts, in labels of its pod that are
+//! patched, or in the platform's own log. The first is in the tenant's hands: it names a function once, never against
+//! what the platform's own name of the container says. A container to which the platform gives another function
+//! beside its first serves several: from then on its time is nobody's own ([`Confidence::Ambiguous`]).
 
-use super::fission;
 use super::rules::{Found, Verdict, function, matched};
 use super::{Answer, IdentityConfig, Looked, finished};
+use super::{fission, fnproject};
 use crate::model::{Confidence, Identity};
 
 /// Environment variables of processes that tell of a function. None of them holds a secret.
-pub const LATER_ENV_ALLOW_LIST: &[&str] = &["__OW_ACTION_NAME", "__OW_ACTION_VERSION", "__OW_NAMESPACE"];
+pub const LATER_ENV_ALLOW_LIST: &[&str] = &[
+    "FN_APP_ID",
+    "FN_FN_ID",
+    "HTTP_X-FISSION-FUNCTION-NAME",
+    "HTTP_X-FISSION-FUNCTION-NAMESPACE",
+    "__OW_ACTION_NAME",
+    "__OW_ACTION_VERSION",
+    "__OW_NAMESPACE",
+];
 
 /// Pod labels that are patched after creation and tell of a function.
 pub const LATER_LABEL_ALLOW_LIST: &[&str] = &[
@@ -33,7 +42,12 @@ pub struct Later {
     pub env: Vec<(String, String)>,
     /// The pod's labels as Kubernetes' API has them now.
     pub pod_labels: Vec<(String, String)>,
+    /// The action that OpenWhisk's invoker has sent arguments to in it, `/namespace/[package/]action`, by its log.
+    pub invoked: Option<String>,
 }
+
+/// Longest name of a pod, in bytes, as OpenWhisk makes it.
+const LONGEST_POD: usize = 63;
 
 /// A way to learn the function later.
 struct LaterRule {
@@ -54,12 +68,30 @@ const RULES: &[LaterRule] = &[
         reads: "pod labels openwhisk/action, openwhisk/namespace",
         decide: openwhisk_labels,
     },
+    LaterRule { name: "openwhisk-log", reads: "the log of OpenWhisk's invoker", decide: openwhisk_log },
     LaterRule {
         name: "openwhisk-child",
         reads: "variables __OW_ACTION_NAME, __OW_NAMESPACE, __OW_ACTION_VERSION of a process in it",
         decide: openwhisk_child,
     },
+    LaterRule {
+        name: "fission-child",
+        reads: "variables HTTP_X-FISSION-FUNCTION-{NAME,NAMESPACE} of a process in it",
+        decide: fission_child,
+    },
+    LaterRule {
+        name: "fn-child",
+        reads: "variables FN_FN_ID, FN_APP_ID of a process in it",
+        decide: fn_child,
+    },
 ];
+
+/// What is asked of a container whose function is settled: whether its platform has given it another one beside that.
+const ANOTHER: LaterRule = LaterRule {
+    name: "another-function",
+    reads: "pod labels functionName and openwhisk/action, the log of OpenWhisk's invoker",
+    decide: another,
+};
 
 /// The identity that a container which was `current` has from when `later` was learned; none if it stays.
 pub fn identify_later(current: &Identity, later: &Later, config: &IdentityConfig) -> Option<Identity> {
@@ -68,7 +100,7 @@ pub fn identify_later(current: &Identity, later: &Later, config: &IdentityConfig
 
 /// `answer` after `later` was learned, with the rules that were tried for it.
 pub fn explain_later(answer: Answer, later: &Later, config: &IdentityConfig) -> Answer {
-    if later.env.is_empty() && later.pod_labels.is_empty() {
+    if *later == Later::default() {
         return answer;
     }
     let (identity, tried) = explain(&answer.identity, later, config);
@@ -82,13 +114,9 @@ pub fn explain_later(answer: Answer, later: &Later, config: &IdentityConfig) -> 
 
 fn explain(current: &Identity, later: &Later, config: &IdentityConfig) -> (Option<Identity>, Vec<Looked>) {
     let mut looked_at = Vec::new();
-    for rule in RULES {
-        let verdict = if settled(current) {
-            Verdict::Pass { why: "what it is is settled".into() }
-        } else {
-            (rule.decide)(current, later)
-        };
-        let (found, why) = match verdict {
+    let rules = if settled(current) { std::slice::from_ref(&ANOTHER) } else { RULES };
+    for rule in rules {
+        let (found, why) = match (rule.decide)(current, later) {
             Verdict::Match(found) => {
                 let Found { identity, why, .. } = *found;
                 (Some(identity), why)
@@ -110,15 +138,52 @@ fn explain(current: &Identity, later: &Later, config: &IdentityConfig) -> (Optio
     (None, looked_at)
 }
 
-/// Whether nothing can change it any more.
+/// Whether its function is known for sure, or it is none.
 fn settled(current: &Identity) -> bool {
-    let open = [Confidence::Prewarm, Confidence::Lossy, Confidence::Guessed];
-    !current.function_container || !open.contains(&current.confidence)
+    !current.function_container || matches!(current.confidence, Confidence::Exact | Confidence::Ambiguous)
+}
+
+/// A container that serves several functions of `current`'s platform.
+fn several(current: &Identity, why: &str) -> Verdict {
+    let platform = current.platform.as_deref().unwrap_or(Identity::UNKNOWN_PLATFORM);
+    matched(function(platform, Confidence::Ambiguous), why)
+}
+
+/// The platform's word that a container with a function of its own runs another one too. Children and what they were
+/// told do not count: they are the tenant's.
+fn another(current: &Identity, later: &Later) -> Verdict {
+    let settled = || Verdict::Pass { why: "what it is is settled".into() };
+    if current.confidence != Confidence::Exact || !current.function_container {
+        return settled();
+    }
+    let name = current.function.as_deref().unwrap_or_default();
+    let namespace = current.namespace.as_deref().unwrap_or_default();
+    let differs = match current.platform.as_deref() {
+        Some("fission") => get(&later.pod_labels, "functionName").is_some_and(|new| {
+            let of = get(&later.pod_labels, "functionNamespace").unwrap_or(namespace);
+            (new, of) != (name, namespace)
+        }),
+        // A label has no package, and neither has a name made of it.
+        Some("openwhisk") => {
+            let bare = |name: &str| name.rsplit('/').next().unwrap_or_default().to_owned();
+            let labelled = get(&later.pod_labels, "openwhisk/action");
+            let named = |action: &ActionPath<'_>| bare(action.action) != bare(name);
+            labelled.is_some_and(|new| bare(new) != bare(name))
+                || later.invoked.as_deref().and_then(ActionPath::new).is_some_and(|action| named(&action))
+        }
+        _ => false,
+    };
+    if differs {
+        several(current, "its platform has given it another function beside its first")
+    } else {
+        settled()
+    }
 }
 
 /// A pod of Fission's pool has been given its function. `functionNamespace` is the function's, not the pod's.
 fn fission_labels(current: &Identity, later: &Later) -> Verdict {
-    if current.platform.as_deref() != Some("fission") || current.confidence != Confidence::Prewarm {
+    let waits = [Confidence::Prewarm, Confidence::Guessed].contains(&current.confidence);
+    if current.platform.as_deref() != Some("fission") || !waits {
         return Verdict::Pass { why: "it is no pod of Fission's that waits".into() };
     }
     let Some(name) = get(&later.pod_labels, "functionName") else {
@@ -166,15 +231,39 @@ fn openwhisk_child(current: &Identity, later: &Later) -> Verdict {
     let Some(path) = get(&later.env, "__OW_ACTION_NAME") else {
         return Verdict::Pass { why: "variable __OW_ACTION_NAME is absent or empty".into() };
     };
-    let Some(action) = ActionPath::new(path) else {
-        return Verdict::Pass { why: "variable __OW_ACTION_NAME is no path of an action".into() };
+    let namespace = get(&later.env, "__OW_NAMESPACE");
+    let revision = get(&later.env, "__OW_ACTION_VERSION");
+    openwhisk_action(current, path, namespace, revision, "a process in it was told its action")
+}
+
+/// OpenWhisk's invoker writes into its log which action it sends arguments to, and in which container.
+fn openwhisk_log(current: &Identity, later: &Later) -> Verdict {
+    if current.platform.as_deref() != Some("openwhisk") {
+        return not_openwhisk();
+    }
+    let Some(path) = later.invoked.as_deref() else {
+        return Verdict::Pass { why: "no log of an invoker's tells of it".into() };
     };
-    let namespace = get(&later.env, "__OW_NAMESPACE").unwrap_or(action.namespace);
+    openwhisk_action(current, path, None, None, "the invoker's log tells which action was invoked in it")
+}
+
+/// `path` is the action's, `namespace` that of whoever invokes it.
+fn openwhisk_action(
+    current: &Identity,
+    path: &str,
+    namespace: Option<&str>,
+    revision: Option<&str>,
+    why: &str,
+) -> Verdict {
+    let Some(action) = ActionPath::new(path) else {
+        return Verdict::Pass { why: "what it was told is no path of an action".into() };
+    };
+    let namespace = namespace.unwrap_or(action.namespace);
     if !is_entity(namespace) {
         return Verdict::Pass { why: "variable __OW_NAMESPACE is no namespace".into() };
     }
     if current.confidence != Confidence::Prewarm && !agrees(current, namespace, &action) {
-        return Verdict::Pass { why: "the process names another action than the container's name".into() };
+        return Verdict::Pass { why: "another action is named than by the container's name".into() };
     }
     // An action of another namespace (a shared package's) keeps its path, or two would go by one name.
     let name = if namespace == action.namespace { action.behind_namespace } else { path };
@@ -182,10 +271,57 @@ fn openwhisk_child(current: &Identity, later: &Later) -> Verdict {
         Identity {
             namespace: Some(namespace.into()),
             function: Some(name.into()),
-            revision: get(&later.env, "__OW_ACTION_VERSION").map(Into::into),
+            revision: revision.map(Into::into),
             ..function("openwhisk", Confidence::Exact)
         },
-        "a process in it was told its action",
+        why,
+    )
+}
+
+/// Fission's binary environment runs a program for each request, with the request's headers in its environment; the
+/// router puts the function's name into them. A program of the function's own can say the same, so it is a guess; and
+/// in a pod that is given to no function alone (`AllowedFunctionsPerContainer: infinite`) the next may name another.
+fn fission_child(current: &Identity, later: &Later) -> Verdict {
+    if current.platform.as_deref() != Some("fission") {
+        return Verdict::Pass { why: "it is no pod of Fission's".into() };
+    }
+    let Some(name) = get(&later.env, "HTTP_X-FISSION-FUNCTION-NAME") else {
+        return Verdict::Pass { why: "variable HTTP_X-FISSION-FUNCTION-NAME is absent or empty".into() };
+    };
+    let namespace = get(&later.env, "HTTP_X-FISSION-FUNCTION-NAMESPACE");
+    let known = (current.function.as_deref(), current.namespace.as_deref());
+    match current.confidence {
+        Confidence::Prewarm => matched(
+            Identity {
+                namespace: namespace.map(Into::into),
+                function: Some(name.into()),
+                ..function("fission", Confidence::Guessed)
+            },
+            "a process in it serves a request to this function",
+        ),
+        Confidence::Guessed if known != (Some(name), namespace) => {
+            several(current, "processes in it serve requests to several functions")
+        }
+        _ => Verdict::Pass { why: "it is known already, and this is not the platform's word".into() },
+    }
+}
+
+/// Fn tells a container its ids when it makes it; where its runtime tells no environment, its processes have it. One
+/// that counts because every container does, under a name that Fn makes.
+fn fn_child(current: &Identity, later: &Later) -> Verdict {
+    if current.confidence != Confidence::Fallback || !fnproject::is_id(current.function.as_deref()) {
+        return Verdict::Pass { why: "it is no container under a name of Fn's".into() };
+    }
+    let (Some(id), Some(app)) = (get(&later.env, "FN_FN_ID"), get(&later.env, "FN_APP_ID")) else {
+        return Verdict::Pass { why: "variables FN_FN_ID and FN_APP_ID are absent or empty".into() };
+    };
+    matched(
+        Identity {
+            namespace: Some(app.into()),
+            function: Some(id.into()),
+            ..function("fnproject", Confidence::IdsOnly)
+        },
+        "a process in it was told its ids, and the container's name is one of Fn's too",
     )
 }
 
@@ -225,7 +361,7 @@ fn is_entity(name: &str) -> bool {
 }
 
 /// Whether `current`, made of a container's or pod's name, can be this action. Those names keep letters and digits
-/// alone, and hold the invoking namespace, or the action's with its package.
+/// alone, and hold the invoking namespace, or the action's with its package. A pod's is cut where it is too long.
 fn agrees(current: &Identity, namespace: &str, action: &ActionPath<'_>) -> bool {
     let plain = |parts: &[&str]| -> String {
         let letters = parts.iter().flat_map(|part| part.chars()).filter(char::is_ascii_alphanumeric);
@@ -233,13 +369,15 @@ fn agrees(current: &Identity, namespace: &str, action: &ActionPath<'_>) -> bool 
     };
     let said = [&current.namespace, &current.function].map(|name| name.as_deref().unwrap_or_default());
     let said = plain(&said);
+    let is_cut = current.instance_name.as_deref().is_some_and(|pod| pod.len() >= LONGEST_POD);
     [
         [namespace, "", action.action],
         [namespace, action.package, action.action],
         [action.namespace, action.package, action.action],
     ]
     .iter()
-    .any(|parts| plain(parts) == said)
+    .map(|parts| plain(parts))
+    .any(|plain| plain == said || is_cut && plain.starts_with(&said))
 }
 
 fn get<'a>(pairs: &'a [(String, String)], key: &str) -> Option<&'a str> {

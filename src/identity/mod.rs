@@ -5,6 +5,7 @@
 //! | [`rules`] | the table of rules, in order of precedence, and what a rule returns |
 //! | [`config`], `user`, [`template`], [`glob`] | what the user decides: rules of their own, namespaces to leave out |
 //! | [`later`], [`environ`] | what is learned after a container's creation |
+//! | [`platform_log`] | lines of a platform's own log |
 //! | [`markers`] | the environment variables and labels that rules read: nothing else of a container is kept |
 //! | [`keep`] | the labels that the configuration asks to store beside a name |
 //! | [`image`] | image references taken apart |
@@ -42,6 +43,7 @@ mod nuclio;
 mod openfaas;
 mod openwhisk;
 mod own;
+pub mod platform_log;
 pub mod pod;
 pub mod row;
 pub mod rules;
@@ -64,6 +66,7 @@ pub use input::{Element, InputError, parse};
 pub use keep::kept_labels;
 pub use later::{LATER_ENV_ALLOW_LIST, LATER_LABEL_ALLOW_LIST, Later, explain_later, identify_later};
 pub use markers::{ANNOTATION_ALLOW_LIST, ENV_ALLOW_LIST, Keys, LABEL_ALLOW_LIST, kept, kept_with};
+pub use platform_log::{InvokerLog, LogFact, LogTold};
 pub use pod::pod_of_sandbox;
 pub use row::Identified;
 use rules::{BEFORE_USER_RULES, Found, RULES, Verdict};

@@ -4,7 +4,7 @@
 //! columns. `deploy/README.md` shows this table; a test holds it there.
 
 use super::own::Own;
-use super::{Metrics, Value};
+use super::{Metrics, Teller, Value};
 
 /// What a number is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -230,6 +230,27 @@ pub(super) const FAMILIES: &[Family] = &[
     gauge("functions_living", "Functions and revisions of which an instance lives.", |from| {
         one(&from.metrics.functions_living)
     }),
+    Family {
+        labels: &["from"],
+        ..counter(
+            "named_later",
+            "Containers that became another function after their making, by who told: a process of theirs, a platform's log, labels of their pod.",
+            |from| by("from", Teller::NAMES.into_iter().zip(from.metrics.named_later.iter().map(Value::get))),
+        )
+    },
+    counter(
+        "platform_log_errors",
+        "Times that a log of a platform could not be read, or that there were too many of them.",
+        |from| one(&from.metrics.platform_log_errors),
+    ),
+    counter("kubernetes_requests", "Requests for labels of pods.", |from| {
+        one(&from.metrics.kubernetes_requests)
+    }),
+    counter(
+        "kubernetes_errors",
+        "Requests for labels of pods that failed, were too slow, or were answered with something else.",
+        |from| one(&from.metrics.kubernetes_errors),
+    ),
     Family {
         labels: &["runtime"],
         ..gauge("runtime_up", "1 while the runtime answers; none for one that is not here.", |from| {

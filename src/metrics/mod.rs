@@ -135,6 +135,22 @@ pub enum Sampled {
     Copies = 2,
 }
 
+/// Who told which function a container is, after its making.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Teller {
+    /// A process of it, by its environment.
+    Process = 0,
+    /// A platform's log.
+    Log = 1,
+    /// Kubernetes, by the labels of its pod.
+    Labels = 2,
+}
+
+impl Teller {
+    /// All, by name.
+    const NAMES: [&str; 3] = ["process", "log", "labels"];
+}
+
 /// How late the capture thread may be. It works milliseconds; a host that starves it for so long is not sampled.
 const CAPTURE_PATIENCE_NS: u64 = 15_000_000_000;
 /// How long the keeper may be at one piece of work: a first look at large files, and a slow disk, take seconds.
@@ -185,6 +201,10 @@ pub struct Metrics {
     pub instances: Value,
     pub instances_living: Value,
     pub functions_living: Value,
+    named_later: [Value; Teller::NAMES.len()],
+    pub platform_log_errors: Value,
+    pub kubernetes_requests: Value,
+    pub kubernetes_errors: Value,
     runtimes: Vec<Runtime>,
     pub look_ups_found: Value,
     pub look_ups_unknown: Value,
@@ -260,6 +280,10 @@ impl Metrics {
             instances: value(),
             instances_living: value(),
             functions_living: value(),
+            named_later: Default::default(),
+            platform_log_errors: value(),
+            kubernetes_requests: value(),
+            kubernetes_errors: value(),
             runtimes: runtimes.collect(),
             look_ups_found: value(),
             look_ups_unknown: value(),
@@ -313,6 +337,13 @@ impl Metrics {
     /// Stores what is sampled.
     pub fn set_sampled(&self, sampled: Sampled) {
         self.sampled.set(sampled as u64);
+    }
+
+    /// Counts a container that has become another function.
+    pub fn named_later(&self, teller: Teller) {
+        if let Some(value) = self.named_later.get(teller as usize) {
+            value.add(1);
+        }
     }
 
     /// The runtimes that are asked.

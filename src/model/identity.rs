@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// How sure a rule is of its answer.
+/// How sure a rule is of its answer. Kinds are added at the end: a journal's bytes hold their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Confidence {
@@ -22,6 +22,8 @@ pub enum Confidence {
     Fallback,
     /// No rule matched.
     None,
+    /// Several functions run in it at a time: what is measured of it is no single one's.
+    Ambiguous,
 }
 
 /// What is known of a container's function. All names are bounded to 253 bytes; they may hold any character and are
@@ -47,6 +49,20 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// Whether what its processes are told may still name it otherwise: a waiting container that is no function yet, a
+    /// name that lost characters, a word that was not the platform's.
+    pub fn is_told_by_children(&self) -> bool {
+        let guessed = ["fission", "openwhisk"].contains(&self.platform.as_deref().unwrap_or_default());
+        self.function_container
+            && match self.confidence {
+                Confidence::Prewarm | Confidence::Lossy => true,
+                Confidence::Guessed => guessed,
+                // Such as the Fn Project calls its containers: ids of 26 characters.
+                Confidence::Fallback => self.function.as_ref().is_some_and(|name| name.len() == 26),
+                _ => false,
+            }
+    }
+
     /// Platform of what no runtime has named yet.
     pub const UNKNOWN_PLATFORM: &'static str = "unknown";
     /// Longest name in bytes.

@@ -12,7 +12,7 @@ pub fn system_calls() -> impl Iterator<Item = (&'static str, &'static str)> {
 }
 
 /// Which threads make a call, one bit each.
-pub(super) const ALL: u8 = 0b11_1111;
+pub(super) const ALL: u8 = 0b1111_1111;
 /// Main, capture, readers: whatever is not one of the others.
 pub(super) const REST: u8 = 0b0001;
 /// Keeper and seal: they parse files of containers and write the store.
@@ -25,12 +25,18 @@ pub(super) const FETCHER: u8 = 0b1000;
 pub(super) const PARSER: u8 = 0b1_0000;
 /// Discovery: it reads what the host shows of containers, and starts, writes and connects nothing.
 pub(super) const DISCOVERY: u8 = 0b10_0000;
+/// The follower of platforms' logs, where some are configured.
+pub(super) const LOGS: u8 = 0b100_0000;
+/// Who asks Kubernetes for labels of pods, where that is configured.
+pub(super) const PODS: u8 = 0b1000_0000;
 /// All but the parser.
 const WIDE: u8 = STARTS | DISCOVERY;
-const STARTS: u8 = REST | KEEPER | RUNTIMES | FETCHER;
+const STARTS: u8 = REST | KEEPER | RUNTIMES | FETCHER | LOGS | PODS;
 const FILES: u8 = REST | KEEPER | FETCHER;
-const FOLDERS: u8 = FILES | DISCOVERY;
-const SOCKETS: u8 = REST | RUNTIMES | FETCHER;
+/// Who finds files, and writes none.
+const FINDS: u8 = FILES | LOGS | PODS;
+const FOLDERS: u8 = FINDS | DISCOVERY;
+const SOCKETS: u8 = REST | RUNTIMES | FETCHER | PODS;
 
 /// What a call's arguments must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,7 +133,7 @@ pub(super) const CALLS: &[Call] = calls! {
         #[cfg(target_arch = "x86_64")] SYS_epoll_wait
         #[cfg(target_arch = "x86_64")] SYS_poll
         #[cfg(target_arch = "x86_64")] SYS_select;
-    "new cgroups, where events are attached to each", REST, Any:
+    "new cgroups, where events are attached to each; lines of platforms' logs, where some are configured", REST | LOGS, Any:
         SYS_inotify_add_watch SYS_inotify_init1 SYS_inotify_rm_watch;
     "files of containers, of /proc and of cgroups are found and read; the store's as well", ALL, Any:
         SYS_close SYS_fstat SYS_openat SYS_pread64 SYS_statx;
@@ -139,7 +145,7 @@ pub(super) const CALLS: &[Call] = calls! {
         #[cfg(target_arch = "x86_64")] SYS_open
         #[cfg(target_arch = "x86_64")] SYS_readlink
         #[cfg(target_arch = "x86_64")] SYS_stat;
-    "files of containers, of /proc and of cgroups are found and read; the store's as well", FILES, Any:
+    "files of containers, of /proc and of cgroups are found and read; the store's as well", FINDS, Any:
         SYS_close_range SYS_faccessat SYS_faccessat2 SYS_fadvise64 SYS_fstatfs SYS_getcwd SYS_openat2 SYS_preadv SYS_preadv2 SYS_statfs;
     "folders of the host and of the store are listed", FOLDERS, Any:
         SYS_getdents64;
@@ -155,9 +161,9 @@ pub(super) const CALLS: &[Call] = calls! {
         #[cfg(target_arch = "x86_64")] SYS_rmdir
         #[cfg(target_arch = "x86_64")] SYS_symlink
         #[cfg(target_arch = "x86_64")] SYS_unlink;
-    "sockets: an engine's, the service manager's; to debuginfod where it is configured", SOCKETS, Families:
+    "sockets: an engine's, the service manager's; to debuginfod and Kubernetes where they are configured", SOCKETS, Families:
         SYS_socket;
-    "sockets: an engine's, the service manager's; to debuginfod where it is configured", SOCKETS, Any:
+    "sockets: an engine's, the service manager's; to debuginfod and Kubernetes where they are configured", SOCKETS, Any:
         SYS_bind SYS_connect SYS_getpeername SYS_getsockname SYS_getsockopt SYS_recvfrom SYS_recvmsg SYS_sendmmsg SYS_sendmsg SYS_setsockopt SYS_shutdown
         SYS_socketpair;
     "health is asked for: the listener was bound before", REST, Any:

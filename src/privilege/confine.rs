@@ -13,7 +13,7 @@ use rustix::thread::{
     remove_capability_from_bounding_set, set_capabilities, set_capabilities_secure_bits, set_no_new_privs,
 };
 
-use super::calls::{ALL, DISCOVERY, FETCHER, KEEPER, PARSER, REST, RUNTIMES};
+use super::calls::{ALL, DISCOVERY, FETCHER, KEEPER, LOGS, PARSER, PODS, REST, RUNTIMES};
 use super::capabilities::{DISCOVERS, kept, names};
 use super::filter;
 use crate::sys;
@@ -60,6 +60,10 @@ pub enum Part {
     Discovery,
     /// It fetches debug files.
     Fetcher,
+    /// It follows logs of platforms.
+    Logs,
+    /// It asks Kubernetes for labels of pods.
+    Pods,
 }
 
 /// What was given up.
@@ -87,7 +91,7 @@ impl Sandbox {
     }
 
     /// Gives up, for good: every capability but those that are needed while the agent runs, `no_new_privs`, and each
-    /// system call outside the table; `network` says that debug files are fetched.
+    /// system call outside the table; `network` says that debug files are fetched, or Kubernetes is asked.
     ///
     /// # Errors
     /// More than one thread runs, or something was refused. What was given up until then stays so.
@@ -146,6 +150,8 @@ impl Sandbox {
             Part::Runtimes => install(RUNTIMES, false),
             Part::Discovery => install(DISCOVERY, false),
             Part::Fetcher => install(FETCHER, self.network),
+            Part::Logs => install(LOGS, false),
+            Part::Pods => install(PODS, self.network),
         }
     }
 

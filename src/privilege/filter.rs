@@ -107,7 +107,7 @@ fn conditions(call: &Call, network: bool) -> Result<Vec<SeccompRule>, BackendErr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::privilege::calls::{ALL, FETCHER, KEEPER, REST, RUNTIMES};
+    use crate::privilege::calls::{ALL, FETCHER, KEEPER, LOGS, PODS, REST, RUNTIMES};
 
     #[test]
     fn every_program_is_one_that_the_kernel_takes() {
@@ -120,6 +120,8 @@ mod tests {
             (DISCOVERY, false),
             (RUNTIMES, false),
             (FETCHER, true),
+            (LOGS, false),
+            (PODS, true),
         ] {
             for program in programs(who, network).unwrap() {
                 assert!((4..4096).contains(&program.len()), "BPF_MAXINSNS: {}", program.len());
@@ -142,6 +144,10 @@ mod tests {
         }
         let keeper = |name: &str| CALLS.iter().any(|call| call.name() == name && call.who & KEEPER != 0);
         let parser = |name: &str| CALLS.iter().any(|call| call.name() == name && call.who & PARSER != 0);
+        let logs = |name: &str| CALLS.iter().any(|call| call.name() == name && call.who & LOGS != 0);
+        let pods = |name: &str| CALLS.iter().any(|call| call.name() == name && call.who & PODS != 0);
+        assert!(logs("inotify_init1") && !logs("socket") && pods("connect") && !pods("inotify_init1"));
+        assert!(!logs("unlinkat") && !pods("unlinkat") && !pods("renameat"));
         assert!(parser("pread64") && !parser("open") && !parser("clone") && !parser("fcntl"));
         assert_eq!(programs(PARSER, false).unwrap().len(), programs(KEEPER, false).unwrap().len() + 1);
         let discovery =

@@ -7,7 +7,7 @@ use super::phases::Phase;
 use super::selector::FunctionId;
 use super::view::{Life, Selection, Stay, View};
 use super::waits::OffCpu;
-use crate::model::{CpuSource, Fact, QualityCounts, Timestamp, Window};
+use crate::model::{Confidence, CpuSource, Fact, QualityCounts, Timestamp, Window};
 
 /// An instance as one function within a window.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,6 +18,8 @@ pub struct InstanceRow {
     pub instance_name: Option<String>,
     /// Which function.
     pub id: FunctionId,
+    /// How sure that is; none where nobody has named it.
+    pub confidence: Option<Confidence>,
     /// The host.
     pub node: String,
     /// Its image.
@@ -104,6 +106,7 @@ fn row(window: Window, id: FunctionId, instance: &Instance, life: &Life, stay: &
         key: instance.info.key.to_string(),
         instance_name: name_of(instance, stay),
         id,
+        confidence: confidence_of(instance, stay),
         node: instance.node.clone(),
         image: instance.info.image.clone(),
         runtime_handler: told(instance, |fact| match fact {
@@ -152,6 +155,14 @@ fn off_cpu_until(instance: &Instance, window: Window, stay: &Stay) -> Option<Tim
 pub(super) fn name_of(instance: &Instance, stay: &Stay) -> Option<String> {
     let named = instance.identities.iter().rev().filter(|(from, _)| *from < stay.window.to);
     named.filter_map(|(_, identity)| identity.instance_name.clone()).next()
+}
+
+/// How sure it is that `instance` was this function during `stay`.
+fn confidence_of(instance: &Instance, stay: &Stay) -> Option<Confidence> {
+    // What was before the first name belongs to that.
+    let first = instance.identities.first();
+    let named = instance.identities.iter().rev().find(|(from, _)| *from < stay.window.to);
+    named.or(first).map(|(_, identity)| identity.confidence)
 }
 
 pub(super) fn phases(window: Window, instance: &Instance, life: &Life, stay: &Stay) -> Vec<PhaseRow> {

@@ -1,6 +1,7 @@
 //! Names of functions: the full one, `platform/namespace/function@revision`, and any end of it that tells enough.
 //!
-//! Parts are percent-encoded in the full form, an unknown part is `-`, a pool of waiting containers `(pool <kind>)`.
+//! Parts are percent-encoded in the full form, an unknown part is `-`, a pool of waiting containers `(pool <kind>)`,
+//! containers that serve several functions `(several)`.
 //! Promises: what is written is read back the same, and holds nothing but printable ASCII.
 
 use std::fmt::{self, Write as _};
@@ -19,7 +20,12 @@ pub enum Part {
     Name(String),
     /// Waiting containers of this kind that are no function yet.
     Pool(String),
+    /// Containers that serve several functions at a time: what is measured of them is no single one's.
+    Several,
 }
+
+/// How [`Part::Several`] is written.
+const SEVERAL: &str = "(several)";
 
 impl Part {
     fn of(name: Option<&str>) -> Part {
@@ -32,12 +38,16 @@ impl Part {
             Part::Null => None,
             Part::Name(name) => Some(name.clone()),
             Part::Pool(kind) => Some(format!("(pool {kind})")),
+            Part::Several => Some(SEVERAL.into()),
         }
     }
 
     fn parse(text: &str) -> Result<Part, SelectorError> {
         if text == "-" {
             return Ok(Part::Null);
+        }
+        if text == SEVERAL {
+            return Ok(Part::Several);
         }
         if let Some(kind) = text.strip_prefix("(pool ").and_then(|rest| rest.strip_suffix(')')) {
             return Ok(Part::Pool(decode(kind)?));
@@ -60,6 +70,7 @@ impl fmt::Display for Part {
                 encode(kind, f)?;
                 f.write_char(')')
             }
+            Part::Several => f.write_str(SEVERAL),
         }
     }
 }
@@ -82,6 +93,7 @@ impl FunctionId {
     pub fn of(identity: &Identity) -> Option<FunctionId> {
         let function = match identity.function.as_deref() {
             name if identity.confidence == Confidence::Prewarm => Part::Pool(name.unwrap_or_default().into()),
+            _ if identity.confidence == Confidence::Ambiguous => Part::Several,
             name => Part::of(name),
         };
         identity.function_container.then(|| FunctionId {
@@ -281,6 +293,7 @@ mod tests {
             Just(Part::Name("-".into())),
             "[a-z/@%() -]{1,9}|.{1,20}".prop_map(Part::Name),
             ".{0,9}".prop_map(Part::Pool),
+            Just(Part::Several),
         ]
     }
 

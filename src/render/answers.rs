@@ -4,7 +4,7 @@ use super::table::{Column, table};
 use super::time;
 use super::{escape, json};
 use crate::fold::{Measure, Weight};
-use crate::model::FrameKind;
+use crate::model::{Confidence, FrameKind};
 use crate::query::{FrameRow, FunctionRow, InstanceRow, OffCpu, PhaseRow};
 
 /// What stands for a thing that is not known.
@@ -122,6 +122,21 @@ pub fn instances(rows: &[InstanceRow], width: Option<u16>) -> String {
     table(&columns, &rows.iter().map(row).collect::<Vec<_>>(), width)
 }
 
+/// How sure a name is, in words.
+fn sure(confidence: Confidence) -> &'static str {
+    match confidence {
+        Confidence::Exact => "by its platform",
+        Confidence::Lossy => "by a name that has lost characters",
+        Confidence::IdsOnly => "by ids, not by the names that people gave",
+        Confidence::AppLevel => "as its application: which of its functions ran is not known",
+        Confidence::Guessed => "by a guess, not by its platform's word",
+        Confidence::Prewarm => "as a pool: it waits for its function",
+        Confidence::Fallback => "because every container counts",
+        Confidence::None => "by no rule",
+        Confidence::Ambiguous => "as nobody's: it serves several functions at a time",
+    }
+}
+
 /// One instance in full, a fact a line.
 pub fn instance(row: &InstanceRow) -> String {
     let phase = |phase: &PhaseRow| {
@@ -132,6 +147,7 @@ pub fn instance(row: &InstanceRow) -> String {
         ("instance", row.key.clone()),
         ("name", or_unknown(row.instance_name.clone())),
         ("function", row.id.to_string()),
+        ("named", or_unknown(row.confidence.map(|confidence| sure(confidence).into()))),
         ("node", row.node.clone()),
         ("image", or_unknown(row.image.clone())),
         ("handler", or_unknown(row.runtime_handler.clone())),

@@ -66,6 +66,7 @@ pub fn instances(rows: &[InstanceRow]) -> Value {
             "namespace": row.id.namespace.text(),
             "function": row.id.function.text(),
             "revision": row.id.revision.text(),
+            "confidence": row.confidence,
             "node": row.node,
             "image": row.image,
             "runtime_handler": row.runtime_handler,

@@ -140,6 +140,8 @@ impl Capture {
 
     /// A runtime has said what an instance is: what is wanted is watched, what is not is not.
     pub(super) fn claimed(&mut self, no: InstanceNo) {
+        self.hear_early(no);
+        self.waiting_stale = true;
         let now = self.moment(Clock::monotonic_ns());
         let unsure = self.setup.attribution.open_identity(no).and(self.setup.attribution.living(no));
         if let Some(path) = unsure.map(|info| info.cgroup_path.clone()) {

@@ -147,5 +147,6 @@ impl Capture {
             self.switching.forget(id);
         }
         self.plain.remove(&no);
+        self.waiting_stale = true;
     }
 }

@@ -20,6 +20,7 @@ impl Name {
     pub(super) fn of(identity: &Identity) -> Name {
         let function = match identity.confidence {
             Confidence::Prewarm => Some(pool(identity.function.as_deref())),
+            Confidence::Ambiguous => Some(SEVERAL.into()),
             _ => identity.function.clone(),
         };
         Name {
@@ -45,14 +46,19 @@ impl Name {
     }
 }
 
+/// The name of what serves several functions at a time.
+const SEVERAL: &str = "(several)";
+
 fn pool(kind: Option<&str>) -> String {
     format!("(pool {})", kind.unwrap_or_default())
 }
 
 /// The function that `text` of a row of `confidence` stands for: the inverse of [`Name::of`].
 pub(super) fn function(text: Option<String>, confidence: Confidence) -> Option<String> {
-    if confidence != Confidence::Prewarm {
-        return text;
+    match confidence {
+        Confidence::Prewarm => {}
+        Confidence::Ambiguous => return None,
+        _ => return text,
     }
     let kind = text.as_deref().and_then(|text| text.strip_prefix("(pool ")?.strip_suffix(')'));
     kind.map(str::to_owned).filter(|kind| !kind.is_empty())
@@ -68,7 +74,7 @@ pub(super) fn parse_confidence(name: &str) -> Option<Confidence> {
     CONFIDENCES.iter().find(|(_, of)| *of == name).map(|(confidence, _)| *confidence)
 }
 
-const CONFIDENCES: [(Confidence, &str); 8] = [
+const CONFIDENCES: [(Confidence, &str); 9] = [
     (Confidence::Exact, "exact"),
     (Confidence::Lossy, "lossy"),
     (Confidence::IdsOnly, "ids-only"),
@@ -77,4 +83,5 @@ const CONFIDENCES: [(Confidence, &str); 8] = [
     (Confidence::Prewarm, "prewarm"),
     (Confidence::Fallback, "fallback"),
     (Confidence::None, "none"),
+    (Confidence::Ambiguous, "ambiguous"),
 ];

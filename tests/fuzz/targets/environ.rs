@@ -12,7 +12,7 @@ fuzz_target!(|block: &[u8]| {
     assert!(
         env.iter().all(|(name, value)| LATER_ENV_ALLOW_LIST.contains(&name.as_str()) && !value.is_empty())
     );
-    let later = Later { env, pod_labels: vec![] };
+    let later = Later { env, ..Later::default() };
     let config = IdentityConfig::default();
     for name in ["wsk0_1_prewarm_go", "wsk0_1_guest_hello", "plain"] {
         let container = Container { name: Some(name.into()), ..Container::default() };
