@@ -108,8 +108,7 @@ impl PrivatePodman {
 
     /// Runs the example function to its end and removes it; its exit status.
     pub fn run_function(&self, options: &[&str], arguments: &[&str]) -> Option<i32> {
-        let line =
-            [&["run", "--rm"], NO_NETWORK, options, &[FUNCTION_IMAGE, "/function"], arguments].concat();
+        let line = [&["run", "--rm"], ALONE, options, &[FUNCTION_IMAGE, "/function"], arguments].concat();
         self.try_podman(&line).status.code()
     }
 

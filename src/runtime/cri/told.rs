@@ -144,7 +144,7 @@ fn sorted(pairs: HashMap<String, String>) -> Vec<(String, String)> {
 
 /// Nanoseconds since 1970; nothing at or before that is how the CRI says never.
 fn time(ns: i64) -> Option<Timestamp> {
-    (ns > 0).then(|| Timestamp(ns / 1000))
+    (ns > 0).then_some(Timestamp(ns / 1000))
 }
 
 /// What an answer of the CRI tells of containers, whichever of its answers it is. Any bytes: those that are none tell of
