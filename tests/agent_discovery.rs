@@ -139,7 +139,7 @@ fn a_pods_names_come_by_the_names_of_its_logs() {
     // Links of others, and names that are none.
     link("other", &"a".repeat(64));
     fs::write(node.path().join("containers/_.log"), "").expect("write a file");
-    let agent = agent(&scope, &format!("[discovery]\nlogs = \"{}\"\n", node.path().display()));
+    let agent = agent(&scope, &format!("[discovery]\nvar_log = \"{}\"\n", node.path().display()));
     let parent = format!("--cgroup-parent=/{path}");
     let id = docker.start_function(&[&parent, "--env=fprocess=figlet"], &LONG);
     // The kubelet makes it when the container runs.

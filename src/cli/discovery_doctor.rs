@@ -45,7 +45,7 @@ fn of(source: Source, discovery: &Discovery, missed: &[String], has_pods: bool) 
         Source::Path | Source::Parent => Finding::ok(&what(source), source.tells()),
         Source::Mounts | Source::Environment => by_rights(source, missed),
         Source::Bundle => bundles(&discovery.run),
-        Source::Logs => logs(&discovery.logs, has_pods),
+        Source::Logs => logs(&discovery.var_log, has_pods),
     }
 }
 
@@ -106,7 +106,7 @@ fn logs(logs: &Path, has_pods: bool) -> Finding {
         &what(source),
         Standing::Warn,
         format!("{none}: {} are not told by them", source.tells()),
-        "mount the node's /var/log read-only, and name it: discovery.logs",
+        "mount the node's /var/log read-only, and name it: discovery.var_log",
     )
 }
 

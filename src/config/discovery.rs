@@ -13,7 +13,7 @@ pub struct Discovery {
     /// Folders of engines' states, with the bundles of what runs.
     pub run: Vec<String>,
     /// The folder with the kubelet's `containers` and `pods`.
-    pub logs: PathBuf,
+    pub var_log: PathBuf,
 }
 
 impl Default for Discovery {
@@ -24,7 +24,7 @@ impl Default for Discovery {
             "/run/k3s/containerd",
             "/run/containers/storage",
         ];
-        Discovery { enabled: true, run: run.map(Into::into).into(), logs: "/var/log".into() }
+        Discovery { enabled: true, run: run.map(Into::into).into(), var_log: "/var/log".into() }
     }
 }
 
@@ -35,9 +35,9 @@ impl Discovery {
         let fault = |key: &str, path: &str| {
             format!("discovery.{key} has {path:?}; give a path from the root, such as \"/run/containerd\"")
         };
-        let logs = self.logs.to_string_lossy();
+        let logs = self.var_log.to_string_lossy();
         let run = self.run.iter().filter(|path| !is_whole(path)).map(|path| fault("run", path));
-        run.chain((!is_whole(&logs)).then(|| fault("logs", &logs))).collect()
+        run.chain((!is_whole(&logs)).then(|| fault("var_log", &logs))).collect()
     }
 }
 
@@ -48,7 +48,7 @@ mod tests {
 
     #[test]
     fn every_key_is_read_and_checked() {
-        let text = "[discovery]\nenabled = false\nrun = [\"/a\", \"b\", \"/c/../d\"]\nlogs = \"x\"\n";
+        let text = "[discovery]\nenabled = false\nrun = [\"/a\", \"b\", \"/c/../d\"]\nvar_log = \"x\"\n";
         let config: Config = toml::from_str(text).unwrap();
         assert!(!config.discovery.enabled);
         assert_eq!(config.faults().len(), 3, "{:?}", config.faults());

@@ -43,7 +43,7 @@ impl Reader {
         Reader {
             cgroups,
             run: config.run.iter().map(PathBuf::from).collect(),
-            logs: config.logs.clone(),
+            logs: config.var_log.clone(),
             host_name: host_name.map(|name| name.trim().to_owned()),
         }
     }
