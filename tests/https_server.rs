@@ -2,7 +2,7 @@
 //!
 //! TLS is real: a certificate for 127.0.0.1, signed by an authority that the test makes, whose certificate lies in a file.
 
-use std::io::{BufRead as _, BufReader, Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};

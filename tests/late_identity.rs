@@ -285,12 +285,12 @@ fn a_pod_of_fissions_pool_is_a_pool_until_its_labels_say_otherwise() {
     let (server, watched) = api_server(&docker.path(""), listed.clone());
     let token = docker.path("token");
     std::fs::write(&token, "t").expect("write a token");
-    let text = format!(
+    let written = format!(
         "[kubernetes]\napi = \"apiserver\"\nurl = {:?}\nca = {:?}\ntoken = {token:?}\n",
         server.url(),
         server.ca()
     );
-    let config = config(&docker, &text);
+    let config = config(&docker, &written);
     let agent = scope.docker_agent(&docker.socket(), &["--config", &config]);
     let (sandbox, mut container) = fission_pod(&docker);
     let watch = poll("a watch", || watched.lock().expect("nobody panics with it").clone());
@@ -330,8 +330,9 @@ fn a_kubelet_that_does_not_answer_leaves_a_pool_a_pool_and_is_told_of_once() {
         }
         Answer::Body(200, answers.lock().expect("nobody panics with it").clone())
     });
-    let text = format!("[kubernetes]\napi = \"kubelet\"\nurl = {:?}\nca = {:?}\n", server.url(), server.ca());
-    let config = config(&docker, &text);
+    let written =
+        format!("[kubernetes]\napi = \"kubelet\"\nurl = {:?}\nca = {:?}\n", server.url(), server.ca());
+    let config = config(&docker, &written);
     let mut agent = scope.docker_agent(&docker.socket(), &["--config", &config]);
     assert!(server.requests().is_empty(), "nobody waits for a function yet");
     let (sandbox, mut container) = fission_pod(&docker);

@@ -438,12 +438,13 @@ impl Agent {
                 "the {what} thread does not end, and is left behind; {unwritten} samples that were read are not written"
             );
         }
-        if let Err(late @ NoEnd::Late(_)) = watched {
-            tracing::warn!("{late}, and is left behind");
-        } else {
-            watched?;
+        for ended in [watched, heard] {
+            if let Err(late @ NoEnd::Late(_)) = ended {
+                tracing::warn!("{late}, and is left behind");
+            } else {
+                ended?;
+            }
         }
-        heard?;
         let ended = (captured?, kept?);
         parsed?;
         discovered?;
