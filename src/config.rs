@@ -28,7 +28,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::identity::{Functions, IdentityConfig};
+use crate::identity::{Functions, IdentityConfig, IsolationConfig};
 pub use layers::Resolved;
 pub use origin::{Fault, Faults, Origin};
 pub use sampling::{Attach, OffCpu, SampledEvent};
@@ -80,6 +80,8 @@ pub struct Config {
     pub functions: Functions,
     /// Rules of the user's own for which function a container is, and namespaces to leave out.
     pub identity: IdentityConfig,
+    /// What runs containers behind a kernel of their own, so that their stacks cannot be seen.
+    pub isolation: IsolationConfig,
     /// How stacks are walked and named.
     pub stack: StackConfig,
     /// Docker.
@@ -165,6 +167,7 @@ impl Default for Config {
             sandbox: Switch::On,
             functions: Functions::default(),
             identity: IdentityConfig::default(),
+            isolation: IsolationConfig::default(),
             stack: StackConfig::default(),
             docker: Docker::default(),
             cgroup: Cgroup::default(),
@@ -213,6 +216,7 @@ impl Config {
         faults.extend(self.listen.health().err());
         faults.extend(self.stack.faults());
         faults.extend(self.identity.faults());
+        faults.extend(self.isolation.faults());
         faults
     }
 
@@ -234,7 +238,8 @@ impl Config {
 
     /// What identity needs of it.
     pub fn identity(&self) -> IdentityConfig {
-        IdentityConfig { functions: self.functions, ..self.identity.clone() }
+        let (functions, isolation) = (self.functions, self.isolation.clone());
+        IdentityConfig { functions, isolation, ..self.identity.clone() }
     }
 }
 

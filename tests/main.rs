@@ -43,6 +43,7 @@ mod native_stacks;
 mod private_docker;
 mod rights;
 #[allow(dead_code, reason = "the program uses the rest")]
+mod sandboxes;
 mod soak;
 mod soak_short;
 #[path = "accept/store_data.rs"]

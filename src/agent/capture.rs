@@ -351,12 +351,16 @@ impl Capture {
                     }
                 }
                 Command::Runtime(runtime, state) => join.runtime(runtime, state, now),
-                Command::Started { container, pid } => self.started(&container, pid),
+                Command::Started { container, pid, at } => self.started(&container, pid, at),
                 Command::Fact { container, at, fact } => join.fact_of(&container, at, fact),
                 Command::Exited { container, exit_code, oom, at } => {
                     join.exited(&container, exit_code, oom, at.unwrap_or(now.wall));
+                    join.apart_gone(&container, at.unwrap_or(now.wall), now);
                 }
-                Command::Forgotten(container) => join.forgotten(&container),
+                Command::Forgotten(container) => {
+                    join.apart_gone(&container, now.wall, now);
+                    join.forgotten(&container);
+                }
                 Command::Watching { path, reply } => {
                     self.take_side_band();
                     self.follow_demand();
@@ -437,7 +441,7 @@ impl Capture {
             _ if !join.should_sample() => Mode::Off,
             _ if self.governor.is_in_force(Step::Copies) => Mode::Chains,
             Unwind::Fp => Mode::Chains,
-            Unwind::Auto if join.live_wanted() <= self.plain.len() => Mode::Chains,
+            Unwind::Auto if join.live_sampled() <= self.plain.len() => Mode::Chains,
             Unwind::Auto | Unwind::Dwarf => Mode::Copies,
         };
         let was = self.setup.sampler.mode();
@@ -510,7 +514,9 @@ impl Capture {
             {
                 continue;
             }
-            if let Some(count) = self.thinning.counts_for(sample.cgroup) {
+            if let Some(count) = self.thinning.counts_for(sample.cgroup)
+                && !self.setup.attribution.hide(sample.cgroup, count.into())
+            {
                 self.order.push(sample.time_ns, Happening::Sample { sample, count });
             }
         }

@@ -45,7 +45,7 @@ fn forward(event: ContainerEvent, identity: &IdentityConfig, control: &Control, 
             Command::Runtime(runtime, RuntimeState::Down)
         }
         ContainerEvent::Known(container) => Command::Claim(Box::new(claim(*container, identity))),
-        ContainerEvent::Started { id, pid, .. } => Command::Started { container: id, pid },
+        ContainerEvent::Started { id, pid, at } => Command::Started { container: id, pid, at },
         ContainerEvent::Ready { id, at } => Command::Fact { container: id, at, fact: Fact::Ready },
         ContainerEvent::Paused { id, at, paused } => {
             Command::Fact { container: id, at, fact: Fact::Frozen(paused) }
@@ -62,6 +62,7 @@ fn claim(container: Container, identity: &IdentityConfig) -> Claim {
     let answer = identify(&container, identity);
     let labels = kept_labels(&container, identity);
     let labels = (!labels.is_empty()).then_some(Fact::Labels(labels));
+    let unseen = identity.isolation.of(&container).map(Fact::Unseen);
     let handler = container.runtime_handler.map(Fact::RuntimeHandler);
     Claim {
         container: ContainerId(container.id.into()),
@@ -69,7 +70,7 @@ fn claim(container: Container, identity: &IdentityConfig) -> Claim {
         name: container.name,
         image: container.image,
         identity: answer.into_stored(),
-        facts: handler.into_iter().chain(labels).collect(),
+        facts: handler.into_iter().chain(unseen).chain(labels).collect(),
         forgotten: false,
     }
 }

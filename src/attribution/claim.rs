@@ -21,6 +21,13 @@ pub struct Claim {
     pub forgotten: bool,
 }
 
+impl Claim {
+    /// Whether its runtime says that its stacks cannot be seen.
+    pub(super) fn is_unseen(&self) -> bool {
+        self.facts.iter().any(|fact| matches!(fact, Fact::Unseen(_)))
+    }
+}
+
 /// Whether a runtime answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RuntimeState {

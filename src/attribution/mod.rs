@@ -10,6 +10,7 @@
 
 mod claim;
 mod instance;
+mod unseen;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -95,6 +96,8 @@ pub struct Attribution<S> {
     /// Instances whose cgroup is gone, in that order.
     dead: std::collections::VecDeque<(u64, InstanceNo)>,
     live_wanted: usize,
+    /// Those of them whose samples are wanted.
+    live_sampled: usize,
     refused_cgroups: u64,
     /// Instances of which time alone may settle something, or of which there is something to tell.
     restless: BTreeSet<InstanceNo>,
@@ -117,6 +120,7 @@ impl<S> Attribution<S> {
             buffered_bytes: 0,
             dead: std::collections::VecDeque::new(),
             live_wanted: 0,
+            live_sampled: 0,
             refused_cgroups: 0,
             restless: BTreeSet::new(),
             out: Settled { entries: Vec::new(), samples: Vec::new() },
@@ -267,9 +271,9 @@ impl<S> Attribution<S> {
         }
         instance.cgroup_gone(ended, &mut self.out.entries);
         self.restless.insert(no);
-        if instance.fate.is_wanted() {
-            self.live_wanted = self.live_wanted.saturating_sub(1);
-        }
+        let fate = instance.fate;
+        self.count_live(fate, false);
+        let Some(instance) = self.instances.get(&no) else { return };
         if self.by_path.get(&instance.info.cgroup_path) == Some(&no) {
             self.by_path.remove(&instance.info.cgroup_path);
         }
@@ -294,8 +298,13 @@ impl<S> Attribution<S> {
                 self.buffered_bytes += bytes;
                 instance.buffer.push(sample);
                 instance.buffer_bytes += bytes;
+                instance.buffer_count += count;
             }
             Fate::Undecided => instance.dropped += count,
+            Fate::Unseen => {
+                instance.hide(count);
+                self.restless.insert(no);
+            }
             Fate::Foreign => return false,
         }
         true
@@ -306,9 +315,14 @@ impl<S> Attribution<S> {
         self.instance_of(cgroup).and_then(|no| self.instances.get(&no)).is_some_and(|i| i.fate.is_wanted())
     }
 
-    /// Whether anything lives that is or may be a function: then the host must be sampled.
+    /// Whether anything lives that is or may be a function whose stacks can be seen: then the host must be sampled.
     pub fn should_sample(&self) -> bool {
-        self.live_wanted > 0
+        self.live_sampled > 0
+    }
+
+    /// How many live that are or may be functions whose stacks can be seen.
+    pub fn live_sampled(&self) -> usize {
+        self.live_sampled
     }
 
     /// How many live that are or may be functions.
@@ -355,7 +369,12 @@ impl<S> Attribution<S> {
         self.instances.values().filter(foreign).map(|instance| (instance.no, &instance.info))
     }
 
-    /// Instances that are functions and whose cgroup is there.
+    /// Whether the instance is or may be a function whose stacks can be seen.
+    pub fn is_sampled(&self, no: InstanceNo) -> bool {
+        self.instances.get(&no).is_some_and(|i| i.fate.is_sampled())
+    }
+
+    /// Instances that are functions, can be seen, and whose cgroup is there.
     pub fn functions(&self) -> impl Iterator<Item = InstanceNo> {
         let lives = |instance: &&Instance<S>| instance.fate == Fate::Function && !instance.gone;
         self.instances.values().filter(lives).map(|instance| instance.no)
@@ -487,6 +506,9 @@ impl<S> Attribution<S> {
         let no = InstanceNo(self.next_no);
         self.next_no += 1;
         let Candidate { container, claim } = candidate;
+        if !path.is_empty() {
+            self.apart_gone(&container, at.wall, at);
+        }
         let info = InstanceInfo {
             key: InstanceKey::new(&container.0, &self.boot_id, id),
             runtime: None,
@@ -499,9 +521,11 @@ impl<S> Attribution<S> {
         };
         self.instances.insert(no, Instance::new(no, info, at.ns));
         self.restless.insert(no);
-        self.live_wanted += 1;
-        self.by_cgroup.insert(id, no);
-        self.by_path.insert(path.into(), no);
+        self.count_live(Fate::Undecided, true);
+        if !path.is_empty() {
+            self.by_cgroup.insert(id, no);
+            self.by_path.insert(path.into(), no);
+        }
         self.by_container.insert(container.clone(), no);
         if let Some(claim) = claim {
             self.claims.insert(container, claim);
@@ -515,22 +539,34 @@ impl<S> Attribution<S> {
         let Some(instance) = self.instances.get(&no) else { return };
         let container = ContainerId(instance.info.container_id.as_str().into());
         let Some(claim) = self.claims.get(&container).cloned() else { return };
-        let fate = if claim.identity.function_container { Fate::Function } else { Fate::Foreign };
+        let fate = match claim.identity.function_container {
+            true if claim.is_unseen() => Fate::Unseen,
+            true => Fate::Function,
+            false => Fate::Foreign,
+        };
         self.decide(no, fate, Some(&claim), at);
     }
 
     fn decide(&mut self, no: InstanceNo, fate: Fate, claim: Option<&Claim>, at: Moment) {
         let Some(instance) = self.instances.get_mut(&no) else { return };
         self.restless.insert(no);
-        let was_wanted = instance.fate.is_wanted();
+        let was = instance.fate;
         self.buffered_bytes = self.buffered_bytes.saturating_sub(instance.buffer_bytes);
         instance.decide(fate, claim, at, &mut self.out);
         if !instance.gone {
-            match (was_wanted, fate.is_wanted()) {
-                (true, false) => self.live_wanted = self.live_wanted.saturating_sub(1),
-                (false, true) => self.live_wanted += 1,
-                _ => {}
-            }
+            self.count_live(was, false);
+            self.count_live(fate, true);
+        }
+    }
+
+    /// One more that lives with `fate`, or one less.
+    fn count_live(&mut self, fate: Fate, more: bool) {
+        let step = |count: usize| if more { count + 1 } else { count.saturating_sub(1) };
+        if fate.is_wanted() {
+            self.live_wanted = step(self.live_wanted);
+        }
+        if fate.is_sampled() {
+            self.live_sampled = step(self.live_sampled);
         }
     }
 

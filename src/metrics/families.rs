@@ -153,6 +153,11 @@ pub(super) const FAMILIES: &[Family] = &[
         one(&from.metrics.samples_unattributed)
     }),
     counter(
+        "samples_unseen",
+        "Samples of the sandboxes that functions run in (gVisor, virtual machines), which are no function's.",
+        |from| one(&from.metrics.samples_unseen),
+    ),
+    counter(
         "side_band_lost",
         "Records of processes and cgroups that the kernel could not write into a ring.",
         |from| one(&from.metrics.side_band_lost),

@@ -8,6 +8,7 @@ pub mod event;
 pub mod frame;
 pub mod identity;
 pub mod ids;
+pub mod isolation;
 pub mod record;
 pub mod stack;
 pub mod swap;
@@ -18,6 +19,7 @@ pub use event::SampledEvent;
 pub use frame::{Frame, FrameKind};
 pub use identity::{Confidence, Identity};
 pub use ids::{BuildId, CgroupId, ContainerId, IdMap, InstanceKey, Pid};
+pub use isolation::Isolation;
 pub use record::{
     Batch, CpuSource, CpuStats, Entry, Fact, FactKind, InstanceInfo, InstanceNo, OwnUse, Sample, Wait,
     WriterInfo,
