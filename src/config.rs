@@ -3,7 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | this one | [`Config`], its defaults and what makes no sense in it |
-//! | `store`, `sampling`, `service`, `stack` | its tables |
+//! | `store`, `sampling`, `service`, `stack`, `runtimes` | its tables |
 //! | [`keys`] | every key that there is, by the names of the configuration's own fields |
 //! | [`layers`] | defaults, then a TOML file, then the environment, then flags, to one `Config`; pure |
 //! | [`sources`] | the file and the environment of this process |
@@ -16,6 +16,7 @@ mod file;
 pub mod keys;
 pub mod layers;
 pub mod origin;
+mod runtimes;
 mod sampling;
 mod service;
 pub mod sources;
@@ -24,13 +25,12 @@ mod store;
 mod variables;
 pub mod written;
 
-use std::path::PathBuf;
-
 use serde::{Deserialize, Serialize};
 
 use crate::identity::{Functions, IdentityConfig, IsolationConfig};
 pub use layers::Resolved;
 pub use origin::{Fault, Faults, Origin};
+pub use runtimes::{Runtimes, Whether};
 pub use sampling::{Attach, OffCpu, SampledEvent};
 pub use service::{Budget, Listen, Log, LogFormat};
 pub use sources::Sources;
@@ -84,22 +84,12 @@ pub struct Config {
     pub isolation: IsolationConfig,
     /// How stacks are walked and named.
     pub stack: StackConfig,
-    /// Docker.
-    pub docker: Docker,
+    /// The runtimes that are asked.
+    pub runtimes: Runtimes,
     /// The `cgroup` runtime.
     pub cgroup: Cgroup,
     /// What CPU time costs; no part of the agent's work.
     pub cost: Cost,
-}
-
-/// Where Docker is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Docker {
-    /// Whether to ask Docker at all.
-    pub enabled: bool,
-    /// Its socket.
-    pub socket: PathBuf,
 }
 
 /// Which cgroups are containers by themselves.
@@ -169,16 +159,10 @@ impl Default for Config {
             identity: IdentityConfig::default(),
             isolation: IsolationConfig::default(),
             stack: StackConfig::default(),
-            docker: Docker::default(),
+            runtimes: Runtimes::default(),
             cgroup: Cgroup::default(),
             cost: Cost::default(),
         }
-    }
-}
-
-impl Default for Docker {
-    fn default() -> Docker {
-        Docker { enabled: true, socket: DEFAULT_DOCKER_SOCKET.into() }
     }
 }
 
@@ -210,6 +194,7 @@ impl Config {
                 ));
             }
         }
+        faults.extend(self.runtimes.faults());
         faults.extend(self.off_cpu.faults());
         faults.extend(self.budget.memory_bytes().err());
         faults.extend(self.budget.cpu_millipercent().err());
@@ -250,7 +235,7 @@ mod tests {
     #[test]
     fn a_file_goes_over_the_defaults_and_unknown_keys_are_refused() {
         let config: Config = toml::from_str("hz = 99\n[cgroup]\nparents = [\"/fn\"]\n").unwrap();
-        assert_eq!((config.hz, config.cgroup.parents.len(), config.docker.enabled), (99, 1, true));
+        assert_eq!((config.hz, config.cgroup.parents.len(), config.runtimes.docker), (99, 1, Whether::Auto));
         let priced: Config = toml::from_str("[cost]\nper_cpu_hour = 0.04\ncurrency = \"EUR\"\n").unwrap();
         assert_eq!(priced.cost.per_cpu_hour.map(Amount::value), Some(0.04));
         for wrong in ["-1.0", "nan", "inf", "\"x\""] {

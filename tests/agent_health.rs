@@ -399,7 +399,7 @@ fn it_ends_in_time_under_load_and_its_log_is_json_to_the_end() {
     let store = disk.path().join("profiles");
     let folder = tempfile::tempdir().expect("make a folder");
     let config = folder.path().join("agent.toml");
-    fs::write(&config, "hz = 1999\nmax_hz = 1999\n[store]\nmin_free_bytes = \"0\"\n[log]\nformat = \"json\"\n[docker]\nenabled = false\n")
+    fs::write(&config, "hz = 1999\nmax_hz = 1999\n[store]\nmin_free_bytes = \"0\"\n[log]\nformat = \"json\"\n[runtimes]\ndocker = \"off\"\n")
         .expect("write");
     let mut command = scope.command(["agent", "--cgroup-parent", &parent.kernel_path(), "--config"]);
     let (agent, _) = start(command.arg(&config).arg("--store").arg(&store));

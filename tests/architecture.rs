@@ -66,11 +66,23 @@ const CRATES: &[(&str, &[&str])] = &[
     ("fxprof_processed_profile", &["src/exchange/firefox_out.rs"]),
     ("gimli", &["src/stack/"]),
     ("hyper", &["src/http/"]),
-    ("hyper_util", &["src/http/"]),
+    ("hyper_util", &["src/http/", "src/runtime/grpc/"]),
     ("inferno", &["src/render/flame.rs"]),
     ("perf_event_open_sys", &["src/sys.rs", "src/sys/"]),
     ("prometheus_client", &["src/metrics/exposition.rs"]),
-    ("prost", &["src/exchange/pprof_wire.rs", "src/exchange/pprof_out.rs", "src/exchange/pprof_in.rs"]),
+    (
+        "prost",
+        &[
+            "src/exchange/pprof_wire.rs",
+            "src/exchange/pprof_out.rs",
+            "src/exchange/pprof_in.rs",
+            "src/runtime/",
+        ],
+    ),
+    ("prost_types", &["src/runtime/"]),
+    ("tonic", &["src/runtime/"]),
+    ("tonic_prost", &["src/runtime/grpc/"]),
+    ("tower", &["src/runtime/grpc/"]),
 ];
 
 /// Where unsafe code is.
@@ -79,8 +91,8 @@ const UNSAFE: &[&str] = &["src/sys.rs", "src/sys/"];
 /// A file of more lines is two ideas.
 const MAX_LINES: usize = 600;
 
-/// Tables, which may be as long as what they list.
-const TABLES: &[&str] = &[];
+/// Tables, which may be as long as what they list, and what a program has made.
+const TABLES: &[&str] = &["src/runtime/grpc/containerd.rs", "src/runtime/grpc/cri.rs"];
 
 /// Names that say nothing about what is in a file.
 const EMPTY_NAMES: &[&str] = &["util", "utils", "common", "helper", "helpers", "misc"];

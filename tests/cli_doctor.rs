@@ -111,9 +111,9 @@ fn a_host_is_looked_at_for_the_agent_as_it_is_configured() {
     let folder = tempfile::tempdir().expect("make a folder");
     let file = folder.path().join("agent.toml");
     let path = file.to_str().expect("a plain path");
-    let config = "[docker]\nsocket = \"/of-the-file.sock\"\n[store]\nmin_free_bytes = \"1000000TiB\"\n";
+    let config = "[runtimes]\ndocker = \"/of-the-file.sock\"\n[store]\nmin_free_bytes = \"1000000TiB\"\n";
     std::fs::write(&file, config).expect("write a file");
-    let socket = [("FNSCOPE_DOCKER_SOCKET", "/of-the-variable.sock")];
+    let socket = [("FNSCOPE_RUNTIMES_DOCKER", "/of-the-variable.sock")];
     let flag = ["--docker-socket", "/of-the-flag.sock"];
     let configured = ["--config", path];
     for (options, variables, says) in [
@@ -121,7 +121,7 @@ fn a_host_is_looked_at_for_the_agent_as_it_is_configured() {
         (&[], &[("FNSCOPE_CONFIG", path)], "/of-the-file.sock"),
         (&configured, &socket, "/of-the-variable.sock"),
         (&[&configured[..], &flag[..]].concat(), &socket, "/of-the-flag.sock"),
-        (&[], &[("FNSCOPE_DOCKER_ENABLED", "false")], "docker.enabled is false"),
+        (&[], &[("FNSCOPE_RUNTIMES_DOCKER", "off")], "runtimes.docker is \"off\""),
     ] {
         let [docker] = &findings(&scope, "docker", options, variables)[..] else { panic!("one finding") };
         assert!(text(docker, "found").contains(says), "`{says}` in {docker:#}");

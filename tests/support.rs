@@ -68,6 +68,10 @@ impl Fnscope {
         command.args(arguments).env("FNSCOPE_STORE", &self.store).stdin(Stdio::null());
         // Any port: an agent of the host may have the usual one.
         command.env("FNSCOPE_LISTEN_HEALTH", "127.0.0.1:0");
+        // Whatever else runs on the host is not what a test is about.
+        for runtime in ["CONTAINERD", "K3S", "CRIO", "PODMAN"] {
+            command.env(format!("FNSCOPE_RUNTIMES_{runtime}"), "off");
+        }
         command
     }
 

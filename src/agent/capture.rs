@@ -79,8 +79,6 @@ pub(super) struct Setup {
     pub(super) parents: Vec<String>,
     pub(super) parents_runtime: &'static str,
     pub(super) identity: IdentityConfig,
-    /// Whether a runtime with an API may claim cgroups that carry a container's id.
-    pub(super) by_container_id: bool,
     pub(super) max_stack: usize,
     pub(super) unwind: Unwind,
     /// Whether code without unwind tables is scanned.
@@ -350,16 +348,16 @@ impl Capture {
                         self.claimed(no);
                     }
                 }
-                Command::Runtime(runtime, state) => join.runtime(runtime, state, now),
+                Command::Runtime(runtime, state) => self.rescan |= join.runtime(runtime, state, now),
                 Command::Started { container, pid, at } => self.started(&container, pid, at),
                 Command::Fact { container, at, fact } => join.fact_of(&container, at, fact),
                 Command::Exited { container, exit_code, oom, at } => {
                     join.exited(&container, exit_code, oom, at.unwrap_or(now.wall));
                     join.apart_gone(&container, at.unwrap_or(now.wall), now);
                 }
-                Command::Forgotten(container) => {
+                Command::Forgotten(container, runtime) => {
                     join.apart_gone(&container, now.wall, now);
-                    join.forgotten(&container);
+                    join.forgotten(&container, runtime);
                 }
                 Command::Watching { path, reply } => {
                     self.take_side_band();

@@ -25,8 +25,8 @@ pub(super) enum Command {
     Fact { container: ContainerId, at: Timestamp, fact: Fact },
     /// A container's first process ended.
     Exited { container: ContainerId, exit_code: Option<i32>, oom: bool, at: Option<Timestamp> },
-    /// Its runtime has removed a container.
-    Forgotten(ContainerId),
+    /// A runtime has removed a container.
+    Forgotten(ContainerId, &'static str),
     /// Asks whether the cgroup at `path` is known and sampled.
     Watching { path: String, reply: Sender<bool> },
     /// The configuration is another one from now on, in what [`super::reload`] lets through; tells when it is. Whoever

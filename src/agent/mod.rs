@@ -6,7 +6,7 @@
 //! | capture | brings all in order, walks stacks, attributes | keeper, by a bounded queue it never waits on |
 //! | keeper | names frames, writes the journal | seal, at the end of an hour |
 //! | seal | seals closed journals, drops old hours; at the lowest priority | nobody |
-//! | runtimes | watches Docker | capture, by commands |
+//! | runtimes | watches Docker, containerd and the others | capture, by commands |
 //! | cgroups | hears of new cgroups where events are scoped by them | capture, by a lock |
 //! | fetch | fetches debug information, where servers are configured | keeper, by a queue |
 //!
@@ -48,7 +48,6 @@ use crate::config::Config;
 use crate::metrics::{Metrics, Phase};
 use crate::perf::{Clock, Hotplug, Sampler};
 use crate::privilege::{self, Part, Sandbox};
-use crate::runtime::docker::DockerOptions;
 use crate::stack::apart::Parser;
 use crate::stack::unwind::UnwindStats;
 use crate::stack::{OpenStats, PerfMapStats, Symbolizer};
@@ -65,6 +64,7 @@ use options::{
 };
 use reload::Live;
 pub use reload::{Reloaded, Reloader};
+use runtimes::Watched;
 
 /// Work that may wait for the keeper, a second each while functions work: half a minute.
 const KEEPER_QUEUE: usize = 32;
@@ -217,8 +217,8 @@ impl Agent {
         let queued_bytes = Arc::new(AtomicUsize::new(0));
         let now = Clock::read();
         let now = Moment { ns: Clock::monotonic_ns(), wall: now.wall(Clock::monotonic_ns()) };
-        let runtimes: &[&'static str] = if config.docker.enabled { &[docker_name()] } else { &[] };
-        let metrics = metrics(config, role, hz, &sampler);
+        let watched = Watched::new(&config.runtimes, &live.keys);
+        let metrics = metrics(config, &watched, role, hz, &sampler);
         let deadline = Arc::<Deadline>::default();
         let (parser, jobs) = Parser::apart();
         let freed = Arc::<freed::Freed>::default();
@@ -226,11 +226,10 @@ impl Agent {
             sampler,
             off_cpu: config.off_cpu.clone(),
             cgroups: cgroups.clone(),
-            attribution: Attribution::new(&boot_id, runtimes, Limits::default(), now),
+            attribution: Attribution::new(&boot_id, &watched.names(), Limits::default(), now),
             parents: config.cgroup.parents.clone(),
             parents_runtime: role.cgroup_runtime(),
             identity: config.identity(),
-            by_container_id: config.docker.enabled,
             max_stack: read_number("/proc/sys/kernel/perf_event_max_stack").unwrap_or(127) as usize,
             unwind: config.stack.unwind,
             scan: config.stack.scan.is_on(),
@@ -266,9 +265,9 @@ impl Agent {
             sandbox.give_up(Part::Capture).expect(GIVES_UP);
             capture::run(setup, wake, hotplug, &theirs)
         })?;
-        let runtimes = match config.docker.enabled {
-            true => Some(watch_docker(config, &live, &control, sandbox, &broken, &metrics)?),
-            false => None,
+        let runtimes = match watched.names().is_empty() {
+            false => Some(watch(watched, &live, &control, sandbox, &broken, &metrics)?),
+            true => None,
         };
         // Whatever this thread starts from now on has no rights either.
         sandbox.give_up(Part::Main)?;
@@ -395,8 +394,8 @@ impl Agent {
     }
 }
 
-fn watch_docker(
-    config: &Config,
+fn watch(
+    watched: Watched,
     live: &Live,
     control: &Control,
     sandbox: Sandbox,
@@ -404,24 +403,27 @@ fn watch_docker(
     metrics: &Arc<Metrics>,
 ) -> anyhow::Result<(Worker<()>, tokio::sync::oneshot::Sender<()>)> {
     let (stop, stopped) = tokio::sync::oneshot::channel();
-    let keys = live.keys.clone();
-    let options = DockerOptions { keys, ..DockerOptions::new(Some(&config.docker.socket), None)? };
     let (identity, control) = (live.identity.clone(), control.clone());
     let metrics = metrics.clone();
     let thread = Worker::start("runtimes", broken, move || {
         sandbox.give_up(Part::Runtimes).expect(GIVES_UP);
-        if let Err(error) = runtimes::run(&options, identity, &control, &metrics, stopped) {
-            tracing::error!("watch docker: {error}");
+        if let Err(error) = runtimes::run(&watched, identity, &control, &metrics, stopped) {
+            tracing::error!("watch runtimes: {error}");
         }
     })?;
     Ok((thread, stop))
 }
 
 /// What is told of an agent that begins; what its threads count, they tell themselves.
-fn metrics(config: &Config, role: Role, hz: u32, sampler: &crate::perf::Sampler) -> Arc<Metrics> {
-    let docker = config.docker.enabled.then(docker_name);
+fn metrics(
+    config: &Config,
+    watched: &Watched,
+    role: Role,
+    hz: u32,
+    sampler: &crate::perf::Sampler,
+) -> Arc<Metrics> {
     let cgroup = (!config.cgroup.parents.is_empty()).then(|| role.cgroup_runtime());
-    let metrics = Metrics::new(&docker.into_iter().chain(cgroup).collect::<Vec<_>>());
+    let metrics = Metrics::new(&watched.names().into_iter().chain(cgroup).collect::<Vec<_>>());
     // The kernel tells of it, and is there.
     cgroup.and_then(|name| metrics.runtime(name)).into_iter().for_each(|runtime| runtime.set(true));
     metrics.hz.set(hz.into());
@@ -435,10 +437,6 @@ fn hotplug() -> Option<Hotplug> {
     Hotplug::open()
         .inspect_err(|error| tracing::info!("uevents: {error}; CPUs that come are sampled within seconds"))
         .ok()
-}
-
-fn docker_name() -> &'static str {
-    crate::runtime::docker::RUNTIME
 }
 
 /// Gives up what the daemon does not need from here on. Commands that are profiled are not confined, and neither is

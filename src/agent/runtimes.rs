@@ -1,37 +1,83 @@
-//! The runtimes thread: what Docker tells, turned into claims for the capture thread.
+//! The runtimes thread: what each runtime tells, turned into claims for the capture thread.
+//!
+//! All of them are watched at once, each with an answer of its own to whether it is up. Which of two that know one
+//! container is believed is the join's to say.
+
+use futures_util::FutureExt as _;
+use futures_util::future::{LocalBoxFuture, join_all};
 
 use super::control::{Command, Control};
 use crate::attribution::{Claim, RuntimeState};
-use crate::identity::{IdentityConfig, identify, kept_labels};
+use crate::config::{Runtimes, Whether};
+use crate::identity::{IdentityConfig, Keys, identify, kept_labels};
 use crate::metrics::Metrics;
 use crate::model::{Container, ContainerEvent, ContainerId, Fact, Swap};
 use crate::runtime::docker::{self, DockerOptions};
+use crate::runtime::socket::Socket;
 
-/// Watches Docker until `stop` is told.
+/// The runtimes that are watched. A new one has a field here, a name in [`Watched::names`] and a line in [`run`].
+pub(super) struct Watched {
+    docker: Option<DockerOptions>,
+}
+
+impl Watched {
+    /// Those that the configuration asks for; of containers they tell what rules read, and `keys`.
+    pub(super) fn new(config: &Runtimes, keys: &Swap<Keys>) -> Watched {
+        let docker = socket(&config.docker, docker::USUAL);
+        let docker = docker.map(|socket| DockerOptions { keys: keys.clone(), ..DockerOptions::at(socket) });
+        Watched { docker }
+    }
+
+    /// By what names they tell.
+    pub(super) fn names(&self) -> Vec<&'static str> {
+        let Watched { docker } = self;
+        docker.as_ref().map(|_| docker::RUNTIME).into_iter().collect()
+    }
+}
+
+/// Where to ask, if at all.
+fn socket(whether: &Whether, usual: &'static [&'static str]) -> Option<Socket> {
+    match whether {
+        Whether::Off => None,
+        Whether::Auto => Some(Socket::Usual(usual)),
+        Whether::At(path) => Some(Socket::At(path.clone())),
+    }
+}
+
+/// Watches all of them until `stop` is told.
 ///
 /// # Errors
 /// The thread's event loop cannot be made.
 pub(super) fn run(
-    options: &DockerOptions,
+    watched: &Watched,
     identity: Swap<IdentityConfig>,
     control: &Control,
     metrics: &Metrics,
     stop: tokio::sync::oneshot::Receiver<()>,
 ) -> std::io::Result<()> {
     let reactor = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let shutdown = async {
-        // Dropped is as good as told.
-        let _ = stop.await;
+    // Dropped is as good as told.
+    let stopped = stop.map(|_| ()).shared();
+    let sink = |name| {
+        let identity = &identity;
+        move |event| forward(name, event, &identity.get(), control, metrics)
     };
-    reactor.block_on(docker::watch(
-        options,
-        |event| forward(event, &identity.get(), control, metrics),
-        shutdown,
-    ));
+    let mut watches: Vec<LocalBoxFuture<()>> = Vec::new();
+    if let Some(options) = &watched.docker {
+        watches.push(docker::watch(options, sink(docker::RUNTIME), stopped.clone()).boxed_local());
+    }
+    reactor.block_on(join_all(watches));
     Ok(())
 }
 
-fn forward(event: ContainerEvent, identity: &IdentityConfig, control: &Control, metrics: &Metrics) {
+/// Tells the capture thread what `runtime` has told.
+fn forward(
+    runtime: &'static str,
+    event: ContainerEvent,
+    identity: &IdentityConfig,
+    control: &Control,
+    metrics: &Metrics,
+) {
     let answers = |name, up| metrics.runtime(name).into_iter().for_each(|runtime| runtime.set(up));
     let command = match event {
         ContainerEvent::Up { runtime } => {
@@ -44,6 +90,10 @@ fn forward(event: ContainerEvent, identity: &IdentityConfig, control: &Control, 
             tracing::warn!(runtime, "runtime does not answer; its containers stay unnamed until it does");
             Command::Runtime(runtime, RuntimeState::Down)
         }
+        ContainerEvent::Absent { runtime } => {
+            metrics.runtime(runtime).into_iter().for_each(crate::metrics::Runtime::set_absent);
+            Command::Runtime(runtime, RuntimeState::Absent)
+        }
         ContainerEvent::Known(container) => Command::Claim(Box::new(claim(*container, identity))),
         ContainerEvent::Started { id, pid, at } => Command::Started { container: id, pid, at },
         ContainerEvent::Ready { id, at } => Command::Fact { container: id, at, fact: Fact::Ready },
@@ -53,7 +103,7 @@ fn forward(event: ContainerEvent, identity: &IdentityConfig, control: &Control, 
         ContainerEvent::Exited { id, exit_code, oom, at } => {
             Command::Exited { container: id, exit_code, oom, at }
         }
-        ContainerEvent::Gone { id } => Command::Forgotten(id),
+        ContainerEvent::Gone { id } => Command::Forgotten(id, runtime),
     };
     control.send(command);
 }
@@ -64,8 +114,12 @@ fn claim(container: Container, identity: &IdentityConfig) -> Claim {
     let labels = (!labels.is_empty()).then_some(Fact::Labels(labels));
     let unseen = identity.isolation.of(&container).map(Fact::Unseen);
     let handler = container.runtime_handler.map(Fact::RuntimeHandler);
+    let id = match &container.runtime_namespace {
+        Some(namespace) => ContainerId::in_namespace(namespace, &container.id),
+        None => ContainerId(container.id.as_str().into()),
+    };
     Claim {
-        container: ContainerId(container.id.into()),
+        container: id,
         runtime: container.runtime,
         name: container.name,
         image: container.image,

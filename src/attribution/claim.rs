@@ -35,6 +35,8 @@ pub enum RuntimeState {
     Up,
     /// It does not answer.
     Down,
+    /// There is none here, as far as anybody can see.
+    Absent,
 }
 
 /// How long after the start a runtime that has not answered yet counts as one that will.
@@ -47,28 +49,64 @@ pub(super) struct Runtimes {
     started_ns: u64,
 }
 
+/// What kind of runtime `name` is: paths of cgroups tell that, and no more.
+pub(super) fn kind(name: &str) -> &str {
+    if name == "k3s" { "containerd" } else { name }
+}
+
+/// Which of two runtimes is believed where both claim one container, the lower one: the CRI tells the pod; containerd knows
+/// a container of Docker without its labels.
+pub(super) fn rank(runtime: &str) -> u8 {
+    match runtime {
+        "cri-o" => 0,
+        "containerd" => 2,
+        _ => 1,
+    }
+}
+
 impl Runtimes {
     pub(super) fn new(names: &[&'static str], now_ns: u64) -> Runtimes {
         Runtimes { states: names.iter().map(|name| (*name, None, now_ns)).collect(), started_ns: now_ns }
     }
 
-    pub(super) fn set(&mut self, name: &str, state: RuntimeState, now_ns: u64) {
-        if let Some(slot) = self.states.iter_mut().find(|(known, ..)| *known == name)
-            && slot.1 != Some(state)
-        {
-            (slot.1, slot.2) = (Some(state), now_ns);
-        }
+    /// Stores it. True if it answers for the first time.
+    pub(super) fn set(&mut self, name: &str, state: RuntimeState, now_ns: u64) -> bool {
+        let slot = self.states.iter_mut().find(|(known, ..)| *known == name);
+        let Some(slot) = slot.filter(|slot| slot.1 != Some(state)) else { return false };
+        let was_here = matches!(slot.1, Some(RuntimeState::Up | RuntimeState::Down));
+        (slot.1, slot.2) = (Some(state), now_ns);
+        !was_here && state == RuntimeState::Up
     }
 
-    /// For how many nanoseconds all of them have answered; none while one does not.
-    pub(super) fn all_up_for(&self, now_ns: u64) -> Option<u64> {
+    /// Whether one of them may own a container that a path says is `owner`'s; of which it says nothing, if that is none.
+    pub(super) fn may_own(&self, owner: Option<&str>) -> bool {
+        self.of(owner).next().is_some()
+    }
+
+    /// Whether one of that kind is here, answering or not.
+    pub(super) fn is_here(&self, owner: &str) -> bool {
+        let here = [Some(RuntimeState::Up), Some(RuntimeState::Down)];
+        self.of(Some(owner)).any(|(_, state, _)| here.contains(state))
+    }
+
+    fn of(&self, owner: Option<&str>) -> impl Iterator<Item = &(&'static str, Option<RuntimeState>, u64)> {
+        self.states.iter().filter(move |(name, ..)| owner.is_none_or(|owner| owner == kind(name)))
+    }
+
+    /// For how many nanoseconds all that may own such a container have answered; none while one does not. One that is not
+    /// here owns nothing, but for a container that can only be its own, and where none is here at all.
+    pub(super) fn all_up_for(&self, now_ns: u64, owner: Option<&str>) -> Option<u64> {
         let mut shortest = now_ns.saturating_sub(self.started_ns);
-        for (_, state, since) in &self.states {
+        let is_absent = |state: &Option<RuntimeState>| *state == Some(RuntimeState::Absent);
+        if self.may_own(owner) && self.of(owner).all(|(_, state, _)| is_absent(state)) {
+            return None;
+        }
+        for (_, state, since) in self.of(owner).filter(|(_, state, _)| !is_absent(state)) {
             match state {
                 Some(RuntimeState::Up) => shortest = shortest.min(now_ns.saturating_sub(*since)),
                 // Not heard of yet: nothing is up, and for a moment nothing is down either.
                 None if now_ns.saturating_sub(self.started_ns) < GRACE_NS => shortest = 0,
-                None | Some(RuntimeState::Down) => return None,
+                None | Some(RuntimeState::Down | RuntimeState::Absent) => return None,
             }
         }
         Some(shortest)

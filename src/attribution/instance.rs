@@ -35,6 +35,8 @@ impl Fate {
 pub(super) struct Instance<S> {
     pub(super) no: InstanceNo,
     pub(super) info: InstanceInfo,
+    /// The runtime whose it can only be, as far as its path says.
+    pub(super) owner: Option<&'static str>,
     pub(super) born_ns: u64,
     pub(super) fate: Fate,
     pub(super) buffer: Vec<S>,
@@ -102,10 +104,16 @@ pub fn is_runtime_command(comm: &str) -> bool {
 }
 
 impl<S> Instance<S> {
-    pub(super) fn new(no: InstanceNo, info: InstanceInfo, born_ns: u64) -> Instance<S> {
+    pub(super) fn new(
+        no: InstanceNo,
+        info: InstanceInfo,
+        owner: Option<&'static str>,
+        born_ns: u64,
+    ) -> Instance<S> {
         Instance {
             no,
             info,
+            owner,
             born_ns,
             fate: Fate::Undecided,
             buffer: Vec::new(),

@@ -40,6 +40,8 @@ pub struct Candidate {
     pub container: ContainerId,
     /// The claim, where the path alone settles it.
     pub claim: Option<Claim>,
+    /// The runtime whose it can only be, where the path says so: `docker`, `containerd`, `cri-o`, `podman`.
+    pub owner: Option<&'static str>,
 }
 
 /// Bounds of what waits for a name.
@@ -172,15 +174,31 @@ impl<S> Attribution<S> {
     /// A runtime says what a container is; again when it knows better. Returns its instance, if there is one.
     pub fn claim(&mut self, claim: Claim, at: Moment) -> Option<InstanceNo> {
         let container = claim.container.clone();
+        let surer =
+            |known: &Claim| !known.forgotten && claim::rank(&known.runtime) < claim::rank(&claim.runtime);
+        if self.claims.get(&container).is_some_and(surer) {
+            return None;
+        }
         self.claims.insert(container.clone(), claim);
         let no = self.by_container.get(&container).copied()?;
         self.settle(no, at);
         Some(no)
     }
 
-    /// A runtime answers or does not.
-    pub fn runtime(&mut self, runtime: &'static str, state: RuntimeState, at: Moment) {
-        self.runtimes.set(runtime, state, at.ns);
+    /// A runtime answers or does not. True if it was not heard of before, and answers: what was none of anybody's may be
+    /// its own.
+    pub fn runtime(&mut self, runtime: &'static str, state: RuntimeState, at: Moment) -> bool {
+        self.runtimes.set(runtime, state, at.ns)
+    }
+
+    /// Whether a runtime may claim a container that a path says is `owner`'s.
+    pub fn may_own(&self, owner: Option<&str>) -> bool {
+        self.runtimes.may_own(owner)
+    }
+
+    /// Whether a runtime of the kind `owner` is here, whether it answers or not.
+    pub fn is_here(&self, owner: &str) -> bool {
+        self.runtimes.is_here(owner)
     }
 
     /// Something became true of a container, as its runtime tells.
@@ -205,8 +223,11 @@ impl<S> Attribution<S> {
         waiting.into_iter().for_each(|no| self.decide(no, Fate::Unknown, None, at));
     }
 
-    /// The runtime has forgotten the container: its claim goes with its last instance.
-    pub fn forgotten(&mut self, container: &ContainerId) {
+    /// `runtime` has forgotten the container: its claim goes with its last instance. What another claims stays.
+    pub fn forgotten(&mut self, container: &ContainerId, runtime: &str) {
+        if self.claims.get(container).is_none_or(|claim| claim.runtime != claim::kind(runtime)) {
+            return;
+        }
         if !self.by_container.contains_key(container) {
             self.claims.remove(container);
         } else if let Some(claim) = self.claims.get_mut(container) {
@@ -315,16 +336,6 @@ impl<S> Attribution<S> {
         self.instance_of(cgroup).and_then(|no| self.instances.get(&no)).is_some_and(|i| i.fate.is_wanted())
     }
 
-    /// Whether anything lives that is or may be a function whose stacks can be seen: then the host must be sampled.
-    pub fn should_sample(&self) -> bool {
-        self.live_sampled > 0
-    }
-
-    /// How many live that are or may be functions whose stacks can be seen.
-    pub fn live_sampled(&self) -> usize {
-        self.live_sampled
-    }
-
     /// How many live that are or may be functions.
     pub fn live_wanted(&self) -> usize {
         self.live_wanted
@@ -369,11 +380,6 @@ impl<S> Attribution<S> {
         self.instances.values().filter(foreign).map(|instance| (instance.no, &instance.info))
     }
 
-    /// Whether the instance is or may be a function whose stacks can be seen.
-    pub fn is_sampled(&self, no: InstanceNo) -> bool {
-        self.instances.get(&no).is_some_and(|i| i.fate.is_sampled())
-    }
-
     /// Instances that are functions, can be seen, and whose cgroup is there.
     pub fn functions(&self) -> impl Iterator<Item = InstanceNo> {
         let lives = |instance: &&Instance<S>| instance.fate == Fate::Function && !instance.gone;
@@ -409,11 +415,10 @@ impl<S> Attribution<S> {
     /// Lets time pass: decides what has waited long enough, tells readings that changed, forgets the dead. Returns
     /// instances that are foreign from now on or forgotten: nothing of them needs watching any more.
     pub fn tick(&mut self, now: Moment) -> Vec<InstanceNo> {
-        let all_up_for = self.runtimes.all_up_for(now.ns);
         let (mut settled, mut released) = (Vec::new(), Vec::new());
         for instance in self.restless.iter().filter_map(|no| self.instances.get(no)) {
             let waited = now.ns.saturating_sub(instance.born_ns);
-            let decided = match (instance.fate, all_up_for) {
+            let decided = match (instance.fate, self.runtimes.all_up_for(now.ns, instance.owner)) {
                 (Fate::Undecided, None) => Some(Fate::Unknown),
                 (Fate::Undecided, Some(up)) if waited.min(up) >= self.limits.undecided_ns => {
                     Some(Fate::Foreign)
@@ -505,7 +510,7 @@ impl<S> Attribution<S> {
     ) -> InstanceNo {
         let no = InstanceNo(self.next_no);
         self.next_no += 1;
-        let Candidate { container, claim } = candidate;
+        let Candidate { container, claim, owner } = candidate;
         if !path.is_empty() {
             self.apart_gone(&container, at.wall, at);
         }
@@ -519,7 +524,7 @@ impl<S> Attribution<S> {
             started_at: at.wall,
             from_birth,
         };
-        self.instances.insert(no, Instance::new(no, info, at.ns));
+        self.instances.insert(no, Instance::new(no, info, owner, at.ns));
         self.restless.insert(no);
         self.count_live(Fate::Undecided, true);
         if !path.is_empty() {
@@ -556,17 +561,6 @@ impl<S> Attribution<S> {
         if !instance.gone {
             self.count_live(was, false);
             self.count_live(fate, true);
-        }
-    }
-
-    /// One more that lives with `fate`, or one less.
-    fn count_live(&mut self, fate: Fate, more: bool) {
-        let step = |count: usize| if more { count + 1 } else { count.saturating_sub(1) };
-        if fate.is_wanted() {
-            self.live_wanted = step(self.live_wanted);
-        }
-        if fate.is_sampled() {
-            self.live_sampled = step(self.live_sampled);
         }
     }
 

@@ -30,7 +30,7 @@ fn claim(container: &str, identity: Identity) -> Claim {
 }
 
 fn candidate(container: &str) -> Option<Candidate> {
-    Some(Candidate { container: ContainerId(container.into()), claim: None })
+    Some(Candidate { container: ContainerId(container.into()), claim: None, owner: None })
 }
 
 fn join() -> Attribution<u32> {
@@ -283,7 +283,7 @@ fn the_dead_are_remembered_for_a_while_and_then_forgotten() {
         let no =
             join.cgroup_seen(CgroupId(n), &format!("/docker/{name}"), candidate(&name), at(n), true).unwrap();
         join.cgroup_gone(no, Timestamp(1), at(n));
-        join.forgotten(&ContainerId(name.into()));
+        join.forgotten(&ContainerId(name.into()), "docker");
     }
     assert!(!join.should_sample());
     join.tick(at(100 * SECOND));
@@ -474,7 +474,7 @@ fn a_container_without_a_cgroup_lives_by_its_runtimes_word() {
     assert_eq!(keys.len(), 2);
     join.cgroup_seen(CgroupId(9), "/docker/a", candidate("a"), at(6_000), true).unwrap();
     assert!(join.living(second).is_none() && join.has_instance(&a));
-    join.forgotten(&a);
+    join.forgotten(&a, "docker");
     join.tick(at(200 * SECOND));
     assert_eq!(join.live_wanted(), 2, "the two with a cgroup");
 }
@@ -545,7 +545,7 @@ proptest! {
                 4 => if let Some(no) = join.instance_of(CgroupId(which)) { join.cgroup_gone(no, Timestamp(1), at(now)) },
                 5 => join.runtime("docker", RuntimeState::Down, at(now)),
                 6 => join.runtime("docker", RuntimeState::Up, at(now)),
-                7 => join.forgotten(&container),
+                7 => join.forgotten(&container, "docker"),
                 _ => { join.tick(at(now)); }
             }
             let buffered: usize = join.instances.values().map(|i| i.buffer_bytes).sum();

@@ -35,7 +35,7 @@ impl<S> Attribution<S> {
         }
         // Its start stands for the cgroup's id, where no cgroup has one.
         let id = CgroupId(APART | at.wall.0.unsigned_abs());
-        let candidate = Candidate { container: container.clone(), claim: None };
+        let candidate = Candidate { container: container.clone(), claim: None, owner: None };
         Some(self.begin(id, "", candidate, at, false))
     }
 
@@ -45,6 +45,32 @@ impl<S> Attribution<S> {
         let is_apart = |no: &InstanceNo| self.instances.get(no).is_some_and(|i| i.info.cgroup_path.is_empty());
         if let Some(no) = no.filter(is_apart) {
             self.cgroup_gone(no, ended, at);
+        }
+    }
+
+    /// Whether anything lives that is or may be a function whose stacks can be seen: then the host must be sampled.
+    pub fn should_sample(&self) -> bool {
+        self.live_sampled > 0
+    }
+
+    /// How many live that are or may be functions whose stacks can be seen.
+    pub fn live_sampled(&self) -> usize {
+        self.live_sampled
+    }
+
+    /// Whether the instance is or may be a function whose stacks can be seen.
+    pub fn is_sampled(&self, no: InstanceNo) -> bool {
+        self.instances.get(&no).is_some_and(|i| i.fate.is_sampled())
+    }
+
+    /// One more that lives with `fate`, or one less.
+    pub(super) fn count_live(&mut self, fate: Fate, more: bool) {
+        let step = |count: usize| if more { count + 1 } else { count.saturating_sub(1) };
+        if fate.is_wanted() {
+            self.live_wanted = step(self.live_wanted);
+        }
+        if fate.is_sampled() {
+            self.live_sampled = step(self.live_sampled);
         }
     }
 }

@@ -5,6 +5,16 @@
 
 use crate::model::ContainerId;
 
+impl Place<'_> {
+    /// The id by which its runtime's word on it is found, see [`ContainerId::in_namespace`].
+    pub fn key(&self) -> ContainerId {
+        match self.runtime_namespace {
+            Some(namespace) => ContainerId::in_namespace(namespace, &self.container.0),
+            None => self.container.clone(),
+        }
+    }
+}
+
 /// A container as a path tells of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place<'a> {

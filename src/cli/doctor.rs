@@ -14,12 +14,13 @@ use crate::agent::ring_options;
 use crate::cgroup::Cgroups;
 use crate::config::keys::CONFIG_VARIABLE;
 use crate::config::layers::{Flag, Given, Layers, resolve};
-use crate::config::{Attach, Config, Faults, Sources};
+use crate::config::{Attach, Config, Faults, Sources, Whether};
 use crate::perf::{PerfError, Sampler};
 use crate::privilege::{self, Finding, Standing};
 use crate::query::Selector;
 use crate::render::escape;
 use crate::runtime::docker::{self, DockerOptions};
+use crate::runtime::socket::Socket;
 use crate::stack::KernelSymbols;
 use crate::store::{Store, StoreError};
 
@@ -74,7 +75,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     findings.push(perf_events(&config));
     findings.push(cgroups());
     findings.push(kernel_names());
-    findings.push(docker_engine(&config)?);
+    findings.extend(runtimes(&config)?);
     // Several stores are a question's; the agent's is one.
     let given = args.filter.given_stores();
     let stores = if given.is_empty() { std::slice::from_ref(&config.store.path) } else { given };
@@ -92,7 +93,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
 /// What the agent is told, as far as this command line says.
 fn sources(args: &Args) -> Sources {
     let socket = args.docker_socket.clone().map(Given::Text);
-    let socket = socket.map(|value| Flag { name: "--docker-socket", key: "docker.socket", value });
+    let socket = socket.map(|value| Flag { name: "--docker-socket", key: "runtimes.docker", value });
     Sources { file: args.config.clone(), flags: socket.into_iter().collect() }
 }
 
@@ -187,22 +188,55 @@ fn kernel_names() -> Finding {
     )
 }
 
-fn docker_engine(config: &Config) -> anyhow::Result<Finding> {
-    if !config.docker.enabled {
-        return Ok(Finding::ok("docker", "not asked: docker.enabled is false"));
-    }
+/// Each runtime that is asked; one that has no socket here is none that anybody misses, if there is another.
+fn runtimes(config: &Config) -> anyhow::Result<Vec<Finding>> {
     let reactor = super::reactor()?;
-    let socket = &config.docker.socket;
-    let options = DockerOptions::new(Some(socket), None)?;
-    Ok(match reactor.block_on(docker::ping(&options)) {
-        Ok(version) => Finding::ok("docker", format!("{version} at {}", socket.display())),
+    let given = &config.runtimes;
+    let docker = asked("docker", &given.docker, docker::USUAL, |socket| {
+        let options = DockerOptions::at(socket);
+        reactor.block_on(docker::ping(&options))
+    });
+    let found = [docker];
+    let none = found.iter().all(|(_, is_here)| !is_here);
+    let findings: Vec<Finding> = found.into_iter().map(|(finding, _)| finding).collect();
+    if none && config.cgroup.parents.is_empty() {
+        let mend = "start one, or name its socket in [runtimes] or by --docker-socket; or name cgroups by --cgroup-parent";
+        let nothing =
+            Finding::bad("runtimes", Standing::Warn, "none is here: nobody tells which containers run", mend);
+        return Ok(findings.into_iter().chain([nothing]).collect());
+    }
+    Ok(findings)
+}
+
+/// What `ping` says of runtime `name`, and whether there is one here.
+fn asked(
+    name: &'static str,
+    whether: &Whether,
+    usual: &'static [&'static str],
+    ping: impl FnOnce(Socket) -> anyhow::Result<String>,
+) -> (Finding, bool) {
+    let socket = match whether {
+        Whether::Off => {
+            return (Finding::ok(name, format!("not asked: runtimes.{name} is \"off\"")), false);
+        }
+        Whether::At(path) => Socket::At(path.clone()),
+        Whether::Auto => Socket::Usual(usual),
+    };
+    let Some(found) = socket.find() else {
+        return (Finding::ok(name, format!("not here: there is no {socket}")), false);
+    };
+    let finding = match ping(socket) {
+        Ok(version) => Finding::ok(name, format!("{version} at {}", found.display())),
         Err(error) => Finding::bad(
-            "docker",
+            name,
             Standing::Warn,
             format!("{error:#}"),
-            "start it (systemctl start docker), name its socket (--docker-socket, docker.socket), or run the agent with --no-docker",
+            format!(
+                "start it, name its socket, or leave it out: runtimes.{name} is \"auto\", \"off\" or a socket's path"
+            ),
         ),
-    })
+    };
+    (finding, true)
 }
 
 fn store(path: &Path) -> Finding {

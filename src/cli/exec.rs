@@ -12,7 +12,7 @@ use super::args::STORE_VARIABLE;
 use super::own_cgroup::OwnCgroup;
 use super::{Outcome, enter, output, report};
 use crate::agent::{Agent, Role};
-use crate::config::{Cgroup, Config, DEFAULT_STORE, Docker, OffCpu, StackConfig, Unwind};
+use crate::config::{Cgroup, Config, DEFAULT_STORE, OffCpu, Runtimes, StackConfig, Unwind};
 use crate::model::{InstanceKey, Timestamp, Window};
 use crate::perf::Clock;
 use crate::render::escape;
@@ -83,7 +83,7 @@ fn run_command(args: &Args) -> anyhow::Result<Outcome> {
             functions: args.off_cpu.then(|| "*".into()).into_iter().collect(),
             ..OffCpu::default()
         },
-        docker: Docker { enabled: false, ..Docker::default() },
+        runtimes: Runtimes::off(),
         cgroup: Cgroup { parents: vec![own.path().into()] },
         ..Config::default()
     };

@@ -42,11 +42,11 @@ pub struct Settings {
     /// Which containers are functions: those that a platform or a label marks, or all [default: labelled]
     #[arg(long, value_name = "labelled|all", add = one_of(&["labelled", "all"]))]
     functions: Option<String>,
-    /// Docker's socket [default: /var/run/docker.sock]
+    /// Docker's socket [default: the usual one, if it is there]
     #[arg(long, value_name = "PATH", value_hint = clap::ValueHint::FilePath)]
     docker_socket: Option<String>,
     /// Do not ask Docker
-    #[arg(long)]
+    #[arg(long, conflicts_with = "docker_socket")]
     no_docker: bool,
     /// CPU time it may use, as a share of all CPUs, before it does less; 0: no limit [default: 2%]
     #[arg(long, value_name = "SHARE")]
@@ -83,8 +83,8 @@ impl Settings {
         give("--event", "event", self.event.map(Given::Text));
         give("--unwind", "stack.unwind", self.unwind.map(Given::Text));
         give("--functions", "functions", self.functions.map(Given::Text));
-        give("--docker-socket", "docker.socket", self.docker_socket.map(Given::Text));
-        give("--no-docker", "docker.enabled", self.no_docker.then(|| Given::Toml("false".into())));
+        give("--docker-socket", "runtimes.docker", self.docker_socket.map(Given::Text));
+        give("--no-docker", "runtimes.docker", self.no_docker.then(|| Given::Text("off".into())));
         give("--budget-cpu", "budget.cpu", self.budget_cpu.map(Given::Text));
         give("--budget-memory", "budget.memory", self.budget_memory.map(Given::Text));
         let parents = Some(self.cgroup_parent).filter(|parents| !parents.is_empty());
@@ -139,7 +139,7 @@ mod tests {
     #[test]
     fn each_flag_stands_for_a_key() {
         let line = "x --store /s --node 7 --hz 99 --max-hz 100 --attach per-cgroup --event cache-misses --unwind fp \
-                    --functions all --docker-socket /d --no-docker --budget-cpu 1% --budget-memory 64MiB --cgroup-parent /a --cgroup-parent /b --listen-health off \
+                    --functions all --docker-socket /d --budget-cpu 1% --budget-memory 64MiB --cgroup-parent /a --cgroup-parent /b --listen-health off \
                     --log-format json --no-sandbox";
         let sources = Line::try_parse_from(line.split_whitespace())
             .unwrap_or_else(|e| panic!("{e}"))
@@ -161,5 +161,9 @@ mod tests {
         }
         assert_eq!(resolved.config.node.as_deref(), Some("7"));
         assert_eq!(resolved.config.cgroup.parents, ["/a", "/b"]);
+        let without = Line::try_parse_from(["x", "--no-docker"]).unwrap_or_else(|e| panic!("{e}"));
+        let layers = Layers { flags: without.settings.sources().flags, ..Layers::default() };
+        let resolved = resolve(&layers).unwrap_or_else(|faults| panic!("{faults}"));
+        assert_eq!(resolved.config.runtimes.docker, crate::config::Whether::Off);
     }
 }

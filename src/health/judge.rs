@@ -115,12 +115,17 @@ fn runtimes(metrics: &Metrics) -> Check {
     let all = metrics.runtimes();
     let told: Vec<String> = all
         .iter()
+        .filter(|runtime| runtime.is_here())
         .map(|runtime| {
             format!("{} {}", runtime.name, if runtime.is_up() { "answers" } else { "does not answer" })
         })
         .collect();
     let ok = all.is_empty() || all.iter().any(crate::metrics::Runtime::is_up);
-    let says = if all.is_empty() { "none is asked".into() } else { told.join(", ") };
+    let says = match (all.is_empty(), told.is_empty()) {
+        (true, _) => "none is asked".into(),
+        (_, true) => "none is here: no usual socket, and none was given".into(),
+        (false, false) => told.join(", "),
+    };
     Check { name: "runtimes", ok, says }
 }
 

@@ -219,8 +219,9 @@ pub(super) const FAMILIES: &[Family] = &[
     }),
     Family {
         labels: &["runtime"],
-        ..gauge("runtime_up", "1 while the runtime answers.", |from| {
-            by("runtime", from.metrics.runtimes.iter().map(|runtime| (runtime.name, runtime.up.get())))
+        ..gauge("runtime_up", "1 while the runtime answers; none for one that is not here.", |from| {
+            let here = from.metrics.runtimes.iter().filter(|runtime| runtime.is_here());
+            by("runtime", here.map(|runtime| (runtime.name, runtime.up.get())))
         })
     },
     Family {

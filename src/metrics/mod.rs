@@ -86,12 +86,24 @@ pub struct Runtime {
     /// Its name.
     pub name: &'static str,
     up: Value,
+    absent: Value,
 }
 
 impl Runtime {
     /// Stores whether it answers.
     pub fn set(&self, up: bool) {
         self.up.set(up.into());
+        self.absent.set(0);
+    }
+
+    /// Stores that there is none here.
+    pub fn set_absent(&self) {
+        self.absent.set(1);
+    }
+
+    /// Whether it is here, answering or not.
+    pub fn is_here(&self) -> bool {
+        self.absent.get() == 0
     }
 
     /// Whether it answers.
@@ -203,7 +215,7 @@ impl Metrics {
     /// Of an agent that begins now and asks `runtimes`.
     pub fn new(runtimes: &[&'static str]) -> Metrics {
         let value = Value::default;
-        let runtimes = runtimes.iter().map(|name| Runtime { name, up: value() });
+        let runtimes = runtimes.iter().map(|name| Runtime { name, up: value(), absent: value() });
         Metrics {
             capture: Beat::new(CAPTURE_PATIENCE_NS),
             keeper: Beat::new(KEEPER_PATIENCE_NS),

@@ -113,6 +113,12 @@ pub enum ContainerEvent {
         /// The runtime.
         runtime: &'static str,
     },
+    /// There is no such runtime here, as far as anybody can see: it is neither waited for nor missed. Told once, before
+    /// anything else.
+    Absent {
+        /// The runtime.
+        runtime: &'static str,
+    },
     /// A container exists (created, listed, or described better than before).
     Known(Box<Container>),
     /// Its first process runs.

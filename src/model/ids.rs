@@ -33,6 +33,20 @@ impl ContainerId {
     /// Length in characters of the ids that Docker, containerd's CRI, CRI-O and podman make.
     pub const HEX_LEN: usize = 64;
 
+    /// The id of container `id` in containerd's `namespace`: the id alone where it is one of 64 hex digits, else with the
+    /// namespace, because a name is another container's in each. That is how its cgroup lies, too, unless told otherwise.
+    pub fn in_namespace(namespace: &str, id: &str) -> ContainerId {
+        if Self::is_hex(id) {
+            ContainerId(id.into())
+        } else {
+            ContainerId(format!("{namespace}/{id}").into())
+        }
+    }
+
+    fn is_hex(id: &str) -> bool {
+        id.len() == Self::HEX_LEN && id.bytes().all(|b| b.is_ascii_hexdigit())
+    }
+
     /// The 64-hex-digit id that `component` is, or ends in behind a `-` or `:` (`docker-<id>.scope`; `slice:cri-containerd:<id>`
     /// where a node's cgroup driver is set wrongly).
     pub fn from_cgroup_component(component: &str) -> Option<ContainerId> {
@@ -41,8 +55,7 @@ impl ContainerId {
             return None; // podman's and CRI-O's monitor beside the container, not the container
         }
         let tail = stem.rsplit_once(['-', ':']).map_or(stem, |(_, tail)| tail);
-        let hex = tail.len() == Self::HEX_LEN && tail.bytes().all(|b| b.is_ascii_hexdigit());
-        hex.then(|| ContainerId(tail.into()))
+        Self::is_hex(tail).then(|| ContainerId(tail.into()))
     }
 }
 
@@ -67,8 +80,7 @@ impl InstanceKey {
 
     /// Makes the key of the container `container` that lives in cgroup `cgroup` since boot `boot_id`.
     pub fn new(container: &str, boot_id: &str, cgroup: CgroupId) -> InstanceKey {
-        let hex = container.len() == ContainerId::HEX_LEN && container.bytes().all(|b| b.is_ascii_hexdigit());
-        let limit = if hex { 12 } else { Self::MAX_CONTAINER };
+        let limit = if ContainerId::is_hex(container) { 12 } else { Self::MAX_CONTAINER };
         let name: String = container
             .chars()
             .take(limit)

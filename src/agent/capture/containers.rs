@@ -31,12 +31,12 @@ impl Capture {
         }
         let path = pid.and_then(|pid| self.setup.cgroups.of_process(pid).ok()).unwrap_or_default();
         // A cgroup that does not carry its id is not its own: whoever else is in it is not this function.
-        let own = cgroup::container_in(&path).filter(|(id, _)| id == container).map(|(_, own)| own);
-        if let Some(own) = own
-            && let Ok(id) = self.setup.cgroups.id(own)
+        let place = cgroup::place_of(&path).filter(|place| place.key() == *container);
+        if let Some(place) = place
+            && let Ok(id) = self.setup.cgroups.id(place.path)
         {
-            let candidate = Candidate { container: container.clone(), claim: None };
-            self.begin(id, own, Some(candidate), self.moment(Clock::monotonic_ns()), false);
+            let candidate = Candidate { container: container.clone(), claim: None, owner: place.runtime };
+            self.begin(id, place.path, Some(candidate), self.moment(Clock::monotonic_ns()), false);
             return;
         }
         // Its cgroup's own record may wait in a ring.
@@ -84,10 +84,18 @@ impl Capture {
                 facts: Vec::new(),
                 forgotten: true,
             };
-            return Some((Candidate { container: id, claim: Some(claim) }, own.into()));
+            return Some((Candidate { container: id, claim: Some(claim), owner: None }, own.into()));
         }
-        let (container, own) = cgroup::container_in(path).filter(|_| self.setup.by_container_id)?;
-        Some((Candidate { container, claim: None }, own.into()))
+        let place = cgroup::place_of(path)?;
+        let join = &self.setup.attribution;
+        let may_be = match (place.runtime_namespace, place.runtime) {
+            // No more than likely: two names are other things' too, where no containerd is.
+            (Some(_), Some(runtime)) => join.is_here(runtime),
+            (_, owner) => join.may_own(owner),
+        };
+        may_be.then(|| {
+            (Candidate { container: place.key(), claim: None, owner: place.runtime }, place.path.into())
+        })
     }
 
     fn begin(

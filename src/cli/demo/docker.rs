@@ -11,7 +11,7 @@ use indicatif::ProgressBar;
 use super::plan::Start;
 use super::{Args, config, progress};
 use crate::agent::{Agent, Role};
-use crate::config::Docker;
+use crate::config::{Runtimes, Whether};
 
 /// Name of the images; a tag for each revision.
 const IMAGE: &str = "fnscope-demo/function";
@@ -27,7 +27,7 @@ pub(super) fn run(args: &Args, store: &Path, program: &Path, plan: &[Start]) -> 
         import(docker(&["import", "-", &format!("{IMAGE}:{revision}")]), program)?;
     }
     let config = crate::config::Config {
-        docker: Docker { enabled: true, socket: args.docker_socket.clone() },
+        runtimes: Runtimes { docker: Whether::At(args.docker_socket.clone()), ..Runtimes::off() },
         ..config(args, store)
     };
     let agent = Agent::start(&config, Role::Demo)?;

@@ -16,7 +16,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{Outcome, output, report};
 use crate::agent::{Agent, Role};
-use crate::config::{Cgroup, Config, DEFAULT_DOCKER_SOCKET, Docker};
+use crate::config::{Cgroup, Config, DEFAULT_DOCKER_SOCKET, Runtimes};
 use crate::functions;
 use crate::model::{Timestamp, Window};
 use crate::perf::Clock;
@@ -69,7 +69,7 @@ fn in_cgroups(args: &Args, store: &Path, program: &Path, plan: &[Start]) -> anyh
     let cgroups = crate::cgroup::Cgroups::detect()?;
     let mut own = super::own_cgroup::OwnCgroup::new(&cgroups, "demo")?;
     let config = Config {
-        docker: Docker { enabled: false, ..Docker::default() },
+        runtimes: Runtimes::off(),
         cgroup: Cgroup { parents: vec![own.path().into()] },
         ..config(args, store)
     };

@@ -87,7 +87,7 @@ fn a_variable_is_read_as_what_its_key_asks_for() {
         ("STACK_UNWIND", "fp", "\"fp\""),
         ("STACK_UNWIND", "'fp'", "\"fp\""),
         ("BUDGET_CPU", "0", "\"0\""),
-        ("DOCKER_ENABLED", "false", "false"),
+        ("RUNTIMES_DOCKER", "/run/d.sock", "\"/run/d.sock\""),
         ("COST_PER_CPU_HOUR", "1", "1.0"),
         ("CGROUP_PARENTS", "/a", "[\"/a\"]"),
         ("CGROUP_PARENTS", "/a, /b,", "[\"/a\",\"/b\"]"),
@@ -122,8 +122,8 @@ unwind = \"fp\"
 unwind = \"lbr\"
 scan = \"no\"
 copy_bytes = 1
-[docker]
-enabled = \"yes\"
+[runtimes]
+docker = \"yes\"
 [cgroup]
 parents = [\"/a\", 7, true]
 [[identity.rules]]
@@ -151,7 +151,7 @@ image = \"*\"
         "a.toml:6: stack.unwind: unknown variant `lbr`",
         "a.toml:7: stack.scan: unknown variant `no`",
         "a.toml:8: stack.copy_bytes is 1; give",
-        "a.toml:10: docker.enabled: invalid type",
+        "a.toml:10: runtimes.docker: \"yes\" is none of \"auto\", \"off\"",
         "a.toml:12: cgroup.parents: invalid type: boolean",
         "a.toml:12: cgroup.parents: invalid type: integer",
         "a.toml:17: `identity.rules.imag` is no key; did you mean `identity.rules.image`?",
@@ -263,6 +263,7 @@ fn the_command_line_says_what_it_means() {
         resolved("[stack]\nunwind = \"auto\"\n", &[("FNSCOPE_STACK_UNWIND", "dwarf")], &[unwind, quoted])
             .config;
     assert_eq!((config.stack.unwind, config.node.as_deref()), (Unwind::Fp, Some("\"7\"")));
-    let docker = flag("--no-docker", "docker.enabled", Given::Toml("false".into()));
-    assert!(!resolved("[docker]\nenabled = true\n", &[], &[docker]).config.docker.enabled);
+    let docker = flag("--no-docker", "runtimes.docker", Given::Text("off".into()));
+    let config = resolved("[runtimes]\ndocker = \"auto\"\n", &[], &[docker]).config;
+    assert_eq!(config.runtimes.docker, crate::config::Whether::Off);
 }

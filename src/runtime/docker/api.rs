@@ -15,13 +15,13 @@ use bollard::query_parameters::{
     EventsOptionsBuilder, InspectContainerOptions, ListContainersOptionsBuilder,
 };
 use futures_util::{Stream, StreamExt};
-use thiserror::Error;
 
 use super::RUNTIME;
-use super::book::{Action, Answer, Event, Inspected, Life, Listed};
-use super::images::Images;
 use crate::identity::{Keys, kept_with};
 use crate::model::{Container, ContainerId, Identity, Pid, Swap, Timestamp};
+use crate::runtime::book::{Action, Answer, Event, Inspected, Life, Listed};
+use crate::runtime::engine::{Connection, EngineError};
+use crate::runtime::images::Images;
 
 /// For the version, which the daemon has at hand.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -33,37 +33,20 @@ const IMAGE_LIMIT: Duration = Duration::from_millis(500);
 /// For the list of everything.
 const LIST_LIMIT: Duration = Duration::from_secs(60);
 
-/// Why the daemon gave no answer.
-#[derive(Debug, Error)]
-pub enum ApiError {
-    /// Nobody listens: there is no socket, or no process behind it.
-    #[error("nobody listens on it ({0})")]
-    Absent(String),
-    /// The daemon does not know the container.
-    #[error("no such container")]
-    NoSuchContainer,
-    /// An answer that could not be understood. Events behind it are lost.
-    #[error("answer not understood: {0}")]
-    Garbled(String),
-    /// Anything else.
-    #[error("{0}")]
-    Other(String),
-}
-
-impl From<Error> for ApiError {
-    fn from(error: Error) -> ApiError {
+impl From<Error> for EngineError {
+    fn from(error: Error) -> EngineError {
         match &error {
-            Error::SocketNotFoundError(_) => ApiError::Absent("no such socket".into()),
+            Error::SocketNotFoundError(_) => EngineError::Absent("no such socket".into()),
             Error::HyperLegacyError { err } if err.is_connect() => {
                 let cause =
                     std::error::Error::source(err).map_or_else(|| err.to_string(), ToString::to_string);
-                ApiError::Absent(cause)
+                EngineError::Absent(cause)
             }
-            Error::DockerResponseServerError { status_code: 404, .. } => ApiError::NoSuchContainer,
+            Error::DockerResponseServerError { status_code: 404, .. } => EngineError::NoSuchContainer,
             Error::JsonDataError { .. } | Error::JsonSerdeError { .. } => {
-                ApiError::Garbled(error.to_string())
+                EngineError::Garbled(error.to_string())
             }
-            _ => ApiError::Other(error.to_string()),
+            _ => EngineError::Other(error.to_string()),
         }
     }
 }
@@ -78,33 +61,25 @@ pub struct Api {
 
 impl Api {
     /// Connects to `socket` and agrees on a version of the API. Of containers it keeps what rules read, and `keys`.
-    pub async fn connect(socket: &Path, keys: &Swap<Keys>) -> Result<Api, ApiError> {
-        let path = socket.to_str().ok_or_else(|| ApiError::Other("its path is not UTF-8".into()))?;
+    pub async fn connect(socket: &Path, keys: &Swap<Keys>) -> Result<Api, EngineError> {
+        let path = socket.to_str().ok_or_else(|| EngineError::Other("its path is not UTF-8".into()))?;
         let docker = Docker::connect_with_unix(path, LIST_LIMIT.as_secs(), bollard::API_DEFAULT_VERSION)?;
         let docker = within(CONNECT_LIMIT, docker.negotiate_version()).await?;
         Ok(Api { docker, keys: keys.clone(), images: Arc::default() })
     }
 
     /// The engine's version.
-    pub async fn version(&self) -> Result<String, ApiError> {
+    pub async fn version(&self) -> Result<String, EngineError> {
         let version = within(CONNECT_LIMIT, self.docker.version()).await?;
         Ok(version.version.unwrap_or_else(|| "of unknown version".into()))
     }
 
-    /// Every container, running or not.
-    pub async fn list(&self) -> Result<Vec<Listed>, ApiError> {
-        let options = ListContainersOptionsBuilder::new().all(true).build();
-        let list = within(LIST_LIMIT, self.docker.list_containers(Some(options))).await?;
-        let keys = self.keys.get();
-        Ok(list.into_iter().filter_map(|summary| listed(summary, &keys)).collect())
-    }
-
     /// The container called `name_or_id`.
-    pub async fn inspect(&self, name_or_id: &str) -> Result<Inspected, ApiError> {
+    pub async fn inspect(&self, name_or_id: &str) -> Result<Inspected, EngineError> {
         // The client puts it into the request's path as it is.
         let plain = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
         if name_or_id.is_empty() || name_or_id.len() > Identity::MAX_NAME || !name_or_id.chars().all(plain) {
-            return Err(ApiError::Other("not a container's name or id".into()));
+            return Err(EngineError::Other("not a container's name or id".into()));
         }
         let asked = self.docker.inspect_container(name_or_id, None::<InspectContainerOptions>);
         let mut answer = within(INSPECT_LIMIT, asked).await?;
@@ -112,7 +87,7 @@ impl Api {
         // The same for the container and its image, whatever is replaced meanwhile.
         let keys = self.keys.get();
         let mut inspected = inspected(answer, &keys)
-            .ok_or_else(|| ApiError::Garbled("an inspection without an id".into()))?;
+            .ok_or_else(|| EngineError::Garbled("an inspection without an id".into()))?;
         if let Some(image) = image {
             inspected.container.image_labels = self.image_labels(image, &keys).await;
         }
@@ -143,12 +118,20 @@ impl Api {
             }
         }
     }
+}
 
-    /// The answer to an inspection, for the book.
-    pub async fn answer(&self, id: &ContainerId) -> Answer {
+impl Connection for Api {
+    async fn list(&self) -> Result<Vec<Listed>, EngineError> {
+        let options = ListContainersOptionsBuilder::new().all(true).build();
+        let list = within(LIST_LIMIT, self.docker.list_containers(Some(options))).await?;
+        let keys = self.keys.get();
+        Ok(list.into_iter().filter_map(|summary| listed(summary, &keys)).collect())
+    }
+
+    async fn answer(&self, id: &ContainerId) -> Answer {
         match self.inspect(&id.0).await {
             Ok(inspected) => Answer::Inspected(Box::new(inspected)),
-            Err(ApiError::NoSuchContainer) => Answer::Missing,
+            Err(EngineError::NoSuchContainer) => Answer::Missing,
             Err(error) => {
                 tracing::debug!(container = %id, %error, "container not inspected");
                 Answer::Failed
@@ -156,9 +139,7 @@ impl Api {
         }
     }
 
-    /// What happens to containers from `since_ns` (nanoseconds since 1970) on; what happened before now is told again
-    /// as far as the daemon remembers it. Ends when the daemon does; nothing is to be expected behind an error.
-    pub fn events(&self, since_ns: i64) -> impl Stream<Item = Result<Event, ApiError>> + use<> {
+    fn events(&self, since_ns: i64) -> impl Stream<Item = Result<Event, EngineError>> {
         // Asked for by name, so that the execs of health checks do not flood the stream, and so that no action of a
         // later engine can come that the client cannot read.
         let life = ["create", "start", "die", "oom", "rename", "update", "destroy"];
@@ -171,7 +152,7 @@ impl Api {
         let stream = self.docker.events(Some(options));
         let keys = self.keys.clone();
         stream.filter_map(move |message| {
-            let event = message.map(|message| event(message, &keys.get())).map_err(ApiError::from);
+            let event = message.map(|message| event(message, &keys.get())).map_err(EngineError::from);
             std::future::ready(event.transpose())
         })
     }
@@ -190,10 +171,13 @@ pub fn containers_in(json: &[u8], keys: &Keys) -> Vec<Container> {
     all.into_iter().flatten().collect()
 }
 
-async fn within<T>(limit: Duration, request: impl Future<Output = Result<T, Error>>) -> Result<T, ApiError> {
+async fn within<T>(
+    limit: Duration,
+    request: impl Future<Output = Result<T, Error>>,
+) -> Result<T, EngineError> {
     match tokio::time::timeout(limit, request).await {
-        Ok(answer) => answer.map_err(ApiError::from),
-        Err(_) => Err(ApiError::Other(format!("no answer within {} s", limit.as_secs()))),
+        Ok(answer) => answer.map_err(EngineError::from),
+        Err(_) => Err(EngineError::Other(format!("no answer within {} s", limit.as_secs()))),
     }
 }
 

@@ -1,4 +1,4 @@
-//! What is known of the daemon's containers, and what has to be asked. Pure: events, lists and answers in, container
+//! What is known of a runtime's containers, and what has to be asked. Pure: events, lists and answers in, container
 //! events and questions out.
 //!
 //! Promises, whatever order answers come in:
@@ -44,7 +44,7 @@ pub enum Action {
     Destroy,
 }
 
-/// An event in the daemon's words.
+/// An event in the runtime's words.
 #[derive(Debug, Clone)]
 pub struct Event {
     /// The container.
@@ -53,7 +53,7 @@ pub struct Event {
     pub action: Action,
     /// When.
     pub at: Timestamp,
-    /// The same in the daemon's own precision, nanoseconds since 1970.
+    /// The same in the runtime's own precision, nanoseconds since 1970.
     pub time_ns: i64,
     /// The attribute `exitCode`: the daemon's word in [`Action::Die`], if no label of that name shadows it.
     pub exit_code: Option<i32>,
@@ -72,7 +72,7 @@ pub enum Life {
     Unclear,
 }
 
-/// A container in the daemon's list.
+/// A container in the runtime's list.
 #[derive(Debug, Clone)]
 pub struct Listed {
     /// Its id.
@@ -109,7 +109,7 @@ pub struct Inspected {
 pub enum Answer {
     /// It was inspected.
     Inspected(Box<Inspected>),
-    /// The daemon knows no such container any more.
+    /// The runtime knows no such container any more.
     Missing,
     /// No answer, or none that could be understood.
     Failed,

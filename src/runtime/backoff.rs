@@ -1,13 +1,15 @@
-//! How long to wait before the daemon is tried again.
+//! How long to wait before a runtime is tried again.
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
+/// Between looks for the socket of a runtime that is not there and need not be.
+pub const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// First wait.
 const FIRST: Duration = Duration::from_millis(100);
-/// Longest wait for a daemon that answers and breaks off.
+/// Longest wait for a runtime that answers and breaks off.
 const LONGEST: Duration = Duration::from_secs(10);
-/// Longest wait for a daemon that is not there: looking for its socket costs nothing, and when it comes up the first
+/// Longest wait for a runtime that is not there: looking for its socket costs nothing, and when it comes up the first
 /// containers follow at once.
 const LONGEST_ABSENT: Duration = Duration::from_secs(2);
 

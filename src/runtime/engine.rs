@@ -1,0 +1,65 @@
+//! What a runtime must be able to do to be watched by [`watch`](super::watch::watch): connect, list, inspect, tell events.
+
+use std::path::Path;
+use std::time::Duration;
+
+use futures_util::Stream;
+use thiserror::Error;
+
+use super::book::{Answer, Event, Listed};
+use super::socket::Socket;
+use crate::model::ContainerId;
+
+/// Why a runtime gave no answer.
+#[derive(Debug, Error)]
+pub enum EngineError {
+    /// Nobody listens: there is no socket, or no process behind it.
+    #[error("nobody listens on it ({0})")]
+    Absent(String),
+    /// The runtime does not know the container.
+    #[error("no such container")]
+    NoSuchContainer,
+    /// An answer that could not be understood. Events behind it are lost.
+    #[error("answer not understood: {0}")]
+    Garbled(String),
+    /// Anything else.
+    #[error("{0}")]
+    Other(String),
+}
+
+/// A runtime on a unix socket.
+pub trait Engine {
+    /// A connection to it.
+    type Connection: Connection;
+
+    /// Its name in events, in metrics and in what people are told.
+    fn name(&self) -> &'static str;
+
+    /// Where it listens.
+    fn socket(&self) -> &Socket;
+
+    /// How often the list is compared with what is known: streams of events drop some without a word.
+    fn relist_every(&self) -> Duration;
+
+    /// How long after a stream of events was asked for it is sure to tell all of them, where that is not at once: the list
+    /// is asked for once more then.
+    fn deaf_for(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Connects to who listens on `socket`.
+    fn connect(&self, socket: &Path) -> impl Future<Output = Result<Self::Connection, EngineError>>;
+}
+
+/// A runtime that has answered once. Everything that it says is cut to what identity reads.
+pub trait Connection {
+    /// Every container, running or not.
+    fn list(&self) -> impl Future<Output = Result<Vec<Listed>, EngineError>>;
+
+    /// What it says of one container.
+    fn answer(&self, id: &ContainerId) -> impl Future<Output = Answer>;
+
+    /// What happens from now on; where the runtime remembers, from `since_ns` (nanoseconds since 1970) on. Ends when the
+    /// runtime does; nothing is to be expected behind an error.
+    fn events(&self, since_ns: i64) -> impl Stream<Item = Result<Event, EngineError>>;
+}

@@ -1,0 +1,193 @@
+//! A runtime from its first answer on: list, then watch, for as long as it takes. One loop for all [`Engine`]s.
+//!
+//! Promises: a runtime that is absent or restarted is waited for; nothing that happens between the list and the stream of
+//! events is missed; no answer ends [`watch`]; inspections never hold up the stream. Not here: what is known of
+//! containers (`book`), and how a runtime is talked to.
+
+use std::pin::pin;
+use std::time::{Duration, Instant, SystemTime};
+
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, Stream, StreamExt};
+use tracing::{debug, info, warn};
+
+use super::backoff::{Backoff, LOOK_EVERY};
+use super::book::{Answer, Ask, Book, Event, Listed, Mark};
+use super::engine::{Connection, Engine, EngineError};
+use crate::model::ContainerEvent;
+
+/// Inspections under way at a time. A runtime answers one in about a millisecond.
+const MAX_INSPECTIONS: usize = 16;
+/// A connection that lasted so long was a good one: the next wait is short again.
+const GOOD_CONNECTION: Duration = Duration::from_secs(5);
+
+/// Tells `sink` what happens to the containers of `engine` until `shutdown`.
+///
+/// First everything that exists, then [`ContainerEvent::Up`], then what happens. [`ContainerEvent::Down`] as soon as
+/// it cannot be reached; when it is back, everything again, as the module [`book`](super::book) says.
+/// [`ContainerEvent::Absent`], once, where it has no socket yet and need not have one.
+pub async fn watch(
+    engine: &impl Engine,
+    mut sink: impl FnMut(ContainerEvent),
+    shutdown: impl Future<Output = ()>,
+) {
+    let runtime = engine.name();
+    let mut shutdown = pin!(shutdown);
+    let mut book = Book::default();
+    let mut backoff = Backoff::default();
+    let mut reported = None;
+    let mut is_down = false;
+    let mut is_absent = false;
+    loop {
+        let Some(socket) = engine.socket().find() else {
+            // Once it was there, a socket that has gone is that of a runtime that is down.
+            if !is_absent && !is_down {
+                info!(runtime, socket = %engine.socket(), "no such runtime here yet; it is looked for");
+                sink(ContainerEvent::Absent { runtime });
+                is_absent = true;
+            }
+            tokio::select! {
+                biased;
+                () = &mut shutdown => return,
+                () = tokio::time::sleep(LOOK_EVERY) => continue,
+            }
+        };
+        let mut up_since = None;
+        let why = tokio::select! {
+            biased;
+            () = &mut shutdown => return,
+            why = connection(engine, &socket, &mut book, &mut sink, &mut up_since) => why,
+        };
+        book.broke(&mut sink);
+        if up_since.is_some() || !is_down {
+            sink(ContainerEvent::Down { runtime });
+            is_down = true;
+        }
+        if up_since.is_some_and(|since: Instant| since.elapsed() >= GOOD_CONNECTION) {
+            backoff.reset();
+        }
+        // Once for each reason, not once for each attempt.
+        let reason = why.to_string();
+        let socket = socket.display();
+        if up_since.is_some() || reported.as_ref() != Some(&reason) {
+            warn!(runtime, %socket, %reason, "runtime not reachable; its containers are not named until it is");
+            reported = Some(reason);
+        }
+        let wait = backoff.next(matches!(why, EngineError::Absent(_)));
+        debug!(runtime, %socket, wait_ms = wait.as_millis(), "waiting for the runtime");
+        tokio::select! {
+            biased;
+            () = &mut shutdown => return,
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}
+
+/// What ended: a list or an inspection.
+enum Done {
+    Listed(Mark, Result<Vec<Listed>, EngineError>),
+    Inspected(Ask, Answer),
+}
+
+/// One connection, from its making to its end. `up_since` is set when everything has been told.
+async fn connection(
+    engine: &impl Engine,
+    socket: &std::path::Path,
+    book: &mut Book,
+    sink: &mut impl FnMut(ContainerEvent),
+    up_since: &mut Option<Instant>,
+) -> EngineError {
+    let runtime = engine.name();
+    let api = match engine.connect(socket).await {
+        Ok(api) => api,
+        Err(error) => return error,
+    };
+    // From before the list is asked for, so that nothing falls between the two.
+    let mut events = Box::pin(api.events(book.resume_ns().unwrap_or_else(now_ns)));
+    let mut jobs = FuturesUnordered::new();
+    jobs.push(list(&api, book.mark()).boxed_local());
+    let mut is_listed = false;
+    let mut is_listing = true;
+    let mut garbled_before = false;
+    let mut relist = tokio::time::interval(engine.relist_every().max(Duration::from_secs(1)));
+    relist.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    relist.reset();
+    let deaf_for = engine.deaf_for();
+    let mut hears = pin!(tokio::time::sleep(deaf_for.unwrap_or_default()));
+    let mut is_deaf = deaf_for.is_some();
+    loop {
+        let want_list = tokio::select! {
+            event = next(&mut events) => match event {
+                Ok(event) => {
+                    garbled_before = false;
+                    book.event(event, sink);
+                    false
+                }
+                // The client gives up the stream at the first thing it cannot read. What came with it is found by
+                // the list. Twice in a row, and it is not an event that is odd.
+                Err(error @ EngineError::Garbled(_)) if !garbled_before => {
+                    warn!(runtime, %error, "an event was skipped");
+                    garbled_before = true;
+                    events = Box::pin(api.events(now_ns()));
+                    hears.set(tokio::time::sleep(deaf_for.unwrap_or_default()));
+                    is_deaf = deaf_for.is_some();
+                    true
+                }
+                Err(error) => return error,
+            },
+            Some(done) = jobs.next() => {
+                match done {
+                    Done::Inspected(ask, answer) => book.answered(&ask, answer, sink),
+                    Done::Listed(mark, Ok(list)) => {
+                        book.listed(list, mark, sink);
+                        (is_listed, is_listing) = (true, false);
+                    }
+                    Done::Listed(_, Err(error)) => return error,
+                }
+                false
+            }
+            _ = relist.tick() => true,
+            // Asked again where a list is under way.
+            () = &mut hears, if is_deaf && !is_listing => {
+                is_deaf = false;
+                true
+            }
+        };
+        if want_list && !is_listing {
+            is_listing = true;
+            jobs.push(list(&api, book.mark()).boxed_local());
+        }
+        while jobs.len() < MAX_INSPECTIONS
+            && let Some(ask) = book.next_ask()
+        {
+            jobs.push(inspection(&api, ask).boxed_local());
+        }
+        if up_since.is_none() && is_listed && book.is_settled() {
+            *up_since = Some(Instant::now());
+            info!(runtime, socket = %socket.display(), "runtime watched");
+            sink(ContainerEvent::Up { runtime });
+        }
+    }
+}
+
+async fn next(
+    events: &mut (impl Stream<Item = Result<Event, EngineError>> + Unpin),
+) -> Result<Event, EngineError> {
+    let ended = || Err(EngineError::Other("it ended the stream of events".into()));
+    events.next().await.unwrap_or_else(ended)
+}
+
+async fn list(api: &impl Connection, mark: Mark) -> Done {
+    Done::Listed(mark, api.list().await)
+}
+
+async fn inspection(api: &impl Connection, ask: Ask) -> Done {
+    let answer = api.answer(&ask.id).await;
+    Done::Inspected(ask, answer)
+}
+
+/// Now by the clock that runtimes stamp their events with: they run on this host.
+fn now_ns() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
