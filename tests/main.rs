@@ -16,6 +16,7 @@ mod answers;
 #[allow(dead_code, reason = "each test module uses its part of it")]
 mod ask;
 mod bad_rights;
+mod bad_runtimes;
 mod cli_comparisons;
 mod cli_config;
 mod cli_deploy;
@@ -40,10 +41,11 @@ mod hostile_tenants;
 mod in_container;
 mod made_store;
 mod native_stacks;
+mod odd_docker;
 mod private_docker;
 mod rights;
-#[allow(dead_code, reason = "the program uses the rest")]
 mod sandboxes;
+#[allow(dead_code, reason = "the program uses the rest")]
 mod soak;
 mod soak_short;
 #[path = "accept/store_data.rs"]

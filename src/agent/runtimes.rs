@@ -94,6 +94,10 @@ fn forward(
             metrics.runtime(runtime).into_iter().for_each(crate::metrics::Runtime::set_absent);
             Command::Runtime(runtime, RuntimeState::Absent)
         }
+        ContainerEvent::Odd { runtime, what, count } => {
+            metrics.runtime(runtime).into_iter().for_each(|runtime| runtime.odd(what.name(), count));
+            return;
+        }
         ContainerEvent::Known(container) => Command::Claim(Box::new(claim(*container, identity))),
         ContainerEvent::Started { id, pid, at } => Command::Started { container: id, pid, at },
         ContainerEvent::Ready { id, at } => Command::Fact { container: id, at, fact: Fact::Ready },

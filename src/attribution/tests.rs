@@ -543,8 +543,8 @@ proptest! {
                 2 => { join.claim(claim(&name, Identity::not_a_function("r")), at(now)); }
                 3 => { join.offer(CgroupId(which), Timestamp(1), 10, 1, 1); }
                 4 => if let Some(no) = join.instance_of(CgroupId(which)) { join.cgroup_gone(no, Timestamp(1), at(now)) },
-                5 => join.runtime("docker", RuntimeState::Down, at(now)),
-                6 => join.runtime("docker", RuntimeState::Up, at(now)),
+                5 => { join.runtime("docker", RuntimeState::Down, at(now)); }
+                6 => { join.runtime("docker", RuntimeState::Up, at(now)); }
                 7 => join.forgotten(&container, "docker"),
                 _ => { join.tick(at(now)); }
             }

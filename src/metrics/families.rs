@@ -225,6 +225,25 @@ pub(super) const FAMILIES: &[Family] = &[
         })
     },
     Family {
+        labels: &["runtime", "kind"],
+        ..counter(
+            "runtime_oddities",
+            "Odd answers of a runtime: not understood (garbled), not in time (late), a fault, of a container that was gone, or not asked for because too many waited (refused).",
+            |from| {
+                let of = |runtime: &super::Runtime| {
+                    let labels = |kind| vec![("runtime", runtime.name), ("kind", kind)];
+                    let each = super::ODDITIES.into_iter().zip(&runtime.odd);
+                    let series = each.map(|(kind, value)| Series {
+                        labels: labels(kind),
+                        value: Number::Whole(value.get()),
+                    });
+                    series.collect::<Vec<_>>()
+                };
+                from.metrics.runtimes.iter().flat_map(of).collect()
+            },
+        )
+    },
+    Family {
         labels: &["result"],
         ..counter("files", "Files that functions have mapped, by what became of opening them.", |from| {
             let metrics = from.metrics;

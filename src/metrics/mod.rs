@@ -87,7 +87,12 @@ pub struct Runtime {
     pub name: &'static str,
     up: Value,
     absent: Value,
+    /// As [`ODDITIES`] calls them.
+    odd: [Value; ODDITIES.len()],
 }
+
+/// What is odd about answers of runtimes, in a word each.
+pub const ODDITIES: [&str; 5] = ["garbled", "late", "fault", "gone", "refused"];
 
 impl Runtime {
     /// Stores whether it answers.
@@ -99,6 +104,12 @@ impl Runtime {
     /// Stores that there is none here.
     pub fn set_absent(&self) {
         self.absent.set(1);
+    }
+
+    /// So many answers more were odd in the way that [`ODDITIES`] calls `what`.
+    pub fn odd(&self, what: &str, count: u64) {
+        let meant = ODDITIES.iter().zip(&self.odd).find(|(name, _)| **name == what);
+        meant.into_iter().for_each(|(_, value)| value.add(count));
     }
 
     /// Whether it is here, answering or not.
@@ -215,7 +226,7 @@ impl Metrics {
     /// Of an agent that begins now and asks `runtimes`.
     pub fn new(runtimes: &[&'static str]) -> Metrics {
         let value = Value::default;
-        let runtimes = runtimes.iter().map(|name| Runtime { name, up: value(), absent: value() });
+        let runtimes = runtimes.iter().map(|name| Runtime { name, up: value(), absent: value(), odd: Default::default() });
         Metrics {
             capture: Beat::new(CAPTURE_PATIENCE_NS),
             keeper: Beat::new(KEEPER_PATIENCE_NS),

@@ -14,7 +14,7 @@ pub mod stack;
 pub mod swap;
 pub mod time;
 
-pub use container::{Container, ContainerEvent, Pod};
+pub use container::{Container, ContainerEvent, Oddity, Pod};
 pub use event::SampledEvent;
 pub use frame::{Frame, FrameKind};
 pub use identity::{Confidence, Identity};

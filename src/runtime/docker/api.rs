@@ -19,14 +19,15 @@ use futures_util::{Stream, StreamExt};
 use super::RUNTIME;
 use crate::identity::{Keys, kept_with};
 use crate::model::{Container, ContainerId, Identity, Pid, Swap, Timestamp};
-use crate::runtime::book::{Action, Answer, Event, Inspected, Life, Listed};
+use crate::runtime::book::{Action, Event, Inspected, Life, Listed};
 use crate::runtime::engine::{Connection, EngineError};
 use crate::runtime::images::Images;
 
-/// For the version, which the daemon has at hand.
-const CONNECT_LIMIT: Duration = Duration::from_secs(5);
-/// For an inspection. The daemon answers in about a millisecond, or after it has started the container.
-const INSPECT_LIMIT: Duration = Duration::from_secs(5);
+/// For the version, which the daemon has at hand. One that is busy takes its time, and is of use all the same.
+const CONNECT_LIMIT: Duration = Duration::from_secs(15);
+/// For an inspection. The daemon answers in about a millisecond, or after it has started the container. What its events
+/// say was told before, and others do not wait for it.
+const INSPECT_LIMIT: Duration = Duration::from_secs(15);
 /// For an image, asked for once: a container's better description waits for it. The daemon has it at hand and answers in
 /// about a millisecond, as for a container; what its events say was told before.
 const IMAGE_LIMIT: Duration = Duration::from_millis(500);
@@ -128,15 +129,8 @@ impl Connection for Api {
         Ok(list.into_iter().filter_map(|summary| listed(summary, &keys)).collect())
     }
 
-    async fn answer(&self, id: &ContainerId) -> Answer {
-        match self.inspect(&id.0).await {
-            Ok(inspected) => Answer::Inspected(Box::new(inspected)),
-            Err(EngineError::NoSuchContainer) => Answer::Missing,
-            Err(error) => {
-                tracing::debug!(container = %id, %error, "container not inspected");
-                Answer::Failed
-            }
-        }
+    async fn inspected(&self, id: &ContainerId) -> Result<Inspected, EngineError> {
+        self.inspect(&id.0).await
     }
 
     fn events(&self, since_ns: i64) -> impl Stream<Item = Result<Event, EngineError>> {
@@ -177,7 +171,7 @@ async fn within<T>(
 ) -> Result<T, EngineError> {
     match tokio::time::timeout(limit, request).await {
         Ok(answer) => answer.map_err(EngineError::from),
-        Err(_) => Err(EngineError::Other(format!("no answer within {} s", limit.as_secs()))),
+        Err(_) => Err(EngineError::Late(limit.as_secs())),
     }
 }
 
