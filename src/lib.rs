@@ -13,7 +13,7 @@
 //! | [`identity`] | which function is it: platform rules over plain data; pure |
 //! | [`privilege`] | what we may do on this host, and giving up the rest |
 //! | [`cgroup`] | cgroups of this host: paths, ids, CPU accounts |
-//! | [`runtime`] | who runs here: Docker, configured cgroup parents |
+//! | [`runtime`] | who runs here: Docker, containerd, podman, configured cgroup parents |
 //! | [`perf`] | perf events to records: samples with cgroup ids, side-band |
 //! | [`stack`] | addresses to frames: files, symbol tables, kallsyms |
 //! | [`attribution`] | cgroup id to container instance to function, late where it must be; pure |

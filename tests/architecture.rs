@@ -20,7 +20,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("identity", &["model"]),
     ("privilege", &["model", "sys"]),
     ("cgroup", &["model", "sys"]),
-    ("runtime", &["model", "identity", "cgroup"]),
+    ("runtime", &["model", "metrics", "identity", "cgroup"]),
     ("perf", &["model", "sys"]),
     ("stack", &["model", "sys"]),
     ("attribution", &["model", "cgroup"]),

@@ -72,7 +72,7 @@ impl Watcher {
     }
 
     fn gone(&mut self, container: &str) {
-        self.wait("Gone", |event| matches!(event, ContainerEvent::Gone { id } if *id.0 == *container));
+        self.wait("Gone", |event| matches!(event, ContainerEvent::Gone { id, .. } if *id.0 == *container));
     }
 
     /// What was told of `container`, in short.
@@ -108,7 +108,7 @@ fn about(event: &ContainerEvent, container: &str) -> Option<&'static str> {
         ContainerEvent::Exited { id, .. } => (&*id.0, "exited"),
         ContainerEvent::Ready { id, .. } => (&*id.0, "ready"),
         ContainerEvent::Paused { id, .. } => (&*id.0, "paused"),
-        ContainerEvent::Gone { id } => (&*id.0, "gone"),
+        ContainerEvent::Gone { id, .. } => (&*id.0, "gone"),
         ContainerEvent::Up { .. }
         | ContainerEvent::Down { .. }
         | ContainerEvent::Absent { .. }

@@ -5,6 +5,8 @@
 
 mod agent_cgroup;
 mod agent_changes;
+mod agent_containerd;
+mod agent_cri;
 mod agent_docker;
 mod agent_facts;
 mod agent_health;
@@ -28,6 +30,8 @@ mod cli_identify;
 mod cli_off_cpu;
 mod cli_questions;
 mod cli_usage;
+mod containerd_kit;
+mod cri_runtime;
 mod docker_runtime;
 mod exec_command;
 mod exec_node;
@@ -42,7 +46,13 @@ mod in_container;
 mod made_store;
 mod native_stacks;
 mod odd_docker;
+#[allow(dead_code, reason = "each test module uses its part of it")]
+mod odd_grpc;
+mod podman_runtime;
+#[allow(dead_code, reason = "each test module uses its part of it")]
+mod private_containerd;
 mod private_docker;
+mod private_podman;
 mod rights;
 mod sandboxes;
 #[allow(dead_code, reason = "the program uses the rest")]

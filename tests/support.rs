@@ -108,6 +108,22 @@ impl Fnscope {
         agent
     }
 
+    /// Starts an agent on the containerd behind `socket` and waits until that has told of all its containers.
+    pub fn containerd_agent(&self, socket: &Path, options: &[&str]) -> Running {
+        let mut command = self.command([&["agent", "--no-docker", "--hz", "997"], options].concat());
+        let mut agent = Running::start(command.env("FNSCOPE_RUNTIMES_CONTAINERD", socket));
+        agent.wait_for_all(&[" watching ", "runtime answers"]);
+        agent
+    }
+
+    /// Starts an agent on the CRI behind `socket` and waits until that has told of all its containers.
+    pub fn cri_agent(&self, socket: &Path, options: &[&str]) -> Running {
+        let mut command = self.command([&["agent", "--no-docker", "--hz", "997"], options].concat());
+        let mut agent = Running::start(command.env("FNSCOPE_RUNTIMES_CRIO", socket));
+        agent.wait_for_all(&[" watching ", "runtime answers"]);
+        agent
+    }
+
     /// The rows of `fnscope QUESTION --json`; none where it finds nothing, or no store yet.
     pub fn rows(&self, question: &[&str]) -> Vec<Value> {
         let ended = self.run([question, &["--json"]].concat());

@@ -45,8 +45,9 @@ use crate::cgroup::{CgroupWatch, Cgroups};
 use crate::config::{Config, OffCpu, Realtime, Unwind};
 use crate::identity::IdentityConfig;
 use crate::metrics::Metrics;
-use crate::model::{CgroupId, Fact, InstanceNo, Pid};
+use crate::model::{CgroupId, ContainerId, Fact, InstanceNo, Pid};
 use crate::perf::{Clock, Hotplug, Mode, Order, RawSample, Sampler, SideBand, Stamped, timespec};
+use crate::runtime::look_up::Asker;
 use crate::stack::apart::Parser;
 use crate::stack::{Files, Mapping};
 pub(super) use containers::container_id;
@@ -78,6 +79,8 @@ pub(super) struct Setup {
     /// Parents of the `cgroup` runtime, and the name that runtime has here.
     pub(super) parents: Vec<String>,
     pub(super) parents_runtime: &'static str,
+    /// Has a runtime asked after containers that it does not tell of by itself.
+    pub(super) asker: Option<Asker>,
     pub(super) identity: IdentityConfig,
     pub(super) max_stack: usize,
     pub(super) unwind: Unwind,
@@ -344,9 +347,7 @@ impl Capture {
             let join = &mut self.setup.attribution;
             match command {
                 Command::Claim(claim) => {
-                    if let Some(no) = join.claim(*claim, now) {
-                        self.claimed(no);
-                    }
+                    join.claim(*claim, now).into_iter().for_each(|no| self.claimed(no));
                 }
                 Command::Runtime(runtime, state) => self.rescan |= join.runtime(runtime, state, now),
                 Command::Started { container, pid, at } => self.started(&container, pid, at),
@@ -355,9 +356,10 @@ impl Capture {
                     join.exited(&container, exit_code, oom, at.unwrap_or(now.wall));
                     join.apart_gone(&container, at.unwrap_or(now.wall), now);
                 }
-                Command::Forgotten(container, runtime) => {
-                    join.apart_gone(&container, now.wall, now);
-                    join.forgotten(&container, runtime);
+                Command::Forgotten { container, runtime, at } => {
+                    let at = at.unwrap_or(now.wall);
+                    join.apart_gone(&container, at, now);
+                    join.forgotten(&container, runtime, at);
                 }
                 Command::Watching { path, reply } => {
                     self.take_side_band();
@@ -403,6 +405,10 @@ impl Capture {
             }
             Some(Reading::Gone { last_exit }) => {
                 let ended = last_exit.map_or(now.wall, |exit| exit.wall);
+                if let Some((asker, info)) = self.setup.asker.as_ref().zip(self.setup.attribution.living(no))
+                {
+                    asker.ended(&ContainerId(info.container_id.as_str().into()));
+                }
                 self.setup.attribution.cgroup_gone(no, ended, now);
                 self.leave(no);
             }

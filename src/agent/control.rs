@@ -26,7 +26,7 @@ pub(super) enum Command {
     /// A container's first process ended.
     Exited { container: ContainerId, exit_code: Option<i32>, oom: bool, at: Option<Timestamp> },
     /// A runtime has removed a container.
-    Forgotten(ContainerId, &'static str),
+    Forgotten { container: ContainerId, runtime: &'static str, at: Option<Timestamp> },
     /// Asks whether the cgroup at `path` is known and sampled.
     Watching { path: String, reply: Sender<bool> },
     /// The configuration is another one from now on, in what [`super::reload`] lets through; tells when it is. Whoever

@@ -219,6 +219,7 @@ impl Agent {
         let now = Moment { ns: Clock::monotonic_ns(), wall: now.wall(Clock::monotonic_ns()) };
         let watched = Watched::new(&config.runtimes, &live.keys);
         let metrics = metrics(config, &watched, role, hz, &sampler);
+        let (asker, wanted) = watched.look_ups(&metrics).unzip();
         let deadline = Arc::<Deadline>::default();
         let (parser, jobs) = Parser::apart();
         let freed = Arc::<freed::Freed>::default();
@@ -229,6 +230,7 @@ impl Agent {
             attribution: Attribution::new(&boot_id, &watched.names(), Limits::default(), now),
             parents: config.cgroup.parents.clone(),
             parents_runtime: role.cgroup_runtime(),
+            asker,
             identity: config.identity(),
             max_stack: read_number("/proc/sys/kernel/perf_event_max_stack").unwrap_or(127) as usize,
             unwind: config.stack.unwind,
@@ -266,7 +268,7 @@ impl Agent {
             capture::run(setup, wake, hotplug, &theirs)
         })?;
         let runtimes = match watched.names().is_empty() {
-            false => Some(watch(watched, &live, &control, sandbox, &broken, &metrics)?),
+            false => Some(watch(watched, wanted, &live, &control, sandbox, &broken, &metrics)?),
             true => None,
         };
         // Whatever this thread starts from now on has no rights either.
@@ -396,6 +398,7 @@ impl Agent {
 
 fn watch(
     watched: Watched,
+    wanted: Option<tokio::sync::mpsc::Receiver<crate::runtime::look_up::Wanted>>,
     live: &Live,
     control: &Control,
     sandbox: Sandbox,
@@ -407,7 +410,7 @@ fn watch(
     let metrics = metrics.clone();
     let thread = Worker::start("runtimes", broken, move || {
         sandbox.give_up(Part::Runtimes).expect(GIVES_UP);
-        if let Err(error) = runtimes::run(&watched, identity, &control, &metrics, stopped) {
+        if let Err(error) = runtimes::run(&watched, wanted, identity, &control, &metrics, stopped) {
             tracing::error!("watch runtimes: {error}");
         }
     })?;

@@ -3,8 +3,11 @@
 //! All of them are watched at once, each with an answer of its own to whether it is up. Which of two that know one
 //! container is believed is the join's to say.
 
+use std::sync::Arc;
+
 use futures_util::FutureExt as _;
 use futures_util::future::{LocalBoxFuture, join_all};
+use tokio::sync::mpsc::Receiver;
 
 use super::control::{Command, Control};
 use crate::attribution::{Claim, RuntimeState};
@@ -12,26 +15,53 @@ use crate::config::{Runtimes, Whether};
 use crate::identity::{IdentityConfig, Keys, identify, kept_labels};
 use crate::metrics::Metrics;
 use crate::model::{Container, ContainerEvent, ContainerId, Fact, Swap};
+use crate::runtime::containerd::{self, ContainerdOptions, Namespaces};
+use crate::runtime::cri::{self, CriOptions};
 use crate::runtime::docker::{self, DockerOptions};
+use crate::runtime::look_up::{Asker, Wanted, look_ups};
 use crate::runtime::socket::Socket;
 
 /// The runtimes that are watched. A new one has a field here, a name in [`Watched::names`] and a line in [`run`].
 pub(super) struct Watched {
-    docker: Option<DockerOptions>,
+    /// Docker, and podman by the same API.
+    docker: Vec<DockerOptions>,
+    /// containerd and that of k3s.
+    containerd: Vec<ContainerdOptions>,
+    cri: Option<CriOptions>,
 }
 
 impl Watched {
     /// Those that the configuration asks for; of containers they tell what rules read, and `keys`.
     pub(super) fn new(config: &Runtimes, keys: &Swap<Keys>) -> Watched {
-        let docker = socket(&config.docker, docker::USUAL);
-        let docker = docker.map(|socket| DockerOptions { keys: keys.clone(), ..DockerOptions::at(socket) });
-        Watched { docker }
+        let docker = socket(&config.docker, docker::USUAL).map(DockerOptions::at);
+        let podman = socket(&config.podman, docker::PODMAN_USUAL).map(DockerOptions::podman_at);
+        let docker = docker.into_iter().chain(podman);
+        let docker = docker.map(|options| DockerOptions { keys: keys.clone(), ..options });
+        let namespaces = Namespaces::new(&config.containerd_namespaces);
+        let containerd = [
+            (containerd::RUNTIME, &config.containerd, containerd::USUAL),
+            (containerd::K3S, &config.k3s, containerd::K3S_USUAL),
+        ];
+        let containerd = containerd.into_iter().filter_map(|(name, whether, usual)| {
+            let options = ContainerdOptions::at(name, socket(whether, usual)?);
+            Some(ContainerdOptions { keys: keys.clone(), namespaces: namespaces.clone(), ..options })
+        });
+        let cri = socket(&config.crio, cri::USUAL);
+        let cri = cri.map(|socket| CriOptions { keys: keys.clone(), ..CriOptions::at(socket) });
+        Watched { docker: docker.collect(), containerd: containerd.collect(), cri }
     }
 
     /// By what names they tell.
     pub(super) fn names(&self) -> Vec<&'static str> {
-        let Watched { docker } = self;
-        docker.as_ref().map(|_| docker::RUNTIME).into_iter().collect()
+        let Watched { docker, containerd, cri } = self;
+        let docker = docker.iter().map(|options| options.name);
+        let containerd = containerd.iter().map(|options| options.name);
+        docker.chain(containerd).chain(cri.iter().map(|_| cri::RUNTIME)).collect()
+    }
+
+    /// What asks after containers, and what is asked: where a runtime tells of nothing by itself.
+    pub(super) fn look_ups(&self, metrics: &Arc<Metrics>) -> Option<(Asker, Receiver<Wanted>)> {
+        self.cri.as_ref().map(|_| look_ups(metrics))
     }
 }
 
@@ -50,6 +80,7 @@ fn socket(whether: &Whether, usual: &'static [&'static str]) -> Option<Socket> {
 /// The thread's event loop cannot be made.
 pub(super) fn run(
     watched: &Watched,
+    wanted: Option<Receiver<Wanted>>,
     identity: Swap<IdentityConfig>,
     control: &Control,
     metrics: &Metrics,
@@ -63,8 +94,15 @@ pub(super) fn run(
         move |event| forward(name, event, &identity.get(), control, metrics)
     };
     let mut watches: Vec<LocalBoxFuture<()>> = Vec::new();
-    if let Some(options) = &watched.docker {
-        watches.push(docker::watch(options, sink(docker::RUNTIME), stopped.clone()).boxed_local());
+    for options in &watched.docker {
+        watches.push(docker::watch(options, sink(options.name), stopped.clone()).boxed_local());
+    }
+    for options in &watched.containerd {
+        watches.push(containerd::watch(options, sink(options.name), stopped.clone()).boxed_local());
+    }
+    if let Some((options, wanted)) = watched.cri.as_ref().zip(wanted) {
+        let watch = cri::watch(options, wanted, metrics, sink(cri::RUNTIME), stopped.clone());
+        watches.push(watch.boxed_local());
     }
     reactor.block_on(join_all(watches));
     Ok(())
@@ -107,7 +145,7 @@ fn forward(
         ContainerEvent::Exited { id, exit_code, oom, at } => {
             Command::Exited { container: id, exit_code, oom, at }
         }
-        ContainerEvent::Gone { id } => Command::Forgotten(id, runtime),
+        ContainerEvent::Gone { id, at } => Command::Forgotten { container: id, runtime, at },
     };
     control.send(command);
 }
@@ -129,6 +167,7 @@ fn claim(container: Container, identity: &IdentityConfig) -> Claim {
         image: container.image,
         identity: answer.into_stored(),
         facts: handler.into_iter().chain(unseen).chain(labels).collect(),
-        forgotten: false,
+        since: container.created_at,
+        forgotten: None,
     }
 }

@@ -1,6 +1,7 @@
 //! What runtimes say: claims on containers, and whether they can be asked at all.
 
-use crate::model::{ContainerId, Fact, Identity};
+use super::instance::Fate;
+use crate::model::{ContainerId, Fact, Identity, Timestamp};
 
 /// A runtime's word on a container, with the identity that was concluded from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,11 +18,53 @@ pub struct Claim {
     pub identity: Identity,
     /// What else its runtime tells of its making.
     pub facts: Vec<Fact>,
-    /// Whether the runtime has removed the container since.
-    pub forgotten: bool,
+    /// When the container was made, where its id may be another's before and after: of no instance that began earlier.
+    pub since: Option<Timestamp>,
+    /// When the runtime removed the container: of no instance that begins later. [`Timestamp::MAX`] where the claim goes
+    /// with its instance.
+    pub forgotten: Option<Timestamp>,
+}
+
+/// How far a runtime's clock and ours may differ, in microseconds: both are this host's, but ours is read from the kernel's
+/// records.
+const SLACK_US: i64 = 20_000;
+/// How old a container is of which nobody disputes that it is the one that lives, whatever was done to the clock.
+const SETTLED_US: i64 = 5_000_000;
+
+impl Claim {
+    /// Whether it is about an instance that began at `started_at`, which a claim on what was made at `known` has settled
+    /// already. `lives`: its cgroup is there, at `now`.
+    pub(super) fn is_about(
+        &self,
+        started_at: Timestamp,
+        known: Option<Timestamp>,
+        lives: bool,
+        now: Timestamp,
+    ) -> bool {
+        let Some(since) = self.since else { return true };
+        if known.is_some_and(|known| known >= since) {
+            return known == Some(since);
+        }
+        let is_old = now.0.saturating_sub(since.0) > SETTLED_US;
+        started_at.0.saturating_add(SLACK_US) >= since.0 || (known.is_none() && lives && is_old)
+    }
+
+    /// Whether the container may still begin an instance at `at`.
+    pub(super) fn may_begin(&self, at: Timestamp) -> bool {
+        self.since.is_none() || self.forgotten.is_none_or(|forgotten| at <= forgotten)
+    }
 }
 
 impl Claim {
+    /// What it makes of a container.
+    pub(super) fn fate(&self) -> Fate {
+        match self.identity.function_container {
+            true if self.is_unseen() => Fate::Unseen,
+            true => Fate::Function,
+            false => Fate::Foreign,
+        }
+    }
+
     /// Whether its runtime says that its stacks cannot be seen.
     pub(super) fn is_unseen(&self) -> bool {
         self.facts.iter().any(|fact| matches!(fact, Fact::Unseen(_)))
@@ -54,11 +97,16 @@ pub(super) fn kind(name: &str) -> &str {
     if name == "k3s" { "containerd" } else { name }
 }
 
+/// Whether the runtime called `name` may own what a path says is `owner`'s. Behind the CRI is CRI-O, or another.
+fn may_be(name: &str, owner: &str) -> bool {
+    owner == kind(name) || name == "cri" && matches!(owner, "containerd" | "cri-o")
+}
+
 /// Which of two runtimes is believed where both claim one container, the lower one: the CRI tells the pod; containerd knows
 /// a container of Docker without its labels.
 pub(super) fn rank(runtime: &str) -> u8 {
     match runtime {
-        "cri-o" => 0,
+        "cri" => 0,
         "containerd" => 2,
         _ => 1,
     }
@@ -90,7 +138,7 @@ impl Runtimes {
     }
 
     fn of(&self, owner: Option<&str>) -> impl Iterator<Item = &(&'static str, Option<RuntimeState>, u64)> {
-        self.states.iter().filter(move |(name, ..)| owner.is_none_or(|owner| owner == kind(name)))
+        self.states.iter().filter(move |(name, ..)| owner.is_none_or(|owner| may_be(name, owner)))
     }
 
     /// For how many nanoseconds all that may own such a container have answered; none while one does not. One that is not

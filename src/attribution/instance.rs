@@ -55,6 +55,8 @@ pub(super) struct Instance<S> {
     /// later.
     claimed: Option<(Identity, Option<String>)>,
     identity: Option<Identity>,
+    /// When the container was made whose claim settled it, where ids are used again.
+    pub(super) claimed_since: Option<Timestamp>,
     exec_at: Option<Timestamp>,
     /// The last exec of a runtime, init or tini: the function's own if no other follows.
     runtime_exec_at: Option<Timestamp>,
@@ -127,6 +129,7 @@ impl<S> Instance<S> {
             declared: false,
             claimed: None,
             identity: None,
+            claimed_since: None,
             exec_at: None,
             runtime_exec_at: None,
             usage_at_exec: None,

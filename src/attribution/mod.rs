@@ -171,18 +171,26 @@ impl<S> Attribution<S> {
         }
     }
 
-    /// A runtime says what a container is; again when it knows better. Returns its instance, if there is one.
-    pub fn claim(&mut self, claim: Claim, at: Moment) -> Option<InstanceNo> {
+    /// A runtime says what a container is; again when it knows better. Returns its instances, of which there are several
+    /// where it ran several times under a name that is used again.
+    pub fn claim(&mut self, claim: Claim, at: Moment) -> Vec<InstanceNo> {
         let container = claim.container.clone();
-        let surer =
-            |known: &Claim| !known.forgotten && claim::rank(&known.runtime) < claim::rank(&claim.runtime);
+        let surer = |known: &Claim| {
+            known.forgotten.is_none() && claim::rank(&known.runtime) < claim::rank(&claim.runtime)
+        };
         if self.claims.get(&container).is_some_and(surer) {
-            return None;
+            return Vec::new();
         }
+        let is_name = claim.since.is_some();
         self.claims.insert(container.clone(), claim);
-        let no = self.by_container.get(&container).copied()?;
-        self.settle(no, at);
-        Some(no)
+        let Some(latest) = self.by_container.get(&container).copied() else { return Vec::new() };
+        let runs: Vec<InstanceNo> = if is_name {
+            let of_it = self.instances.values().filter(|i| *i.info.container_id == *container.0);
+            of_it.map(|instance| instance.no).collect()
+        } else {
+            vec![latest]
+        };
+        runs.into_iter().filter(|no| self.settle(*no, at)).collect()
     }
 
     /// A runtime answers or does not. True if it was not heard of before, and answers: what was none of anybody's may be
@@ -223,15 +231,15 @@ impl<S> Attribution<S> {
         waiting.into_iter().for_each(|no| self.decide(no, Fate::Unknown, None, at));
     }
 
-    /// `runtime` has forgotten the container: its claim goes with its last instance. What another claims stays.
-    pub fn forgotten(&mut self, container: &ContainerId, runtime: &str) {
+    /// `runtime` has forgotten the container at `at`: its claim goes with its last instance. What another claims stays.
+    pub fn forgotten(&mut self, container: &ContainerId, runtime: &str, at: Timestamp) {
         if self.claims.get(container).is_none_or(|claim| claim.runtime != claim::kind(runtime)) {
             return;
         }
         if !self.by_container.contains_key(container) {
             self.claims.remove(container);
         } else if let Some(claim) = self.claims.get_mut(container) {
-            claim.forgotten = true;
+            claim.forgotten = Some(at);
         }
     }
 
@@ -539,17 +547,19 @@ impl<S> Attribution<S> {
         no
     }
 
-    /// Applies the claim on an instance's container, if there is one.
-    fn settle(&mut self, no: InstanceNo, at: Moment) {
-        let Some(instance) = self.instances.get(&no) else { return };
+    /// Applies the claim on an instance's container, if there is one that is about it. True if there is.
+    fn settle(&mut self, no: InstanceNo, at: Moment) -> bool {
+        let Some(instance) = self.instances.get_mut(&no) else { return false };
         let container = ContainerId(instance.info.container_id.as_str().into());
-        let Some(claim) = self.claims.get(&container).cloned() else { return };
-        let fate = match claim.identity.function_container {
-            true if claim.is_unseen() => Fate::Unseen,
-            true => Fate::Function,
-            false => Fate::Foreign,
-        };
-        self.decide(no, fate, Some(&claim), at);
+        let Some(claim) = self.claims.get(&container) else { return false };
+        let (began, lives) = (instance.info.started_at, !instance.gone);
+        if !claim.may_begin(began) || !claim.is_about(began, instance.claimed_since, lives, at.wall) {
+            return false;
+        }
+        instance.claimed_since = claim.since;
+        let claim = claim.clone();
+        self.decide(no, claim.fate(), Some(&claim), at);
+        true
     }
 
     fn decide(&mut self, no: InstanceNo, fate: Fate, claim: Option<&Claim>, at: Moment) {
@@ -575,7 +585,7 @@ impl<S> Attribution<S> {
         let container = ContainerId(instance.info.container_id.as_str().into());
         if self.by_container.get(&container) == Some(&no) {
             self.by_container.remove(&container);
-            if self.claims.get(&container).is_some_and(|claim| claim.forgotten) {
+            if self.claims.get(&container).is_some_and(|claim| claim.forgotten.is_some()) {
                 self.claims.remove(&container);
             }
         }

@@ -30,7 +30,7 @@ as what is kept and for how long:
 `fnscope config check` tells what is in force. SIGHUP reads all of it again, takes over what it can and names the rest.
 
 Examples:
-  sudo fnscope agent                                      Docker's functions, to /var/lib/fnscope
+  sudo fnscope agent                                      this host's functions, to /var/lib/fnscope
   sudo fnscope agent --functions all --store /srv/prof    every container of Docker
   sudo fnscope agent --no-docker --cgroup-parent /fn      each cgroup in /fn, as /fn/resize@7.1")]
 pub struct Args {

@@ -19,7 +19,10 @@ use crate::perf::{PerfError, Sampler};
 use crate::privilege::{self, Finding, Standing};
 use crate::query::Selector;
 use crate::render::escape;
+use crate::runtime::containerd::{self, ContainerdOptions};
+use crate::runtime::cri::{self, CriOptions};
 use crate::runtime::docker::{self, DockerOptions};
+use crate::runtime::engine::EngineError;
 use crate::runtime::socket::Socket;
 use crate::stack::KernelSymbols;
 use crate::store::{Store, StoreError};
@@ -196,7 +199,21 @@ fn runtimes(config: &Config) -> anyhow::Result<Vec<Finding>> {
         let options = DockerOptions::at(socket);
         reactor.block_on(docker::ping(&options))
     });
-    let found = [docker];
+    let containerd = |name, whether, usual| {
+        asked(name, whether, usual, |socket| {
+            reactor.block_on(containerd::ping(&ContainerdOptions::at(name, socket)))
+        })
+    };
+    let podman = asked(docker::PODMAN, &given.podman, docker::PODMAN_USUAL, |socket| {
+        reactor.block_on(docker::ping(&DockerOptions::podman_at(socket)))
+    });
+    let found = [
+        docker,
+        podman,
+        containerd(containerd::RUNTIME, &given.containerd, containerd::USUAL),
+        containerd(containerd::K3S, &given.k3s, containerd::K3S_USUAL),
+        asked("crio", &given.crio, cri::USUAL, |socket| reactor.block_on(cri::ping(&CriOptions::at(socket)))),
+    ];
     let none = found.iter().all(|(_, is_here)| !is_here);
     let findings: Vec<Finding> = found.into_iter().map(|(finding, _)| finding).collect();
     if none && config.cgroup.parents.is_empty() {
@@ -225,7 +242,12 @@ fn asked(
     let Some(found) = socket.find() else {
         return (Finding::ok(name, format!("not here: there is no {socket}")), false);
     };
-    let finding = match ping(socket) {
+    let answer = ping(socket);
+    if let Err(Some(EngineError::Another(who))) = answer.as_ref().map_err(|error| error.downcast_ref()) {
+        let found = format!("not here: it is {who} that listens at {}", found.display());
+        return (Finding::ok(name, found), false);
+    }
+    let finding = match answer {
         Ok(version) => Finding::ok(name, format!("{version} at {}", found.display())),
         Err(error) => Finding::bad(
             name,

@@ -197,6 +197,20 @@ mod tests {
     }
 
     #[test]
+    fn a_runtime_that_is_not_here_is_not_missed_unless_none_is() {
+        let metrics = Metrics::new(&["docker", "containerd"]);
+        metrics.enter(Phase::Watching);
+        metrics.cpus.set(2);
+        metrics.runtime("docker").unwrap().set_absent();
+        metrics.runtime("containerd").unwrap().set(true);
+        let report = ready(&metrics, 0);
+        assert!(report.ok && report.text().contains("runtimes: containerd answers\n"), "{}", report.text());
+        metrics.runtime("containerd").unwrap().set_absent();
+        let text = ready(&metrics, 0).text();
+        assert!(text.starts_with("not ready\nFAILS: runtimes: none is here"), "{text}");
+    }
+
+    #[test]
     fn an_agent_that_starts_is_live_and_not_ready() {
         let metrics = Metrics::new(&[]);
         assert!(live(&metrics, u64::MAX).ok);

@@ -169,6 +169,7 @@ pub fn kept_with(container: Container, keys: &Keys) -> Container {
             annotations: annotations(&pod.annotations),
         }),
         task: some(container.task),
+        created_at: container.created_at,
     }
 }
 

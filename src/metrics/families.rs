@@ -245,6 +245,26 @@ pub(super) const FAMILIES: &[Family] = &[
     },
     Family {
         labels: &["result"],
+        ..counter(
+            "look_ups",
+            "Containers asked after by the CRI: found, never known (another runtime's, or removed before), found without their pod, answered by a fault, not asked after because too many were.",
+            |from| {
+                let metrics = from.metrics;
+                by(
+                    "result",
+                    [
+                        ("found", metrics.look_ups_found.get()),
+                        ("unknown", metrics.look_ups_unknown.get()),
+                        ("without-pod", metrics.look_ups_without_pod.get()),
+                        ("fault", metrics.look_ups_faults.get()),
+                        ("refused", metrics.look_ups_refused.get()),
+                    ],
+                )
+            },
+        )
+    },
+    Family {
+        labels: &["result"],
         ..counter("files", "Files that functions have mapped, by what became of opening them.", |from| {
             let metrics = from.metrics;
             by(

@@ -48,6 +48,9 @@ pub struct Container {
     /// What tells one run from the next where ids are used again, as `pid+start time`; none where it is not known.
     #[serde(default)]
     pub task: Option<String>,
+    /// When it was made, by the runtime's clock, where ids are used again: what began before is another container's.
+    #[serde(default)]
+    pub created_at: Option<Timestamp>,
 }
 
 /// A Kubernetes pod as its node knows it. Labels and annotations are those of the pod's creation: runtimes never see a
@@ -202,5 +205,7 @@ pub enum ContainerEvent {
     Gone {
         /// The container.
         id: ContainerId,
+        /// When, by the runtime's clock; none where that was not heard.
+        at: Option<Timestamp>,
     },
 }

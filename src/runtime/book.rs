@@ -55,10 +55,14 @@ pub struct Event {
     pub at: Timestamp,
     /// The same in the runtime's own precision, nanoseconds since 1970.
     pub time_ns: i64,
+    /// The first process, where an event of its start tells it.
+    pub pid: Option<Pid>,
     /// The attribute `exitCode`: the daemon's word in [`Action::Die`], if no label of that name shadows it.
     pub exit_code: Option<i32>,
     /// The container by the event's attributes: labels, name and image, no environment.
     pub described: Container,
+    /// Whether that is too little to name it by: it is told where the container has gone before it could be asked for.
+    pub is_sketch: bool,
 }
 
 /// What the list says of a container's life.
@@ -81,6 +85,8 @@ pub struct Listed {
     pub container: Container,
     /// Whether it runs.
     pub life: Life,
+    /// What an inspection would say, where the list says as much: nothing is asked then.
+    pub inspected: Option<Box<Inspected>>,
 }
 
 /// What an inspection says.
@@ -88,6 +94,8 @@ pub struct Listed {
 pub struct Inspected {
     /// The container.
     pub container: Container,
+    /// When it was made, where the runtime uses ids again.
+    pub created_at: Option<Timestamp>,
     /// Whether it runs now.
     pub running: bool,
     /// Its first process.
@@ -140,8 +148,12 @@ pub struct Book {
 
 #[derive(Debug, Default)]
 struct Entry {
+    /// When it was made, as far as that was heard: what was made later is another one under its id.
+    created_at: Option<Timestamp>,
     /// As it was told last.
     known: Option<Container>,
+    /// What there is to tell if it cannot be asked for.
+    sketch: Option<Container>,
     /// Whether that was since the connection was made.
     known_told: bool,
     running: bool,
@@ -149,6 +161,8 @@ struct Entry {
     start_told: bool,
     /// Since when it runs, where an inspection said so.
     started_at: Option<Timestamp>,
+    /// Its first process, as it was told last.
+    pid: Option<Pid>,
     oom: bool,
     forges_exit_code: bool,
     /// Number of its last event.
@@ -167,13 +181,28 @@ struct Step {
 
 #[derive(Debug)]
 enum What {
-    Describe(Container),
-    Start { at: Timestamp },
+    Describe { at: Timestamp, container: Container, is_sketch: bool },
+    Start { at: Timestamp, pid: Option<Pid> },
     Die { at: Timestamp, exit_code: Option<i32> },
     Healthy { at: Timestamp },
     Paused { at: Timestamp, paused: bool },
     List { container: Container, life: Life },
-    Destroy,
+    Destroy { at: Timestamp },
+}
+
+impl What {
+    /// When it happened; none for what is so whenever it is asked.
+    fn at(&self) -> Option<Timestamp> {
+        match self {
+            What::Describe { at, .. }
+            | What::Start { at, .. }
+            | What::Die { at, .. }
+            | What::Healthy { at }
+            | What::Paused { at, .. }
+            | What::Destroy { at } => Some(*at),
+            What::List { .. } => None,
+        }
+    }
 }
 
 impl Book {
@@ -192,17 +221,22 @@ impl Book {
         entry.touched = self.events;
         // A label of this name shadows the daemon's own attribute, in every event of the container.
         entry.forges_exit_code |= event.action != Action::Die && event.exit_code.is_some();
-        if entry.known.is_none() {
+        entry.created_at = entry.created_at.or(event.described.created_at);
+        if event.is_sketch {
+            entry.sketch.get_or_insert_with(|| event.described.clone());
+        } else if entry.known.is_none() {
             entry.tell_known(event.described.clone(), tell);
         }
         let what = match event.action {
-            Action::Create | Action::Rename | Action::Update => What::Describe(event.described),
+            Action::Create | Action::Rename | Action::Update => {
+                What::Describe { at: event.at, container: event.described, is_sketch: event.is_sketch }
+            }
             Action::Start => {
                 entry.oom = false;
-                What::Start { at: event.at }
+                What::Start { at: event.at, pid: event.pid }
             }
             Action::Die => What::Die { at: event.at, exit_code: event.exit_code },
-            Action::Destroy => What::Destroy,
+            Action::Destroy => What::Destroy { at: event.at },
             Action::Healthy => What::Healthy { at: event.at },
             Action::Pause => What::Paused { at: event.at, paused: true },
             Action::Unpause => What::Paused { at: event.at, paused: false },
@@ -229,9 +263,18 @@ impl Book {
         };
         for id in vanished {
             self.entries.remove(&id);
-            tell(ContainerEvent::Gone { id });
+            tell(ContainerEvent::Gone { id, at: None });
         }
-        for Listed { id, container, life } in list {
+        for Listed { id, container, life, inspected } in list {
+            // Gone, and another made under its id, and neither was heard.
+            let made = inspected.as_ref().and_then(|inspected| inspected.created_at);
+            let is_another = |entry: &Entry| {
+                entry.touched <= mark.0 && entry.steps.is_empty() && entry.is_older_than(made)
+            };
+            if self.entries.get(&id).is_some_and(is_another) {
+                self.entries.remove(&id);
+                tell(ContainerEvent::Gone { id: id.clone(), at: None });
+            }
             let entry = self.entries.entry(id.clone()).or_default();
             // A long dead container is not worth a question; its list entry names it well enough.
             if life == Life::Ended && !entry.running {
@@ -243,7 +286,10 @@ impl Book {
             if life == Life::Running && entry.running && entry.known_told && entry.start_told {
                 continue;
             }
-            self.add_step(id, What::List { container, life }, tell);
+            // What has happened since the list was asked for is newer than what it says.
+            let answer = inspected.filter(|_| entry.touched <= mark.0 && entry.steps.is_empty());
+            entry.created_at = entry.created_at.or(made);
+            self.add_answered(id, What::List { container, life }, answer.map(Answer::Inspected), tell);
         }
     }
 
@@ -295,11 +341,22 @@ impl Book {
     }
 
     fn add_step(&mut self, id: ContainerId, what: What, tell: &mut impl FnMut(ContainerEvent)) {
+        self.add_answered(id, what, None, tell);
+    }
+
+    fn add_answered(
+        &mut self,
+        id: ContainerId,
+        what: What,
+        answer: Option<Answer>,
+        tell: &mut impl FnMut(ContainerEvent),
+    ) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
         self.tickets += 1;
         let ticket = self.tickets;
         let answer = match what {
-            What::Destroy | What::Healthy { .. } | What::Paused { .. } => Some(Answer::Missing),
+            What::Destroy { .. } | What::Healthy { .. } | What::Paused { .. } => Some(Answer::Missing),
+            _ if answer.is_some() => answer,
             _ if self.asks.len() >= MAX_WAITING => {
                 self.refused += 1;
                 Some(Answer::Failed)
@@ -317,10 +374,21 @@ impl Book {
     fn tell_ready(&mut self, id: &ContainerId, tell: &mut impl FnMut(ContainerEvent)) {
         let Some(entry) = self.entries.get_mut(id) else { return };
         while let Some(step) = entry.steps.pop_front_if(|step| step.answer.is_some()) {
-            if matches!(step.what, What::Destroy) {
-                self.entries.remove(id);
-                tell(ContainerEvent::Gone { id: id.clone() });
-                return;
+            if let What::Destroy { at } = step.what {
+                tell(ContainerEvent::Gone { id: id.clone(), at: Some(at) });
+                // What follows is another container's under its id.
+                let next = Entry {
+                    steps: std::mem::take(&mut entry.steps),
+                    touched: entry.touched,
+                    last_event: entry.last_event,
+                    ..Entry::default()
+                };
+                if next.steps.is_empty() {
+                    self.entries.remove(id);
+                    return;
+                }
+                *entry = next;
+                continue;
             }
             entry.tell_step(id, step.what, step.answer.unwrap_or(Answer::Failed), tell);
         }
@@ -339,6 +407,12 @@ impl Entry {
         answer: Answer,
         tell: &mut impl FnMut(ContainerEvent),
     ) {
+        // Made behind what happened: it is the next one under this id that was asked.
+        let is_another = |inspected: &Inspected| what.at().is_some_and(|at| inspected.created_at > Some(at));
+        let answer = match answer {
+            Answer::Inspected(inspected) if is_another(&inspected) => Answer::Missing,
+            answer => answer,
+        };
         let inspected = match &answer {
             Answer::Inspected(inspected) => Some(&**inspected),
             Answer::Missing | Answer::Failed => None,
@@ -347,18 +421,30 @@ impl Entry {
             self.forges_exit_code |= inspected.forges_exit_code;
             self.tell_known(inspected.container.clone(), tell);
         }
+        let is_missing = matches!(answer, Answer::Missing);
+        match &what {
+            What::Describe { container, is_sketch: true, .. } if is_missing && self.known.is_none() => {
+                self.tell_known(container.clone(), tell);
+            }
+            What::Start { .. } | What::Die { .. } if is_missing && self.known.is_none() => {
+                if let Some(sketch) = self.sketch.take() {
+                    self.tell_known(sketch, tell);
+                }
+            }
+            _ => {}
+        }
         match what {
-            What::Describe(container) => {
-                if inspected.is_none() {
+            What::Describe { container, is_sketch, .. } => {
+                if inspected.is_none() && !is_sketch {
                     self.tell_described(container, tell);
                 }
             }
-            What::Start { at } => {
+            What::Start { at, pid } => {
                 // A later start of the same container is another event's to tell.
                 let ours =
                     inspected.filter(|inspected| inspected.started_at.is_some_and(|started| started <= at));
                 self.started_at = ours.and_then(|inspected| inspected.started_at);
-                let pid = ours.and_then(|inspected| inspected.pid);
+                let pid = pid.or(ours.and_then(|inspected| inspected.pid));
                 self.tell_started(id, pid, self.started_at.or(Some(at)), tell);
             }
             What::Die { at, exit_code } => {
@@ -378,7 +464,7 @@ impl Entry {
             What::Healthy { at } => tell(ContainerEvent::Ready { id: id.clone(), at }),
             What::Paused { at, paused } => tell(ContainerEvent::Paused { id: id.clone(), at, paused }),
             What::List { container, life } => self.tell_listed(id, container, life, answer, tell),
-            What::Destroy => {}
+            What::Destroy { .. } => {}
         }
     }
 
@@ -400,7 +486,8 @@ impl Entry {
                 }
             }
             Answer::Inspected(state) if state.running => {
-                let restarted = self.started_at.is_some() && self.started_at != state.started_at;
+                let restarted = (self.started_at.is_some() && self.started_at != state.started_at)
+                    || (self.pid.is_some() && state.pid.is_some() && self.pid != state.pid);
                 if self.running && !self.start_told && restarted {
                     self.tell_exited(id, None, false, None, tell);
                 }
@@ -417,8 +504,16 @@ impl Entry {
         }
     }
 
+    /// Whether it was made before `made`.
+    fn is_older_than(&self, made: Option<Timestamp>) -> bool {
+        self.created_at.is_some() && made > self.created_at
+    }
+
     /// `container` as it is; not a second time to the same connection.
-    fn tell_known(&mut self, container: Container, tell: &mut impl FnMut(ContainerEvent)) {
+    fn tell_known(&mut self, mut container: Container, tell: &mut impl FnMut(ContainerEvent)) {
+        // Always the same moment, whoever told it first.
+        self.created_at = self.created_at.or(container.created_at);
+        container.created_at = self.created_at;
         if self.known.as_ref() != Some(&container) || !self.known_told {
             (self.known, self.known_told) = (Some(container.clone()), true);
             tell(ContainerEvent::Known(Box::new(container)));
@@ -434,6 +529,10 @@ impl Entry {
                 entrypoint: known.entrypoint.clone(),
                 image_labels: known.image_labels.clone(),
                 runtime_handler: known.runtime_handler.clone(),
+                annotations: known.annotations.clone(),
+                pod: known.pod.clone(),
+                sandbox: known.sandbox,
+                task: known.task.clone(),
                 ..container
             },
             None => container,
@@ -449,6 +548,7 @@ impl Entry {
         tell: &mut impl FnMut(ContainerEvent),
     ) {
         (self.running, self.start_told) = (true, true);
+        self.pid = pid.or(self.pid);
         tell(ContainerEvent::Started { id: id.clone(), pid, at });
     }
 
@@ -461,6 +561,7 @@ impl Entry {
         tell: &mut impl FnMut(ContainerEvent),
     ) {
         self.running = false;
+        self.pid = None;
         tell(ContainerEvent::Exited { id: id.clone(), exit_code, oom, at });
     }
 }

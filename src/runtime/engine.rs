@@ -16,6 +16,9 @@ pub enum EngineError {
     /// Nobody listens: there is no socket, or no process behind it.
     #[error("nobody listens on it ({0})")]
     Absent(String),
+    /// Another runtime listens at a usual socket: it is watched by its own name.
+    #[error("it is {0} that listens on it")]
+    Another(&'static str),
     /// The runtime does not know the container.
     #[error("no such container")]
     NoSuchContainer,
@@ -25,6 +28,9 @@ pub enum EngineError {
     /// No answer within so many seconds.
     #[error("no answer within {0} s")]
     Late(u64),
+    /// An answer that is larger than any that is read.
+    #[error("answer too large: {0}")]
+    TooLarge(String),
     /// Anything else.
     #[error("{0}")]
     Other(String),
@@ -34,9 +40,9 @@ impl EngineError {
     /// What is odd about it; nothing where there is nobody to answer.
     pub fn oddity(&self) -> Option<Oddity> {
         match self {
-            EngineError::Absent(_) => None,
+            EngineError::Absent(_) | EngineError::Another(_) => None,
             EngineError::NoSuchContainer => Some(Oddity::Gone),
-            EngineError::Garbled(_) => Some(Oddity::Garbled),
+            EngineError::Garbled(_) | EngineError::TooLarge(_) => Some(Oddity::Garbled),
             EngineError::Late(_) => Some(Oddity::Late),
             EngineError::Other(_) => Some(Oddity::Fault),
         }

@@ -60,6 +60,18 @@ pub async fn watch(
         };
         odd(&why, runtime, &mut sink);
         book.broke(&mut sink);
+        if matches!(why, EngineError::Another(_)) && !is_down {
+            if !is_absent {
+                info!(runtime, socket = %socket.display(), reason = %why, "no such runtime here yet; it is looked for");
+                sink(ContainerEvent::Absent { runtime });
+                is_absent = true;
+            }
+            tokio::select! {
+                biased;
+                () = &mut shutdown => return,
+                () = tokio::time::sleep(LOOK_EVERY) => continue,
+            }
+        }
         if up_since.is_some() || !is_down {
             sink(ContainerEvent::Down { runtime });
             is_down = true;

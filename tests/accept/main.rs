@@ -29,6 +29,13 @@ mod measure;
 mod packages;
 mod paired;
 mod phases;
+mod pods;
+#[path = "../private_containerd/mod.rs"]
+#[allow(dead_code, reason = "measurements use their part of it")]
+mod private_containerd;
+#[path = "../private_podman.rs"]
+#[allow(dead_code, reason = "measurements use their part of it")]
+mod private_podman;
 mod rates;
 mod rates_plot;
 mod report;
@@ -68,6 +75,13 @@ use measure::{Measurement, Outcome};
 const MEASUREMENTS: &[Measurement] = &[
     short::SHORT,
     short::PER_CGROUP,
+    pods::PODS,
+    pods::CRI,
+    pods::FAASD,
+    pods::PODMAN,
+    pods::CGROUP_NAMESPACES,
+    pods::SLICES,
+    pods::CHURN,
     warm::WARM,
     phases::PHASES,
     shares::SHARES,

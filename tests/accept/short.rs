@@ -26,18 +26,21 @@ pub const PER_CGROUP: Measurement = Measurement {
 };
 
 /// Containers of each kind.
-const COUNT: usize = 25;
+pub const COUNT: usize = 25;
 
 /// A kind of container.
-struct Kind {
-    function: &'static str,
-    cpu_ms: &'static str,
+pub struct Kind {
+    /// Its function.
+    pub function: &'static str,
+    /// The CPU time that it takes.
+    pub cpu_ms: &'static str,
     coverage: Bound,
     /// Whether it lives long enough to be seen in its own code for sure.
     named: bool,
 }
 
-const KINDS: [Kind; 3] = [
+/// Lives of 50, 100 and 300 ms.
+pub const KINDS: [Kind; 3] = [
     Kind { function: "burn50", cpu_ms: "50", coverage: Bound::Within(0.93, 1.10), named: false },
     Kind { function: "burn100", cpu_ms: "100", coverage: Bound::Within(0.95, 1.08), named: true },
     Kind { function: "burn300", cpu_ms: "300", coverage: Bound::Within(0.95, 1.08), named: true },
@@ -55,6 +58,27 @@ fn short(options: &[&str], kinds: &[Kind]) -> anyhow::Result<Vec<Bar>> {
     }
     agent.stop()?;
 
+    // A scoped event begins a whole period with each container.
+    let first = if options.is_empty() { Bound::AtMost(10.0) } else { Bound::Recorded };
+    let stored = Bound::AtLeast(COUNT as f64);
+    judge(&agent, &started, &Judged { kinds, stored, first, by_id: true })
+}
+
+/// What stored lives are held against.
+pub struct Judged<'a> {
+    /// The kinds that were started, [`COUNT`] of each.
+    pub kinds: &'a [Kind],
+    /// How many of each kind are stored.
+    pub stored: Bound,
+    /// From the exec to the first sample.
+    pub first: Bound,
+    /// Whether an instance's name begins as its container's id does: else they are counted.
+    pub by_id: bool,
+}
+
+/// The bars of lives that the agent has stored: each was started as its kind, with an id, and has told of itself.
+pub fn judge(agent: &Agent, started: &[(usize, String, Value)], judged: &Judged) -> anyhow::Result<Vec<Bar>> {
+    let Judged { kinds, stored, first, by_id } = *judged;
     let mut bars = Vec::new();
     let mut all = Vec::new();
     for (at, kind) in kinds.iter().enumerate() {
@@ -63,14 +87,12 @@ fn short(options: &[&str], kinds: &[Kind]) -> anyhow::Result<Vec<Bar>> {
         let has_row = |id: &str| {
             rows.iter().any(|row| id.get(..12).is_some_and(|id| text(row, "instance").starts_with(id)))
         };
-        let missed = started.iter().filter(|(_, id, _)| !has_row(id)).count();
+        let missed = match by_id {
+            true => started.iter().filter(|(_, id, _)| !has_row(id)).count(),
+            false => COUNT.saturating_sub(rows.len()),
+        };
         let name = kind.function;
-        bars.push(Bar::new(
-            format!("{name} instances stored"),
-            rows.len() as f64,
-            "",
-            Bound::AtLeast(COUNT as f64),
-        ));
+        bars.push(Bar::new(format!("{name} instances stored"), rows.len() as f64, "", stored));
         bars.push(Bar::new(format!("{name} instances missed"), missed as f64, "", Bound::AtMost(0.0)));
         bars.push(Bar::new(format!("{name} coverage"), coverage(&rows), "", kind.coverage));
         let told_ms: f64 = started.iter().map(|(.., truth)| told_ms(truth)).sum();
@@ -82,7 +104,7 @@ fn short(options: &[&str], kinds: &[Kind]) -> anyhow::Result<Vec<Bar>> {
             Bound::Recorded,
         ));
         if kind.named {
-            let unnamed = unnamed(&agent, kind.function, &rows)?;
+            let unnamed = unnamed(agent, kind.function, &rows)?;
             bars.push(Bar::new(
                 format!("{name} instances without its own function's name"),
                 unnamed as f64,
@@ -95,11 +117,9 @@ fn short(options: &[&str], kinds: &[Kind]) -> anyhow::Result<Vec<Bar>> {
     let known = all.iter().filter(|row| number(row, "coverage").is_some()).count();
     let known = known as f64 / (kinds.len() * COUNT) as f64;
     bars.push(Bar::new("instances whose coverage is known", known, "", Bound::AtLeast(0.95)));
-    let first: Vec<f64> =
+    let waited: Vec<f64> =
         all.iter().map(|row| number(row, "first_sample_after_exec_ms").unwrap_or(f64::INFINITY)).collect();
-    // A scoped event begins a whole period with each container.
-    let bound = if options.is_empty() { Bound::AtMost(10.0) } else { Bound::Recorded };
-    bars.push(Bar::new("exec to first sample, p95", percentile(&first, 95), "ms", bound));
+    bars.push(Bar::new("exec to first sample, p95", percentile(&waited, 95), "ms", first));
     Ok(bars)
 }
 

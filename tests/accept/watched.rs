@@ -29,6 +29,16 @@ impl Agent {
         agent
     }
 
+    /// Starts it on one runtime alone, that of the key `runtimes.NAME` at `socket`, and waits until that answers.
+    pub fn start_on(name: &str, socket: &Path, arguments: &[&str]) -> Agent {
+        let fnscope = Fnscope::new();
+        let mut command = fnscope.command([&["agent", "--no-docker"], arguments].concat());
+        command.env(format!("FNSCOPE_RUNTIMES_{}", name.to_uppercase()), socket);
+        let mut running = Running::start(&mut command);
+        running.wait_for_all(&[" watching ", "runtime answers"]);
+        Agent { fnscope, running: Some(running) }
+    }
+
     /// Starts it inside `cgroup`, whose account then has all it ever takes.
     pub fn start_in(cgroup: &Cgroup, arguments: &[&str]) -> Agent {
         let mut agent = Agent { fnscope: Fnscope::new(), running: None };

@@ -101,6 +101,7 @@ targets! {
     cgroup_text: 20_000,
     condition: 20_000,
     config: 10_000,
+    containerd_record: 10_000,
     debugdata: 10_000,
     demangle: 10_000,
     docker_answers: 15_000,

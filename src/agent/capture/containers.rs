@@ -82,7 +82,8 @@ impl Capture {
                 image: None,
                 identity: answer.into_stored(),
                 facts: Vec::new(),
-                forgotten: true,
+                since: None,
+                forgotten: Some(Timestamp::MAX),
             };
             return Some((Candidate { container: id, claim: Some(claim), owner: None }, own.into()));
         }
@@ -113,11 +114,18 @@ impl Capture {
             return;
         }
         let at = if from_birth || !begins { at } else { self.found_running(path, at) };
+        let container = candidate.as_ref().filter(|_| by_id).map(|candidate| candidate.container.clone());
         let Some(no) = self.setup.attribution.cgroup_seen(id, path, candidate, at, from_birth) else {
             self.adopt_processes(path, from_birth);
             return;
         };
         self.stats.instances += 1;
+        // Nobody has said yet what it is.
+        if let Some((asker, container)) = self.setup.asker.as_ref().zip(container)
+            && self.setup.attribution.identity(no).is_none()
+        {
+            asker.begun(&container, path);
+        }
         if !self.setup.attribution.is_wanted(no) {
             return;
         }

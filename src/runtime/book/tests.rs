@@ -18,7 +18,16 @@ fn container(name: &str, env: &[&str]) -> Container {
 fn event(name: &str, action: Action, at_us: i64) -> Event {
     let exit_code = (action == Action::Die).then_some(7);
     let described = container(name, &[]);
-    Event { id: id(name), action, at: Timestamp(at_us), time_ns: at_us * 1000, exit_code, described }
+    Event {
+        id: id(name),
+        action,
+        at: Timestamp(at_us),
+        time_ns: at_us * 1000,
+        pid: None,
+        exit_code,
+        described,
+        is_sketch: false,
+    }
 }
 
 /// A container with environment that runs since 15, as pid 42.
@@ -44,7 +53,7 @@ fn ended(name: &str) -> Inspected {
 }
 
 fn listed(name: &str, life: Life) -> Listed {
-    Listed { id: id(name), container: container(name, &[]), life }
+    Listed { id: id(name), container: container(name, &[]), life, inspected: None }
 }
 
 /// A book, and what it told in short.
@@ -108,7 +117,7 @@ fn short(event: &ContainerEvent) -> String {
         }
         ContainerEvent::Ready { id, at } => format!("{id} ready {}", at.0),
         ContainerEvent::Paused { id, at, paused } => format!("{id} paused {paused} {}", at.0),
-        ContainerEvent::Gone { id } => format!("{id} gone"),
+        ContainerEvent::Gone { id, .. } => format!("{id} gone"),
         _ => unreachable!("not the book's to tell"),
     }
 }
@@ -355,4 +364,122 @@ proptest::proptest! {
         scene.list(&[], mark);
         proptest::prop_assert!(scene.book.entries.is_empty() && scene.book.is_settled());
     }
+}
+
+/// One that was made at `made_us` under a name that is used again; `tag` tells it from others.
+fn made(tag: &str, made_us: i64) -> Inspected {
+    let created_at = Some(Timestamp(made_us));
+    Inspected {
+        created_at,
+        container: Container { image: Some(tag.into()), created_at, ..container("f", &["A=1"]) },
+        started_at: None,
+        ..running("f")
+    }
+}
+
+/// What was told of images and ends, in order.
+fn lives(scene: &mut Scene, act: impl FnOnce(&mut Book, &mut dyn FnMut(ContainerEvent))) -> Vec<String> {
+    let mut told = Vec::new();
+    act(&mut scene.book, &mut |event| {
+        told.push(match &event {
+            ContainerEvent::Known(container) => {
+                let (image, made) = (container.image.clone().unwrap_or_default(), container.created_at);
+                format!("{image}@{}", made.map_or(0, |made| made.0))
+            }
+            other => short(other),
+        });
+    });
+    told
+}
+
+fn create(tag: &str, at_us: i64) -> Event {
+    let mut event = event("f", Action::Create, at_us);
+    event.described.image = Some(tag.into());
+    event.described.created_at = Some(Timestamp(at_us));
+    event
+}
+
+#[test]
+fn a_name_that_is_used_again_is_another_container() {
+    // All of the first life and the second one's begin are heard before anything is answered.
+    let mut scene = Scene::default();
+    let told = lives(&mut scene, |book, mut tell| {
+        book.event(create("v1", 10), &mut tell);
+        let start = Event { pid: Some(Pid(7)), ..event("f", Action::Start, 20) };
+        book.event(start, &mut tell);
+        book.event(event("f", Action::Die, 30), &mut tell);
+        book.event(event("f", Action::Destroy, 40), &mut tell);
+        book.event(create("v2", 50), &mut tell);
+    });
+    assert_eq!(told, ["v1@10"]);
+    let asks = scene.asks();
+    assert_eq!(asks.len(), 4);
+    // Every answer is of the second: only its own question takes it.
+    let mut told = Vec::new();
+    for ask in &asks {
+        told.extend(lives(&mut scene, |book, mut tell| {
+            book.answered(ask, inspected(made("v2", 49)), &mut tell);
+        }));
+    }
+    assert_eq!(told, ["f started Some(7) Some(20)", "f exited Some(7) Some(30)", "f gone", "v2@49"]);
+    // The moment of its making is always the same, whoever tells it.
+    let told = lives(&mut scene, |book, mut tell| {
+        book.event(Event { pid: Some(Pid(8)), ..event("f", Action::Start, 60) }, &mut tell);
+        let ask = book.next_ask().expect("its start is asked for");
+        book.answered(&ask, inspected(Inspected { pid: Some(Pid(8)), ..made("v2", 49) }), &mut tell);
+    });
+    assert_eq!(told, ["f started Some(8) Some(60)"]);
+}
+
+#[test]
+fn a_list_that_says_it_all_asks_nothing_and_finds_what_was_missed() {
+    let mut scene = Scene::default();
+    let listed_as =
+        |what: Inspected| Listed { inspected: Some(Box::new(what)), ..listed("f", Life::Running) };
+    let list = |scene: &mut Scene, what: Inspected| {
+        lives(scene, |book, mut tell| {
+            let mark = book.mark();
+            book.listed(vec![listed_as(what)], mark, &mut tell);
+        })
+    };
+    assert_eq!(list(&mut scene, made("v1", 10)), ["v1@10", "f started Some(42) None"]);
+    assert!(scene.asks().is_empty() && scene.book.is_settled());
+    assert!(list(&mut scene, made("v1", 10)).is_empty(), "nothing is new");
+    // Nobody heard of its end, nor of the next one's begin.
+    assert_eq!(list(&mut scene, made("v2", 50)), ["f gone", "v2@50", "f started Some(42) None"]);
+    // A new first process in the same container, found after the connection broke.
+    scene.break_off();
+    let again = Inspected { pid: Some(Pid(43)), ..made("v2", 50) };
+    assert_eq!(list(&mut scene, again), ["v2@50", "f exited None None", "f started Some(43) None"]);
+    // What has happened since the list was asked for is newer than what it says.
+    let mark = scene.book.mark();
+    scene.event("f", Action::Die, 60).answer_all(&Answer::Missing).told();
+    let told = lives(&mut scene, |book, mut tell| {
+        book.listed(vec![listed_as(made("v2", 50))], mark, &mut tell);
+    });
+    assert!(told.is_empty(), "{told:?}");
+    assert_eq!(scene.asks().len(), 1, "it is asked for");
+}
+
+#[test]
+fn a_sketch_is_told_where_nothing_better_will_come() {
+    let sketch = |action, at_us| Event { is_sketch: true, ..event("f", action, at_us) };
+    let mut scene = Scene::default();
+    // Asked for, and known from then on.
+    assert!(scene.hear(sketch(Action::Create, 10)).told().is_empty());
+    scene.answer_all(&inspected(running("f")));
+    assert_eq!(scene.told(), ["f known+env"]);
+    assert_eq!(scene.hear(sketch(Action::Update, 11)).answer_all(&Answer::Missing).told(), [""; 0]);
+    scene.hear(sketch(Action::Destroy, 12)).told();
+    // Gone before it could be asked for.
+    scene.hear(sketch(Action::Create, 20)).hear(sketch(Action::Start, 21)).answer_all(&Answer::Missing);
+    assert_eq!(scene.told(), ["f known", "f started None Some(21)"]);
+    scene.hear(sketch(Action::Destroy, 22)).told();
+    // Its making was not heard.
+    scene.hear(sketch(Action::Start, 30)).answer_all(&Answer::Missing);
+    assert_eq!(scene.told(), ["f known", "f started None Some(30)"]);
+    scene.hear(sketch(Action::Destroy, 31)).told();
+    // Not answered is not gone: the next list tells.
+    scene.hear(sketch(Action::Create, 40)).answer_all(&Answer::Failed);
+    assert!(scene.told().is_empty());
 }

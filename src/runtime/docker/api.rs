@@ -16,7 +16,7 @@ use bollard::query_parameters::{
 };
 use futures_util::{Stream, StreamExt};
 
-use super::RUNTIME;
+use super::flavour::Flavour;
 use crate::identity::{Keys, kept_with};
 use crate::model::{Container, ContainerId, Identity, Pid, Swap, Timestamp};
 use crate::runtime::book::{Action, Event, Inspected, Life, Listed};
@@ -56,6 +56,7 @@ impl From<Error> for EngineError {
 #[derive(Debug, Clone)]
 pub struct Api {
     docker: Docker,
+    flavour: Flavour,
     keys: Swap<Keys>,
     images: Arc<Images>,
 }
@@ -66,7 +67,15 @@ impl Api {
         let path = socket.to_str().ok_or_else(|| EngineError::Other("its path is not UTF-8".into()))?;
         let docker = Docker::connect_with_unix(path, LIST_LIMIT.as_secs(), bollard::API_DEFAULT_VERSION)?;
         let docker = within(CONNECT_LIMIT, docker.negotiate_version()).await?;
-        Ok(Api { docker, keys: keys.clone(), images: Arc::default() })
+        let version = within(CONNECT_LIMIT, docker.version()).await?;
+        let components = version.components.unwrap_or_default();
+        let flavour = Flavour::of(components.iter().map(|component| component.name.as_str()));
+        Ok(Api { docker, flavour, keys: keys.clone(), images: Arc::default() })
+    }
+
+    /// Who answers.
+    pub fn flavour(&self) -> Flavour {
+        self.flavour
     }
 
     /// The engine's version.
@@ -87,7 +96,7 @@ impl Api {
         let image = answer.image.take();
         // The same for the container and its image, whatever is replaced meanwhile.
         let keys = self.keys.get();
-        let mut inspected = inspected(answer, &keys)
+        let mut inspected = inspected(answer, self.flavour, &keys)
             .ok_or_else(|| EngineError::Garbled("an inspection without an id".into()))?;
         if let Some(image) = image {
             inspected.container.image_labels = self.image_labels(image, &keys).await;
@@ -126,7 +135,7 @@ impl Connection for Api {
         let options = ListContainersOptionsBuilder::new().all(true).build();
         let list = within(LIST_LIMIT, self.docker.list_containers(Some(options))).await?;
         let keys = self.keys.get();
-        Ok(list.into_iter().filter_map(|summary| listed(summary, &keys)).collect())
+        Ok(list.into_iter().filter_map(|summary| listed(summary, self.flavour, &keys)).collect())
     }
 
     async fn inspected(&self, id: &ContainerId) -> Result<Inspected, EngineError> {
@@ -135,18 +144,20 @@ impl Connection for Api {
 
     fn events(&self, since_ns: i64) -> impl Stream<Item = Result<Event, EngineError>> {
         // Asked for by name, so that the execs of health checks do not flood the stream, and so that no action of a
-        // later engine can come that the client cannot read.
-        let life = ["create", "start", "die", "oom", "rename", "update", "destroy"];
-        let actions = [&life[..], &["health_status", "pause", "unpause"]].concat();
-        let filters = HashMap::from([("type", vec!["container"]), ("event", actions)]);
+        // later engine can come that the client cannot read. Of podman nothing but containers can be read.
+        let mut filters = HashMap::from([("type", vec!["container"])]);
+        if !self.flavour.actions().is_empty() {
+            filters.insert("event", self.flavour.actions().to_vec());
+        }
         // Seconds and nanoseconds are the only form that every engine takes.
         let (seconds, rest) = (since_ns.div_euclid(1_000_000_000), since_ns.rem_euclid(1_000_000_000));
         let since = format!("{seconds}.{rest:09}");
         let options = EventsOptionsBuilder::new().since(&since).filters(&filters).build();
         let stream = self.docker.events(Some(options));
-        let keys = self.keys.clone();
+        let (keys, flavour) = (self.keys.clone(), self.flavour);
         stream.filter_map(move |message| {
-            let event = message.map(|message| event(message, &keys.get())).map_err(EngineError::from);
+            let event =
+                message.map(|message| event(message, flavour, &keys.get())).map_err(EngineError::from);
             std::future::ready(event.transpose())
         })
     }
@@ -154,9 +165,10 @@ impl Connection for Api {
 
 /// What any of the engine's answers tells of containers.
 pub fn containers_in(json: &[u8], keys: &Keys) -> Vec<Container> {
-    let inspected = serde_json::from_slice(json).ok().and_then(|answer| inspected(answer, keys));
-    let listed = serde_json::from_slice(json).ok().and_then(|summary| listed(summary, keys));
-    let told = serde_json::from_slice(json).ok().and_then(|message| event(message, keys));
+    let flavour = Flavour::Docker;
+    let inspected = serde_json::from_slice(json).ok().and_then(|answer| inspected(answer, flavour, keys));
+    let listed = serde_json::from_slice(json).ok().and_then(|summary| listed(summary, flavour, keys));
+    let told = serde_json::from_slice(json).ok().and_then(|message| event(message, flavour, keys));
     let all = [
         inspected.map(|inspected| inspected.container),
         listed.map(|listed| listed.container),
@@ -176,7 +188,7 @@ async fn within<T>(
 }
 
 /// What an event says; none for those that say nothing of a container's life.
-fn event(message: EventMessage, keys: &Keys) -> Option<Event> {
+fn event(message: EventMessage, flavour: Flavour, keys: &Keys) -> Option<Event> {
     let action = match message.action?.as_str() {
         "create" => Action::Create,
         "start" => Action::Start,
@@ -187,17 +199,18 @@ fn event(message: EventMessage, keys: &Keys) -> Option<Event> {
         "unpause" => Action::Unpause,
         "rename" => Action::Rename,
         "update" => Action::Update,
-        "destroy" => Action::Destroy,
+        // Podman's word is the second.
+        "destroy" | "remove" => Action::Destroy,
         _ => return None,
     };
     let actor = message.actor?;
     let id = bounded_id(actor.id?)?;
     let mut attributes = actor.attributes.unwrap_or_default();
-    let exit_code = attributes.get("exitCode").and_then(|code| code.parse().ok());
+    let exit_code = attributes.get(flavour.exit_code()).and_then(|code| code.parse().ok());
     let (name, image) = (attributes.remove("name"), attributes.remove("image"));
     // The daemon's own words, which stand among the container's labels.
-    for own in ["exitCode", "execDuration", "oldName"] {
-        attributes.remove(own);
+    for own in flavour.own_attributes() {
+        attributes.remove(*own);
     }
     let time_ns =
         message.time_nano.or(message.time.map(|time| time.saturating_mul(1_000_000_000))).unwrap_or(0);
@@ -205,14 +218,16 @@ fn event(message: EventMessage, keys: &Keys) -> Option<Event> {
         action,
         time_ns,
         at: Timestamp(time_ns.div_euclid(1000)),
+        pid: None,
+        is_sketch: false,
         exit_code,
-        described: described(&id, name, image, Some(attributes), keys),
+        described: described(&id, name, image, Some(attributes), flavour, keys),
         id,
     })
 }
 
 /// An element of the list.
-fn listed(summary: ContainerSummary, keys: &Keys) -> Option<Listed> {
+fn listed(summary: ContainerSummary, flavour: Flavour, keys: &Keys) -> Option<Listed> {
     use ContainerSummaryStateEnum as State;
     let id = bounded_id(summary.id?)?;
     let life = match summary.state {
@@ -221,21 +236,23 @@ fn listed(summary: ContainerSummary, keys: &Keys) -> Option<Listed> {
         _ => Life::Unclear,
     };
     let name = summary.names.unwrap_or_default().into_iter().next();
-    Some(Listed { container: described(&id, name, summary.image, summary.labels, keys), id, life })
+    let container = described(&id, name, summary.image, summary.labels, flavour, keys);
+    Some(Listed { container, id, life, inspected: None })
 }
 
 /// An inspection.
-fn inspected(answer: ContainerInspectResponse, keys: &Keys) -> Option<Inspected> {
+fn inspected(answer: ContainerInspectResponse, flavour: Flavour, keys: &Keys) -> Option<Inspected> {
     let id = bounded_id(answer.id?)?;
     let config = answer.config.unwrap_or_default();
     let state = answer.state.unwrap_or_default();
-    let forges_exit_code = config.labels.as_ref().is_some_and(|labels| labels.contains_key("exitCode"));
+    let forges_exit_code =
+        config.labels.as_ref().is_some_and(|labels| labels.contains_key(flavour.exit_code()));
     let container = Container {
         env: config.env.unwrap_or_default(),
         cmd: config.cmd.unwrap_or_default(),
         entrypoint: config.entrypoint.unwrap_or_default(),
         runtime_handler: answer.host_config.and_then(|config| config.runtime).filter(|name| !name.is_empty()),
-        ..described(&id, answer.name, config.image, config.labels, keys)
+        ..described(&id, answer.name, config.image, config.labels, flavour, keys)
     };
     let running = state.running == Some(true);
     Some(Inspected {
@@ -247,6 +264,7 @@ fn inspected(answer: ContainerInspectResponse, keys: &Keys) -> Option<Inspected>
         exit_code: state.exit_code.and_then(|code| i32::try_from(code).ok()),
         oom: state.oom_killed == Some(true),
         forges_exit_code,
+        created_at: None,
     })
 }
 
@@ -255,13 +273,14 @@ fn described(
     name: Option<String>,
     image: Option<String>,
     labels: Option<HashMap<String, String>>,
+    flavour: Flavour,
     keys: &Keys,
 ) -> Container {
     let mut labels: Vec<_> = labels.unwrap_or_default().into_iter().collect();
     // The daemon's JSON has no order; ours is the same every time.
     labels.sort_unstable();
     let container = Container {
-        runtime: RUNTIME.into(),
+        runtime: flavour.name().into(),
         id: id.0.to_string(),
         name: name.map(|name| name.trim_start_matches('/').to_owned()),
         image,
@@ -325,13 +344,13 @@ mod tests {
             let mut answer = about.clone();
             answer.extend([("Config".to_string(), config.into()), ("State".to_string(), state.into())]);
             answer.entry("Id").or_insert(id.into());
-            if let Some(found) = serde_json::from_value(answer.into()).ok().and_then(|answer| inspected(answer, &Keys::default())) {
+            if let Some(found) = serde_json::from_value(answer.into()).ok().and_then(|answer| inspected(answer, Flavour::Docker, &Keys::default())) {
                 prop_assert!(bounded(&found.container) && found.container.cmd.len() <= 1);
                 prop_assert!(found.running || found.pid.is_none());
             }
             let mut answer = listed_as.clone();
             answer.entry("State").or_insert(state_text.into());
-            if let Some(found) = serde_json::from_value(answer.into()).ok().and_then(|summary| listed(summary, &Keys::default())) {
+            if let Some(found) = serde_json::from_value(answer.into()).ok().and_then(|summary| listed(summary, Flavour::Docker, &Keys::default())) {
                 prop_assert!(bounded(&found.container));
             }
         }
@@ -345,7 +364,7 @@ mod tests {
             actor.entry("ID").or_insert(id.into());
             actor.entry("Attributes").or_insert(attributes);
             let message = json!({"Action": action, "Actor": actor, "time": seconds, "timeNano": nanoseconds});
-            if let Some(found) = serde_json::from_value(message).ok().and_then(|message| event(message, &Keys::default())) {
+            if let Some(found) = serde_json::from_value(message).ok().and_then(|message| event(message, Flavour::Docker, &Keys::default())) {
                 prop_assert!(bounded(&found.described));
                 prop_assert_eq!(found.at.0, found.time_ns.div_euclid(1000));
             }

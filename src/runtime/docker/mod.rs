@@ -1,9 +1,11 @@
-//! A Docker Engine on a unix socket, to be watched by [`watch`].
+//! A Docker Engine, or podman by Docker's API, on a unix socket, to be watched by [`watch`].
 //!
-//! `api` is the engine's API; bollard is used there alone. Not here: the order in which things are told, what a
+//! `api` is the engine's API; bollard is used there alone. `flavour` has what podman does otherwise. Which of both answers
+//! on a socket is asked, so that a socket of Docker's name behind which podman listens is podman's. Not here: the order in which things are told, what a
 //! container's names mean, and where its cgroup is.
 
 mod api;
+mod flavour;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,6 +13,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use self::api::Api;
+use self::flavour::Flavour;
 use super::engine::{Engine, EngineError};
 use super::socket::Socket;
 use super::watch as watch_engine;
@@ -21,10 +24,16 @@ use crate::model::{Container, ContainerEvent, Swap};
 pub const RUNTIME: &str = "docker";
 /// Where it listens if nobody says otherwise.
 pub const USUAL: &[&str] = &["/var/run/docker.sock"];
+/// Name of podman there.
+pub const PODMAN: &str = "podman";
+/// Where podman's service listens for the whole host.
+pub const PODMAN_USUAL: &[&str] = &["/run/podman/podman.sock"];
 
 /// Where the daemon is and how it is watched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DockerOptions {
+    /// By what name it is told: [`RUNTIME`], [`PODMAN`].
+    pub name: &'static str,
     /// The daemon's unix socket.
     pub socket: Socket,
     /// How often the list is compared with what is known. The daemon drops events, without a word, for a reader that
@@ -38,7 +47,12 @@ pub struct DockerOptions {
 impl DockerOptions {
     /// The daemon at `socket`.
     pub fn at(socket: Socket) -> DockerOptions {
-        DockerOptions { socket, relist_every: Duration::from_secs(60), keys: Swap::default() }
+        DockerOptions { name: RUNTIME, socket, relist_every: Duration::from_secs(60), keys: Swap::default() }
+    }
+
+    /// Podman at `socket`.
+    pub fn podman_at(socket: Socket) -> DockerOptions {
+        DockerOptions { name: PODMAN, ..DockerOptions::at(socket) }
     }
 
     /// The daemon at `configured`, else at `docker_host` (the variable `DOCKER_HOST`), else at a usual socket. Only
@@ -68,7 +82,7 @@ impl Engine for DockerOptions {
     type Connection = Api;
 
     fn name(&self) -> &'static str {
-        RUNTIME
+        self.name
     }
 
     fn socket(&self) -> &Socket {
@@ -79,8 +93,19 @@ impl Engine for DockerOptions {
         self.relist_every
     }
 
+    fn deaf_for(&self) -> Option<Duration> {
+        // Podman tells nothing of what happens within a second or two of being asked for events.
+        (self.name == PODMAN).then_some(Duration::from_secs(3))
+    }
+
     async fn connect(&self, socket: &Path) -> Result<Api, EngineError> {
-        Api::connect(socket, &self.keys).await
+        let api = Api::connect(socket, &self.keys).await?;
+        // A link to podman's socket has Docker's name where podman stands in for it. Who gives a path means that one.
+        let is_found = matches!(self.socket, Socket::Usual(_));
+        if is_found && api.flavour() == Flavour::Podman && self.name != PODMAN {
+            return Err(EngineError::Another(PODMAN));
+        }
+        Ok(api)
     }
 }
 

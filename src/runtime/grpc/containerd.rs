@@ -126,6 +126,9 @@ pub mod services {
                 pub created_at: ::core::option::Option<::prost_types::Timestamp>,
                 #[prost(message, optional, tag = "9")]
                 pub updated_at: ::core::option::Option<::prost_types::Timestamp>,
+                #[prost(map = "string, message", tag = "10")]
+                pub extensions:
+                    ::std::collections::HashMap<::prost::alloc::string::String, ::prost_types::Any>,
                 #[prost(string, tag = "11")]
                 pub sandbox: ::prost::alloc::string::String,
             }

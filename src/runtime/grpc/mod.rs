@@ -67,7 +67,7 @@ pub async fn within<T>(
 ) -> Result<T, EngineError> {
     match tokio::time::timeout(limit, request).await {
         Ok(answer) => answer.map(tonic::Response::into_inner).map_err(fault),
-        Err(_) => Err(EngineError::Other(format!("no answer within {} s", limit.as_secs()))),
+        Err(_) => Err(EngineError::Late(limit.as_secs())),
     }
 }
 
@@ -76,8 +76,11 @@ pub fn fault(status: Status) -> EngineError {
     let says = || format!("{:?}: {}", status.code(), status.message());
     match status.code() {
         Code::NotFound => EngineError::NoSuchContainer,
-        // Bytes that are no message come as Internal, one that is too large as OutOfRange.
-        Code::Internal | Code::OutOfRange | Code::DataLoss => EngineError::Garbled(says()),
+        // As tonic calls a message over the limit. Bytes that are no message come as Internal.
+        Code::OutOfRange => EngineError::TooLarge(says()),
+        Code::Internal | Code::DataLoss => EngineError::Garbled(says()),
+        // The connection is gone.
+        Code::Unavailable => EngineError::Absent(says()),
         _ => EngineError::Other(says()),
     }
 }

@@ -72,7 +72,6 @@ const FILES: &[File] = &[
             without: &[
                 ".containerd.events.TaskCreate.io",
                 ".containerd.events.TaskCreate.rootfs",
-                ".containerd.services.containers.v1.Container.extensions",
             ],
         },
     },

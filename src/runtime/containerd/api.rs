@@ -1,0 +1,349 @@
+//! containerd's own API as this room uses it: namespaces, containers, tasks, events, images. Its messages end here.
+//!
+//! Every answer is cut to what identity reads before it leaves, whatever its size was. Requests have a time limit; the
+//! stream of events has none.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt};
+use tonic::transport::Channel;
+use tonic::{Request, Status};
+
+use super::event::{self, TOPICS};
+use super::image::{Blob, MAX_BLOB, blob};
+use super::record::{self, Namespace, in_pod};
+use super::{ContainerdOptions, Namespaces};
+use crate::identity::{Keys, kept_with, pod_of_sandbox};
+use crate::model::{Container, ContainerId, Pid, Pod, Swap};
+use crate::runtime::book::{Event, Inspected, Life, Listed};
+use crate::runtime::engine::{Connection, EngineError};
+use crate::runtime::grpc::containerd::services::containers::v1::containers_client::ContainersClient;
+use crate::runtime::grpc::containerd::services::containers::v1::{
+    Container as Record, GetContainerRequest, ListContainersRequest,
+};
+use crate::runtime::grpc::containerd::services::content::v1::ReadContentRequest;
+use crate::runtime::grpc::containerd::services::content::v1::content_client::ContentClient;
+use crate::runtime::grpc::containerd::services::events::v1::SubscribeRequest;
+use crate::runtime::grpc::containerd::services::events::v1::events_client::EventsClient;
+use crate::runtime::grpc::containerd::services::images::v1::GetImageRequest;
+use crate::runtime::grpc::containerd::services::images::v1::images_client::ImagesClient;
+use crate::runtime::grpc::containerd::services::namespaces::v1::ListNamespacesRequest;
+use crate::runtime::grpc::containerd::services::namespaces::v1::namespaces_client::NamespacesClient;
+use crate::runtime::grpc::containerd::services::tasks::v1::tasks_client::TasksClient;
+use crate::runtime::grpc::containerd::services::tasks::v1::{GetRequest, ListTasksRequest};
+use crate::runtime::grpc::containerd::services::version::v1::version_client::VersionClient;
+use crate::runtime::grpc::containerd::v1::types::{Process, Status as Standing};
+use crate::runtime::grpc::{MAX_ANSWER, connect, fault, within};
+use crate::runtime::images::Images;
+
+/// For what containerd has at hand.
+const ASK_LIMIT: Duration = Duration::from_secs(5);
+/// For the list of everything.
+const LIST_LIMIT: Duration = Duration::from_secs(60);
+/// Most containers that are taken of a list.
+const MAX_CONTAINERS: usize = 65_536;
+/// Most namespaces whose labels are remembered between lists.
+const MAX_NAMESPACES: usize = 1_024;
+
+/// A containerd that has answered once.
+#[derive(Debug)]
+pub struct Api {
+    channel: Channel,
+    wanted: Namespaces,
+    keys: Swap<Keys>,
+    images: Images,
+    namespaces: Mutex<HashMap<String, Namespace>>,
+}
+
+impl Api {
+    /// Connects to `socket`, and asks for the version as a sign that containerd is there.
+    pub async fn connect(options: &ContainerdOptions, socket: &Path) -> Result<Api, EngineError> {
+        let api = Api {
+            channel: connect(socket).await?,
+            wanted: options.namespaces.clone(),
+            keys: options.keys.clone(),
+            images: Images::default(),
+            namespaces: Mutex::default(),
+        };
+        api.version().await?;
+        Ok(api)
+    }
+
+    /// containerd's version.
+    pub async fn version(&self) -> Result<String, EngineError> {
+        let mut client = VersionClient::new(self.channel.clone());
+        within(ASK_LIMIT, client.version(())).await.map(|answer| answer.version)
+    }
+
+    /// The namespaces whose containers are told, with their labels.
+    async fn list_namespaces(&self) -> Result<Vec<Namespace>, EngineError> {
+        let mut client = NamespacesClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER);
+        let answer = within(LIST_LIMIT, client.list(ListNamespacesRequest::default())).await?;
+        let wanted = answer.namespaces.into_iter().filter(|namespace| self.wanted.has(&namespace.name));
+        let namespace = |told: crate::runtime::grpc::containerd::services::namespaces::v1::Namespace| {
+            Namespace { labels: record::ordered(told.labels), name: told.name }
+        };
+        let found: Vec<Namespace> = wanted.map(namespace).take(MAX_NAMESPACES).collect();
+        let known = found.iter().map(|namespace| (namespace.name.clone(), namespace.clone())).collect();
+        *self.namespaces.lock().unwrap_or_else(PoisonError::into_inner) = known;
+        Ok(found)
+    }
+
+    /// The namespace called `name`, with its labels as far as they are known already.
+    fn known_namespace(&self, name: &str) -> Namespace {
+        let known = self.namespaces.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(name).cloned().unwrap_or_else(|| Namespace { name: name.into(), labels: Vec::new() })
+    }
+
+    /// The same; a namespace that is new is asked for.
+    async fn namespace(&self, name: &str) -> Namespace {
+        let is_new = !self.namespaces.lock().unwrap_or_else(PoisonError::into_inner).contains_key(name);
+        if is_new && let Err(error) = self.list_namespaces().await {
+            tracing::debug!(namespace = %name, %error, "namespaces not listed; its labels are not known");
+        }
+        self.known_namespace(name)
+    }
+
+    async fn record(&self, namespace: &str, id: &str) -> Result<Record, EngineError> {
+        let mut client = ContainersClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER);
+        let request = in_namespace(namespace, GetContainerRequest { id: id.into() })?;
+        let answer = within(ASK_LIMIT, client.get(request)).await?;
+        answer.container.ok_or(EngineError::NoSuchContainer)
+    }
+
+    async fn task(&self, namespace: &str, id: &str) -> Result<Process, EngineError> {
+        let mut client = TasksClient::new(self.channel.clone());
+        let request = GetRequest { container_id: id.into(), exec_id: String::new() };
+        let answer = within(ASK_LIMIT, client.get(in_namespace(namespace, request)?)).await?;
+        answer.process.ok_or(EngineError::NoSuchContainer)
+    }
+
+    async fn tasks(&self, namespace: &str) -> Result<HashMap<String, Process>, EngineError> {
+        let mut client = TasksClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER);
+        let request = in_namespace(namespace, ListTasksRequest::default())?;
+        let answer = within(LIST_LIMIT, client.list(request)).await?;
+        // Of an older shim the id stands elsewhere.
+        let name =
+            |task: &Process| if task.id.is_empty() { task.container_id.clone() } else { task.id.clone() };
+        Ok(answer.tasks.into_iter().map(|task| (name(&task), task)).collect())
+    }
+
+    /// Every container of a namespace with its pod.
+    async fn list_of(&self, namespace: &Namespace) -> Result<Vec<Listed>, EngineError> {
+        let keys = self.keys.get();
+        let mut client = ContainersClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER);
+        let request = in_namespace(&namespace.name, ListContainersRequest::default())?;
+        let mut records = within(LIST_LIMIT, client.list_stream(request)).await?;
+        // Behind the containers, so that what began meanwhile has no task rather than another's.
+        let mut found = Vec::new();
+        while let Some(message) = tokio::time::timeout(LIST_LIMIT, records.message())
+            .await
+            .map_err(|_| EngineError::Other("the list of containers does not end".into()))?
+            .map_err(fault)?
+        {
+            found.extend(message.container.map(|record| record::container(record, namespace, &keys)));
+            if found.len() >= MAX_CONTAINERS {
+                tracing::warn!(namespace = %namespace.name, "more containers than are looked at: some may be missed");
+                break;
+            }
+        }
+        let mut tasks = self.tasks(&namespace.name).await?;
+        let sandboxes = found.iter().filter(|(container, _)| container.sandbox);
+        let pods: HashMap<String, Pod> =
+            sandboxes.filter_map(|(found, _)| Some((found.id.clone(), pod_of_sandbox(found)?))).collect();
+        let mut listed = Vec::with_capacity(found.len());
+        for (container, sandbox) in found {
+            let pod = sandbox.and_then(|sandbox| pods.get(&sandbox).cloned());
+            let mut container = in_pod(container, pod);
+            container.image_labels =
+                self.image_labels(&namespace.name, container.image.as_deref(), &keys).await;
+            let Some(id) = event::id(&namespace.name, &container.id) else { continue };
+            let state = inspected(container, tasks.remove(event::parts(&id).map_or("", |(_, id)| id)));
+            let life = match state.running {
+                true => Life::Running,
+                false if state.finished_at.is_some() || state.exit_code.is_some() => Life::Ended,
+                false => Life::Unclear,
+            };
+            listed.push(Listed {
+                id,
+                container: state.container.clone(),
+                life,
+                inspected: Some(Box::new(state)),
+            });
+        }
+        Ok(listed)
+    }
+
+    async fn inspect(&self, namespace: &str, id: &str) -> Result<Inspected, EngineError> {
+        let keys = self.keys.get();
+        let record = self.record(namespace, id).await?;
+        let (container, sandbox) = record::container(record, &self.namespace(namespace).await, &keys);
+        let pod = match sandbox {
+            Some(sandbox) => self.pod(namespace, &sandbox, &keys).await?,
+            None => None,
+        };
+        let mut container = in_pod(container, pod);
+        container.image_labels = self.image_labels(namespace, container.image.as_deref(), &keys).await;
+        let task = match self.task(namespace, id).await {
+            Ok(task) => Some(task),
+            Err(EngineError::NoSuchContainer) => None,
+            Err(error) => return Err(error),
+        };
+        Ok(inspected(container, task))
+    }
+
+    /// The pod whose sandbox is `id`.
+    async fn pod(&self, namespace: &str, id: &str, keys: &Keys) -> Result<Option<Pod>, EngineError> {
+        match self.record(namespace, id).await {
+            Ok(record) => {
+                let (sandbox, _) =
+                    record::container(record, &Namespace { name: namespace.into(), labels: vec![] }, keys);
+                Ok(pod_of_sandbox(&sandbox))
+            }
+            Err(EngineError::NoSuchContainer) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The labels that the image called `name` carries; none where that cannot be known: it may be gone, or its content,
+    /// and its containers run on.
+    async fn image_labels(
+        &self,
+        namespace: &str,
+        name: Option<&str>,
+        keys: &std::sync::Arc<Keys>,
+    ) -> Vec<(String, String)> {
+        let Some(name) = name else { return Vec::new() };
+        match self.read_image_labels(namespace, name, keys).await {
+            Ok(labels) => labels,
+            Err(error) => {
+                tracing::debug!(image = %name, %error, "image not read; its labels count as its containers'");
+                Vec::new()
+            }
+        }
+    }
+
+    async fn read_image_labels(
+        &self,
+        namespace: &str,
+        name: &str,
+        keys: &std::sync::Arc<Keys>,
+    ) -> Result<Vec<(String, String)>, EngineError> {
+        let mut client = ImagesClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER);
+        let request = in_namespace(namespace, GetImageRequest { name: name.into() })?;
+        let image = within(ASK_LIMIT, client.get(request)).await?.image;
+        // A name may be given to another image; what has a digest never changes.
+        let target = image.and_then(|image| image.target).map(|target| target.digest).unwrap_or_default();
+        if let Some(known) = self.images.get(&target, keys) {
+            return Ok(known);
+        }
+        let mut digest = target.clone();
+        // An index, a manifest, a configuration.
+        for _ in 0..3 {
+            let bytes = self.content(namespace, digest).await?;
+            match blob(&bytes) {
+                Some(Blob::Labels(labels)) => {
+                    let of_image =
+                        Container { image_labels: record::ordered(labels), ..Container::default() };
+                    let labels = kept_with(of_image, keys).image_labels;
+                    self.images.put(target, labels.clone(), keys);
+                    return Ok(labels);
+                }
+                Some(Blob::Next(next)) => digest = next,
+                None => break,
+            }
+        }
+        Err(EngineError::Garbled("neither an index nor a manifest nor a configuration".into()))
+    }
+
+    async fn content(&self, namespace: &str, digest: String) -> Result<Vec<u8>, EngineError> {
+        let mut client = ContentClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER);
+        let request = in_namespace(namespace, ReadContentRequest { digest, offset: 0, size: 0 })?;
+        let read = async {
+            let mut stream = client.read(request).await?.into_inner();
+            let mut bytes = Vec::new();
+            while let Some(part) = stream.message().await? {
+                bytes.extend(part.data);
+                if bytes.len() > MAX_BLOB {
+                    return Err(Status::out_of_range("a blob that is too large"));
+                }
+            }
+            Ok(tonic::Response::new(bytes))
+        };
+        within(ASK_LIMIT, read).await
+    }
+}
+
+impl Connection for Api {
+    async fn list(&self) -> Result<Vec<Listed>, EngineError> {
+        let mut all = Vec::new();
+        for namespace in self.list_namespaces().await? {
+            all.extend(self.list_of(&namespace).await?);
+        }
+        Ok(all)
+    }
+
+    async fn inspected(&self, id: &ContainerId) -> Result<Inspected, EngineError> {
+        let (namespace, name) = event::parts(id).ok_or(EngineError::NoSuchContainer)?;
+        self.inspect(namespace, name).await
+    }
+
+    fn events(&self, _since_ns: i64) -> impl Stream<Item = Result<Event, EngineError>> {
+        let mut client = EventsClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER);
+        let subscribed = async move {
+            // Asked for by topic, so that the execs of probes do not flood the stream.
+            client.subscribe(SubscribeRequest { filters: vec![TOPICS.into()] }).await
+        };
+        let envelopes = futures_util::stream::once(subscribed).flat_map(|answer| match answer {
+            Ok(answer) => answer.into_inner().left_stream(),
+            Err(status) => futures_util::stream::iter([Err(status)]).right_stream(),
+        });
+        envelopes.filter_map(move |envelope| {
+            let event = match envelope {
+                Ok(envelope) if self.wanted.has(&envelope.namespace) => {
+                    let namespace = self.known_namespace(&envelope.namespace);
+                    event::event(envelope, &namespace, &self.keys.get()).map(Ok)
+                }
+                Ok(_) => None,
+                Err(status) => Some(Err(fault(status))),
+            };
+            std::future::ready(event)
+        })
+    }
+}
+
+/// A container with its task.
+fn inspected(mut container: Container, task: Option<Process>) -> Inspected {
+    let standing = task.as_ref().map(|task| task.status());
+    let running = matches!(standing, Some(Standing::Running | Standing::Paused | Standing::Pausing));
+    let ended = standing == Some(Standing::Stopped);
+    let pid = task.as_ref().map(|task| Pid(task.pid)).filter(|pid| pid.0 > 0 && running);
+    container.task = pid.map(run);
+    Inspected {
+        created_at: container.created_at,
+        running,
+        pid,
+        finished_at: task.as_ref().filter(|_| ended).and_then(|task| record::time(task.exited_at.as_ref()?)),
+        exit_code: task.as_ref().filter(|_| ended).and_then(|task| i32::try_from(task.exit_status).ok()),
+        container,
+        ..Inspected::default()
+    }
+}
+
+/// What tells the run of first process `pid` from others: ids of processes are used again, but not at the same tick.
+fn run(pid: Pid) -> String {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // Behind the name, which may hold anything: the state is the third field, the start the 22nd.
+    let start = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().nth(19));
+    format!("{pid}+{}", start.unwrap_or("?"))
+}
+
+fn in_namespace<T>(namespace: &str, message: T) -> Result<Request<T>, EngineError> {
+    let mut request = Request::new(message);
+    let name = namespace.parse().map_err(|_| EngineError::Other(format!("{namespace:?} is no namespace")))?;
+    request.metadata_mut().insert("containerd-namespace", name);
+    Ok(request)
+}
