@@ -35,6 +35,7 @@ mod cri_runtime;
 mod docker_runtime;
 mod exec_command;
 mod exec_node;
+mod fixtures_for_real;
 mod function_program;
 mod health_metrics;
 mod hostile_files;

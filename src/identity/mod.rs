@@ -67,7 +67,7 @@ pub use isolation::IsolationConfig;
 pub use keep::kept_labels;
 pub use later::{LATER_ENV_ALLOW_LIST, LATER_LABEL_ALLOW_LIST, Later, explain_later, identify_later};
 pub use markers::{ANNOTATION_ALLOW_LIST, ENV_ALLOW_LIST, Keys, LABEL_ALLOW_LIST, kept, kept_with};
-pub use pod::pod_of_sandbox;
+pub use pod::{join_on_docker, pod_of_sandbox, sandbox_on_docker};
 pub use row::Identified;
 use rules::{BEFORE_USER_RULES, Found, RULES, Verdict};
 
