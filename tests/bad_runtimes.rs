@@ -12,8 +12,8 @@ use fnscope::runtime::docker::{DockerOptions, watch};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
-use crate::odd_docker::{OddDocker, Reply};
 use crate::agent_health::{metrics, start};
+use crate::odd_docker::{OddDocker, Reply};
 use crate::support::{Fnscope, poll};
 
 /// The longest that `watch` may take to end once it was told to, whatever its runtime does.
@@ -52,7 +52,9 @@ fn event(n: usize, action: &str, time: i64) -> Vec<u8> {
 /// What a sound daemon with containers 0 to `count` answers.
 fn sound(path: &str, count: usize) -> Reply {
     match path {
-        "/version" => Reply::Json(json!({ "Version": "20.10", "ApiVersion": "1.41", "MinAPIVersion": "1.12" })),
+        "/version" => {
+            Reply::Json(json!({ "Version": "20.10", "ApiVersion": "1.41", "MinAPIVersion": "1.12" }))
+        }
         "/containers/json" => Reply::Json((0..count).map(listed).collect()),
         "/events" => Reply::Events(Vec::new()),
         _ => {
@@ -104,7 +106,13 @@ const CASES: &[Case] = &[
         is_up: true,
         odd: &[Oddity::Late],
     },
-    Case { name: "no answer at all", answers: |_| Reply::Silence, known: 0, is_up: false, odd: &[Oddity::Late] },
+    Case {
+        name: "no answer at all",
+        answers: |_| Reply::Silence,
+        known: 0,
+        is_up: false,
+        odd: &[Oddity::Late],
+    },
     Case {
         name: "no http",
         answers: |_| Reply::Bytes(b"SSH-2.0-x\r\n\0\xff".to_vec()),
@@ -236,7 +244,10 @@ impl Watcher {
             let left = deadline.saturating_duration_since(Instant::now());
             let event = self.events.recv_timeout(left).unwrap_or_else(|error| {
                 let known = self.known.len();
-                panic!("{what}: {error}; {known} known, odd {:?}, {} up, {} down", self.odd, self.ups, self.downs)
+                panic!(
+                    "{what}: {error}; {known} known, odd {:?}, {} up, {} down",
+                    self.odd, self.ups, self.downs
+                )
             });
             match event {
                 ContainerEvent::Known(container) => drop(self.known.insert(container.id.clone(), *container)),
@@ -319,7 +330,8 @@ fn an_agent_beside_an_odd_daemon_works_on_and_tells_of_it() {
     let (agent, address) = start(&mut scope.command(["agent", "--hz", "997", "--docker-socket", socket]));
     poll("what is odd is counted", || {
         let told = metrics(address);
-        let odd = |kind| told[&format!("fnscope_runtime_oddities_total{{runtime=\"docker\",kind=\"{kind}\"}}")];
+        let odd =
+            |kind| told[&format!("fnscope_runtime_oddities_total{{runtime=\"docker\",kind=\"{kind}\"}}")];
         (odd("fault") + odd("refused") >= 5_000.0 && odd("refused") > 0.0).then_some(())
     });
     let begin = Instant::now();

@@ -138,7 +138,8 @@ impl Made {
             expected => match expected.split_once("#task-pid+starttime") {
                 Some((of, "")) => {
                     let task = instance.strip_prefix(of).and_then(|rest| rest.strip_prefix('#'));
-                    let (pid, start) = task.and_then(|task| task.split_once('+')).expect("pid and start time");
+                    let (pid, start) =
+                        task.and_then(|task| task.split_once('+')).expect("pid and start time");
                     assert!(pid.parse::<u32>().is_ok() && !start.is_empty(), "{name}: {instance}");
                 }
                 _ => assert_eq!(instance, expected, "{name}"),
@@ -154,7 +155,9 @@ fn judge(scope: &Fnscope, made: &[Made]) {
         let records = records(scope);
         let is_there = |made: &Made| {
             let found = records.get(&made.id);
-            found.is_some_and(|(record, samples)| *samples > 0 && record.identities.iter().any(|(_, it)| it.function_container))
+            found.is_some_and(|(record, samples)| {
+                *samples > 0 && record.identities.iter().any(|(_, it)| it.function_container)
+            })
         };
         made.iter().filter(|made| made.is_function()).all(is_there).then_some(())
     });
@@ -168,7 +171,8 @@ fn judge(scope: &Fnscope, made: &[Made]) {
             assert!(*samples >= 20, "{}: {samples} samples", made.name());
         } else {
             let samples = found.map_or(0, |(_, samples)| *samples);
-            let named = found.is_some_and(|(record, _)| record.identities.iter().any(|(_, it)| it.function_container));
+            let named = found
+                .is_some_and(|(record, _)| record.identities.iter().any(|(_, it)| it.function_container));
             assert!(samples == 0 && !named, "{}: {found:?}", made.name());
         }
     }
@@ -198,7 +202,8 @@ impl OnDocker<'_> {
         let config = &container["Config"];
         let image = tagged(text_of(config, "Image"));
         self.docker.docker(&["tag", "busy:1", &image]);
-        let mut words: Vec<String> = vec!["--name".into(), text_of(container, "Name").trim_start_matches('/').into()];
+        let mut words: Vec<String> =
+            vec!["--name".into(), text_of(container, "Name").trim_start_matches('/').into()];
         for (key, value) in labels {
             words.extend(["--label".into(), format!("{key}={value}")]);
         }
@@ -217,7 +222,8 @@ impl OnDocker<'_> {
         let container = &fixture["container"];
         let mut labels = pairs(&container["Config"]["Labels"]);
         let sandbox = fixture.get("sandbox").filter(|sandbox| sandbox.is_object());
-        let sandbox = sandbox.map(|sandbox| self.start(sandbox, &pairs(&sandbox["Config"]["Labels"]), options));
+        let sandbox =
+            sandbox.map(|sandbox| self.start(sandbox, &pairs(&sandbox["Config"]["Labels"]), options));
         if let Some(id) = &sandbox {
             let of = labels.iter_mut().find(|(key, _)| key == "io.kubernetes.sandbox.id");
             of.expect("its sandbox's id").1.clone_from(id);
@@ -266,9 +272,15 @@ fn dockers_containers_are_what_their_platforms_made_them() {
     let socket = socket.to_str().expect("a plain path");
     for made in made.iter().filter(|made| !made.is_function()) {
         let ended = scope.run(["identify", &made.id, "--docker-socket", socket, "--json"]);
-        let told: Value = serde_json::from_str(&ended.stdout).unwrap_or_else(|error| panic!("{error}: {ended:?}"));
+        let told: Value =
+            serde_json::from_str(&ended.stdout).unwrap_or_else(|error| panic!("{error}: {ended:?}"));
         let told = told.as_array().and_then(|rows| rows.first()).unwrap_or(&told).clone();
-        assert_eq!((&told["function_container"], &told["platform"]), (&false.into(), &made.expect()["platform"]), "{}: {told:#}", made.name());
+        assert_eq!(
+            (&told["function_container"], &told["platform"]),
+            (&false.into(), &made.expect()["platform"]),
+            "{}: {told:#}",
+            made.name()
+        );
     }
     agent.stop_in_order();
 }
@@ -282,9 +294,15 @@ fn plain_containerds_containers_are_what_faasd_made_them() {
     let agent = scope.containerd_agent(&containerd.socket(), &[]);
     let mut made = Vec::new();
     for fixture in fixtures {
-        let (namespace, container) = (text_of(&fixture, "containerd_namespace").to_owned(), &fixture["container"]);
+        let (namespace, container) =
+            (text_of(&fixture, "containerd_namespace").to_owned(), &fixture["container"]);
         let (image, id) = (tagged(text_of(container, "image")), text_of(container, "id").to_owned());
-        containerd.import_files(&namespace, &image, &["/function"], &[("function", fnscope::functions::PROGRAM)]);
+        containerd.import_files(
+            &namespace,
+            &image,
+            &["/function"],
+            &[("function", fnscope::functions::PROGRAM)],
+        );
         let mut options = Vec::new();
         for (key, value) in pairs(&container["labels"]) {
             options.extend(["--label".to_owned(), format!("{key}={value}")]);
@@ -317,7 +335,12 @@ fn run_pod(containerd: &PrivateContainerd, pods: &Pods, fixture: &Value) -> Stri
         ..PodSpec::default()
     });
     let image = tagged(text_of(container, "image"));
-    containerd.import_files(PODS_NAMESPACE, &image, &["/function"], &[("function", fnscope::functions::PROGRAM)]);
+    containerd.import_files(
+        PODS_NAMESPACE,
+        &image,
+        &["/function"],
+        &[("function", fnscope::functions::PROGRAM)],
+    );
     let env = texts(&container["env"]);
     let env: Vec<(&str, &str)> = env.iter().filter_map(|line| line.split_once('=')).collect();
     let annotations = pairs(&container["cri_annotations"]);
@@ -339,7 +362,10 @@ fn pods_are_what_their_platforms_made_them_by_containerd_and_by_the_cri() {
     assert_eq!(fixtures.len(), 11);
     let (containerd, by_containerd, by_cri) = (PrivateContainerd::running(), Fnscope::new(), Fnscope::new());
     let pods = containerd.pods();
-    let agents = [by_containerd.containerd_agent(&containerd.socket(), &[]), by_cri.cri_agent(&containerd.socket(), &[])];
+    let agents = [
+        by_containerd.containerd_agent(&containerd.socket(), &[]),
+        by_cri.cri_agent(&containerd.socket(), &[]),
+    ];
     let made: Vec<Made> = fixtures
         .into_iter()
         .map(|fixture| Made { id: run_pod(&containerd, &pods, &fixture), fixture })

@@ -121,7 +121,8 @@ impl Shared {
         let until = limit.map(|limit| Instant::now() + limit);
         let mut ended = self.ended.0.lock().unwrap_or_else(PoisonError::into_inner);
         while !*ended {
-            let left = until.map_or(Duration::from_secs(3600), |until| until.saturating_duration_since(Instant::now()));
+            let left = until
+                .map_or(Duration::from_secs(3600), |until| until.saturating_duration_since(Instant::now()));
             if left.is_zero() {
                 return;
             }

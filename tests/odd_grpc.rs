@@ -147,7 +147,7 @@ fn framed(message: &[u8]) -> Body {
     data.put_u32(u32::try_from(message.len()).expect("a message fits"));
     data.extend_from_slice(message);
     let frames = [Ok(Frame::data(Bytes::from(data))), Ok(Frame::trailers(trailers(0, "")))];
-    BodyExt::boxed(StreamBody::new(stream::iter(frames)))
+    StreamBody::new(stream::iter(frames)).boxed()
 }
 
 fn trailers(status: u16, says: &'static str) -> HeaderMap {

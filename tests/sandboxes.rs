@@ -62,7 +62,9 @@ fn judge(scope: &Fnscope) {
 
     let listed = scope.run(["ls"]);
     assert!(listed.stdout.contains("unseen") && listed.stderr.contains("gVisor"), "{listed:?}");
-    for (name, words) in [("gv", "gVisor (handler runsc)"), ("vm", "Kata Containers"), ("renamed", "(handler plain)")] {
+    for (name, words) in
+        [("gv", "gVisor (handler runsc)"), ("vm", "Kata Containers"), ("renamed", "(handler plain)")]
+    {
         for question in ["top", "flame", "folded", "doctor"] {
             let answer = scope.run([question, name]);
             assert!(answer.code == Some(1) && answer.stdout.is_empty(), "{question} {name}: {answer:?}");

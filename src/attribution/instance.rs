@@ -198,6 +198,11 @@ impl<S> Instance<S> {
         self.fate == Fate::Undecided && (self.dropped > 0 || !self.buffer.is_empty())
     }
 
+    /// Whether nobody has said that it is a container, and only two plain names in its path look like one.
+    pub(super) fn is_guess(&self) -> bool {
+        self.info.runtime.is_none() && self.claimed.is_none() && self.info.container_id.contains('/')
+    }
+
     /// What it is, as far as anybody has said.
     pub(super) fn identity(&self) -> Option<&Identity> {
         self.identity.as_ref()

@@ -148,7 +148,9 @@ impl<S> Attribution<S> {
             }
             self.by_cgroup.remove(&id);
         }
-        let ancestor = self.ancestor(path);
+        let is_sure = candidate.as_ref().is_some_and(|c| ContainerId::is_hex(&c.container.0));
+        let is_guess = |no: &InstanceNo| self.instances.get(no).is_some_and(Instance::is_guess);
+        let ancestor = self.ancestor(path).filter(|no| !(is_sure && is_guess(no)));
         let claimed = candidate.as_ref().is_some_and(|c| {
             c.claim.is_some() || (self.claims.contains_key(&c.container) && !self.has_instance(&c.container))
         });
@@ -594,3 +596,5 @@ impl<S> Attribution<S> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod unseen_tests;

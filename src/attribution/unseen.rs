@@ -42,7 +42,8 @@ impl<S> Attribution<S> {
     /// What of the container had no cgroup of its own has ended, where there was such a thing.
     pub fn apart_gone(&mut self, container: &ContainerId, ended: Timestamp, at: Moment) {
         let no = self.by_container.get(container).copied();
-        let is_apart = |no: &InstanceNo| self.instances.get(no).is_some_and(|i| i.info.cgroup_path.is_empty());
+        let is_apart =
+            |no: &InstanceNo| self.instances.get(no).is_some_and(|i| i.info.cgroup_path.is_empty());
         if let Some(no) = no.filter(is_apart) {
             self.cgroup_gone(no, ended, at);
         }

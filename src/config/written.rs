@@ -146,7 +146,8 @@ plain = "gvisor"
         let text = as_toml(&resolved).unwrap();
         let lines = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
         let lines: Vec<String> = lines.collect();
-        let handlers = lines.iter().any(|line| line.starts_with(r#"handlers = { "a.b" = "none", plain = "gvisor" }"#));
+        let handlers =
+            lines.iter().any(|line| line.starts_with(r#"handlers = { "a.b" = "none", plain = "gvisor" }"#));
         assert!(handlers, "{text}");
         for line in [
             "# node is not given # default",

@@ -92,7 +92,8 @@ impl IsolationConfig {
         }
         if self.handlers.contains_key("") {
             faults.push(
-                "isolation.handlers has \"\"; give the handler's name, such as \"sandboxed\" = \"gvisor\"".into(),
+                "isolation.handlers has \"\"; give the handler's name, such as \"sandboxed\" = \"gvisor\""
+                    .into(),
             );
         }
         faults
@@ -149,7 +150,10 @@ mod tests {
                 Some(Isolation::Kata),
             ),
             (&["aws.firecracker", "firecracker", "firecracker-dev"], Some(Isolation::Firecracker)),
-            (&["krun", "/usr/bin/krun", "io.containerd.quark.v1", "io.containerd.urunc.v2"], Some(Isolation::Vm)),
+            (
+                &["krun", "/usr/bin/krun", "io.containerd.quark.v1", "io.containerd.urunc.v2"],
+                Some(Isolation::Vm),
+            ),
             (
                 &[
                     "",
@@ -195,7 +199,8 @@ mod tests {
         for wrong in [r#"handlers = { foo = "gVisor" }"#, r#"handlers = ["foo"]"#, "handler = {}"] {
             assert!(toml::from_str::<IsolationConfig>(wrong).is_err(), "{wrong}");
         }
-        let many = (0..=MAX_HANDLERS).map(|n| (format!("h{n}"), Handler::Vm)).chain([(String::new(), Handler::Vm)]);
+        let many =
+            (0..=MAX_HANDLERS).map(|n| (format!("h{n}"), Handler::Vm)).chain([(String::new(), Handler::Vm)]);
         let faults = IsolationConfig { handlers: many.collect() }.faults();
         assert_eq!(faults.len(), 2, "{faults:?}");
     }

@@ -246,9 +246,16 @@ mod tests {
         };
         let (name, labels) = joined(&own, &sandbox).expect("its pod");
         assert_eq!((name.as_str(), labels), ("p", vec![("faas_function".to_owned(), "figlet".to_owned())]));
-        let elsewhere = made("k8s_POD_x_ns_u_0", &[("io.kubernetes.docker.type", "podsandbox"), ("io.kubernetes.pod.uid", "w")]);
+        let elsewhere = made(
+            "k8s_POD_x_ns_u_0",
+            &[("io.kubernetes.docker.type", "podsandbox"), ("io.kubernetes.pod.uid", "w")],
+        );
         assert_eq!(joined(&own, &elsewhere), None, "another pod's");
-        assert_eq!(joined(&own, &Container { name: Some("x".into()), ..sandbox.clone() }), None, "no kubelet's");
+        assert_eq!(
+            joined(&own, &Container { name: Some("x".into()), ..sandbox.clone() }),
+            None,
+            "no kubelet's"
+        );
         assert_eq!(joined(&own, &made("k8s_a", &of)), None, "no sandbox");
     }
 }

@@ -231,7 +231,12 @@ impl Metrics {
     /// Of an agent that begins now and asks `runtimes`.
     pub fn new(runtimes: &[&'static str]) -> Metrics {
         let value = Value::default;
-        let runtimes = runtimes.iter().map(|name| Runtime { name, up: value(), absent: value(), odd: Default::default() });
+        let runtimes = runtimes.iter().map(|name| Runtime {
+            name,
+            up: value(),
+            absent: value(),
+            odd: Default::default(),
+        });
         Metrics {
             capture: Beat::new(CAPTURE_PATIENCE_NS),
             keeper: Beat::new(KEEPER_PATIENCE_NS),

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::selector::FunctionId;
 use super::merge::Instance;
+use super::selector::FunctionId;
 use super::view::{Selection, View};
 use crate::model::{Fact, Isolation};
 

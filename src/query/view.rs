@@ -318,9 +318,8 @@ fn count(merged: &Merged, lives: &mut [Life]) {
     }
     for (instance, life) in merged.instances.iter().zip(lives) {
         // What was a sandbox's is no loss of the function's.
-        let lost = |(at, why, _): &&(Timestamp, String, u64)| {
-            why != Entry::UNSEEN && merged.window.contains(*at)
-        };
+        let lost =
+            |(at, why, _): &&(Timestamp, String, u64)| why != Entry::UNSEEN && merged.window.contains(*at);
         for (at, _, dropped) in instance.dropped.iter().filter(lost) {
             if let Some((stay, _)) = life.at(*at) {
                 stay.tally.lost += *dropped as f64;

@@ -137,7 +137,11 @@ pub fn instance(row: &InstanceRow) -> String {
         ("node", row.node.clone()),
         ("image", or_unknown(row.image.clone())),
         ("handler", or_unknown(row.runtime_handler.clone())),
-        ("stacks seen", row.unseen.map_or_else(|| "yes".into(), |isolation| format!("no: {}", unseen::in_full(isolation)))),
+        (
+            "stacks seen",
+            row.unseen
+                .map_or_else(|| "yes".into(), |isolation| format!("no: {}", unseen::in_full(isolation))),
+        ),
         ("labels", labels(row)),
         ("started", row.started_at.to_string()),
         ("exec", or_unknown(row.exec_at.map(|time| time.to_string()))),

@@ -6,8 +6,8 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::fold::{Measure, Weight};
 use super::unseen;
+use crate::fold::{Measure, Weight};
 use crate::model::{CpuSource, Isolation, Timestamp};
 use crate::query::{FrameRow, FunctionRow, InstanceRow, PhaseRow};
 

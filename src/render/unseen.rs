@@ -9,7 +9,11 @@ const MOST: usize = 3;
 
 /// Why the stacks of one instance cannot be seen.
 pub fn why(isolation: Isolation) -> String {
-    format!("it runs in {}: what the host samples of it is {}, not the function", isolation.title(), isolation.in_its_place())
+    format!(
+        "it runs in {}: what the host samples of it is {}, not the function",
+        isolation.title(),
+        isolation.in_its_place()
+    )
 }
 
 /// The same, and what to do.
@@ -33,7 +37,9 @@ pub fn advice(isolation: Isolation) -> &'static str {
 
 /// The same of a selection, for whoever asked for stacks.
 pub fn of_stacks(unseen: &Unseen) -> String {
-    let Some((isolation, _)) = unseen.by.iter().max_by_key(|(_, count)| **count) else { return String::new() };
+    let Some((isolation, _)) = unseen.by.iter().max_by_key(|(_, count)| **count) else {
+        return String::new();
+    };
     let count = unseen.count();
     let titles: Vec<&str> = unseen.by.keys().map(|isolation| isolation.title()).collect();
     let instances = match (count, unseen.instances) {
@@ -89,7 +95,10 @@ mod tests {
             instances,
         };
         for (unseen, says) in [
-            (unseen(1, 1, Isolation::Gvisor), &["its one instance runs in gVisor", "runsc", "runtime runc"][..]),
+            (
+                unseen(1, 1, Isolation::Gvisor),
+                &["its one instance runs in gVisor", "runsc", "runtime runc"][..],
+            ),
             (unseen(2, 2, Isolation::Kata), &["all 2 instances run in Kata", "in the virtual machine"]),
             (unseen(1, 7, Isolation::Vm), &["1 of 7 instances runs in a virtual machine"]),
             (unseen(2, 7, Isolation::Firecracker), &["2 of 7 instances run in Firecracker", "monitor"]),

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::model::{
-    CpuSource, CpuStats, Fact, FactKind, Identity, InstanceInfo, Isolation, OwnUse, Stack, Timestamp, WriterInfo,
+    CpuSource, CpuStats, Fact, FactKind, Identity, InstanceInfo, Isolation, OwnUse, Stack, Timestamp,
+    WriterInfo,
 };
 
 /// A journal, read for a window of time.
