@@ -4,6 +4,8 @@
 //! mounted, else cgroup2. CPU time is the kernel's own account: `cpu.stat` on cgroup2, `cpuacct.usage` on v1.
 
 mod facts;
+#[cfg(test)]
+mod layouts;
 mod place;
 mod view;
 mod watch;

@@ -29,7 +29,7 @@ pub mod written;
 
 use serde::{Deserialize, Serialize};
 
-use crate::identity::{Functions, IdentityConfig};
+use crate::identity::{Functions, IdentityConfig, IsolationConfig};
 pub use discovery::Discovery;
 pub use layers::Resolved;
 pub use origin::{Fault, Faults, Origin};
@@ -84,6 +84,8 @@ pub struct Config {
     pub functions: Functions,
     /// Rules of the user's own for which function a container is, and namespaces to leave out.
     pub identity: IdentityConfig,
+    /// What runs containers behind a kernel of their own, so that their stacks cannot be seen.
+    pub isolation: IsolationConfig,
     /// How stacks are walked and named.
     pub stack: StackConfig,
     /// The runtimes that are asked.
@@ -165,6 +167,7 @@ impl Default for Config {
             sandbox: Switch::On,
             functions: Functions::default(),
             identity: IdentityConfig::default(),
+            isolation: IsolationConfig::default(),
             stack: StackConfig::default(),
             runtimes: Runtimes::default(),
             discovery: Discovery::default(),
@@ -214,6 +217,7 @@ impl Config {
         faults.extend(self.platform_logs.faults());
         faults.extend(self.kubernetes.faults());
         faults.extend(self.identity.faults());
+        faults.extend(self.isolation.faults());
         faults
     }
 
@@ -235,7 +239,8 @@ impl Config {
 
     /// What identity needs of it.
     pub fn identity(&self) -> IdentityConfig {
-        IdentityConfig { functions: self.functions, ..self.identity.clone() }
+        let (functions, isolation) = (self.functions, self.isolation.clone());
+        IdentityConfig { functions, isolation, ..self.identity.clone() }
     }
 }
 

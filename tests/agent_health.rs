@@ -20,7 +20,7 @@ use crate::support::{Cgroup, DEADLINE, Ended, Fnscope, Function, Running, poll};
 const END: Duration = Duration::from_secs(5);
 
 /// Starts an agent and waits until it watches; where it tells its health.
-fn start(command: &mut Command) -> (Running, SocketAddr) {
+pub fn start(command: &mut Command) -> (Running, SocketAddr) {
     let mut agent = Running::start(command);
     let line = agent.wait_for("health and metrics");
     agent.wait_for("watching");
@@ -55,7 +55,8 @@ fn get(address: SocketAddr, path: &str) -> (u16, String) {
     status.zip(body).unwrap_or_else(|| panic!("{path}: {answer:?}"))
 }
 
-fn metrics(address: SocketAddr) -> Series {
+/// What `/metrics` says.
+pub fn metrics(address: SocketAddr) -> Series {
     let (status, text) = get(address, "/metrics");
     assert_eq!(status, 200, "{text}");
     read(&text).unwrap_or_else(|fault| panic!("{fault} in\n{text}"))

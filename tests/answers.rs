@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::support::four_sigma;
 
 /// Keys of a row of `instances --json`, in order.
-pub const INSTANCE_KEYS: [&str; 28] = [
+pub const INSTANCE_KEYS: [&str; 30] = [
     "instance",
     "instance_name",
     "platform",
@@ -21,6 +21,8 @@ pub const INSTANCE_KEYS: [&str; 28] = [
     "node",
     "image",
     "runtime_handler",
+    "unseen",
+    "unseen_why",
     "labels",
     "started_at",
     "exec_at",
@@ -42,12 +44,14 @@ pub const INSTANCE_KEYS: [&str; 28] = [
 ];
 
 /// Keys of a row of `ls --json`, in order.
-pub const FUNCTION_KEYS: [&str; 21] = [
+pub const FUNCTION_KEYS: [&str; 23] = [
     "platform",
     "namespace",
     "function",
     "revision",
     "instances",
+    "unseen_instances",
+    "unseen",
     "samples",
     "cpu_seconds",
     "sampled_seconds",

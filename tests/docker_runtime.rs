@@ -109,9 +109,10 @@ fn about(event: &ContainerEvent, container: &str) -> Option<&'static str> {
         ContainerEvent::Ready { id, .. } => (&*id.0, "ready"),
         ContainerEvent::Paused { id, .. } => (&*id.0, "paused"),
         ContainerEvent::Gone { id, .. } => (&*id.0, "gone"),
-        ContainerEvent::Up { .. } | ContainerEvent::Down { .. } | ContainerEvent::Absent { .. } => {
-            return None;
-        }
+        ContainerEvent::Up { .. }
+        | ContainerEvent::Down { .. }
+        | ContainerEvent::Absent { .. }
+        | ContainerEvent::Odd { .. } => return None,
     };
     (id == container).then_some(short)
 }

@@ -20,6 +20,7 @@ mod answers;
 #[allow(dead_code, reason = "each test module uses its part of it")]
 mod ask;
 mod bad_rights;
+mod bad_runtimes;
 mod cli_comparisons;
 mod cli_config;
 mod cli_deploy;
@@ -39,6 +40,7 @@ mod daemonset;
 mod docker_runtime;
 mod exec_command;
 mod exec_node;
+mod fixtures_for_real;
 mod function_program;
 mod health_metrics;
 mod hostile_files;
@@ -54,6 +56,7 @@ mod late_identity;
 mod made_store;
 mod manifests;
 mod native_stacks;
+mod odd_docker;
 #[allow(dead_code, reason = "each test module uses its part of it")]
 mod odd_grpc;
 mod podman_runtime;
@@ -62,6 +65,7 @@ mod private_containerd;
 mod private_docker;
 mod private_podman;
 mod rights;
+mod sandboxes;
 #[allow(dead_code, reason = "the program uses the rest")]
 mod soak;
 mod soak_short;

@@ -4,6 +4,7 @@
 //! Dropping it removes its containers, stops the daemon and the containerd that it started, and deletes its data.
 
 use std::fs::File;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -44,6 +45,8 @@ pub struct PrivateDocker {
     dir: TempDir,
     daemon: Option<Child>,
     live_restore: bool,
+    /// `--add-runtime=` of its own.
+    runtimes: Vec<String>,
 }
 
 impl PrivateDocker {
@@ -51,7 +54,7 @@ impl PrivateDocker {
     pub fn new() -> PrivateDocker {
         let dir = tempfile::Builder::new().prefix("docker-").tempdir().expect("make a directory");
         std::fs::create_dir(dir.path().join("exec")).expect("make a directory");
-        PrivateDocker { dir, daemon: None, live_restore: false }
+        PrivateDocker { dir, daemon: None, live_restore: false, runtimes: Vec::new() }
     }
 
     /// A running daemon with [`IMAGE`].
@@ -68,6 +71,29 @@ impl PrivateDocker {
         docker.start();
         docker.import_function();
         docker
+    }
+
+    /// The same with more runtimes: names, and the programs that they are.
+    pub fn with_runtimes(runtimes: &[(&str, &str)]) -> PrivateDocker {
+        let mut docker = PrivateDocker::new();
+        for (name, program) in runtimes {
+            // Scripts are put into its directory.
+            let program = match program.starts_with("#!") {
+                true => docker.script(name, program).display().to_string(),
+                false => (*program).into(),
+            };
+            docker.runtimes.push(format!("--add-runtime={name}={program}"));
+        }
+        docker.start();
+        docker.import_function();
+        docker
+    }
+
+    fn script(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path(&format!("runtime-{name}"));
+        std::fs::write(&path, text).expect("write a script");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("make it a program");
+        path
     }
 
     /// The same, and its containers outlive it: the next start finds them running.
@@ -128,6 +154,7 @@ impl PrivateDocker {
             .arg("--host")
             .arg(format!("unix://{}", self.socket().display()))
             .args(["--iptables=false", "--bridge=none", "--storage-driver=vfs", "--add-runtime=second=runc"])
+            .args(&self.runtimes)
             .args(self.live_restore.then_some("--live-restore"))
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("share the log"))

@@ -368,15 +368,18 @@ impl Capture {
                 }
                 Command::Discovered { no, claim } => self.discovered(no, claim),
                 Command::Runtime(runtime, state) => self.rescan |= join.runtime(runtime, state, now),
-                Command::Started { container, pid } => self.started(&container, pid),
+                Command::Started { container, pid, at } => self.started(&container, pid, at),
                 Command::Fact { container, at, fact } => join.fact_of(&container, at, fact),
                 Command::Later { whom, later, at, from } => self.told_later(whom, *later, at, from),
                 Command::FactOf { whom, at, fact } => self.told_fact(&whom, at, &fact),
                 Command::Exited { container, exit_code, oom, at } => {
                     join.exited(&container, exit_code, oom, at.unwrap_or(now.wall));
+                    join.apart_gone(&container, at.unwrap_or(now.wall), now);
                 }
                 Command::Forgotten { container, runtime, at } => {
-                    join.forgotten(&container, runtime, at.unwrap_or(now.wall));
+                    let at = at.unwrap_or(now.wall);
+                    join.apart_gone(&container, at, now);
+                    join.forgotten(&container, runtime, at);
                 }
                 Command::Watching { path, reply } => {
                     self.take_side_band();
@@ -465,7 +468,7 @@ impl Capture {
             _ if !join.should_sample() => Mode::Off,
             _ if self.governor.is_in_force(Step::Copies) => Mode::Chains,
             Unwind::Fp => Mode::Chains,
-            Unwind::Auto if join.live_wanted() <= self.plain.len() => Mode::Chains,
+            Unwind::Auto if join.live_sampled() <= self.plain.len() => Mode::Chains,
             Unwind::Auto | Unwind::Dwarf => Mode::Copies,
         };
         let was = self.setup.sampler.mode();
@@ -538,7 +541,9 @@ impl Capture {
             {
                 continue;
             }
-            if let Some(count) = self.thinning.counts_for(sample.cgroup) {
+            if let Some(count) = self.thinning.counts_for(sample.cgroup)
+                && !self.setup.attribution.hide(sample.cgroup, count.into())
+            {
                 self.order.push(sample.time_ns, Happening::Sample { sample, count });
             }
         }

@@ -24,7 +24,7 @@ pub(super) enum Command {
     /// Whether a runtime answers.
     Runtime(&'static str, RuntimeState),
     /// A container's first process runs.
-    Started { container: ContainerId, pid: Option<Pid> },
+    Started { container: ContainerId, pid: Option<Pid>, at: Option<Timestamp> },
     /// Something became true of a container.
     Fact { container: ContainerId, at: Timestamp, fact: Fact },
     /// What a platform tells of a container after its making, true since `at`.

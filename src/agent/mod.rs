@@ -129,6 +129,8 @@ pub struct AgentStats {
     pub dropped_waiting: u64,
     /// Samples of cgroups that belong to no instance.
     pub unattributed: u64,
+    /// Samples of sandboxes, which are no function's.
+    pub unseen: u64,
     /// Side-band records the kernel could not write.
     pub side_band_lost: u64,
     /// Containers whose events could not be opened (`attach = "per-cgroup"`).

@@ -27,6 +27,7 @@ const LIVE: &[&str] = &[
     "store.folded",
     "functions",
     "identity.",
+    "isolation.",
     "off_cpu.",
     "budget.",
 ];

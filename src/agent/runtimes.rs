@@ -132,8 +132,12 @@ fn forward(
             metrics.runtime(runtime).into_iter().for_each(crate::metrics::Runtime::set_absent);
             Command::Runtime(runtime, RuntimeState::Absent)
         }
+        ContainerEvent::Odd { runtime, what, count } => {
+            metrics.runtime(runtime).into_iter().for_each(|runtime| runtime.odd(what.name(), count));
+            return;
+        }
         ContainerEvent::Known(container) => Command::Claim(Box::new(claim(*container, identity))),
-        ContainerEvent::Started { id, pid, .. } => Command::Started { container: id, pid },
+        ContainerEvent::Started { id, pid, at } => Command::Started { container: id, pid, at },
         ContainerEvent::Ready { id, at } => Command::Fact { container: id, at, fact: Fact::Ready },
         ContainerEvent::Paused { id, at, paused } => {
             Command::Fact { container: id, at, fact: Fact::Frozen(paused) }
@@ -150,6 +154,7 @@ fn claim(container: Container, identity: &IdentityConfig) -> Claim {
     let answer = identify(&container, identity);
     let labels = kept_labels(&container, identity);
     let labels = (!labels.is_empty()).then_some(Fact::Labels(labels));
+    let unseen = identity.isolation.of(&container).map(Fact::Unseen);
     let handler = container.runtime_handler.map(Fact::RuntimeHandler);
     let id = match &container.runtime_namespace {
         Some(namespace) => ContainerId::in_namespace(namespace, &container.id),
@@ -161,7 +166,7 @@ fn claim(container: Container, identity: &IdentityConfig) -> Claim {
         name: container.name,
         image: container.image,
         identity: answer.into_stored(),
-        facts: handler.into_iter().chain(labels).collect(),
+        facts: handler.into_iter().chain(unseen).chain(labels).collect(),
         since: container.created_at,
         forgotten: None,
     }

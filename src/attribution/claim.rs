@@ -1,5 +1,6 @@
 //! What runtimes say: claims on containers, and whether they can be asked at all.
 
+use super::instance::Fate;
 use crate::model::{ContainerId, Fact, Identity, Timestamp};
 
 /// A runtime's word on a container, with the identity that was concluded from it.
@@ -51,6 +52,22 @@ impl Claim {
     /// Whether the container may still begin an instance at `at`.
     pub(super) fn may_begin(&self, at: Timestamp) -> bool {
         self.since.is_none() || self.forgotten.is_none_or(|forgotten| at <= forgotten)
+    }
+}
+
+impl Claim {
+    /// What it makes of a container.
+    pub(super) fn fate(&self) -> Fate {
+        match self.identity.function_container {
+            true if self.is_unseen() => Fate::Unseen,
+            true => Fate::Function,
+            false => Fate::Foreign,
+        }
+    }
+
+    /// Whether its runtime says that its stacks cannot be seen.
+    pub(super) fn is_unseen(&self) -> bool {
+        self.facts.iter().any(|fact| matches!(fact, Fact::Unseen(_)))
     }
 }
 

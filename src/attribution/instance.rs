@@ -15,6 +15,8 @@ pub(super) enum Fate {
     Unknown,
     /// Yes.
     Function,
+    /// Yes; but what the host samples of it is its sandbox's.
+    Unseen,
     /// No.
     Foreign,
 }
@@ -22,6 +24,11 @@ pub(super) enum Fate {
 impl Fate {
     pub(super) fn is_wanted(self) -> bool {
         self != Fate::Foreign
+    }
+
+    /// Whether its samples are, or may be, a function's own.
+    pub(super) fn is_sampled(self) -> bool {
+        self.is_wanted() && self != Fate::Unseen
     }
 }
 
@@ -34,7 +41,12 @@ pub(super) struct Instance<S> {
     pub(super) fate: Fate,
     pub(super) buffer: Vec<S>,
     pub(super) buffer_bytes: usize,
+    /// What the samples stand for that wait.
+    pub(super) buffer_count: u64,
     pub(super) dropped: u64,
+    /// Samples of its sandbox that were dropped and not told of yet, and when some were last.
+    hidden: u64,
+    hidden_told_ns: u64,
     pub(super) nested: Vec<CgroupId>,
     pub(super) first_sample: Option<Timestamp>,
     /// Whether what it is was found out without a runtime: whatever one says holds from the start.
@@ -66,6 +78,8 @@ pub(super) struct Instance<S> {
 
 /// How long to wait for a function's exec behind that of an init before the init is taken for the function.
 const EXEC_WAIT_US: i64 = 1_000_000;
+/// Between two words on how many samples were a sandbox's.
+const HIDDEN_WAIT_NS: u64 = 1_000_000_000;
 
 /// Whether a process named `comm` after its exec is the container's runtime or an init, not the function.
 ///
@@ -110,7 +124,10 @@ impl<S> Instance<S> {
             fate: Fate::Undecided,
             buffer: Vec::new(),
             buffer_bytes: 0,
+            buffer_count: 0,
             dropped: 0,
+            hidden: 0,
+            hidden_told_ns: 0,
             nested: Vec::new(),
             first_sample: None,
             is_discovered: false,
@@ -135,6 +152,7 @@ impl<S> Instance<S> {
     pub(super) fn decide(&mut self, fate: Fate, claim: Option<&Claim>, at: Moment, out: &mut Settled<S>) {
         let waiting = std::mem::take(&mut self.buffer);
         self.buffer_bytes = 0;
+        let waited = std::mem::take(&mut self.buffer_count);
         let first_decision = self.identity.is_none() || std::mem::take(&mut self.is_discovered);
         self.fate = fate;
         match fate {
@@ -150,6 +168,10 @@ impl<S> Instance<S> {
                         count,
                     });
                 }
+            }
+            Fate::Unseen => {
+                self.declare(claim, &mut out.entries);
+                self.hidden += waited + std::mem::take(&mut self.dropped);
             }
             // Nobody ever heard of it: nothing to take back.
             Fate::Foreign if !self.declared => return,
@@ -172,9 +194,19 @@ impl<S> Instance<S> {
         }
     }
 
+    /// Samples that stand for `count` are its sandbox's.
+    pub(super) fn hide(&mut self, count: u64) {
+        self.hidden = self.hidden.saturating_add(count);
+    }
+
     /// Whether samples of it wait for a decision, or were dropped while they did.
     pub(super) fn holds_samples(&self) -> bool {
         self.fate == Fate::Undecided && (self.dropped > 0 || !self.buffer.is_empty())
+    }
+
+    /// Whether nobody has said that it is a container, and only two plain names in its path look like one.
+    pub(super) fn is_guess(&self) -> bool {
+        self.info.runtime.is_none() && self.claimed.is_none() && self.info.container_id.contains('/')
     }
 
     /// What it is, as far as anybody has said.
@@ -213,6 +245,10 @@ impl<S> Instance<S> {
 
     /// Tells the store of it: once, and again when a runtime adds what it knows.
     fn declare(&mut self, claim: Option<&Claim>, entries: &mut Vec<Entry>) {
+        // The first program that it runs on the host is none of the function's.
+        if self.fate == Fate::Unseen {
+            (self.exec_at, self.runtime_exec_at, self.usage_at_exec) = (None, None, None);
+        }
         let mut news = !self.declared;
         if let Some(claim) = claim
             && (self.info.runtime.as_deref() != Some(&claim.runtime) || self.info.image != claim.image)
@@ -237,7 +273,7 @@ impl<S> Instance<S> {
 
     /// A process of it called exec. True if that was the function's own.
     pub(super) fn exec(&mut self, comm: &str, at: Timestamp, entries: &mut Vec<Entry>) -> bool {
-        if self.exec_at.is_some() {
+        if self.exec_at.is_some() || self.fate == Fate::Unseen {
             return false;
         }
         if is_runtime_command(comm) {
@@ -325,14 +361,23 @@ impl<S> Instance<S> {
         let mut waits = match self.fate {
             Fate::Undecided => true,
             Fate::Unknown => !self.gone,
-            Fate::Function | Fate::Foreign => false,
+            Fate::Function | Fate::Unseen | Fate::Foreign => false,
         };
-        if self.exec_at.is_none() && self.fate.is_wanted() {
+        if self.exec_at.is_none() && self.fate.is_sampled() {
             let fallback = self.runtime_exec_at.or(self.first_sample);
             let due = |at: &Timestamp| self.gone || now.wall.since_us(*at) >= EXEC_WAIT_US;
             match fallback.filter(due) {
                 Some(at) => self.set_exec(at, entries),
                 None => waits |= fallback.is_some(),
+            }
+        }
+        if self.hidden > 0 {
+            let due = self.gone || now.ns.saturating_sub(self.hidden_told_ns) >= HIDDEN_WAIT_NS;
+            waits |= !due;
+            if due {
+                self.hidden_told_ns = now.ns;
+                let (count, reason) = (std::mem::take(&mut self.hidden), Entry::UNSEEN.into());
+                entries.push(Entry::Dropped { no: self.no, at: now.wall, reason, count });
             }
         }
         if let Some((at, cpu_us, source)) = self.usage

@@ -11,6 +11,7 @@
 mod claim;
 mod instance;
 mod late;
+mod unseen;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -100,6 +101,8 @@ pub struct Attribution<S> {
     /// Instances whose cgroup is gone, in that order.
     dead: std::collections::VecDeque<(u64, InstanceNo)>,
     live_wanted: usize,
+    /// Those of them whose samples are wanted.
+    live_sampled: usize,
     refused_cgroups: u64,
     /// Instances of which time alone may settle something, or of which there is something to tell.
     restless: BTreeSet<InstanceNo>,
@@ -123,6 +126,7 @@ impl<S> Attribution<S> {
             buffered_bytes: 0,
             dead: std::collections::VecDeque::new(),
             live_wanted: 0,
+            live_sampled: 0,
             refused_cgroups: 0,
             restless: BTreeSet::new(),
             out: Settled { entries: Vec::new(), samples: Vec::new() },
@@ -148,7 +152,9 @@ impl<S> Attribution<S> {
             }
             self.by_cgroup.remove(&id);
         }
-        let ancestor = self.ancestor(path);
+        let is_sure = candidate.as_ref().is_some_and(|c| ContainerId::is_hex(&c.container.0));
+        let is_guess = |no: &InstanceNo| self.instances.get(no).is_some_and(Instance::is_guess);
+        let ancestor = self.ancestor(path).filter(|no| !(is_sure && is_guess(no)));
         let claimed = candidate.as_ref().is_some_and(|c| {
             c.claim.is_some() || (self.claims.contains_key(&c.container) && !self.has_instance(&c.container))
         });
@@ -324,9 +330,9 @@ impl<S> Attribution<S> {
         }
         instance.cgroup_gone(ended, &mut self.out.entries);
         self.restless.insert(no);
-        if instance.fate.is_wanted() {
-            self.live_wanted = self.live_wanted.saturating_sub(1);
-        }
+        let fate = instance.fate;
+        self.count_live(fate, false);
+        let Some(instance) = self.instances.get(&no) else { return };
         if self.by_path.get(&instance.info.cgroup_path) == Some(&no) {
             self.by_path.remove(&instance.info.cgroup_path);
         }
@@ -351,8 +357,13 @@ impl<S> Attribution<S> {
                 self.buffered_bytes += bytes;
                 instance.buffer.push(sample);
                 instance.buffer_bytes += bytes;
+                instance.buffer_count += count;
             }
             Fate::Undecided => instance.dropped += count,
+            Fate::Unseen => {
+                instance.hide(count);
+                self.restless.insert(no);
+            }
             Fate::Foreign => return false,
         }
         true
@@ -361,11 +372,6 @@ impl<S> Attribution<S> {
     /// Whether samples of `cgroup` are wanted, by an instance that is or may be a function.
     pub fn wants(&self, cgroup: CgroupId) -> bool {
         self.instance_of(cgroup).and_then(|no| self.instances.get(&no)).is_some_and(|i| i.fate.is_wanted())
-    }
-
-    /// Whether anything lives that is or may be a function: then the host must be sampled.
-    pub fn should_sample(&self) -> bool {
-        self.live_wanted > 0
     }
 
     /// How many live that are or may be functions.
@@ -412,7 +418,7 @@ impl<S> Attribution<S> {
         self.instances.values().filter(foreign).map(|instance| (instance.no, &instance.info))
     }
 
-    /// Instances that are functions and whose cgroup is there.
+    /// Instances that are functions, can be seen, and whose cgroup is there.
     pub fn functions(&self) -> impl Iterator<Item = InstanceNo> {
         let lives = |instance: &&Instance<S>| instance.fate == Fate::Function && !instance.gone;
         self.instances.values().filter(lives).map(|instance| instance.no)
@@ -543,6 +549,9 @@ impl<S> Attribution<S> {
         let no = InstanceNo(self.next_no);
         self.next_no += 1;
         let Candidate { container, claim, owner } = candidate;
+        if !path.is_empty() {
+            self.apart_gone(&container, at.wall, at);
+        }
         let info = InstanceInfo {
             key: InstanceKey::new(&container.0, &self.boot_id, id),
             runtime: None,
@@ -555,9 +564,11 @@ impl<S> Attribution<S> {
         };
         self.instances.insert(no, Instance::new(no, info, owner, at.ns));
         self.restless.insert(no);
-        self.live_wanted += 1;
-        self.by_cgroup.insert(id, no);
-        self.by_path.insert(path.into(), no);
+        self.count_live(Fate::Undecided, true);
+        if !path.is_empty() {
+            self.by_cgroup.insert(id, no);
+            self.by_path.insert(path.into(), no);
+        }
         self.by_container.insert(container.clone(), no);
         if let Some(claim) = claim {
             self.claims.insert(container, claim);
@@ -577,23 +588,19 @@ impl<S> Attribution<S> {
         }
         instance.claimed_since = claim.since;
         let claim = claim.clone();
-        let fate = if claim.identity.function_container { Fate::Function } else { Fate::Foreign };
-        self.decide(no, fate, Some(&claim), at);
+        self.decide(no, claim.fate(), Some(&claim), at);
         true
     }
 
     fn decide(&mut self, no: InstanceNo, fate: Fate, claim: Option<&Claim>, at: Moment) {
         let Some(instance) = self.instances.get_mut(&no) else { return };
         self.restless.insert(no);
-        let was_wanted = instance.fate.is_wanted();
+        let was = instance.fate;
         self.buffered_bytes = self.buffered_bytes.saturating_sub(instance.buffer_bytes);
         instance.decide(fate, claim, at, &mut self.out);
         if !instance.gone {
-            match (was_wanted, fate.is_wanted()) {
-                (true, false) => self.live_wanted = self.live_wanted.saturating_sub(1),
-                (false, true) => self.live_wanted += 1,
-                _ => {}
-            }
+            self.count_live(was, false);
+            self.count_live(fate, true);
         }
     }
 
@@ -620,3 +627,5 @@ impl<S> Attribution<S> {
 mod claim_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod unseen_tests;

@@ -33,20 +33,18 @@ pub(super) fn candidate(container: &str) -> Option<Candidate> {
     Some(Candidate { container: ContainerId(container.into()), claim: None, owner: None })
 }
 
-fn join() -> Attribution<u32> {
+pub(super) fn join() -> Attribution<u32> {
     let mut join = Attribution::new("b00t1d00", &["docker"], Limits::default(), at(0));
     join.runtime("docker", RuntimeState::Up, at(0));
     join
 }
 
 pub(super) fn functions(entries: &[Entry]) -> Vec<(u32, bool)> {
-    entries
-        .iter()
-        .filter_map(|e| match e {
-            Entry::Identity { no, identity, .. } => Some((no.0, identity.function_container)),
-            _ => None,
-        })
-        .collect()
+    let told = |e: &Entry| match e {
+        Entry::Identity { no, identity, .. } => Some((no.0, identity.function_container)),
+        _ => None,
+    };
+    entries.iter().filter_map(told).collect()
 }
 
 #[test]

@@ -37,5 +37,9 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let nothing = format!("no such instances ({})", time::window(view.window()));
     let listing =
         output::Listing { rows: args.rows, as_json: args.filter.json, what: "instances", nothing: &nothing };
-    listing.answer(&rows, render::json::instances, table)
+    let outcome = listing.answer(&rows, render::json::instances, table)?;
+    if !args.filter.json && rows.len() > 1 {
+        open::tell_unseen(&view, &selection);
+    }
+    Ok(outcome)
 }

@@ -13,7 +13,8 @@ use crate::render::{self, json, time};
 CPU is the cgroups' own account; COVERAGE is how much of it the samples saw; COMPLETE is the share of samples whose
 stack reaches the thread's root, NAMED of those whose every frame has a symbol (`fnscope doctor FUNCTION` says why
 others have not); LOST is an estimate. OFF-CPU is time off the CPU, preemption too, where it was recorded. COVERAGE is
-`no clock` where samples are of a counter and stand for no time.
+`no clock` where samples are of a counter and stand for no time, `unseen` where the function runs in a sandbox (gVisor,
+a virtual machine): CPU is then the sandbox's, and stacks cannot be seen from the host.
 
 Examples:
   fnscope ls                                     everything that is stored
@@ -47,7 +48,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let nothing = format!("no functions in {} ({})", stores.join(", "), time::window(view.window()));
     let listing =
         output::Listing { rows: args.rows, as_json: args.filter.json, what: "functions", nothing: &nothing };
-    match args.by {
+    let outcome = match args.by {
         By::Function => {
             let rows = query::functions(&view, &selection);
             listing.answer(&rows, json::functions, render::functions)
@@ -56,5 +57,9 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
             let rows = query::functions_by_host(&view, &selection);
             listing.answer(&rows, json::functions_by_host, render::functions_by_host)
         }
+    }?;
+    if !args.filter.json {
+        open::tell_unseen(&view, &selection);
     }
+    Ok(outcome)
 }

@@ -11,7 +11,7 @@ use super::args::{EventArg, FilterArgs};
 use super::output::tell;
 use crate::model::Window;
 use crate::query::{self, Event, Phase, PhaseFilter, Preempted, Scope, Selection, Selector, Stacks, View};
-use crate::render::{escape, time};
+use crate::render::{escape, time, unseen};
 
 /// How long a person is left alone before a bar appears.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -143,6 +143,10 @@ pub fn stacks(
         tell(&format!("fnscope: {}", escape::line(&text)));
         return Ok(None);
     }
+    if let Some(unseen) = query::unseen(&view, &selection) {
+        let text = unseen::of_stacks(&unseen);
+        tell(&format!("fnscope: of `{}`, {text}", escape::line(&function.to_string())));
+    }
     if let Event::OffCpu(preempted) = event {
         tell(&format!("fnscope: {}", waited(&view, &selection, &stacks, *preempted)));
     }
@@ -159,6 +163,13 @@ pub fn stacks(
     Ok(Some((view, selection, stacks)))
 }
 
+/// Says below a list which of `selection` cannot be seen.
+pub fn tell_unseen(view: &View, selection: &Selection) {
+    if let Some(unseen) = query::unseen(view, selection) {
+        tell(&format!("fnscope: {}", unseen::of_list(&unseen)));
+    }
+}
+
 /// What `event` counts, as a person reads it.
 pub fn what(event: &Event) -> String {
     match event {
@@ -171,6 +182,9 @@ pub fn what(event: &Event) -> String {
 
 /// Where there may be something, of a function of which there is nothing.
 pub fn elsewhere(view: &View, selection: &Selection) -> String {
+    if let Some(unseen) = query::unseen(view, selection) {
+        return format!("; {}", unseen::of_stacks(&unseen));
+    }
     let counters = view.counters(selection);
     match view.event() {
         Event::OffCpu(preempted) => {

@@ -21,7 +21,8 @@ pub(super) fn run(function: &Selector, phase: &PhaseArg, filter: &FilterArgs) ->
     }
     if faults.samples == 0 {
         let window = time::window(view.window());
-        output::tell(&format!("fnscope: no samples of `{function}` in phase {phases}, {window}"));
+        let elsewhere = open::elsewhere(&view, &selection);
+        output::tell(&format!("fnscope: no samples of `{function}` in phase {phases}, {window}{elsewhere}"));
         return Ok(Outcome::Nothing);
     }
     Ok(Outcome::Done)

@@ -91,7 +91,8 @@ pub fn text_of(value: &Value) -> Option<String> {
             let given = fields.iter().filter(|(_, value)| !empty(value));
             let fields =
                 given.filter_map(|(name, value)| Some(format!("{} = {}", named(name), text_of(value)?)));
-            format!("{{ {} }}", fields.collect::<Vec<_>>().join(", "))
+            let fields = fields.collect::<Vec<_>>().join(", ");
+            if fields.is_empty() { "{}".into() } else { format!("{{ {fields} }}") }
         }
     })
 }
@@ -126,6 +127,9 @@ image = "x"
 function = "f"
 [cost]
 per_cpu_hour = 0.04
+[isolation.handlers]
+plain = "gvisor"
+"a.b" = "none"
 "#;
 
     fn layers(text: &str) -> Layers {
@@ -142,6 +146,9 @@ per_cpu_hour = 0.04
         let text = as_toml(&resolved).unwrap();
         let lines = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
         let lines: Vec<String> = lines.collect();
+        let handlers =
+            lines.iter().any(|line| line.starts_with(r#"handlers = { "a.b" = "none", plain = "gvisor" }"#));
+        assert!(handlers, "{text}");
         for line in [
             "# node is not given # default",
             "hz = 99 # odd?name.toml:1",

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::glob::Glob;
+use super::isolation::IsolationConfig;
 use super::markers::{ENV_ALLOW_LIST, Keys};
 use super::template::Template;
 use crate::model::Identity;
@@ -27,6 +28,9 @@ pub struct IdentityConfig {
     /// Which containers count as functions. Given outside of the section.
     #[serde(skip)]
     pub functions: Functions,
+    /// Which handlers put a container behind a kernel of its own. Given outside of the section.
+    #[serde(skip)]
+    pub isolation: IsolationConfig,
     /// Environment variables that [`UserRule`]s may read, beside those that platforms' rules do. No other is kept.
     pub env: Vec<String>,
     /// Only functions of these namespaces count; of all if it is empty. A function without a namespace has the empty

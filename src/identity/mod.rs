@@ -9,6 +9,7 @@
 //! | [`markers`] | the environment variables and labels that rules read: nothing else of a container is kept |
 //! | [`keep`] | the labels that the configuration asks to store beside a name |
 //! | [`image`] | image references taken apart |
+//! | [`isolation`] | containers behind a kernel of their own, by what runs them |
 //! | [`pod`] | containers of Kubernetes pods, and which of them run no function |
 //! | `own`, `openfaas`, `knative`, `fission`, `nuclio`, `kubeless`, `openwhisk`, `fnproject`, `lambda`, `azure`, `functions_framework` | a platform each |
 //! | `fallback` | containers that no platform claims, for `functions = "all"` |
@@ -33,6 +34,7 @@ mod functions_framework;
 pub mod glob;
 pub mod image;
 pub mod input;
+pub mod isolation;
 pub mod keep;
 mod knative;
 mod kubeless;
@@ -63,11 +65,12 @@ pub use config::{Functions, IdentityConfig, UserRule};
 pub use environ::{MAX_ENVIRON_BYTES, parse_environ, variables};
 pub use glob::Glob;
 pub use input::{Element, InputError, parse};
+pub use isolation::IsolationConfig;
 pub use keep::kept_labels;
 pub use later::{LATER_ENV_ALLOW_LIST, LATER_LABEL_ALLOW_LIST, Later, explain_later, identify_later};
 pub use markers::{ANNOTATION_ALLOW_LIST, ENV_ALLOW_LIST, Keys, LABEL_ALLOW_LIST, kept, kept_with};
 pub use platform_log::{InvokerLog, LogFact, LogTold};
-pub use pod::pod_of_sandbox;
+pub use pod::{join_on_docker, pod_of_sandbox, sandbox_on_docker};
 pub use row::Identified;
 use rules::{BEFORE_USER_RULES, Found, RULES, Verdict};
 

@@ -5,7 +5,7 @@
 
 use super::rules::{Verdict, env, function, label, matched};
 use super::{IdentityConfig, image};
-use crate::model::{Confidence, Container, Identity, Pod};
+use crate::model::{Confidence, Container, ContainerId, Identity, Pod};
 
 /// Containers that meshes put beside others, whatever the platform.
 const SIDECARS: &[&str] =
@@ -161,6 +161,22 @@ pub(super) fn in_pod(container: &Container, platform: &str, confidence: Confiden
     }
 }
 
+/// The id of the sandbox that cri-dockerd made `container`'s pod by, which has the pod's labels; none where it is not one
+/// of cri-dockerd's, or is a sandbox itself.
+pub fn sandbox_on_docker(container: &Container) -> Option<&str> {
+    const KEY: &str = "io.kubernetes.sandbox.id";
+    let is_one = container.pod.is_none() && !is_sandbox(container);
+    kubelet_label(container, KEY).filter(|id| is_one && ContainerId::is_hex(id))
+}
+
+/// Gives `container` the pod of `sandbox`, if that is its sandbox: both were made for the same one.
+pub fn join_on_docker(container: &mut Container, sandbox: &Container) {
+    let uid = |of: &Container| kubelet_label(of, "io.kubernetes.pod.uid").map(str::to_owned);
+    if is_kubelets(sandbox) && uid(container).is_some() && uid(container) == uid(sandbox) {
+        container.pod = pod_of_sandbox(sandbox);
+    }
+}
+
 /// The pod that `sandbox`, a container of cri-dockerd or containerd, stands for; none if it is no sandbox.
 pub fn pod_of_sandbox(sandbox: &Container) -> Option<Pod> {
     if !is_sandbox(sandbox) {
@@ -188,4 +204,58 @@ pub fn pod_of_sandbox(sandbox: &Container) -> Option<Pod> {
 
 fn told(value: Option<&str>) -> Option<&str> {
     value.filter(|value| !value.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sandbox_gives_its_pod_to_its_own_containers_and_to_no_other() {
+        let id = "5".repeat(64);
+        let made = |name: &str, labels: &[(&str, &str)]| Container {
+            runtime: "docker".into(),
+            name: Some(name.into()),
+            labels: labels.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect(),
+            ..Container::default()
+        };
+        let sandbox = made(
+            "k8s_POD_p_ns_u_0",
+            &[
+                ("io.kubernetes.docker.type", "podsandbox"),
+                ("io.kubernetes.pod.uid", "u"),
+                ("io.kubernetes.pod.name", "p"),
+                ("faas_function", "figlet"),
+            ],
+        );
+        let of = [("io.kubernetes.sandbox.id", id.as_str()), ("io.kubernetes.pod.uid", "u")];
+        let own = made("k8s_figlet_p_ns_u_0", &of);
+        assert_eq!(sandbox_on_docker(&own), Some(id.as_str()));
+        for (why, other) in [
+            ("not cri-dockerd's by its name", made("figlet", &of)),
+            ("an image said so", Container { image_labels: own.labels.clone(), ..own.clone() }),
+            ("not an id", made("k8s_a", &[("io.kubernetes.sandbox.id", "../x")])),
+            ("a sandbox", sandbox.clone()),
+        ] {
+            assert_eq!(sandbox_on_docker(&other), None, "{why}");
+        }
+        let joined = |container: &Container, sandbox: &Container| {
+            let mut container = container.clone();
+            join_on_docker(&mut container, sandbox);
+            container.pod.map(|pod| (pod.name, pod.labels))
+        };
+        let (name, labels) = joined(&own, &sandbox).expect("its pod");
+        assert_eq!((name.as_str(), labels), ("p", vec![("faas_function".to_owned(), "figlet".to_owned())]));
+        let elsewhere = made(
+            "k8s_POD_x_ns_u_0",
+            &[("io.kubernetes.docker.type", "podsandbox"), ("io.kubernetes.pod.uid", "w")],
+        );
+        assert_eq!(joined(&own, &elsewhere), None, "another pod's");
+        assert_eq!(
+            joined(&own, &Container { name: Some("x".into()), ..sandbox.clone() }),
+            None,
+            "no kubelet's"
+        );
+        assert_eq!(joined(&own, &made("k8s_a", &of)), None, "no sandbox");
+    }
 }

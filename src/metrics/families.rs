@@ -153,6 +153,11 @@ pub(super) const FAMILIES: &[Family] = &[
         one(&from.metrics.samples_unattributed)
     }),
     counter(
+        "samples_unseen",
+        "Samples of the sandboxes that functions run in (gVisor, virtual machines), which are no function's.",
+        |from| one(&from.metrics.samples_unseen),
+    ),
+    counter(
         "side_band_lost",
         "Records of processes and cgroups that the kernel could not write into a ring.",
         |from| one(&from.metrics.side_band_lost),
@@ -257,6 +262,25 @@ pub(super) const FAMILIES: &[Family] = &[
             let here = from.metrics.runtimes.iter().filter(|runtime| runtime.is_here());
             by("runtime", here.map(|runtime| (runtime.name, runtime.up.get())))
         })
+    },
+    Family {
+        labels: &["runtime", "kind"],
+        ..counter(
+            "runtime_oddities",
+            "Odd answers of a runtime: not understood (garbled), not in time (late), a fault, of a container that was gone, or not asked for because too many waited (refused).",
+            |from| {
+                let of = |runtime: &super::Runtime| {
+                    let labels = |kind| vec![("runtime", runtime.name), ("kind", kind)];
+                    let each = super::ODDITIES.into_iter().zip(&runtime.odd);
+                    let series = each.map(|(kind, value)| Series {
+                        labels: labels(kind),
+                        value: Number::Whole(value.get()),
+                    });
+                    series.collect::<Vec<_>>()
+                };
+                from.metrics.runtimes.iter().flat_map(of).collect()
+            },
+        )
     },
     Family {
         labels: &["result"],

@@ -87,7 +87,12 @@ pub struct Runtime {
     pub name: &'static str,
     up: Value,
     absent: Value,
+    /// As [`ODDITIES`] calls them.
+    odd: [Value; ODDITIES.len()],
 }
+
+/// What is odd about answers of runtimes, in a word each.
+pub const ODDITIES: [&str; 5] = ["garbled", "late", "fault", "gone", "refused"];
 
 impl Runtime {
     /// Stores whether it answers.
@@ -100,6 +105,12 @@ impl Runtime {
     pub fn set_absent(&self) {
         self.up.set(0);
         self.absent.set(1);
+    }
+
+    /// So many answers more were odd in the way that [`ODDITIES`] calls `what`.
+    pub fn odd(&self, what: &str, count: u64) {
+        let meant = ODDITIES.iter().zip(&self.odd).find(|(name, _)| **name == what);
+        meant.into_iter().for_each(|(_, value)| value.add(count));
     }
 
     /// Whether it is here, answering or not.
@@ -171,6 +182,7 @@ pub struct Metrics {
     pub samples_settled: Value,
     pub samples_lost: Value,
     pub samples_unattributed: Value,
+    pub samples_unseen: Value,
     pub samples_stored: Value,
     pub dropped_backlog: Value,
     pub dropped_buffer: Value,
@@ -243,7 +255,12 @@ impl Metrics {
     /// Of an agent that begins now and asks `runtimes`.
     pub fn new(runtimes: &[&'static str]) -> Metrics {
         let value = Value::default;
-        let runtimes = runtimes.iter().map(|name| Runtime { name, up: value(), absent: value() });
+        let runtimes = runtimes.iter().map(|name| Runtime {
+            name,
+            up: value(),
+            absent: value(),
+            odd: Default::default(),
+        });
         Metrics {
             capture: Beat::new(CAPTURE_PATIENCE_NS),
             keeper: Beat::new(KEEPER_PATIENCE_NS),
@@ -253,6 +270,7 @@ impl Metrics {
             samples_lost: value(),
             samples_unattributed: value(),
             samples_stored: value(),
+            samples_unseen: value(),
             dropped_backlog: value(),
             dropped_buffer: value(),
             dropped_store: value(),

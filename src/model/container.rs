@@ -103,6 +103,38 @@ fn value<'a>(pairs: &'a [(String, String)], key: &str) -> Option<&'a str> {
     pairs.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
 }
 
+/// What was odd about an answer of a runtime.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Oddity {
+    /// It could not be understood.
+    Garbled,
+    /// It did not come in time.
+    Late,
+    /// It was a fault.
+    Fault,
+    /// The container it was asked after was gone, or never there.
+    Gone,
+    /// It was not asked after a container, because too many waited.
+    Refused,
+}
+
+impl Oddity {
+    /// Every one of them.
+    pub const ALL: [Oddity; 5] =
+        [Oddity::Garbled, Oddity::Late, Oddity::Fault, Oddity::Gone, Oddity::Refused];
+
+    /// In a word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Oddity::Garbled => "garbled",
+            Oddity::Late => "late",
+            Oddity::Fault => "fault",
+            Oddity::Gone => "gone",
+            Oddity::Refused => "refused",
+        }
+    }
+}
+
 /// What happens to containers, in the runtime's order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ContainerEvent {
@@ -159,6 +191,15 @@ pub enum ContainerEvent {
         oom: bool,
         /// When, by the runtime's clock.
         at: Option<Timestamp>,
+    },
+    /// Something about its answers was odd. It is watched on.
+    Odd {
+        /// The runtime.
+        runtime: &'static str,
+        /// What.
+        what: Oddity,
+        /// How often, since this was told last.
+        count: u64,
     },
     /// The runtime has forgotten it.
     Gone {

@@ -43,7 +43,8 @@ impl ContainerId {
         }
     }
 
-    fn is_hex(id: &str) -> bool {
+    /// Whether `id` is one of those that Docker, CRI-O and others make.
+    pub fn is_hex(id: &str) -> bool {
         id.len() == Self::HEX_LEN && id.bytes().all(|b| b.is_ascii_hexdigit())
     }
 

@@ -8,16 +8,18 @@ pub mod event;
 pub mod frame;
 pub mod identity;
 pub mod ids;
+pub mod isolation;
 pub mod record;
 pub mod stack;
 pub mod swap;
 pub mod time;
 
-pub use container::{Container, ContainerEvent, Pod};
+pub use container::{Container, ContainerEvent, Oddity, Pod};
 pub use event::SampledEvent;
 pub use frame::{Frame, FrameKind};
 pub use identity::{Confidence, Identity};
 pub use ids::{BuildId, CgroupId, ContainerId, IdMap, InstanceKey, Pid};
+pub use isolation::Isolation;
 pub use record::{
     Batch, CpuSource, CpuStats, Entry, Fact, FactKind, InstanceInfo, InstanceNo, OwnUse, Sample, Wait,
     WriterInfo,

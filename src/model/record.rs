@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::identity::Identity;
 use super::ids::{CgroupId, InstanceKey};
+use super::isolation::Isolation;
 use super::stack::Stack;
 use super::time::Timestamp;
 
@@ -155,7 +156,7 @@ pub enum Entry {
         no: InstanceNo,
         /// When.
         at: Timestamp,
-        /// Why, in a word (`backlog`, `buffer`).
+        /// Why, in a word (`backlog`, `buffer`, [`Entry::UNSEEN`]).
         reason: String,
         /// How many.
         count: u64,
@@ -169,6 +170,11 @@ pub enum Entry {
         /// What.
         fact: Fact,
     },
+}
+
+impl Entry {
+    /// Why a sample was dropped that is a sandbox's, not the function's: no loss of anything.
+    pub const UNSEEN: &str = "unseen";
 }
 
 /// What is told of an instance beside its name, its life and its CPU time. Counters are those of its cgroup since that
@@ -198,6 +204,8 @@ pub enum Fact {
     Labels(Vec<(String, String)>),
     /// Its time off the CPU is recorded from here on (`true`), or no more because it switches too often (`false`).
     OffCpu(bool),
+    /// Its stacks cannot be seen from the host: it runs behind this.
+    Unseen(Isolation),
 }
 
 impl Fact {
@@ -211,6 +219,7 @@ impl Fact {
             Fact::RuntimeHandler(_) => FactKind::RuntimeHandler,
             Fact::Labels(_) => FactKind::Labels,
             Fact::OffCpu(_) => FactKind::OffCpu,
+            Fact::Unseen(_) => FactKind::Unseen,
         }
     }
 }
@@ -226,6 +235,7 @@ pub enum FactKind {
     RuntimeHandler,
     Labels,
     OffCpu,
+    Unseen,
 }
 
 /// One sample of a function.

@@ -7,7 +7,7 @@ use super::merge::Instance;
 use super::selector::FunctionId;
 use super::view::{Selection, View};
 use super::waits::OffCpu;
-use crate::model::{QualityCounts, Timestamp};
+use crate::model::{Isolation, QualityCounts, Timestamp};
 
 /// A revision of a function within a window.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,6 +16,8 @@ pub struct FunctionRow {
     pub id: FunctionId,
     /// Instances that were there.
     pub instances: u64,
+    /// Those of them whose stacks cannot be seen, by what hides them.
+    pub unseen: BTreeMap<Isolation, u64>,
     /// Samples.
     pub samples: u64,
     /// CPU time by its cgroups' own account, in microseconds; none where no instance has one.
@@ -41,6 +43,11 @@ pub struct FunctionRow {
 }
 
 impl FunctionRow {
+    /// How many of its instances cannot be seen.
+    pub fn unseen_instances(&self) -> u64 {
+        self.unseen.values().sum()
+    }
+
     /// Share of the samples whose stack reaches the thread's root; none without samples.
     pub fn complete(&self) -> Option<f64> {
         share(self.quality.complete, self.samples)
@@ -79,6 +86,7 @@ impl CoverageSum {
 #[derive(Default)]
 struct Sums {
     instances: BTreeSet<usize>,
+    unseen: BTreeMap<Isolation, BTreeSet<usize>>,
     samples: u64,
     cpu_us: Option<u64>,
     sampled_ns: u64,
@@ -122,6 +130,9 @@ fn sums(view: &View, selection: &Selection, host: impl Fn(&Instance) -> u32) -> 
     for (at, instance, _, stay) in view.stays(selection) {
         let sums = all.entry((host(instance), stay.function)).or_default();
         sums.instances.insert(at);
+        if let Some(isolation) = instance.unseen() {
+            sums.unseen.entry(isolation).or_default().insert(at);
+        }
         sums.samples += stay.tally.samples;
         sums.sampled_ns = sums.sampled_ns.saturating_add(stay.tally.time_ns);
         if let Some(account) = stay.account {
@@ -145,6 +156,7 @@ impl Sums {
         Some(FunctionRow {
             id: view.functions.get(function as usize)?.clone(),
             instances: self.instances.len() as u64,
+            unseen: self.unseen.into_iter().map(|(by, of)| (by, of.len() as u64)).collect(),
             samples: self.samples,
             cpu_us: self.cpu_us,
             sampled_ns: self.sampled_ns,

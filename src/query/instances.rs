@@ -7,7 +7,7 @@ use super::phases::Phase;
 use super::selector::FunctionId;
 use super::view::{Life, Selection, Stay, View};
 use super::waits::OffCpu;
-use crate::model::{Confidence, CpuSource, Fact, QualityCounts, Timestamp, Window};
+use crate::model::{Confidence, CpuSource, Fact, Isolation, QualityCounts, Timestamp, Window};
 
 /// An instance as one function within a window.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,6 +26,8 @@ pub struct InstanceRow {
     pub image: Option<String>,
     /// What runs it below its runtime (`runc`, `kata`, …), as that runtime calls it.
     pub runtime_handler: Option<String>,
+    /// What hides its stacks from the host.
+    pub unseen: Option<Isolation>,
     /// The labels that the configuration asked to keep, in order of name.
     pub labels: Vec<(String, String)>,
     /// When its cgroup was made.
@@ -109,10 +111,8 @@ fn row(window: Window, id: FunctionId, instance: &Instance, life: &Life, stay: &
         confidence: confidence_of(instance, stay),
         node: instance.node.clone(),
         image: instance.info.image.clone(),
-        runtime_handler: told(instance, |fact| match fact {
-            Fact::RuntimeHandler(handler) => Some(handler.clone()),
-            _ => None,
-        }),
+        runtime_handler: instance.handler().map(str::to_owned),
+        unseen: instance.unseen(),
         labels: told(instance, |fact| match fact {
             Fact::Labels(labels) => Some(labels.clone()),
             _ => None,

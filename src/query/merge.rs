@@ -451,6 +451,10 @@ impl Instance {
         self.dropped.dedup();
         self.facts.sort();
         self.facts.dedup();
+        // What a sandbox execs on the host is not the function's own program.
+        if self.unseen().is_some() {
+            self.exec_at = None;
+        }
     }
 
     /// Whether all of its samples that are known are of the CPU clock: only then do they tell of its CPU time.

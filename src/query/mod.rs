@@ -37,6 +37,7 @@ pub mod tasks;
 #[cfg(test)]
 mod tests;
 mod throttled;
+mod unseen;
 mod verdict;
 mod view;
 mod waits;
@@ -61,6 +62,7 @@ pub use selector::{FunctionId, Part, Selector, SelectorError};
 pub use stack_faults::{AnonymousCode, KERNEL_MAX_STACK, ShortEnd, StackFaults, UnnamedModule, stack_faults};
 pub use stacks::{FrameRow, Stacks, stacks, top};
 pub use throttled::{ThrottledRow, throttled};
+pub use unseen::{Unseen, unseen};
 pub use verdict::{Outcome as VerdictOutcome, Verdict, judge};
 pub use view::{Selection, View};
 pub use waits::OffCpu;

@@ -14,7 +14,7 @@ use super::sealed;
 use super::selector::{FunctionId, Selector};
 use super::waits::OffCpu;
 use crate::fold::Weight;
-use crate::model::{Quality, QualityCounts, Timestamp, Window};
+use crate::model::{Entry, Quality, QualityCounts, Timestamp, Window};
 
 /// What a window shows.
 #[derive(Debug)]
@@ -43,6 +43,8 @@ pub(super) struct Stay {
     pub(super) account: Option<Account>,
     /// Whether its samples tell of CPU time: see [`Instance::is_by_clock`].
     pub(super) clock: bool,
+    /// Whether its stacks cannot be seen, so that samples tell of nothing.
+    pub(super) unseen: bool,
     pub(super) tally: Tally,
     /// Samples of each of its spans.
     pub(super) by_span: Vec<u64>,
@@ -220,6 +222,7 @@ impl Life {
                     spans: at..at + 1,
                     account: None,
                     clock: instance.is_by_clock(),
+                    unseen: instance.unseen().is_some(),
                     tally: Tally::default(),
                     by_span: Vec::new(),
                 }),
@@ -263,9 +266,10 @@ impl Stay {
     }
 
     /// Its coverage as two numbers to be summed: sampled nanoseconds, and CPU microseconds of the same stretch. None
-    /// where samples do not stand for a time.
+    /// where samples do not stand for a time, or cannot be the function's.
     pub(super) fn compared(&self) -> Option<(u64, u64)> {
-        let account = self.account.filter(|account| self.clock && account.compared_cpu_us > 0)?;
+        let told = self.clock && !self.unseen;
+        let account = self.account.filter(|account| told && account.compared_cpu_us > 0)?;
         Some((self.tally.compared_ns, account.compared_cpu_us))
     }
 }
@@ -313,7 +317,10 @@ fn count(merged: &Merged, lives: &mut [Life]) {
         }
     }
     for (instance, life) in merged.instances.iter().zip(lives) {
-        for (at, _, dropped) in instance.dropped.iter().filter(|(at, _, _)| merged.window.contains(*at)) {
+        // What was a sandbox's is no loss of the function's.
+        let lost =
+            |(at, why, _): &&(Timestamp, String, u64)| why != Entry::UNSEEN && merged.window.contains(*at);
+        for (at, _, dropped) in instance.dropped.iter().filter(lost) {
             if let Some((stay, _)) = life.at(*at) {
                 stay.tally.lost += *dropped as f64;
             }

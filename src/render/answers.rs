@@ -2,7 +2,7 @@
 
 use super::table::{Column, table};
 use super::time;
-use super::{escape, json};
+use super::{escape, json, unseen};
 use crate::fold::{Measure, Weight};
 use crate::model::{Confidence, FrameKind};
 use crate::query::{FrameRow, FunctionRow, InstanceRow, OffCpu, PhaseRow};
@@ -11,6 +11,8 @@ use crate::query::{FrameRow, FunctionRow, InstanceRow, OffCpu, PhaseRow};
 const UNKNOWN: &str = "-";
 /// What stands for a coverage that cannot be: samples of a counter stand for no time.
 const NO_CLOCK: &str = "no clock";
+/// The same where what the host samples is a sandbox's.
+const UNSEEN: &str = "unseen";
 
 /// The table of `ls`.
 pub fn functions(rows: &[FunctionRow], width: Option<u16>) -> String {
@@ -76,7 +78,7 @@ fn function(row: &FunctionRow) -> Vec<String> {
         time::count(row.cold_starts),
         cpu(row.cpu_us),
         time::count(row.samples),
-        or_no_clock(row.coverage.map(time::share), row.no_clock),
+        function_coverage(row),
         or_unknown(row.complete().map(time::share)),
         or_unknown(row.named().map(time::share)),
         time::count(row.lost),
@@ -151,6 +153,11 @@ pub fn instance(row: &InstanceRow) -> String {
         ("node", row.node.clone()),
         ("image", or_unknown(row.image.clone())),
         ("handler", or_unknown(row.runtime_handler.clone())),
+        (
+            "stacks seen",
+            row.unseen
+                .map_or_else(|| "yes".into(), |isolation| format!("no: {}", unseen::in_full(isolation))),
+        ),
         ("labels", labels(row)),
         ("started", row.started_at.to_string()),
         ("exec", or_unknown(row.exec_at.map(|time| time.to_string()))),
@@ -227,8 +234,14 @@ fn off_cpu(row: &InstanceRow) -> String {
     or_unknown(row.off_cpu.map(told))
 }
 
-fn or_no_clock(coverage: Option<String>, no_clock: bool) -> String {
-    if no_clock { NO_CLOCK.into() } else { or_unknown(coverage) }
+fn function_coverage(row: &FunctionRow) -> String {
+    let unseen = row.unseen_instances();
+    let share = match row.no_clock {
+        _ if unseen > 0 && unseen == row.instances => return UNSEEN.into(),
+        true => NO_CLOCK.into(),
+        false => or_unknown(row.coverage.map(time::share)),
+    };
+    if unseen > 0 { format!("{share} ({} {UNSEEN})", time::count(unseen)) } else { share }
 }
 
 /// What a weight comes to: a time, or samples where those stand for none.
@@ -259,6 +272,7 @@ fn labels(row: &InstanceRow) -> String {
 
 fn coverage(row: &InstanceRow) -> String {
     match (row.coverage, row.coverage_source) {
+        _ if row.unseen.is_some() => UNSEEN.into(),
         _ if row.no_clock => NO_CLOCK.into(),
         (Some(share), Some(source)) => format!("{} ({})", time::share(share), json::source(source)),
         _ => UNKNOWN.into(),

@@ -6,8 +6,9 @@
 
 use serde_json::{Map, Value, json};
 
+use super::unseen;
 use crate::fold::{Measure, Weight};
-use crate::model::{CpuSource, Timestamp};
+use crate::model::{CpuSource, Isolation, Timestamp};
 use crate::query::{FrameRow, FunctionRow, InstanceRow, PhaseRow};
 
 /// What `coverage_source` says where samples stand for no time.
@@ -37,6 +38,8 @@ fn function(row: &FunctionRow) -> Value {
         "function": row.id.function.text(),
         "revision": row.id.revision.text(),
         "instances": row.instances,
+        "unseen_instances": row.unseen_instances(),
+        "unseen": row.unseen.keys().map(|isolation| isolation.name()).collect::<Vec<_>>(),
         "samples": row.samples,
         "cpu_seconds": row.cpu_us.map(seconds),
         "sampled_seconds": sampled(row.sampled_ns, row.no_clock),
@@ -70,6 +73,8 @@ pub fn instances(rows: &[InstanceRow]) -> Value {
             "node": row.node,
             "image": row.image,
             "runtime_handler": row.runtime_handler,
+            "unseen": row.unseen.map(Isolation::name),
+            "unseen_why": row.unseen.map(unseen::in_full),
             "labels": row.labels.iter().cloned().map(|(name, value)| (name, value.into())).collect::<Map<_, _>>(),
             "started_at": time(row.started_at),
             "exec_at": row.exec_at.map(time),

@@ -17,6 +17,7 @@ pub mod stack_faults;
 mod table;
 pub mod throttled;
 pub mod time;
+pub mod unseen;
 
 pub use answers::{frames, functions, functions_by_host, instance, instances};
 pub use table::{Column, table};

@@ -143,6 +143,7 @@ pub struct Book {
     tickets: u64,
     events: u64,
     last_event_ns: Option<i64>,
+    refused: u64,
 }
 
 #[derive(Debug, Default)]
@@ -331,6 +332,11 @@ impl Book {
         }
     }
 
+    /// How many questions were not asked since this was, because too many waited.
+    pub fn take_refused(&mut self) -> u64 {
+        std::mem::take(&mut self.refused)
+    }
+
     /// The time behind the last event in nanoseconds since 1970, to have the stream go on from there.
     pub fn resume_ns(&self) -> Option<i64> {
         self.last_event_ns.map(|time_ns| time_ns.saturating_add(1))
@@ -353,7 +359,10 @@ impl Book {
         let answer = match what {
             What::Destroy { .. } | What::Healthy { .. } | What::Paused { .. } => Some(Answer::Missing),
             _ if answer.is_some() => answer,
-            _ if self.asks.len() >= MAX_WAITING => Some(Answer::Failed),
+            _ if self.asks.len() >= MAX_WAITING => {
+                self.refused += 1;
+                Some(Answer::Failed)
+            }
             _ => None,
         };
         if answer.is_none() {

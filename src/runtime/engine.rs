@@ -6,9 +6,9 @@ use std::time::Duration;
 use futures_util::Stream;
 use thiserror::Error;
 
-use super::book::{Answer, Event, Listed};
+use super::book::{Event, Inspected, Listed};
 use super::socket::Socket;
-use crate::model::ContainerId;
+use crate::model::{ContainerId, Oddity};
 
 /// Why a runtime gave no answer.
 #[derive(Debug, Error)]
@@ -25,12 +25,28 @@ pub enum EngineError {
     /// An answer that could not be understood. Events behind it are lost.
     #[error("answer not understood: {0}")]
     Garbled(String),
+    /// No answer within so many seconds.
+    #[error("no answer within {0} s")]
+    Late(u64),
     /// An answer that is larger than any that is read.
     #[error("answer too large: {0}")]
     TooLarge(String),
     /// Anything else.
     #[error("{0}")]
     Other(String),
+}
+
+impl EngineError {
+    /// What is odd about it; nothing where there is nobody to answer.
+    pub fn oddity(&self) -> Option<Oddity> {
+        match self {
+            EngineError::Absent(_) | EngineError::Another(_) => None,
+            EngineError::NoSuchContainer => Some(Oddity::Gone),
+            EngineError::Garbled(_) | EngineError::TooLarge(_) => Some(Oddity::Garbled),
+            EngineError::Late(_) => Some(Oddity::Late),
+            EngineError::Other(_) => Some(Oddity::Fault),
+        }
+    }
 }
 
 /// A runtime on a unix socket.
@@ -63,7 +79,7 @@ pub trait Connection {
     fn list(&self) -> impl Future<Output = Result<Vec<Listed>, EngineError>>;
 
     /// What it says of one container.
-    fn answer(&self, id: &ContainerId) -> impl Future<Output = Answer>;
+    fn inspected(&self, id: &ContainerId) -> impl Future<Output = Result<Inspected, EngineError>>;
 
     /// What happens from now on; where the runtime remembers, from `since_ns` (nanoseconds since 1970) on. Ends when the
     /// runtime does; nothing is to be expected behind an error.

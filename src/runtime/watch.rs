@@ -12,9 +12,9 @@ use futures_util::{FutureExt, Stream, StreamExt};
 use tracing::{debug, info, warn};
 
 use super::backoff::{Backoff, LOOK_EVERY};
-use super::book::{Answer, Ask, Book, Event, Listed, Mark};
+use super::book::{Answer, Ask, Book, Event, Inspected, Listed, Mark};
 use super::engine::{Connection, Engine, EngineError};
-use crate::model::ContainerEvent;
+use crate::model::{ContainerEvent, Oddity};
 
 /// Inspections under way at a time. A runtime answers one in about a millisecond.
 const MAX_INSPECTIONS: usize = 16;
@@ -58,6 +58,7 @@ pub async fn watch(
             () = &mut shutdown => return,
             why = connection(engine, &socket, &mut book, &mut sink, &mut up_since) => why,
         };
+        odd(&why, runtime, &mut sink);
         book.broke(&mut sink);
         if matches!(why, EngineError::Another(_)) && !is_down {
             if !is_absent {
@@ -98,7 +99,7 @@ pub async fn watch(
 /// What ended: a list or an inspection.
 enum Done {
     Listed(Mark, Result<Vec<Listed>, EngineError>),
-    Inspected(Ask, Answer),
+    Inspected(Ask, Result<Inspected, EngineError>),
 }
 
 /// One connection, from its making to its end. `up_since` is set when everything has been told.
@@ -139,6 +140,7 @@ async fn connection(
                 // the list. Twice in a row, and it is not an event that is odd.
                 Err(error @ EngineError::Garbled(_)) if !garbled_before => {
                     warn!(runtime, %error, "an event was skipped");
+                    odd(&error, runtime, sink);
                     garbled_before = true;
                     events = Box::pin(api.events(now_ns()));
                     hears.set(tokio::time::sleep(deaf_for.unwrap_or_default()));
@@ -149,7 +151,18 @@ async fn connection(
             },
             Some(done) = jobs.next() => {
                 match done {
-                    Done::Inspected(ask, answer) => book.answered(&ask, answer, sink),
+                    Done::Inspected(ask, inspected) => {
+                        let answer = match inspected {
+                            Ok(inspected) => Answer::Inspected(Box::new(inspected)),
+                            Err(error) => {
+                                debug!(runtime, container = %ask.id, %error, "container not inspected");
+                                odd(&error, runtime, sink);
+                                let gone = matches!(error, EngineError::NoSuchContainer);
+                                if gone { Answer::Missing } else { Answer::Failed }
+                            }
+                        };
+                        book.answered(&ask, answer, sink);
+                    }
                     Done::Listed(mark, Ok(list)) => {
                         book.listed(list, mark, sink);
                         (is_listed, is_listing) = (true, false);
@@ -174,6 +187,10 @@ async fn connection(
         {
             jobs.push(inspection(&api, ask).boxed_local());
         }
+        if let count @ 1.. = book.take_refused() {
+            warn!(runtime, count, "too many containers at a time; these are known by their labels alone");
+            sink(ContainerEvent::Odd { runtime, what: Oddity::Refused, count });
+        }
         if up_since.is_none() && is_listed && book.is_settled() {
             *up_since = Some(Instant::now());
             info!(runtime, socket = %socket.display(), "runtime watched");
@@ -194,8 +211,15 @@ async fn list(api: &impl Connection, mark: Mark) -> Done {
 }
 
 async fn inspection(api: &impl Connection, ask: Ask) -> Done {
-    let answer = api.answer(&ask.id).await;
-    Done::Inspected(ask, answer)
+    let inspected = api.inspected(&ask.id).await;
+    Done::Inspected(ask, inspected)
+}
+
+/// Tells that an answer was odd, if that is what `error` is.
+fn odd(error: &EngineError, runtime: &'static str, sink: &mut impl FnMut(ContainerEvent)) {
+    if let Some(what) = error.oddity() {
+        sink(ContainerEvent::Odd { runtime, what, count: 1 });
+    }
 }
 
 /// Now by the clock that runtimes stamp their events with: they run on this host.

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::model::{
-    CpuSource, CpuStats, Fact, FactKind, Identity, InstanceInfo, OwnUse, Stack, Timestamp, WriterInfo,
+    CpuSource, CpuStats, Fact, FactKind, Identity, InstanceInfo, Isolation, OwnUse, Stack, Timestamp,
+    WriterInfo,
 };
 
 /// A journal, read for a window of time.
@@ -71,6 +72,19 @@ impl InstanceRecord {
             facts: Vec::new(),
             retold: Retold::default(),
         }
+    }
+
+    /// What hides its stacks from the host, where anything does.
+    pub fn unseen(&self) -> Option<Isolation> {
+        self.facts.iter().rev().find_map(|(_, fact)| match fact {
+            Fact::Unseen(isolation) => Some(*isolation),
+            _ => None,
+        })
+    }
+
+    /// Whether its stacks cannot be seen from the host.
+    pub fn is_unseen(&self) -> bool {
+        self.unseen().is_some()
     }
 
     /// Which function it was at `time`: the last identity from before, else the first there is.

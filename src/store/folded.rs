@@ -66,6 +66,9 @@ impl Store {
                 Seen::Wait(wait) if !wait.preempted => (wait.back, wait.ns, true),
                 _ => return,
             };
+            if instances.get(sample.instance as usize).is_some_and(InstanceRecord::is_unseen) {
+                return;
+            }
             let places = places.get(sample.instance as usize);
             if let Some(folder) = places.and_then(|places| places.at(&sample)) {
                 let counts = files.entry((folder, hour(sample.time), is_wait)).or_default();

@@ -17,6 +17,7 @@
 //! | `dictionary`, `living` | what a writer remembers: ids it gave, instances it must tell the next journal of |
 //! | `current`, `tail` | the journal being written; the growing end of its file |
 //! | `replay` | a reader's state while frames go by |
+//! | `unseen` | samples of sandboxes, left out |
 //! | `names` | any name to a safe file name |
 //!
 //! Not here: any question over more than one journal.
@@ -43,6 +44,7 @@ pub mod reader;
 mod replay;
 mod scan;
 mod tail;
+mod unseen;
 mod varint;
 mod wire;
 pub mod writer;

@@ -16,6 +16,7 @@ use super::error::StoreError;
 use super::names;
 use super::replay::{Replay, Seen};
 use super::scan::{Found, Frames};
+use super::unseen;
 use super::wire::Closed;
 
 /// How the name of a journal's file ends.
@@ -151,7 +152,10 @@ impl JournalFile {
         let head = replay.head.ok_or_else(|| StoreError::NoHead { path: self.path.clone() })?;
         let (instances, stacks, comms) = (replay.instances, replay.stacks, replay.comms);
         let writer = head.info;
-        Ok(JournalContents { writer, instances, stacks, comms, samples, waits, batches, damage })
+        let mut contents =
+            JournalContents { writer, instances, stacks, comms, samples, waits, batches, damage };
+        unseen::leave_out(&mut contents);
+        Ok(contents)
     }
 
     /// Lets the whole journal go by, frame after frame.

@@ -29,6 +29,19 @@ pub struct PodSpec<'a> {
     pub handler: &'a str,
 }
 
+/// A container of a pod that is to be.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ContainerSpec<'a> {
+    /// Its name in the pod.
+    pub name: &'a str,
+    /// Its image, which holds the example function.
+    pub image: &'a str,
+    /// Its environment.
+    pub env: &'a [(&'a str, &'a str)],
+    /// Its annotations.
+    pub annotations: &'a [(&'a str, &'a str)],
+}
+
 /// A pod that is.
 #[derive(Debug, Clone)]
 pub struct Pod {
@@ -160,6 +173,13 @@ impl Pods<'_> {
 
     /// Makes container `name` of the example function in `pod`, and does not start it; its id.
     pub fn create(&self, pod: &Pod, name: &str, env: &[(&str, &str)], arguments: &[&str]) -> String {
+        let spec = ContainerSpec { name, env, image: FUNCTION_IMAGE, ..ContainerSpec::default() };
+        self.create_as(pod, &spec, arguments)
+    }
+
+    /// Makes a container of the example function in `pod` as `spec` says, and does not start it; its id.
+    pub fn create_as(&self, pod: &Pod, spec: &ContainerSpec, arguments: &[&str]) -> String {
+        let ContainerSpec { name, image, env, annotations } = *spec;
         let metadata = pod.config.metadata.clone().unwrap_or_default();
         let labels = [
             ("io.kubernetes.container.name", name),
@@ -171,11 +191,12 @@ impl Pods<'_> {
         let of_sandbox = pod.config.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
         let config = cri::ContainerConfig {
             metadata: Some(cri::ContainerMetadata { name: name.into(), attempt: 0 }),
-            image: Some(cri::ImageSpec { image: FUNCTION_IMAGE.into(), ..cri::ImageSpec::default() }),
+            image: Some(cri::ImageSpec { image: image.into(), ..cri::ImageSpec::default() }),
             command: vec!["/function".into()],
             args: arguments.iter().map(ToString::to_string).collect(),
             envs: env.collect(),
             labels: map(&labels),
+            annotations: map(annotations),
             log_path: format!("{name}.log"),
             linux: Some(cri::LinuxContainerConfig {
                 security_context: Some(cri::LinuxContainerSecurityContext {

@@ -23,17 +23,28 @@ const MOST_LOOKED_AT: usize = 8_192;
 const LEFT_AFTER: Duration = Duration::from_secs(60);
 
 impl Capture {
-    /// A container whose cgroup was not seen being made (records were lost): found by its first process.
-    pub(super) fn started(&mut self, container: &ContainerId, pid: Option<Pid>) {
+    /// A container whose cgroup was not seen being made (records were lost): found by its first process. Or one that has
+    /// none here, because it runs in a virtual machine with its pod.
+    pub(super) fn started(&mut self, container: &ContainerId, pid: Option<Pid>, at: Option<Timestamp>) {
         if self.setup.attribution.has_instance(container) {
             return;
         }
-        let Some(Ok(path)) = pid.map(|pid| self.setup.cgroups.of_process(pid)) else { return };
+        let path = pid.and_then(|pid| self.setup.cgroups.of_process(pid).ok()).unwrap_or_default();
         // A cgroup that does not carry its id is not its own: whoever else is in it is not this function.
-        let Some(place) = cgroup::place_of(&path).filter(|place| place.key() == *container) else { return };
-        if let Ok(id) = self.setup.cgroups.id(place.path) {
+        let place = cgroup::place_of(&path).filter(|place| place.key() == *container);
+        if let Some(place) = place
+            && let Ok(id) = self.setup.cgroups.id(place.path)
+        {
             let candidate = Candidate { container: container.clone(), claim: None, owner: place.runtime };
             self.begin(id, place.path, Some(candidate), self.moment(Clock::monotonic_ns()), false);
+            return;
+        }
+        // Its cgroup's own record may wait in a ring.
+        self.take_side_band();
+        let now = self.moment(Clock::monotonic_ns());
+        let begins = Moment { wall: at.unwrap_or(now.wall), ..now };
+        if self.setup.attribution.began_apart(container, begins).is_some() {
+            self.stats.instances += 1;
         }
     }
 
@@ -124,8 +135,10 @@ impl Capture {
             return;
         }
         self.accounts.open(no, id, path, &self.setup.cgroups);
-        self.attach(id, path);
-        self.follow_switches(no);
+        if !self.setup.attribution.is_unseen(no) {
+            self.attach(id, path);
+            self.follow_switches(no);
+        }
         let reading = self.accounts.read(no, &self.setup.cgroups);
         // A newborn's account begins at nothing, which says nothing of what it will use; unless it has already ended.
         if !from_birth || matches!(reading, Some(Reading::Gone { .. })) {
@@ -143,6 +156,9 @@ impl Capture {
         self.hear_early(no);
         self.waiting_stale = true;
         let now = self.moment(Clock::monotonic_ns());
+        if self.setup.attribution.is_unseen(no) {
+            return self.hidden(no);
+        }
         let unsure = self.setup.attribution.open_identity(no).and(self.setup.attribution.living(no));
         if let Some(path) = unsure.map(|info| info.cgroup_path.clone()) {
             for pid in self.setup.cgroups.processes(&path).unwrap_or_default() {
@@ -166,6 +182,24 @@ impl Capture {
         self.adopt_processes(&path, false);
         let reading = self.accounts.read(no, &self.setup.cgroups);
         self.reading(no, reading);
+    }
+
+    /// What can be seen of an instance is its sandbox's: its account is read, and nothing else.
+    fn hidden(&mut self, no: InstanceNo) {
+        let Some(info) = self.setup.attribution.living(no) else { return };
+        let (id, path) = (info.cgroup_id, info.cgroup_path.clone());
+        if path.is_empty() {
+            return;
+        }
+        self.setup.sampler.detach(id);
+        self.follow_switches(no);
+        self.plain.remove(&no);
+        if !self.accounts.has(no) {
+            self.accounts.open(no, id, &path, &self.setup.cgroups);
+            self.adopt_processes(&path, false);
+            let reading = self.accounts.read(no, &self.setup.cgroups);
+            self.reading(no, reading);
+        }
     }
 
     /// Whether the cgroup at `path` is what a container that is no more has left behind, as engines that were killed do.

@@ -205,7 +205,8 @@ impl InOrder {
         for Waited { place: (cgroup, left), since_ns, ns, preempted } in self.waited.drain(..) {
             let left = PlacedSample { time: self.clock.wall(since_ns), ..left };
             // Whose it was is known for a while behind its end.
-            if let Some(no) = capture.setup.attribution.instance_of(cgroup) {
+            let join = &capture.setup.attribution;
+            if let Some(no) = join.instance_of(cgroup).filter(|no| !join.is_unseen(*no)) {
                 capture.pending.waits.push((no, PlacedWait { left, ns, preempted }));
             }
         }
@@ -227,6 +228,6 @@ impl InOrder {
             }
         }
         let Capture { setup, plain, .. } = capture;
-        plain.retain(|no| setup.attribution.living(*no).is_some() && setup.attribution.is_wanted(*no));
+        plain.retain(|no| setup.attribution.living(*no).is_some() && setup.attribution.is_sampled(*no));
     }
 }

@@ -63,6 +63,7 @@ impl Capture {
                 self.lineage.remove(&pid);
                 if let Some(no) = self.member(parent)
                     && self.lineage.insert(pid, no)
+                    && self.setup.attribution.is_sampled(no)
                 {
                     self.order.push(time_ns, Happening::Fork { pid, parent });
                 }
@@ -71,7 +72,8 @@ impl Capture {
                 self.nested.forget(pid);
                 // A process moved into a cgroup leaves no record of that: ask at every exec, while anybody cares.
                 let no = self.member(pid).or_else(|| self.member_by_cgroup(pid));
-                if let Some(no) = no {
+                // What a sandbox runs on the host says nothing of the function in it.
+                if let Some(no) = no.filter(|no| self.setup.attribution.is_sampled(*no)) {
                     let moment = self.moment(time_ns);
                     if self.setup.attribution.exec(no, &comm, moment.wall) {
                         if let Some(Reading::Cpu { cpu_us, .. }) = self.accounts.read(no, &self.setup.cgroups)
@@ -92,7 +94,7 @@ impl Capture {
                 }
             }
             SideBand::Mmap { pid, start, len, file_offset, build_id, path, .. } => {
-                if let Some(no) = self.member(pid) {
+                if let Some(no) = self.member(pid).filter(|no| self.setup.attribution.is_sampled(*no)) {
                     let end = start.saturating_add(len);
                     let what = self.what_is_mapped(no, pid, start..end, &path, build_id);
                     self.order.push(

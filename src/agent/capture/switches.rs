@@ -62,7 +62,8 @@ impl Capture {
     /// Watches the switches of an instance, or no more, as the configuration asks of what it is now.
     pub(super) fn follow_switches(&mut self, no: InstanceNo) {
         let join = &self.setup.attribution;
-        let wanted = join.identity(no).is_some_and(|identity| self.setup.off_cpu.wants(identity));
+        let asked = join.identity(no).is_some_and(|identity| self.setup.off_cpu.wants(identity));
+        let wanted = asked && !join.is_unseen(no);
         let Some((id, path)) = join.living(no).map(|info| (info.cgroup_id, info.cgroup_path.clone())) else {
             return;
         };

@@ -30,6 +30,9 @@ impl Capture {
                 Entry::Instance { .. } | Entry::Identity { .. } | Entry::Ended { .. } => {
                     self.told.functions_changed = true;
                 }
+                Entry::Dropped { reason, count, .. } if reason == Entry::UNSEEN => {
+                    self.stats.unseen += count;
+                }
                 Entry::Dropped { count, .. } => self.stats.dropped_waiting += count,
                 _ => {}
             }
@@ -56,6 +59,7 @@ impl Capture {
         metrics.samples_unattributed.set(stats.unattributed);
         metrics.dropped_backlog.set(stats.dropped);
         metrics.dropped_buffer.set(stats.dropped_waiting);
+        metrics.samples_unseen.set(stats.unseen);
         metrics.side_band_lost.set(stats.side_band_lost);
         metrics.longest_reading_ns.set(stats.longest_reading_ns);
         metrics.off_cpu_stopped.set(stats.switching_stopped);

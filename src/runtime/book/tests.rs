@@ -118,9 +118,7 @@ fn short(event: &ContainerEvent) -> String {
         ContainerEvent::Ready { id, at } => format!("{id} ready {}", at.0),
         ContainerEvent::Paused { id, at, paused } => format!("{id} paused {paused} {}", at.0),
         ContainerEvent::Gone { id, .. } => format!("{id} gone"),
-        ContainerEvent::Up { .. } | ContainerEvent::Down { .. } | ContainerEvent::Absent { .. } => {
-            unreachable!("not the book's to tell")
-        }
+        _ => unreachable!("not the book's to tell"),
     }
 }
 

@@ -18,7 +18,7 @@ use super::record::{self, Namespace, in_pod};
 use super::{ContainerdOptions, Namespaces};
 use crate::identity::{Keys, kept_with, pod_of_sandbox};
 use crate::model::{Container, ContainerId, Pid, Pod, Swap};
-use crate::runtime::book::{Answer, Event, Inspected, Life, Listed};
+use crate::runtime::book::{Event, Inspected, Life, Listed};
 use crate::runtime::engine::{Connection, EngineError};
 use crate::runtime::grpc::containerd::services::containers::v1::containers_client::ContainersClient;
 use crate::runtime::grpc::containerd::services::containers::v1::{
@@ -286,16 +286,9 @@ impl Connection for Api {
         Ok(all)
     }
 
-    async fn answer(&self, id: &ContainerId) -> Answer {
-        let Some((namespace, name)) = event::parts(id) else { return Answer::Missing };
-        match self.inspect(namespace, name).await {
-            Ok(inspected) => Answer::Inspected(Box::new(inspected)),
-            Err(EngineError::NoSuchContainer) => Answer::Missing,
-            Err(error) => {
-                tracing::debug!(container = %id, %error, "container not inspected");
-                Answer::Failed
-            }
-        }
+    async fn inspected(&self, id: &ContainerId) -> Result<Inspected, EngineError> {
+        let (namespace, name) = event::parts(id).ok_or(EngineError::NoSuchContainer)?;
+        self.inspect(namespace, name).await
     }
 
     fn events(&self, _since_ns: i64) -> impl Stream<Item = Result<Event, EngineError>> {

@@ -17,19 +17,22 @@ use bollard::query_parameters::{
 use futures_util::{Stream, StreamExt};
 
 use super::flavour::Flavour;
-use crate::identity::{Keys, kept_with};
+use crate::identity::{Keys, join_on_docker, kept_with, sandbox_on_docker};
 use crate::model::{Container, ContainerId, Identity, Pid, Swap, Timestamp};
-use crate::runtime::book::{Action, Answer, Event, Inspected, Life, Listed};
+use crate::runtime::book::{Action, Event, Inspected, Life, Listed};
 use crate::runtime::engine::{Connection, EngineError};
 use crate::runtime::images::Images;
 
-/// For the version, which the daemon has at hand.
-const CONNECT_LIMIT: Duration = Duration::from_secs(5);
-/// For an inspection. The daemon answers in about a millisecond, or after it has started the container.
-const INSPECT_LIMIT: Duration = Duration::from_secs(5);
+/// For the version, which the daemon has at hand. One that is busy takes its time, and is of use all the same.
+const CONNECT_LIMIT: Duration = Duration::from_secs(15);
+/// For an inspection. The daemon answers in about a millisecond, or after it has started the container. What its events
+/// say was told before, and others do not wait for it.
+const INSPECT_LIMIT: Duration = Duration::from_secs(15);
 /// For an image, asked for once: a container's better description waits for it. The daemon has it at hand and answers in
 /// about a millisecond, as for a container; what its events say was told before.
 const IMAGE_LIMIT: Duration = Duration::from_millis(500);
+/// For the sandbox of a container of cri-dockerd's. It was made before the container, and is at hand.
+const SANDBOX_LIMIT: Duration = Duration::from_secs(2);
 /// For the list of everything.
 const LIST_LIMIT: Duration = Duration::from_secs(60);
 
@@ -83,22 +86,41 @@ impl Api {
         Ok(version.version.unwrap_or_else(|| "of unknown version".into()))
     }
 
-    /// The container called `name_or_id`.
+    /// The container called `name_or_id`, with its pod where cri-dockerd made it.
     pub async fn inspect(&self, name_or_id: &str) -> Result<Inspected, EngineError> {
+        // The same for the container, its image and its sandbox, whatever is replaced meanwhile.
+        let keys = self.keys.get();
+        let mut inspected = self.inspect_alone(name_or_id, INSPECT_LIMIT, &keys).await?;
+        if let Some(sandbox) = sandbox_on_docker(&inspected.container).map(str::to_owned) {
+            match self.inspect_alone(&sandbox, SANDBOX_LIMIT, &keys).await {
+                Ok(sandbox) => join_on_docker(&mut inspected.container, &sandbox.container),
+                Err(error) => {
+                    let container = &inspected.container.id;
+                    tracing::debug!(container, sandbox, %error, "sandbox not inspected; the pod's labels are not known");
+                }
+            }
+        }
+        Ok(inspected)
+    }
+
+    async fn inspect_alone(
+        &self,
+        name_or_id: &str,
+        limit: Duration,
+        keys: &Arc<Keys>,
+    ) -> Result<Inspected, EngineError> {
         // The client puts it into the request's path as it is.
         let plain = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
         if name_or_id.is_empty() || name_or_id.len() > Identity::MAX_NAME || !name_or_id.chars().all(plain) {
             return Err(EngineError::Other("not a container's name or id".into()));
         }
         let asked = self.docker.inspect_container(name_or_id, None::<InspectContainerOptions>);
-        let mut answer = within(INSPECT_LIMIT, asked).await?;
+        let mut answer = within(limit, asked).await?;
         let image = answer.image.take();
-        // The same for the container and its image, whatever is replaced meanwhile.
-        let keys = self.keys.get();
-        let mut inspected = inspected(answer, self.flavour, &keys)
+        let mut inspected = inspected(answer, self.flavour, keys)
             .ok_or_else(|| EngineError::Garbled("an inspection without an id".into()))?;
         if let Some(image) = image {
-            inspected.container.image_labels = self.image_labels(image, &keys).await;
+            inspected.container.image_labels = self.image_labels(image, keys).await;
         }
         Ok(inspected)
     }
@@ -137,15 +159,8 @@ impl Connection for Api {
         Ok(list.into_iter().filter_map(|summary| listed(summary, self.flavour, &keys)).collect())
     }
 
-    async fn answer(&self, id: &ContainerId) -> Answer {
-        match self.inspect(&id.0).await {
-            Ok(inspected) => Answer::Inspected(Box::new(inspected)),
-            Err(EngineError::NoSuchContainer) => Answer::Missing,
-            Err(error) => {
-                tracing::debug!(container = %id, %error, "container not inspected");
-                Answer::Failed
-            }
-        }
+    async fn inspected(&self, id: &ContainerId) -> Result<Inspected, EngineError> {
+        self.inspect(&id.0).await
     }
 
     fn events(&self, since_ns: i64) -> impl Stream<Item = Result<Event, EngineError>> {
@@ -189,7 +204,7 @@ async fn within<T>(
 ) -> Result<T, EngineError> {
     match tokio::time::timeout(limit, request).await {
         Ok(answer) => answer.map_err(EngineError::from),
-        Err(_) => Err(EngineError::Other(format!("no answer within {} s", limit.as_secs()))),
+        Err(_) => Err(EngineError::Late(limit.as_secs())),
     }
 }
 

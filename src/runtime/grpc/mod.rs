@@ -67,7 +67,7 @@ pub async fn within<T>(
 ) -> Result<T, EngineError> {
     match tokio::time::timeout(limit, request).await {
         Ok(answer) => answer.map(tonic::Response::into_inner).map_err(fault),
-        Err(_) => Err(EngineError::Other(format!("no answer within {} s", limit.as_secs()))),
+        Err(_) => Err(EngineError::Late(limit.as_secs())),
     }
 }
 

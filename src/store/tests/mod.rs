@@ -10,4 +10,5 @@ mod kill;
 mod rotation;
 mod roundtrip;
 mod size;
+mod unseen;
 mod waits;

@@ -1,0 +1,343 @@
+//! A runtime that is odd: slow, silent, in pieces, talking nonsense, or with more than anybody would believe. Judged is
+//! always the same: what can be known is told, what was odd is counted, and nothing ever hangs.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use fnscope::identity::{IdentityConfig, identify};
+use fnscope::model::{Container, ContainerEvent, Oddity};
+use fnscope::runtime::docker::{DockerOptions, watch};
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+
+use crate::agent_health::{metrics, start};
+use crate::odd_docker::{OddDocker, Reply};
+use crate::support::{Fnscope, poll};
+
+/// The longest that `watch` may take to end once it was told to, whatever its runtime does.
+const END: Duration = Duration::from_secs(2);
+/// Longest wait for what must come: a slow runtime, and a busy machine.
+const LIMIT: Duration = Duration::from_secs(60);
+
+fn id(n: usize) -> String {
+    format!("{n:064x}")
+}
+
+fn labels(n: usize) -> Value {
+    json!({ "fnscope.function": format!("f{n}") })
+}
+
+fn listed(n: usize) -> Value {
+    json!({ "Id": id(n), "Names": [format!("/c{n}")], "Image": "i", "Labels": labels(n), "State": "running" })
+}
+
+fn inspected(n: usize) -> Value {
+    json!({
+        "Id": id(n), "Name": format!("/c{n}"), "Config": { "Image": "i", "Labels": labels(n), "Env": ["A=b"] },
+        "State": { "Running": true, "Pid": 0, "StartedAt": "2026-11-23T08:00:00Z" }, "HostConfig": { "Runtime": "runc" },
+    })
+}
+
+fn event(n: usize, action: &str, time: i64) -> Vec<u8> {
+    let attributes = json!({ "name": format!("c{n}"), "image": "i", "fnscope.function": format!("f{n}") });
+    let event = json!({
+        "Type": "container", "Action": action, "Actor": { "ID": id(n), "Attributes": attributes },
+        "time": time / 1_000_000_000, "timeNano": time,
+    });
+    [event.to_string().as_bytes(), b"\n"].concat()
+}
+
+/// What a sound daemon with containers 0 to `count` answers.
+fn sound(path: &str, count: usize) -> Reply {
+    match path {
+        "/version" => {
+            Reply::Json(json!({ "Version": "20.10", "ApiVersion": "1.41", "MinAPIVersion": "1.12" }))
+        }
+        "/containers/json" => Reply::Json((0..count).map(listed).collect()),
+        "/events" => Reply::Events(Vec::new()),
+        _ => {
+            let asked = path.strip_prefix("/containers/").and_then(|path| path.strip_suffix("/json"));
+            let number = asked.and_then(|id| usize::from_str_radix(id, 16).ok()).filter(|n| *n < count);
+            number.map_or(Reply::Fault(404, "No such container"), |n| Reply::Json(inspected(n)))
+        }
+    }
+}
+
+/// One odd daemon, and what must come of it.
+struct Case {
+    name: &'static str,
+    answers: fn(&str) -> Reply,
+    /// Functions that are known in the end.
+    known: usize,
+    /// Whether it is told to be up; else that it is down.
+    is_up: bool,
+    /// What is counted at least once; nothing else is.
+    odd: &'static [Oddity],
+}
+
+const CASES: &[Case] = &[
+    Case { name: "sound", answers: |path| sound(path, 3), known: 3, is_up: true, odd: &[] },
+    Case {
+        name: "ten thousand containers",
+        answers: |path| sound(path, 10_000),
+        known: 10_000,
+        is_up: true,
+        odd: &[Oddity::Refused],
+    },
+    Case {
+        name: "slow",
+        answers: |path| match path {
+            "/events" => sound(path, 3),
+            _ => Reply::Late(Duration::from_secs(10), sound(path, 3).into()),
+        },
+        known: 3,
+        is_up: true,
+        odd: &[],
+    },
+    Case {
+        name: "no answer to inspections",
+        answers: |path| match path {
+            "/version" | "/events" | "/containers/json" => sound(path, 3),
+            _ => Reply::Silence,
+        },
+        known: 3,
+        is_up: true,
+        odd: &[Oddity::Late],
+    },
+    Case {
+        name: "no answer at all",
+        answers: |_| Reply::Silence,
+        known: 0,
+        is_up: false,
+        odd: &[Oddity::Late],
+    },
+    Case {
+        name: "no http",
+        answers: |_| Reply::Bytes(b"SSH-2.0-x\r\n\0\xff".to_vec()),
+        known: 0,
+        is_up: false,
+        odd: &[Oddity::Fault],
+    },
+    Case {
+        name: "no json",
+        answers: |path| match path {
+            "/version" => sound(path, 0),
+            _ => Reply::Body(b"{\"a\": [\xff".to_vec()),
+        },
+        known: 0,
+        is_up: false,
+        odd: &[Oddity::Garbled],
+    },
+    Case {
+        name: "inspections of nonsense",
+        answers: |path| match path {
+            "/version" | "/events" | "/containers/json" => sound(path, 3),
+            _ => Reply::Json(json!([{ "Id": 7 }])),
+        },
+        known: 3,
+        is_up: true,
+        odd: &[Oddity::Garbled],
+    },
+    Case {
+        name: "faults",
+        answers: |path| match path {
+            "/version" | "/events" | "/containers/json" => sound(path, 3),
+            _ => Reply::Fault(500, "the disk is gone"),
+        },
+        known: 3,
+        is_up: true,
+        odd: &[Oddity::Fault],
+    },
+    Case {
+        name: "labels of 256 KiB",
+        answers: |path| {
+            let mut labels = labels(0);
+            for n in 0..8 {
+                labels[format!("big{n}")] = "v".repeat(256 << 10).into();
+                labels["k".repeat(256 << 10) + &n.to_string()] = "v".into();
+            }
+            match path {
+                "/containers/json" => {
+                    let mut listed = listed(0);
+                    listed["Labels"] = labels;
+                    Reply::Json(json!([listed]))
+                }
+                "/version" | "/events" => sound(path, 1),
+                _ => {
+                    let mut inspected = inspected(0);
+                    inspected["Config"]["Labels"] = labels;
+                    Reply::Json(inspected)
+                }
+            }
+        },
+        known: 1,
+        is_up: true,
+        odd: &[],
+    },
+    Case {
+        name: "an event of an unknown container, and one that is gone when it is asked after",
+        answers: |path| match path {
+            "/events" => Reply::Events(vec![
+                event(7, "die", 1_795_420_800_000_000_001),
+                event(8, "destroy", 1_795_420_800_000_000_002),
+                event(9, "create", 1_795_420_800_000_000_003),
+                event(9, "start", 1_795_420_800_000_000_004),
+                event(9, "die", 1_795_420_800_000_000_005),
+                event(9, "destroy", 1_795_420_800_000_000_006),
+            ]),
+            _ => sound(path, 1),
+        },
+        known: 3,
+        is_up: true,
+        odd: &[Oddity::Gone],
+    },
+    Case {
+        name: "events of nonsense",
+        answers: |path| match path {
+            "/events" => Reply::Events(vec![b"{]\n".to_vec(), event(9, "create", 1_795_420_800_000_000_003)]),
+            _ => sound(path, 2),
+        },
+        known: 2,
+        is_up: true,
+        odd: &[Oddity::Garbled],
+    },
+];
+
+/// `watch` in a thread of its own.
+struct Watcher {
+    events: Receiver<ContainerEvent>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+    known: BTreeMap<String, Container>,
+    odd: BTreeMap<Oddity, u64>,
+    ups: usize,
+    downs: usize,
+}
+
+impl Watcher {
+    fn new(socket: &Path) -> Watcher {
+        let options = DockerOptions::new(Some(socket), None).expect("a path is enough");
+        let (sender, events) = channel();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            let reactor = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let sink = |event| drop(sender.send(event));
+            reactor.expect("make a runtime").block_on(watch(&options, sink, async { drop(stopped.await) }));
+        });
+        Watcher {
+            events,
+            stop: Some(stop),
+            thread: Some(thread),
+            known: BTreeMap::new(),
+            odd: BTreeMap::new(),
+            ups: 0,
+            downs: 0,
+        }
+    }
+
+    /// Takes in what is told until `enough` says so.
+    fn until(&mut self, what: &str, enough: impl Fn(&Watcher) -> bool) {
+        let deadline = Instant::now() + LIMIT;
+        while !enough(self) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let event = self.events.recv_timeout(left).unwrap_or_else(|error| {
+                let known = self.known.len();
+                panic!(
+                    "{what}: {error}; {known} known, odd {:?}, {} up, {} down",
+                    self.odd, self.ups, self.downs
+                )
+            });
+            match event {
+                ContainerEvent::Known(container) => drop(self.known.insert(container.id.clone(), *container)),
+                ContainerEvent::Odd { what, count, .. } => *self.odd.entry(what).or_default() += count,
+                ContainerEvent::Up { .. } => self.ups += 1,
+                ContainerEvent::Down { .. } => self.downs += 1,
+                _ => {}
+            }
+        }
+    }
+
+    /// It ends when it is told to, whatever it waits for.
+    fn end(mut self, what: &str) {
+        let begin = Instant::now();
+        drop(self.stop.take());
+        self.thread.take().expect("it runs").join().expect("watch does not panic");
+        assert!(begin.elapsed() < END, "{what}: it ended {:?} after it was told to", begin.elapsed());
+    }
+}
+
+#[test]
+fn whatever_a_daemon_answers_is_judged_and_counted_and_nothing_hangs() {
+    let folder = tempfile::tempdir().expect("make a folder");
+    for (number, case) in CASES.iter().enumerate() {
+        let (name, socket) = (case.name, folder.path().join(format!("{number}.sock")));
+        let server = OddDocker::start(&socket, case.answers);
+        let mut watcher = Watcher::new(&socket);
+        watcher.until(name, |seen| {
+            let told = if case.is_up { seen.ups > 0 } else { seen.downs > 0 };
+            told && seen.known.len() >= case.known && case.odd.iter().all(|odd| seen.odd.contains_key(odd))
+        });
+        let odd: Vec<Oddity> = watcher.odd.keys().copied().collect();
+        assert_eq!((odd, watcher.known.len()), (case.odd.to_vec(), case.known), "{name}");
+        for container in watcher.known.values() {
+            let function = identify(container, &IdentityConfig::default()).identity.function;
+            let number = usize::from_str_radix(&container.id, 16).expect("a number");
+            assert_eq!(function, Some(format!("f{number}")), "{name}");
+            let size: usize = container.labels.iter().map(|(key, value)| key.len() + value.len()).sum();
+            assert!(size < 64 << 10, "{name}: {size} bytes of labels are kept");
+        }
+        assert!(server.asked("/version") < 20, "{name}: asked {} times", server.asked("/version"));
+        watcher.end(name);
+    }
+}
+
+#[test]
+fn a_socket_that_is_replaced_is_found_again() {
+    let folder = tempfile::tempdir().expect("make a folder");
+    let socket = folder.path().join("docker.sock");
+    let mut first = OddDocker::start(&socket, |path| sound(path, 1));
+    let mut watcher = Watcher::new(&socket);
+    watcher.until("the first", |seen| seen.ups == 1);
+    // Another daemon takes its place while the old one still serves, and ends later.
+    first.leave_socket();
+    let second = OddDocker::start(&socket, |path| sound(path, 2));
+    drop(first);
+    watcher.until("the second", |seen| seen.ups == 2 && seen.downs == 1);
+    assert_eq!(watcher.known.len(), 2);
+    drop(second);
+    watcher.until("its end", |seen| seen.downs == 2);
+    std::fs::write(&socket, "no socket").expect("put a file in its place");
+    let third = folder.path().join("third.sock");
+    let _third = OddDocker::start(&third, |path| sound(path, 3));
+    std::fs::rename(&third, &socket).expect("put a socket in its place");
+    watcher.until("the third", |seen| seen.ups == 3);
+    assert_eq!(watcher.known.len(), 3);
+    watcher.end("replaced");
+}
+
+/// The same through the agent: it says what is wrong, counts it, works on, and ends when it is told to.
+#[test]
+fn an_agent_beside_an_odd_daemon_works_on_and_tells_of_it() {
+    let folder = tempfile::tempdir().expect("make a folder");
+    let (scope, socket) = (Fnscope::new(), folder.path().join("docker.sock"));
+    let _server = OddDocker::start(&socket, |path| match path {
+        "/version" | "/events" | "/containers/json" => sound(path, 5_000),
+        _ => Reply::Fault(500, "the disk is gone"),
+    });
+    let socket = socket.to_str().expect("a plain path");
+    let (agent, address) = start(&mut scope.command(["agent", "--hz", "997", "--docker-socket", socket]));
+    poll("what is odd is counted", || {
+        let told = metrics(address);
+        let odd =
+            |kind| told[&format!("fnscope_runtime_oddities_total{{runtime=\"docker\",kind=\"{kind}\"}}")];
+        (odd("fault") + odd("refused") >= 5_000.0 && odd("refused") > 0.0).then_some(())
+    });
+    let begin = Instant::now();
+    let told = agent.stop_in_order();
+    assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
+    assert!(told.contains("too many containers at a time"), "{told}");
+    // None of them is here: nothing is stored under any name.
+    assert_eq!(scope.instances(&[]).len(), 0);
+}
