@@ -506,7 +506,8 @@ fn what_was_found_goes_with_its_instance() {
 #[test]
 fn which_runtimes_answer_is_told() {
     let mut join: Attribution<u32> = Attribution::new("b", &["docker", "cri"], Limits::default(), at(0));
-    let of = |join: &Attribution<u32>, owner: &str| (join.answers(Some(owner)), join.may_be_told(Some(owner)));
+    let of =
+        |join: &Attribution<u32>, owner: &str| (join.answers(Some(owner)), join.may_be_told(Some(owner)));
     assert_eq!((of(&join, "docker"), of(&join, "podman")), ((Some(false), true), (None, false)));
     join.runtime("docker", RuntimeState::Up, at(1));
     join.runtime("cri", RuntimeState::Down, at(1));
