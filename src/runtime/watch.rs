@@ -161,7 +161,8 @@ async fn connection(
             _ = relist.tick() => true,
             // Asked again where a list is under way.
             () = &mut hears, if is_deaf && !is_listing => {
-                is_deaf = false;
+                // What was not heard until now is in this list: not before it is all of it told.
+                (is_deaf, is_listed) = (false, false);
                 true
             }
         };
@@ -174,7 +175,7 @@ async fn connection(
         {
             jobs.push(inspection(&api, ask).boxed_local());
         }
-        if up_since.is_none() && is_listed && book.is_settled() {
+        if up_since.is_none() && is_listed && !is_deaf && book.is_settled() {
             *up_since = Some(Instant::now());
             info!(runtime, socket = %socket.display(), "runtime watched");
             sink(ContainerEvent::Up { runtime });
