@@ -14,8 +14,12 @@ use crate::support::{Fnscope, Running, end_cgroup, poll};
 const LONG: [&str; 3] = ["burn", "--cpu-ms", "900000"];
 const LAMBDA: [&str; 2] = ["--env=LAMBDA_TASK_ROOT=/var/task", "--env=AWS_LAMBDA_FUNCTION_NAME=resize"];
 
-/// What the store was told last that container `id` is; journals are not sealed while this hour lasts.
-fn identity(scope: &Fnscope, id: &str) -> Option<Identity> {
+/// What the store was told last that container `id` is; its agent's end seals the journal.
+fn identity(scope: &Fnscope, id: &str) -> Identity {
+    poll("what it is, in the journal", || told(scope, id))
+}
+
+fn told(scope: &Fnscope, id: &str) -> Option<Identity> {
     let store = Store::open(scope.store()).expect("a store");
     let journals = store.journals().expect("its journals");
     let contents = journals.iter().map(|journal| journal.load(Window::ALL).expect("read a journal"));
@@ -45,22 +49,25 @@ fn functions_of_a_moment_are_named_without_a_runtime() {
     let fnproject = run(&["--env=FN_FN_ID=01FN", "--env=FN_APP_ID=01APP"]);
     let sam = run(&["--env=AWS_SAM_LOCAL=true", "--env=AWS_LAMBDA_FUNCTION_NAME=thumb"]);
     let plain = run(&["--env=PATH=/bin"]);
-    agent.stop_in_order();
-    let rows = scope.instances(&[]);
-    for (id, platform, function, confidence, rule) in [
+    let expected = [
         // Of the engine's own file, which is as good as its word.
         (&rie, "aws-lambda-rie", "resize", Confidence::Exact, "discovered:lambda-rie"),
         (&knative, "knative", "hello", Confidence::Guessed, "discovered:knative-env"),
         (&fnproject, "fnproject", "01FN", Confidence::IdsOnly, "discovered:fn-env"),
         (&sam, "aws-sam-local", "thumb", Confidence::Exact, "discovered:sam-local"),
-    ] {
+    ];
+    for (id, .., confidence, rule) in expected {
+        let identity = identity(&scope, id);
+        assert_eq!((identity.confidence, identity.rule.as_str()), (confidence, rule), "{identity:?}");
+    }
+    agent.stop_in_order();
+    let rows = scope.instances(&[]);
+    for (id, platform, function, ..) in expected {
         let told = row(&rows, function);
         assert_eq!(text(told, "platform"), platform, "{told:#}");
         assert!(text(told, "instance").starts_with(&id[..12]), "{told:#}");
         assert_covered(told);
         assert!(told["samples"].as_u64() > Some(10), "{told:#}");
-        let identity = identity(&scope, id).expect("it is stored");
-        assert_eq!((identity.confidence, identity.rule.as_str()), (confidence, rule), "{identity:?}");
     }
     assert_eq!(rows.len(), 4, "{plain} is no function: {rows:#?}");
 }
@@ -74,7 +81,7 @@ fn what_a_process_says_of_itself_is_no_more_than_guessed() {
     fs::remove_file(state.join(&id).join("config.json")).expect("the bundle of a container that runs");
     let agent = agent(&scope, "");
     poll("its samples", || (scope.samples(&["resize"]) > 100).then_some(()));
-    let identity = identity(&scope, &id).expect("it is stored");
+    let identity = identity(&scope, &id);
     assert_eq!((identity.confidence, identity.rule.as_str()), (Confidence::Guessed, "discovered:lambda-rie"));
     docker.docker(&["rm", "--force", &id]);
     agent.stop_in_order();
@@ -93,6 +100,8 @@ fn a_runtime_that_speaks_later_is_believed_from_the_start() {
     docker.start();
     agent.wait_for("runtime answers");
     poll("what its label says", || (scope.samples(&["demo/late"]) > 200).then_some(()));
+    let told = identity(&scope, &id);
+    assert_eq!((told.confidence, told.rule.as_str()), (Confidence::Exact, "fnscope-labels"));
     docker.docker(&["rm", "--force", &id]);
     agent.stop_in_order();
     let rows = scope.instances(&[]);
@@ -100,8 +109,6 @@ fn a_runtime_that_speaks_later_is_believed_from_the_start() {
     assert_covered(row(&rows, "late"));
     let functions = scope.rows(&["ls"]);
     assert!(functions.len() == 1 && functions[0]["function"] == "late", "from its start: {functions:#?}");
-    let told = identity(&scope, &id).expect("it is stored");
-    assert_eq!((told.confidence, told.rule.as_str()), (Confidence::Exact, "fnscope-labels"));
 }
 
 /// A pod's cgroup, as the kubelet makes them, for as long as this lives.
@@ -145,6 +152,11 @@ fn a_pods_names_come_by_the_names_of_its_logs() {
     // The kubelet makes it when the container runs.
     link("figlet", &id);
     poll("its samples under its name", || (scope.samples(&["openfaas-fn/figlet"]) > 100).then_some(()));
+    let named = identity(&scope, &id);
+    assert_eq!(
+        (named.confidence, named.rule.as_str()),
+        (Confidence::Guessed, "discovered:openfaas-watchdog")
+    );
     docker.docker(&["rm", "--force", &id]);
     agent.stop_in_order();
     let rows = scope.instances(&[]);
@@ -155,8 +167,6 @@ fn a_pods_names_come_by_the_names_of_its_logs() {
         assert_eq!(text(told, key), value, "{told:#}");
     }
     assert_covered(told);
-    let told = identity(&scope, &id).expect("it is stored");
-    assert_eq!((told.confidence, told.rule.as_str()), (Confidence::Guessed, "discovered:openfaas-watchdog"));
 }
 
 #[test]

@@ -29,6 +29,9 @@ const MAX_AGAIN: usize = 4_096;
 const EMPTY: [u64; 8] = [1, 1, 2, 4, 8, 16, 64, 400];
 /// When names are looked for again that the kubelet gives, in milliseconds.
 const NAMES: [u64; 4] = [300, 1_000, 4_000, 20_000];
+/// After how many of those looks names are taken for names that do not come: until then nothing says that it is no
+/// function, and its samples wait.
+const PATIENT: usize = 3;
 
 /// A container that nobody has claimed.
 #[derive(Debug, Clone)]
@@ -96,20 +99,24 @@ impl Setup {
             return Some(look);
         }
         let found = conclude(&place, &look.evidence);
-        let wants_logs = found.as_ref().is_some_and(|found| found.wants_logs);
+        let wants_logs = found.as_ref().is_some_and(|found| found.wants_logs) && self.reader.has_logs();
         let claim = self.claim(&look.ask, found, &look.evidence, &identity);
-        if claim.is_some() && claim != look.told {
+        let is_function = claim.as_ref().is_some_and(|claim| claim.identity.function_container);
+        let waits = wants_logs && !is_function && look.names < PATIENT;
+        if waits {
+            // Its names may make it one.
+        } else if claim.is_some() && claim != look.told {
             if look.told.is_none() {
                 self.metrics.discovered.add(1);
             }
             look.told.clone_from(&claim);
             let command = Command::Discovered { no: look.ask.no, claim: claim.map(Box::new) };
             self.control.send(command);
-        } else if look.told.is_none() && look.names == 0 {
+        } else if look.told.is_none() && (look.names == 0 || look.names == PATIENT) {
             self.metrics.undiscovered.add(1);
             self.control.send(Command::Discovered { no: look.ask.no, claim: None });
         }
-        let wait = NAMES.get(look.names).filter(|_| wants_logs && self.reader.has_logs())?;
+        let wait = NAMES.get(look.names).filter(|_| wants_logs)?;
         look.names += 1;
         look.due = Instant::now() + Duration::from_millis(*wait);
         Some(look)
