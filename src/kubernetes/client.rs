@@ -126,7 +126,7 @@ impl Client {
         let body = self.ask(path, self.limits.request)?;
         let mut answer = Vec::new();
         let most = self.limits.answer_bytes;
-        let mut reader = body.into_with_config().limit(most.saturating_add(1)).reader();
+        let mut reader = body.into_with_config().limit(u64::MAX).reader().take(most.saturating_add(1));
         let read = reader.read_to_end(&mut answer);
         let read = read.and_then(|_| if answer.len() as u64 > most { Err(too_long(most)) } else { Ok(()) });
         read.map(|()| answer).map_err(|source| self.broken(source))
