@@ -19,6 +19,7 @@ mod answers;
 mod ask;
 mod bad_rights;
 mod bad_runtimes;
+mod cgroup_layouts;
 mod cli_comparisons;
 mod cli_config;
 mod cli_deploy;

@@ -1,4 +1,4 @@
-//! Functions behind a kernel of their own, and containers in what only looks like one.
+//! Functions behind a kernel of their own: what is told of them, and what of their samples.
 
 use super::tests::{SECOND, at, candidate, claim, functions, identity, join};
 use super::*;
@@ -101,27 +101,4 @@ fn a_container_without_a_cgroup_lives_by_its_runtimes_word() {
     join.forgotten(&a, "docker", Timestamp::MAX);
     join.tick(at(200 * SECOND));
     assert_eq!(join.live_wanted(), 2, "the two with a cgroup");
-}
-
-#[test]
-fn what_only_looks_like_a_container_keeps_none_from_being_one() {
-    let guess = |name: &str| {
-        Some(Candidate { container: ContainerId(name.into()), claim: None, owner: Some("containerd") })
-    };
-    let (id, known) = ("a".repeat(64), "b".repeat(64));
-    let mut join = Attribution::<u32>::new("b00t1d00", &["docker", "containerd"], Limits::default(), at(0));
-    // Found before any runtime has answered: `docker run --cgroup-parent /tenants/t1`.
-    let outer = join.cgroup_seen(CgroupId(1), "/tenants/t1", guess("tenants/t1"), at(1), false).unwrap();
-    let path = format!("/tenants/t1/{id}");
-    let inner = join.cgroup_seen(CgroupId(2), &path, candidate(&id), at(1), false).unwrap();
-    join.offer(CgroupId(2), Timestamp(5), 100, 1, 7);
-    join.claim(claim(&id, identity("f")), at(2));
-    assert_eq!(join.take().samples, [(inner, 7)]);
-    // Where a runtime has said that it is one, what is in it is its own.
-    join.claim(claim("tenants/t1", identity("g")), at(3));
-    assert_eq!(
-        join.cgroup_seen(CgroupId(3), &format!("/tenants/t1/{known}"), candidate(&known), at(3), true),
-        None
-    );
-    assert_eq!(join.instance_of(CgroupId(3)), Some(outer));
 }
