@@ -36,8 +36,8 @@ fn what_is_sampled_of_a_sandbox_is_counted_and_given_to_nobody() {
     assert_eq!(functions(&out.entries), [(0, true)]);
     let told = |entry: &Entry| matches!(entry, Entry::Fact { fact: Fact::Unseen(Isolation::Gvisor), .. });
     assert!(out.entries.iter().any(told), "{:?}", out.entries);
-    // It lives and is accounted for; nobody needs to be sampled for it.
-    assert!(join.is_wanted(no) && join.is_unseen(no) && !join.is_sampled(no) && !join.should_sample());
+    // It lives and is accounted for, without any stack.
+    assert!(join.is_wanted(no) && join.is_unseen(no) && !join.is_sampled(no));
     assert_eq!((join.live_wanted(), join.live_sampled(), join.functions_living()), (1, 0, 1));
     // Not told with every tick, but to the last.
     join.hide(CgroupId(1), 1);
@@ -77,7 +77,7 @@ fn a_container_without_a_cgroup_lives_by_its_runtimes_word() {
     join.claim(in_sandbox("a"), at(0));
     let first = join.began_apart(&a, at(1_000)).unwrap();
     assert_eq!(join.began_apart(&a, at(1_000)), None, "told twice");
-    assert!(join.is_unseen(first) && !join.should_sample() && join.has_instance(&a));
+    assert!(join.is_unseen(first) && join.live_sampled() == 0 && join.has_instance(&a));
     // It is nobody's ancestor, and no cgroup is it.
     join.claim(claim("c", identity("g")), at(0));
     let other = join.cgroup_seen(CgroupId(1), "/docker/c", candidate("c"), at(2_000), true).unwrap();
