@@ -21,6 +21,7 @@ mod answers;
 mod ask;
 mod bad_rights;
 mod bad_runtimes;
+mod cgroup_layouts;
 mod cli_comparisons;
 mod cli_config;
 mod cli_deploy;

@@ -466,7 +466,7 @@ impl Capture {
         let join = &self.setup.attribution;
         let mode = match self.setup.unwind {
             _ if !join.should_sample() => Mode::Off,
-            _ if self.governor.is_in_force(Step::Copies) => Mode::Chains,
+            _ if self.governor.is_in_force(Step::Copies) || join.live_sampled() == 0 => Mode::Chains,
             Unwind::Fp => Mode::Chains,
             Unwind::Auto if join.live_sampled() <= self.plain.len() => Mode::Chains,
             Unwind::Auto | Unwind::Dwarf => Mode::Copies,

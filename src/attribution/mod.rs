@@ -11,6 +11,7 @@
 mod claim;
 mod instance;
 mod late;
+mod nested;
 mod unseen;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -145,9 +146,13 @@ impl<S> Attribution<S> {
         at: Moment,
         from_birth: bool,
     ) -> Option<InstanceNo> {
-        if let Some(of) = self.by_cgroup.get(&id) {
+        let claimed = candidate.as_ref().is_some_and(|c| {
+            c.claim.is_some() || (self.claims.contains_key(&c.container) && !self.has_instance(&c.container))
+        });
+        if let Some(of) = self.by_cgroup.get(&id).copied() {
             // Of one that is gone, the id may be another's: if the kernel says that it was made just now.
-            if !from_birth || self.instances.get(of).is_some_and(|instance| !instance.gone) {
+            let is_others = from_birth && self.instances.get(&of).is_none_or(|instance| instance.gone);
+            if !is_others && !(claimed && self.take_nested(of, id)) {
                 return None;
             }
             self.by_cgroup.remove(&id);
@@ -155,9 +160,6 @@ impl<S> Attribution<S> {
         let is_sure = candidate.as_ref().is_some_and(|c| ContainerId::is_hex(&c.container.0));
         let is_guess = |no: &InstanceNo| self.instances.get(no).is_some_and(Instance::is_guess);
         let ancestor = self.ancestor(path).filter(|no| !(is_sure && is_guess(no)));
-        let claimed = candidate.as_ref().is_some_and(|c| {
-            c.claim.is_some() || (self.claims.contains_key(&c.container) && !self.has_instance(&c.container))
-        });
         match (candidate, ancestor) {
             (candidate, Some(no)) if candidate.is_none() || !claimed => {
                 match self.instances.get_mut(&no) {
@@ -400,13 +402,6 @@ impl<S> Attribution<S> {
         self.by_path.get(path).copied().or_else(|| self.ancestor(path))
     }
 
-    /// Whether another instance lives in the cgroup of this one.
-    pub fn has_inner(&self, no: InstanceNo) -> bool {
-        let Some(instance) = self.instances.get(&no) else { return false };
-        let below = format!("{}/", instance.info.cgroup_path);
-        self.by_path.range(below.clone()..).next().is_some_and(|(path, _)| path.starts_with(&below))
-    }
-
     /// Whether the instance is or may be a function.
     pub fn is_wanted(&self, no: InstanceNo) -> bool {
         self.instances.get(&no).is_some_and(|i| i.fate.is_wanted())
@@ -427,22 +422,6 @@ impl<S> Attribution<S> {
     /// What the instance is, while its cgroup is there.
     pub fn living(&self, no: InstanceNo) -> Option<&InstanceInfo> {
         self.instances.get(&no).filter(|instance| !instance.gone).map(|instance| &instance.info)
-    }
-
-    /// Instances with more than `count` cgroups below their own, which nobody tells us the end of.
-    pub fn overgrown(&self, count: usize) -> impl Iterator<Item = (InstanceNo, &InstanceInfo)> {
-        let many = move |instance: &&Instance<S>| instance.nested.len() > count && !instance.gone;
-        self.instances.values().filter(many).map(|instance| (instance.no, &instance.info))
-    }
-
-    /// Forgets the cgroups below the instance's own that are not among `there`.
-    pub fn keep_nested(&mut self, no: InstanceNo, there: &HashSet<CgroupId>) {
-        let Some(instance) = self.instances.get_mut(&no) else { return };
-        let gone = |id: &mut CgroupId| !there.contains(id);
-        instance.nested.extract_if(.., gone).for_each(|id| {
-            self.by_cgroup.remove(&id);
-        });
-        instance.nested.shrink_to_fit();
     }
 
     /// Whether the container has an instance that lives.
@@ -525,17 +504,6 @@ impl<S> Attribution<S> {
         }
         let before = |i: &&Instance<S>| *i.info.container_id == *container.0 && i.info.started_at <= at;
         self.instances.values().filter(before).max_by_key(|i| i.info.started_at).map(|i| i.no)
-    }
-
-    fn ancestor(&self, path: &str) -> Option<InstanceNo> {
-        let mut end = path.len();
-        while let Some(slash) = path.get(..end)?.rfind('/') {
-            end = slash;
-            if let Some(no) = self.by_path.get(path.get(..end)?) {
-                return Some(*no);
-            }
-        }
-        None
     }
 
     fn begin(
@@ -625,6 +593,8 @@ impl<S> Attribution<S> {
 
 #[cfg(test)]
 mod claim_tests;
+#[cfg(test)]
+mod nested_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -49,9 +49,10 @@ impl<S> Attribution<S> {
         }
     }
 
-    /// Whether anything lives that is or may be a function whose stacks can be seen: then the host must be sampled.
+    /// Whether anything lives that is or may be a function: then the host must be sampled, if only to hear at once of the
+    /// ends of its processes, at which its account is read.
     pub fn should_sample(&self) -> bool {
-        self.live_sampled > 0
+        self.live_wanted > 0
     }
 
     /// How many live that are or may be functions whose stacks can be seen.

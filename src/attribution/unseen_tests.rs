@@ -1,4 +1,4 @@
-//! Functions behind a kernel of their own, and containers in what only looks like one.
+//! Functions behind a kernel of their own: what is told of them, and what of their samples.
 
 use super::tests::{SECOND, at, candidate, claim, functions, identity, join};
 use super::*;
@@ -36,8 +36,8 @@ fn what_is_sampled_of_a_sandbox_is_counted_and_given_to_nobody() {
     assert_eq!(functions(&out.entries), [(0, true)]);
     let told = |entry: &Entry| matches!(entry, Entry::Fact { fact: Fact::Unseen(Isolation::Gvisor), .. });
     assert!(out.entries.iter().any(told), "{:?}", out.entries);
-    // It lives and is accounted for; nobody needs to be sampled for it.
-    assert!(join.is_wanted(no) && join.is_unseen(no) && !join.is_sampled(no) && !join.should_sample());
+    // It lives and is accounted for, without any stack.
+    assert!(join.is_wanted(no) && join.is_unseen(no) && !join.is_sampled(no));
     assert_eq!((join.live_wanted(), join.live_sampled(), join.functions_living()), (1, 0, 1));
     // Not told with every tick, but to the last.
     join.hide(CgroupId(1), 1);
@@ -77,7 +77,7 @@ fn a_container_without_a_cgroup_lives_by_its_runtimes_word() {
     join.claim(in_sandbox("a"), at(0));
     let first = join.began_apart(&a, at(1_000)).unwrap();
     assert_eq!(join.began_apart(&a, at(1_000)), None, "told twice");
-    assert!(join.is_unseen(first) && !join.should_sample() && join.has_instance(&a));
+    assert!(join.is_unseen(first) && join.live_sampled() == 0 && join.has_instance(&a));
     // It is nobody's ancestor, and no cgroup is it.
     join.claim(claim("c", identity("g")), at(0));
     let other = join.cgroup_seen(CgroupId(1), "/docker/c", candidate("c"), at(2_000), true).unwrap();
@@ -101,27 +101,4 @@ fn a_container_without_a_cgroup_lives_by_its_runtimes_word() {
     join.forgotten(&a, "docker", Timestamp::MAX);
     join.tick(at(200 * SECOND));
     assert_eq!(join.live_wanted(), 2, "the two with a cgroup");
-}
-
-#[test]
-fn what_only_looks_like_a_container_keeps_none_from_being_one() {
-    let guess = |name: &str| {
-        Some(Candidate { container: ContainerId(name.into()), claim: None, owner: Some("containerd") })
-    };
-    let (id, known) = ("a".repeat(64), "b".repeat(64));
-    let mut join = Attribution::<u32>::new("b00t1d00", &["docker", "containerd"], Limits::default(), at(0));
-    // Found before any runtime has answered: `docker run --cgroup-parent /tenants/t1`.
-    let outer = join.cgroup_seen(CgroupId(1), "/tenants/t1", guess("tenants/t1"), at(1), false).unwrap();
-    let path = format!("/tenants/t1/{id}");
-    let inner = join.cgroup_seen(CgroupId(2), &path, candidate(&id), at(1), false).unwrap();
-    join.offer(CgroupId(2), Timestamp(5), 100, 1, 7);
-    join.claim(claim(&id, identity("f")), at(2));
-    assert_eq!(join.take().samples, [(inner, 7)]);
-    // Where a runtime has said that it is one, what is in it is its own.
-    join.claim(claim("tenants/t1", identity("g")), at(3));
-    assert_eq!(
-        join.cgroup_seen(CgroupId(3), &format!("/tenants/t1/{known}"), candidate(&known), at(3), true),
-        None
-    );
-    assert_eq!(join.instance_of(CgroupId(3)), Some(outer));
 }
