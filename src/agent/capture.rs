@@ -7,6 +7,7 @@
 //! ([`in_order`]). What both need is [`Capture`], behind a lock that is held for as long as a reading takes and never
 //! while a stack is walked. Never waits for the keeper: what does not fit its queue is counted and dropped.
 
+mod commands;
 mod containers;
 mod cpus;
 mod govern;
@@ -24,7 +25,7 @@ mod unclaimed;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -39,12 +40,12 @@ use super::degraded::Degraded;
 use super::drain::Deadline;
 use super::freed::Freed;
 use super::lineage::Lineage;
-use super::pace::{News, Pace, is_due};
+use super::pace::{Pace, is_due};
 use super::waiting::Waiting;
 use super::work::{PlacedSample, Work, add_stats};
 use crate::attribution::{Attribution, Moment};
 use crate::cgroup::{CgroupWatch, Cgroups};
-use crate::config::{Config, OffCpu, Realtime, Unwind};
+use crate::config::{OffCpu, Realtime, Unwind};
 use crate::identity::IdentityConfig;
 use crate::metrics::Metrics;
 use crate::model::{CgroupId, ContainerId, Fact, InstanceNo, Pid};
@@ -353,60 +354,6 @@ impl Capture {
             stats: AgentStats::default(),
             told: told::Told::default(),
         }
-    }
-
-    /// Does what the agent's other threads ask for. True if that was to end.
-    fn commands(&mut self) -> bool {
-        let mut last = false;
-        while let Ok(command) = self.setup.commands.try_recv() {
-            let now = self.moment(Clock::monotonic_ns());
-            self.pace.heard(News::Ours, now.ns);
-            let join = &mut self.setup.attribution;
-            match command {
-                Command::Claim(claim) => {
-                    join.claim(*claim, now).into_iter().for_each(|no| self.claimed(no));
-                }
-                Command::Discovered { no, claim } => self.discovered(no, claim),
-                Command::Runtime(runtime, state) => self.rescan |= join.runtime(runtime, state, now),
-                Command::Started { container, pid, at } => self.started(&container, pid, at),
-                Command::Fact { container, at, fact } => join.fact_of(&container, at, fact),
-                Command::Later { whom, later, at, from } => self.told_later(whom, *later, at, from),
-                Command::FactOf { whom, at, fact } => self.told_fact(&whom, at, &fact),
-                Command::Exited { container, exit_code, oom, at } => {
-                    join.exited(&container, exit_code, oom, at.unwrap_or(now.wall));
-                    join.apart_gone(&container, at.unwrap_or(now.wall), now);
-                }
-                Command::Forgotten { container, runtime, at } => {
-                    let at = at.unwrap_or(now.wall);
-                    join.apart_gone(&container, at, now);
-                    join.forgotten(&container, runtime, at);
-                }
-                Command::Watching { path, reply } => {
-                    self.take_side_band();
-                    self.follow_demand();
-                    let watched = self.setup.attribution.instance_at(&path).is_some();
-                    let _ = reply.send(watched && self.setup.sampler.mode() != Mode::Off);
-                }
-                // Whoever follows another part of it takes that here.
-                Command::Reload { config, budget, taken, done } => {
-                    // Whoever asked has waited too long, and said that nothing is changed.
-                    if taken.swap(true, Ordering::Relaxed) {
-                        continue;
-                    }
-                    self.governor.set_limits(budget);
-                    self.reload(&config);
-                    let _ = done.send(());
-                }
-                Command::Finish => last = true,
-            }
-        }
-        last
-    }
-
-    /// What the configuration says from now on.
-    fn reload(&mut self, config: &Config) {
-        self.setup.identity = config.identity();
-        self.reload_switches(&config.off_cpu);
     }
 
     fn look_at_accounts(&mut self, now_ns: u64) {
