@@ -227,7 +227,9 @@ fn event(message: EventMessage, flavour: Flavour, keys: &Keys) -> Option<Event> 
     let actor = message.actor?;
     let id = bounded_id(actor.id?)?;
     let mut attributes = actor.attributes.unwrap_or_default();
-    let exit_code = attributes.get(flavour.exit_code()).and_then(|code| code.parse().ok());
+    // Podman sets it in every event, whatever labels there are; of Docker a label of that name shows in each.
+    let tells = flavour == Flavour::Docker || action == Action::Die;
+    let exit_code = attributes.get(flavour.exit_code()).filter(|_| tells).and_then(|code| code.parse().ok());
     let (name, image) = (attributes.remove("name"), attributes.remove("image"));
     // The daemon's own words, which stand among the container's labels.
     for own in flavour.own_attributes() {
@@ -266,8 +268,8 @@ fn inspected(answer: ContainerInspectResponse, flavour: Flavour, keys: &Keys) ->
     let id = bounded_id(answer.id?)?;
     let config = answer.config.unwrap_or_default();
     let state = answer.state.unwrap_or_default();
-    let forges_exit_code =
-        config.labels.as_ref().is_some_and(|labels| labels.contains_key(flavour.exit_code()));
+    let is_label = |labels: &HashMap<String, String>| labels.contains_key(flavour.exit_code());
+    let forges_exit_code = flavour == Flavour::Docker && config.labels.as_ref().is_some_and(is_label);
     let container = Container {
         env: config.env.unwrap_or_default(),
         cmd: config.cmd.unwrap_or_default(),
