@@ -160,7 +160,7 @@ fn churn() -> anyhow::Result<Vec<Bar>> {
         }
         let pods = containerd.pods();
         for (function, pod, id) in of_round {
-            pods.wait(&pod, &id, &function);
+            pods.wait_for_end(&id);
             pods.remove(&pod);
             ids.entry(function).or_default().push(id);
         }
