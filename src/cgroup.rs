@@ -85,17 +85,19 @@ impl Cgroups {
         }
     }
 
-    /// Where our cgroup namespace begins: above the cgroup that has us among its processes.
+    /// Where our cgroup namespace begins: above any cgroup in it, one of whose processes tells where we see it. Ours may be
+    /// outside, as that of a command which an engine runs in a container.
     fn own_namespace(&self) -> Option<Namespace> {
-        let pid = Pid(std::process::id());
-        let text = read_bounded(Path::new("/proc/self/cgroup"), MAX_PROCS_BYTES).ok()?;
-        let seen = path_in(&text, self.is_v1())?;
         let mut found = None;
         self.walk(|_, path| {
-            let deep_enough = path.matches('/').count() >= self.steps_up;
-            if found.is_none() && deep_enough && self.processes(path).is_ok_and(|all| all.contains(&pid)) {
-                found = Namespace::of(path, seen, self.steps_up);
+            if found.is_some() || path.matches('/').count() < self.steps_up {
+                return;
             }
+            let first = self.processes(path).unwrap_or_default().into_iter().next();
+            found = first.and_then(|pid| {
+                let text = read_bounded(Path::new(&format!("/proc/{pid}/cgroup")), MAX_PROCS_BYTES).ok()?;
+                Namespace::of(path, path_in(&text, self.is_v1())?, self.steps_up)
+            });
         });
         found
     }

@@ -27,8 +27,8 @@ pub enum PerfError {
     /// A seccomp profile stops the call before the kernel sees it.
     #[error(
         "open perf event on cpu {cpu}: operation not permitted; a seccomp profile forbids perf_event_open \
-         (in a container: run with --security-opt seccomp=unconfined or the agent's own profile), \
-         or the user is not root"
+         (profiles of container runtimes allow it to who has CAP_PERFMON, older ones to CAP_SYS_ADMIN alone: give that, or \
+         the agent's own profile, see seccomp/README.md), or the user is not root"
     )]
     Forbidden {
         /// The CPU.
