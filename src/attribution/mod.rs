@@ -148,7 +148,7 @@ impl<S> Attribution<S> {
         if let Some(of) = self.by_cgroup.get(&id).copied() {
             // Of one that is gone, the id may be another's: if the kernel says that it was made just now.
             let is_others = from_birth && self.instances.get(&of).is_none_or(|instance| instance.gone);
-            if !is_others && !(claimed && self.take_nested(of, id)) {
+            if !(is_others || claimed && self.take_nested(of, id)) {
                 return None;
             }
             self.by_cgroup.remove(&id);
