@@ -30,15 +30,7 @@ fn containers_of_podman_are_stored_under_their_names() {
     // Events of pods would end the stream of who cannot read them.
     podman.podman(&["pod", "create", "--infra=false", "--name=pod", "--network=none"]);
     let wrong = ["--pod=pod", "--label=fnscope.function=wrong"];
-    let said = podman.try_podman(
-        &[
-            &["run", "--rm"],
-            &wrong[..],
-            &[crate::private_podman::FUNCTION_IMAGE, "/function", "no-such-command"],
-        ]
-        .concat(),
-    );
-    assert_eq!(said.status.code(), Some(64), "{}", String::from_utf8_lossy(&said.stderr));
+    assert_eq!(podman.run_function(&wrong, &["no-such-command"]), Some(64));
     podman.podman(&["rm", "--force", "--time", "0", &early]);
     agent.stop_in_order();
 

@@ -108,14 +108,13 @@ impl PrivatePodman {
 
     /// Runs the example function to its end and removes it; its exit status.
     pub fn run_function(&self, options: &[&str], arguments: &[&str]) -> Option<i32> {
-        let line =
-            [&["run", "--rm"], NO_NETWORK, options, &[FUNCTION_IMAGE, "/function"], arguments].concat();
+        let line = [&["run", "--rm"], ALONE, options, &[FUNCTION_IMAGE, "/function"], arguments].concat();
         self.try_podman(&line).status.code()
     }
 
     /// Starts the example function and does not wait; its id.
     pub fn start_function(&self, options: &[&str], arguments: &[&str]) -> String {
-        let line = [&["run", "--detach"], NO_NETWORK, options, &[FUNCTION_IMAGE, "/function"], arguments];
+        let line = [&["run", "--detach"], ALONE, options, &[FUNCTION_IMAGE, "/function"], arguments];
         self.podman(&line.concat())
     }
 
@@ -125,7 +124,8 @@ impl PrivatePodman {
     }
 }
 
-const NO_NETWORK: &[&str] = &["--network=none"];
+/// Without network, and with limits that need not be raised: who may not raise any runs no container otherwise.
+pub const ALONE: &[&str] = &["--network=none", "--ulimit=nofile=1024:1024", "--ulimit=nproc=1000:1000"];
 
 impl Drop for PrivatePodman {
     fn drop(&mut self) {

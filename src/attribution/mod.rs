@@ -563,6 +563,8 @@ impl<S> Attribution<S> {
 }
 
 #[cfg(test)]
+mod claim_tests;
+#[cfg(test)]
 mod nested_tests;
 #[cfg(test)]
 mod tests;

@@ -103,6 +103,7 @@ impl Runtime {
 
     /// Stores that there is none here.
     pub fn set_absent(&self) {
+        self.up.set(0);
         self.absent.set(1);
     }
 

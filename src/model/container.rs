@@ -8,7 +8,7 @@ use super::time::Timestamp;
 /// A container as its runtime's API describes it. Strings come from tenants: unbounded, hostile, never trusted.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Container {
-    /// The runtime that told: `docker`, `containerd`, `cgroup`, `local`.
+    /// The runtime that told: `docker`, `containerd`, `cri`, `podman`, `cgroup`, `local`.
     pub runtime: String,
     /// The runtime's own namespace where it has one (containerd).
     pub runtime_namespace: Option<String>,

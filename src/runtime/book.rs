@@ -163,6 +163,8 @@ struct Entry {
     started_at: Option<Timestamp>,
     /// Its first process, as it was told last.
     pid: Option<Pid>,
+    /// Its run, by the event of its start: when it is asked for, that may be over.
+    task: Option<String>,
     oom: bool,
     forges_exit_code: bool,
     /// Number of its last event.
@@ -182,7 +184,7 @@ struct Step {
 #[derive(Debug)]
 enum What {
     Describe { at: Timestamp, container: Container, is_sketch: bool },
-    Start { at: Timestamp, pid: Option<Pid> },
+    Start { at: Timestamp, pid: Option<Pid>, task: Option<String> },
     Die { at: Timestamp, exit_code: Option<i32> },
     Healthy { at: Timestamp },
     Paused { at: Timestamp, paused: bool },
@@ -233,7 +235,7 @@ impl Book {
             }
             Action::Start => {
                 entry.oom = false;
-                What::Start { at: event.at, pid: event.pid }
+                What::Start { at: event.at, pid: event.pid, task: event.described.task }
             }
             Action::Die => What::Die { at: event.at, exit_code: event.exit_code },
             Action::Destroy => What::Destroy { at: event.at },
@@ -417,6 +419,9 @@ impl Entry {
             Answer::Inspected(inspected) => Some(&**inspected),
             Answer::Missing | Answer::Failed => None,
         };
+        if let What::Start { task, .. } = &what {
+            self.task.clone_from(task);
+        }
         if let Some(inspected) = inspected {
             self.forges_exit_code |= inspected.forges_exit_code;
             self.tell_known(inspected.container.clone(), tell);
@@ -433,13 +438,16 @@ impl Entry {
             }
             _ => {}
         }
+        if let (What::Start { .. }, None, Some(known)) = (&what, inspected, &self.known) {
+            self.tell_known(known.clone(), tell);
+        }
         match what {
             What::Describe { container, is_sketch, .. } => {
                 if inspected.is_none() && !is_sketch {
                     self.tell_described(container, tell);
                 }
             }
-            What::Start { at, pid } => {
+            What::Start { at, pid, .. } => {
                 // A later start of the same container is another event's to tell.
                 let ours =
                     inspected.filter(|inspected| inspected.started_at.is_some_and(|started| started <= at));
@@ -514,6 +522,7 @@ impl Entry {
         // Always the same moment, whoever told it first.
         self.created_at = self.created_at.or(container.created_at);
         container.created_at = self.created_at;
+        container.task = container.task.or_else(|| self.task.clone());
         if self.known.as_ref() != Some(&container) || !self.known_told {
             (self.known, self.known_told) = (Some(container.clone()), true);
             tell(ContainerEvent::Known(Box::new(container)));

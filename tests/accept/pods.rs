@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::measure::{Bar, Bound, Measurement};
 use crate::private_containerd::pods::{Pod, PodSpec, Pods};
 use crate::private_containerd::{PrivateContainerd, handlers};
-use crate::private_podman::PrivatePodman;
+use crate::private_podman::{ALONE, FUNCTION_IMAGE, PrivatePodman};
 use crate::short::{COUNT, Judged, KINDS, judge};
 use crate::support::truth;
 use crate::watched::{Agent, text};
@@ -125,10 +125,8 @@ fn podman() -> anyhow::Result<Vec<Bar>> {
     for _ in 0..COUNT {
         for (at, kind) in KINDS.iter().enumerate() {
             let label = format!("fnscope.function={}", kind.function);
-            let line = ["run", "--rm", "--network=none", "--label", &label];
-            let function =
-                [crate::private_podman::FUNCTION_IMAGE, "/function", "burn", "--cpu-ms", kind.cpu_ms];
-            let said = podman.podman(&[&line[..], &function].concat());
+            let function = ["--label", &label, FUNCTION_IMAGE, "/function", "burn", "--cpu-ms", kind.cpu_ms];
+            let said = podman.podman(&[&["run", "--rm"], ALONE, &function].concat());
             started.push((at, String::new(), truth(&said)));
         }
     }
@@ -162,7 +160,7 @@ fn churn() -> anyhow::Result<Vec<Bar>> {
         }
         let pods = containerd.pods();
         for (function, pod, id) in of_round {
-            pods.wait(&pod, &id, &function);
+            pods.wait_for_end(&id);
             pods.remove(&pod);
             ids.entry(function).or_default().push(id);
         }

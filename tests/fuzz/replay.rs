@@ -102,6 +102,7 @@ targets! {
     condition: 20_000,
     config: 10_000,
     containerd_record: 10_000,
+    cri_answers: 10_000,
     debugdata: 10_000,
     demangle: 10_000,
     docker_answers: 15_000,

@@ -53,10 +53,12 @@ pub fn remove_cgroups(path: &str) {
     let hierarchies = fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
     for hierarchy in hierarchies.chain([root.to_path_buf()]) {
         let dir = hierarchy.join(path.trim_start_matches('/'));
-        if dir == hierarchy || !dir.is_dir() {
+        if dir == hierarchy {
             continue;
         }
-        remove_below(&dir);
+        if dir.is_dir() {
+            remove_below(&dir);
+        }
         // Those of others are not empty.
         dir.ancestors()
             .skip(1)

@@ -229,11 +229,17 @@ impl Pods<'_> {
         self.ask("stop a container", self.client.clone().stop_container(request));
     }
 
-    /// Waits for the end of container `id`, called `name` in `pod`.
-    pub fn wait(&self, pod: &Pod, id: &str, name: &str) -> Ended {
-        let ended = poll("a container's end", || {
+    /// Waits for the end of container `id`, whatever it was. One that ends while containerd is away may have said nothing:
+    /// what it says is written down by containerd.
+    pub fn wait_for_end(&self, id: &str) -> cri::ContainerStatus {
+        poll("a container's end", || {
             self.status(id).status.filter(|it| it.state() == cri::ContainerState::ContainerExited)
-        });
+        })
+    }
+
+    /// Waits for the end of container `id`, called `name` in `pod`, which must be a good one.
+    pub fn wait(&self, pod: &Pod, id: &str, name: &str) -> Ended {
+        let ended = self.wait_for_end(id);
         let said = self.said(pod, name);
         assert_eq!(ended.exit_code, 0, "{name} {id} ({}): {said}", ended.reason);
         Ended { id: id.into(), exit_code: ended.exit_code, truth: truth(&said) }

@@ -305,7 +305,12 @@ impl Connection for Api {
             let event = match envelope {
                 Ok(envelope) if self.wanted.has(&envelope.namespace) => {
                     let namespace = self.known_namespace(&envelope.namespace);
-                    event::event(envelope, &namespace, &self.keys.get()).map(Ok)
+                    let event = event::event(envelope, &namespace, &self.keys.get());
+                    event.map(|mut event| {
+                        // Now: it may have ended when it is asked for.
+                        event.described.task = event.pid.map(run);
+                        Ok(event)
+                    })
                 }
                 Ok(_) => None,
                 Err(status) => Some(Err(fault(status))),
@@ -338,7 +343,7 @@ fn run(pid: Pid) -> String {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // Behind the name, which may hold anything: the state is the third field, the start the 22nd.
     let start = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().nth(19));
-    format!("{pid}+{}", start.unwrap_or("?"))
+    start.map_or_else(|| pid.to_string(), |start| format!("{pid}+{start}"))
 }
 
 fn in_namespace<T>(namespace: &str, message: T) -> Result<Request<T>, EngineError> {

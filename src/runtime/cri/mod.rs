@@ -34,6 +34,7 @@ use tracing::{debug, info, warn};
 
 use self::api::{Api, LookedUp};
 use self::book::{Ask, Book, Listed, Mark, Outcome};
+pub use self::told::containers_in;
 use super::backoff::{Backoff, LOOK_EVERY};
 use super::engine::EngineError;
 use super::look_up::Wanted;
@@ -207,8 +208,9 @@ async fn connection(
                 if !listing {
                     listing = true;
                     number += 1;
-                    under_way.insert((began.elapsed(), number));
-                    jobs.push(list(&api, book.mark(), (began.elapsed(), number)).boxed_local());
+                    let key = (began.elapsed(), number);
+                    under_way.insert(key);
+                    jobs.push(list(&api, book.mark(), key).boxed_local());
                 }
             }
             Some(wanted) = wanted.recv() => match wanted {
