@@ -39,9 +39,19 @@ fn runs_under_one_name_are_told_apart() {
     let gone = |join: &mut Attribution<u32>, ns| join.forgotten(&id, "containerd", at(ns).wall);
     type Step<'a> = (&'a str, Box<dyn Fn(&mut Attribution<u32>) + 'a>);
     let first: Vec<Step> = vec![
-        ("begin 1", Box::new(|join| drop(begin(join, 1, born + 20 * MS)))),
+        (
+            "begin 1",
+            Box::new(|join| {
+                begin(join, 1, born + 20 * MS);
+            }),
+        ),
         ("end 1", Box::new(|join| end(join, InstanceNo(0), born + 100 * MS))),
-        ("begin 2", Box::new(|join| drop(begin(join, 2, again + 20 * MS)))),
+        (
+            "begin 2",
+            Box::new(|join| {
+                begin(join, 2, again + 20 * MS);
+            }),
+        ),
     ];
     let told: Vec<Step> = vec![
         ("claim 1", Box::new(|join| drop(join.claim(named("v1", born), at(born))))),

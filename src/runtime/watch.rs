@@ -174,7 +174,8 @@ async fn connection(
             _ = relist.tick() => true,
             // Asked again where a list is under way.
             () = &mut hears, if is_deaf && !is_listing => {
-                is_deaf = false;
+                // What was not heard until now is in this list: not before it is all of it told.
+                (is_deaf, is_listed) = (false, false);
                 true
             }
         };
@@ -191,7 +192,7 @@ async fn connection(
             warn!(runtime, count, "too many containers at a time; these are known by their labels alone");
             sink(ContainerEvent::Odd { runtime, what: Oddity::Refused, count });
         }
-        if up_since.is_none() && is_listed && book.is_settled() {
+        if up_since.is_none() && is_listed && !is_deaf && book.is_settled() {
             *up_since = Some(Instant::now());
             info!(runtime, socket = %socket.display(), "runtime watched");
             sink(ContainerEvent::Up { runtime });

@@ -45,6 +45,8 @@ const ASK_LIMIT: Duration = Duration::from_secs(5);
 const LIST_LIMIT: Duration = Duration::from_secs(60);
 /// Most containers that are taken of a list.
 const MAX_CONTAINERS: usize = 65_536;
+/// Most tasks that were made and not started.
+const MAX_NEWBORN: usize = 4_096;
 /// Most namespaces whose labels are remembered between lists.
 const MAX_NAMESPACES: usize = 1_024;
 
@@ -301,14 +303,21 @@ impl Connection for Api {
             Ok(answer) => answer.into_inner().left_stream(),
             Err(status) => futures_util::stream::iter([Err(status)]).right_stream(),
         });
+        // Runs whose making was heard, until their start is: by then a short one may be over.
+        let mut runs = HashMap::new();
         envelopes.filter_map(move |envelope| {
+            if let Some((id, pid)) = envelope.as_ref().ok().and_then(event::newborn)
+                && runs.len() < MAX_NEWBORN
+            {
+                runs.insert(id, run(pid));
+            }
             let event = match envelope {
                 Ok(envelope) if self.wanted.has(&envelope.namespace) => {
                     let namespace = self.known_namespace(&envelope.namespace);
                     let event = event::event(envelope, &namespace, &self.keys.get());
                     event.map(|mut event| {
-                        // Now: it may have ended when it is asked for.
-                        event.described.task = event.pid.map(run);
+                        let made = runs.remove(&event.id);
+                        event.described.task = event.pid.map(|pid| made.unwrap_or_else(|| run(pid)));
                         Ok(event)
                     })
                 }

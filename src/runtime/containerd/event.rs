@@ -9,13 +9,14 @@ use crate::identity::{Keys, kept_with};
 use crate::model::{Container, ContainerId, Identity, Pid, Timestamp};
 use crate::runtime::book::{Action, Event};
 use crate::runtime::grpc::containerd::events::{
-    ContainerCreate, ContainerDelete, ContainerUpdate, TaskExit, TaskOom, TaskPaused, TaskResumed, TaskStart,
+    ContainerCreate, ContainerDelete, ContainerUpdate, TaskCreate, TaskExit, TaskOom, TaskPaused,
+    TaskResumed, TaskStart,
 };
 use crate::runtime::grpc::containerd::types::Envelope;
 
 /// What is subscribed to: everything in a container's life, and no execs in it.
 pub const TOPICS: &str =
-    r#"topic~="^/(containers/(create|update|delete)|tasks/(start|exit|oom|paused|resumed))$""#;
+    r#"topic~="^/(containers/(create|update|delete)|tasks/(create|start|exit|oom|paused|resumed))$""#;
 
 /// Container `id` of `namespace`, for the book: names are used in several namespaces. None where either is no identifier.
 pub fn id(namespace: &str, id: &str) -> Option<ContainerId> {
@@ -27,6 +28,13 @@ pub fn id(namespace: &str, id: &str) -> Option<ContainerId> {
 /// The parts of such an id.
 pub fn parts(id: &ContainerId) -> Option<(&str, &str)> {
     id.0.split_once('/')
+}
+
+/// The first process of a task that is being made, and whose it is: it has not run the program yet.
+pub fn newborn(envelope: &Envelope) -> Option<(ContainerId, Pid)> {
+    let event = envelope.event.as_ref().filter(|_| envelope.topic == "/tasks/create")?;
+    let created = TaskCreate::decode(event.value.as_slice()).ok().filter(|created| created.pid > 0)?;
+    Some((id(&envelope.namespace, &created.container_id)?, Pid(created.pid)))
 }
 
 /// What `envelope` tells; none for what is no event of a container's life.
@@ -110,6 +118,13 @@ mod tests {
         let start = TaskStart { container_id: "f".into(), pid: 7 };
         let started = heard("/tasks/start", &start).expect("an event");
         assert_eq!((started.action, started.pid), (Action::Start, Some(Pid(7))));
+        let create = TaskCreate { container_id: "f".into(), pid: 7, ..TaskCreate::default() };
+        let made = envelope("/tasks/create", &create);
+        assert_eq!(newborn(&made).map(|(id, pid)| (id.to_string(), pid)), Some(("ns/f".into(), Pid(7))));
+        assert!(
+            heard("/tasks/create", &create).is_none()
+                && newborn(&envelope("/tasks/start", &create)).is_none()
+        );
         let exited_at = Some(prost_types::Timestamp { seconds: 9, nanos: 0 });
         let exit = TaskExit { container_id: "f".into(), id: "f".into(), pid: 7, exit_status: 137, exited_at };
         let exited = heard("/tasks/exit", &exit).expect("an event");
