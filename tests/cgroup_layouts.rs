@@ -87,8 +87,8 @@ fn containers_are_found_wherever_they_are_put() {
     let found: Vec<String> =
         places.iter().map(|(name, options)| start(&format!("found-{name}"), options)).collect();
     let agent = scope.docker_agent(&docker.socket(), &[]);
-    for id in &found {
-        poll("samples of what was found", || {
+    for (id, (name, _)) in found.iter().zip(places) {
+        poll(&format!("samples of found-{name}"), || {
             let rows = scope.instances(&["--instance", id]);
             (rows.iter().map(|row| number(row, "samples")).sum::<f64>() > 20.0).then_some(())
         });

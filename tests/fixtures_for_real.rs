@@ -77,7 +77,7 @@ fn tagged(image: &str) -> String {
 
 /// What a store knows of containers, by their ids.
 fn records(scope: &Fnscope) -> BTreeMap<String, (InstanceRecord, usize)> {
-    let store = Store::open(&scope.store()).expect("open the store");
+    let store = Store::open(scope.store()).expect("open the store");
     let mut found = BTreeMap::new();
     for journal in store.journals().expect("list the journals") {
         let contents = journal.load(fnscope::model::Window::ALL).expect("read a journal");

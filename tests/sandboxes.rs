@@ -109,6 +109,6 @@ fn functions_in_sandboxes_are_listed_with_the_reason_and_have_no_profile() {
     let sealed = walk(&scope.store().join("journal")).iter().all(|path| !path.ends_with(".jnl"));
     assert!(sealed, "all is sealed");
     let folded = walk(&scope.store().join("folded"));
-    let of = |name: &str| folded.iter().any(|path| path.contains(name));
+    let of = |name: &str| folded.iter().any(|path| path.contains(&format!("/{name}/")));
     assert!(of("seen") && !of("gv") && !of("vm") && !of("renamed"), "{folded:?}");
 }

@@ -99,7 +99,7 @@ pub async fn watch(
 /// What ended: a list or an inspection.
 enum Done {
     Listed(Mark, Result<Vec<Listed>, EngineError>),
-    Inspected(Ask, Box<Result<Inspected, EngineError>>),
+    Inspected(Ask, Result<Box<Inspected>, EngineError>),
 }
 
 /// One connection, from its making to its end. `up_since` is set when everything has been told.
@@ -152,8 +152,8 @@ async fn connection(
             Some(done) = jobs.next() => {
                 match done {
                     Done::Inspected(ask, inspected) => {
-                        let answer = match *inspected {
-                            Ok(inspected) => Answer::Inspected(Box::new(inspected)),
+                        let answer = match inspected {
+                            Ok(inspected) => Answer::Inspected(inspected),
                             Err(error) => {
                                 debug!(runtime, container = %ask.id, %error, "container not inspected");
                                 odd(&error, runtime, sink);
@@ -213,7 +213,7 @@ async fn list(api: &impl Connection, mark: Mark) -> Done {
 
 async fn inspection(api: &impl Connection, ask: Ask) -> Done {
     let inspected = api.inspected(&ask.id).await;
-    Done::Inspected(ask, Box::new(inspected))
+    Done::Inspected(ask, inspected.map(Box::new))
 }
 
 /// Tells that an answer was odd, if that is what `error` is.
