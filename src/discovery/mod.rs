@@ -3,7 +3,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | [`conclude`] | all evidence of one container to one answer; how sure that is |
+//! | [`mod@conclude`] | all evidence of one container to one answer; how sure that is |
 //! | [`mountinfo`] | `/proc/PID/mountinfo`: whose network files it has, its pod, its name in it |
 //! | [`parent`] | the command line of the process above it: containerd's shim, conmon |
 //! | [`bundle`] | the `config.json` that the runtime was started with, cut to what identity reads |

@@ -5,7 +5,7 @@
 //! | [`book`] | what is known, what is to be asked and when, in which order things are told; pure |
 //! | `api` | the CRI's calls |
 //! | `told` | messages to containers and pods; pure |
-//! | [`info`] | the JSON text that verbose answers carry; pure |
+//! | `info` | the JSON text that verbose answers carry; pure |
 //!
 //! Nothing is heard of by itself: of the CRI's event stream each event goes to one listener in containerd 1.7 and CRI-O
 //! 1.27, which may be the kubelet, and later CRI-Os end it at once unless they are told to serve it. So a cgroup that
