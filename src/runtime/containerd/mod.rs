@@ -3,7 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | `api` | what is asked; its messages end there |
-//! | `record` | a record of a container to a [`Container`](crate::model::Container): labels, OCI spec, the CRI's notes; pure |
+//! | `record` | a record of a container to a [`Container`]: labels, OCI spec, the CRI's notes; pure |
 //! | `event` | what containerd tells, as the book takes it; pure |
 //! | `image` | from an image's manifest to the labels that it carries; pure |
 //!
