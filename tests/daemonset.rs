@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::answers::{assert_covered, row, text};
+use crate::answers::{assert_covered, text};
 use crate::in_container::{RIGHTS, assert_confined, pack, tag};
 use crate::kubelet::{Node, Template};
 use crate::manifests::Manifests;
@@ -191,7 +191,6 @@ fn assert_profiles(cluster: &Cluster, pods: &Pods, components: &[&str], handler:
         assert_eq!(names, ["openfaas", "openfaas-fn"], "{row:#}");
         assert_covered(row);
     }
-    assert_covered(row(&rows, "fib"));
     assert!(scope.folded("fib").contains("[kernel]_[k]"), "kernel functions have names");
 }
 
