@@ -66,7 +66,7 @@ fn containers_are_found_wherever_they_are_put() {
     let pod = placing(&format!(
         "/fnscope-kubepods.slice/fnscope-kubepods-burstable.slice/fnscope-kubepods-burstable-pod{uid}.slice/docker-$id.scope"
     ));
-    let inner = placing("/fnscope-machine.slice/libpod-$id.scope/container");
+    let inner = placing("/fnscope-machine.slice/docker-$id.scope/container");
     let runtimes = [("scopes", scope_path.as_str()), ("slices", &pod), ("inner", &inner)];
     let (docker, scope) = (PrivateDocker::with_runtimes(&runtimes), Fnscope::new());
     let outer = docker.start_function(&["--label=fnscope.function=outer"], &["idle"]);
