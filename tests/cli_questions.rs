@@ -115,7 +115,7 @@ fn every_answer_has_its_shape_in_json() {
         rows[0],
         serde_json::json!({
             "platform": "custom", "namespace": "demo", "function": "pi", "revision": "2",
-            "instances": 2, "samples": 370, "cpu_seconds": 3.7, "sampled_seconds": 3.7, "coverage": 1.0,
+            "instances": 2, "unseen_instances": 0, "unseen": [], "samples": 370, "cpu_seconds": 3.7, "sampled_seconds": 3.7, "coverage": 1.0,
             "coverage_source": null, "off_cpu_seconds": null, "preempted_seconds": null, "waits": null,
             "complete": 1.0, "named": 1.0, "lost": 0, "truncated": 0, "unsymbolized": 0, "cold_starts": 2,
             "first_seen": "2026-11-23T08:00:01.000000Z", "last_seen": "2026-11-23T08:02:01.600000Z",
