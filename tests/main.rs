@@ -35,6 +35,7 @@ mod cli_kubernetes;
 mod cli_off_cpu;
 mod cli_questions;
 mod cli_usage;
+mod cluster;
 mod containerd_kit;
 mod cri_runtime;
 mod daemonset;

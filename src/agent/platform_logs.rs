@@ -240,14 +240,16 @@ impl Follower {
             return Err(io::Error::other("it is no file"));
         }
         let number = (about.dev(), about.ino());
+        let mut log = InvokerLog::default();
         if let Some(followed) = self.files.get_mut(path) {
             if followed.number == number {
                 return followed.read(facts);
             }
-            // Turned over: the old one to its end.
+            // Turned over: the old one to its end. What it began to tell goes on in the new one.
             let _ = followed.read(facts);
+            log = std::mem::take(&mut followed.log);
         }
-        let mut followed = Followed::open(path, self.at_start)?;
+        let mut followed = Followed { log, ..Followed::open(path, self.at_start)? };
         let more = followed.read(facts);
         self.files.insert(path.into(), followed);
         more

@@ -237,14 +237,16 @@ fn event(message: EventMessage, flavour: Flavour, keys: &Keys) -> Option<Event> 
     }
     let time_ns =
         message.time_nano.or(message.time.map(|time| time.saturating_mul(1_000_000_000))).unwrap_or(0);
+    let described = described(&id, name, image, Some(attributes), flavour, keys);
     Some(Event {
         action,
         time_ns,
         at: Timestamp(time_ns.div_euclid(1000)),
         pid: None,
-        is_sketch: false,
+        // Of cri-dockerd's containers the sandbox has the labels that say whether it is a function.
+        is_sketch: sandbox_on_docker(&described).is_some(),
         exit_code,
-        described: described(&id, name, image, Some(attributes), flavour, keys),
+        described,
         id,
     })
 }
