@@ -17,7 +17,7 @@ use crate::in_container::{RIGHTS, assert_confined, pack, tag};
 use crate::kubelet::{Node, Template};
 use crate::manifests::Manifests;
 use crate::private_containerd::pods::{Pod, PodSpec, Pods, new_uid};
-use crate::private_containerd::{PODS_NAMESPACE, PrivateContainerd, cri, handlers};
+use crate::private_containerd::{PODS_NAMESPACE, PrivateContainerd, cri};
 use crate::private_docker::PrivateDocker;
 use crate::support::{Fnscope, poll};
 
@@ -224,8 +224,6 @@ fn the_pod_of_the_daemonset_profiles_pods_beside_it() {
     let cluster = Cluster::new();
     let pods = cluster.containerd.pods();
     assert_profiles(&cluster, &pods, &[], "");
-    // As on nodes with cgroup2 alone.
-    assert_profiles(&cluster, &pods, &[], handlers::CGROUP_NAMESPACES);
     let profile = cluster.node().kubelet.join("seccomp/fnscope/agent.json");
     fs::create_dir_all(profile.parent().expect("a folder")).expect("make a folder");
     fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/seccomp/agent.json"), profile).expect("copy a file");

@@ -122,6 +122,9 @@ impl Capture {
             return;
         };
         self.stats.instances += 1;
+        // Its runtime may have told of it before.
+        self.hear_early(no);
+        self.waiting_stale = true;
         if by_id {
             self.await_claim(no, from_birth);
         }
