@@ -84,8 +84,11 @@ fn containers_are_found_wherever_they_are_put() {
         docker.start_function(&[&[label.as_str()], options].concat(), &["burn", "--cpu-ms", "900000"])
     };
     // Those that run when the agent comes, and those that it sees begin.
-    let found: Vec<String> =
-        places.iter().map(|(name, options)| start(&format!("found-{name}"), options)).collect();
+    // All at once, so each has a share that leaves the agent some.
+    let found: Vec<String> = places
+        .iter()
+        .map(|(name, options)| start(&format!("found-{name}"), &[options, &["--cpus=0.1"][..]].concat()))
+        .collect();
     let agent = scope.docker_agent(&docker.socket(), &[]);
     for (id, (name, _)) in found.iter().zip(places) {
         poll(&format!("samples of found-{name}"), || {
