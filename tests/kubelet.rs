@@ -97,6 +97,9 @@ impl Template<'_> {
             localhost_ref: String::new(),
         };
         assert_eq!(security["appArmorProfile"]["type"], "Unconfined");
+        // A container's own profile goes over its pod's.
+        let of_pod = &spec["securityContext"];
+        let of_container = if security["seccompProfile"].is_null() { of_pod } else { security };
         cri::ContainerConfig {
             metadata: Some(cri::ContainerMetadata { name: name.clone(), attempt: 0 }),
             image: Some(cri::ImageSpec { image: text(&container["image"]), ..cri::ImageSpec::default() }),
@@ -128,7 +131,7 @@ impl Template<'_> {
                     no_new_privs: security["allowPrivilegeEscalation"] == false,
                     masked_paths: MASKED.map(String::from).to_vec(),
                     readonly_paths: READ_ONLY.map(String::from).to_vec(),
-                    seccomp: Some(node.seccomp(&spec["securityContext"])),
+                    seccomp: Some(node.seccomp(of_container)),
                     apparmor: Some(unconfined),
                     ..cri::LinuxContainerSecurityContext::default()
                 }),
