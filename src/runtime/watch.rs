@@ -46,11 +46,10 @@ pub async fn watch(
                 sink(ContainerEvent::Absent { runtime });
                 is_absent = true;
             }
-            tokio::select! {
-                biased;
-                () = &mut shutdown => return,
-                () = tokio::time::sleep(LOOK_EVERY) => continue,
+            if rest(LOOK_EVERY, &mut shutdown).await {
+                continue;
             }
+            return;
         };
         let mut up_since = None;
         let why = tokio::select! {
@@ -66,11 +65,10 @@ pub async fn watch(
                 sink(ContainerEvent::Absent { runtime });
                 is_absent = true;
             }
-            tokio::select! {
-                biased;
-                () = &mut shutdown => return,
-                () = tokio::time::sleep(LOOK_EVERY) => continue,
+            if rest(LOOK_EVERY, &mut shutdown).await {
+                continue;
             }
+            return;
         }
         if up_since.is_some() || !is_down {
             sink(ContainerEvent::Down { runtime });
@@ -88,11 +86,18 @@ pub async fn watch(
         }
         let wait = backoff.next(matches!(why, EngineError::Absent(_)));
         debug!(runtime, %socket, wait_ms = wait.as_millis(), "waiting for the runtime");
-        tokio::select! {
-            biased;
-            () = &mut shutdown => return,
-            () = tokio::time::sleep(wait) => {}
+        if !rest(wait, &mut shutdown).await {
+            return;
         }
+    }
+}
+
+/// Rests for `time`. False at the end, and then at once.
+async fn rest(time: Duration, shutdown: &mut (impl Future<Output = ()> + Unpin)) -> bool {
+    tokio::select! {
+        biased;
+        () = shutdown => false,
+        () = tokio::time::sleep(time) => true,
     }
 }
 
