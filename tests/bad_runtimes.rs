@@ -268,19 +268,17 @@ impl Watcher {
     }
 }
 
-#[test]
-fn whatever_a_daemon_answers_is_judged_and_counted_and_nothing_hangs() {
-    let folder = tempfile::tempdir().expect("make a folder");
-    for (number, case) in CASES.iter().enumerate() {
-        let (name, socket) = (case.name, folder.path().join(format!("{number}.sock")));
-        let server = OddDocker::start(&socket, case.answers);
-        let mut watcher = Watcher::new(&socket);
+impl Case {
+    fn assert_judged(&self, socket: &Path) {
+        let name = self.name;
+        let server = OddDocker::start(socket, self.answers);
+        let mut watcher = Watcher::new(socket);
         watcher.until(name, |seen| {
-            let told = if case.is_up { seen.ups > 0 } else { seen.downs > 0 };
-            told && seen.known.len() >= case.known && case.odd.iter().all(|odd| seen.odd.contains_key(odd))
+            let told = if self.is_up { seen.ups > 0 } else { seen.downs > 0 };
+            told && seen.known.len() >= self.known && self.odd.iter().all(|odd| seen.odd.contains_key(odd))
         });
         let odd: Vec<Oddity> = watcher.odd.keys().copied().collect();
-        assert_eq!((odd, watcher.known.len()), (case.odd.to_vec(), case.known), "{name}");
+        assert_eq!((odd, watcher.known.len()), (self.odd.to_vec(), self.known), "{name}");
         for container in watcher.known.values() {
             let function = identify(container, &IdentityConfig::default()).identity.function;
             let number = usize::from_str_radix(&container.id, 16).expect("a number");
@@ -291,6 +289,18 @@ fn whatever_a_daemon_answers_is_judged_and_counted_and_nothing_hangs() {
         assert!(server.asked("/version") < 20, "{name}: asked {} times", server.asked("/version"));
         watcher.end(name);
     }
+}
+
+#[test]
+fn whatever_a_daemon_answers_is_judged_and_counted_and_nothing_hangs() {
+    let folder = tempfile::tempdir().expect("make a folder");
+    // At once: most of their time is waiting for a daemon that is late.
+    std::thread::scope(|cases| {
+        for (number, case) in CASES.iter().enumerate() {
+            let socket = folder.path().join(format!("{number}.sock"));
+            cases.spawn(move || case.assert_judged(&socket));
+        }
+    });
 }
 
 #[test]

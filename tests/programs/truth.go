@@ -21,7 +21,7 @@ import (
 const (
 	processCPU = 2
 	threadCPU  = 3
-	// About half a millisecond.
+	// About half a millisecond; a leaf runs from half of it to one and a half.
 	rounds = 300000
 )
 
@@ -50,6 +50,14 @@ func clockNs(clock uintptr) int64 {
 	var time syscall.Timespec
 	syscall.RawSyscall(syscall.SYS_CLOCK_GETTIME, clock, uintptr(unsafe.Pointer(&time)), 0)
 	return time.Nano()
+}
+
+var drawn uint64 = 1
+
+// Never twice the same: leaves that take turns at one pace may fall into step with who samples them.
+func some() int {
+	drawn = drawn*6364136223846793005 + 1442695040888963407
+	return rounds/2 + int((drawn>>33)%rounds)
 }
 
 // Counts what this thread's clock has gone on; the goroutine stays on its thread.
@@ -126,13 +134,13 @@ func truth_step() {
 	total := spentNs[sixty] + spentNs[thirty] + spentNs[ten]
 	before := clockNs(threadCPU)
 	if 10*spentNs[sixty] <= 6*total {
-		truth_sixty(rounds)
+		truth_sixty(some())
 		timed(sixty, before)
 	} else if 10*spentNs[thirty] <= 3*total {
-		truth_thirty(rounds)
+		truth_thirty(some())
 		timed(thirty, before)
 	} else {
-		truth_ten(rounds)
+		truth_ten(some())
 		timed(ten, before)
 	}
 }
@@ -149,7 +157,7 @@ func truth_deep(depth int) uint64 {
 	if depth > 1 {
 		return truth_deep(depth-1) + 1
 	}
-	return truth_bottom(rounds)
+	return truth_bottom(some())
 }
 
 //go:noinline
@@ -199,7 +207,7 @@ func truth_thread(budgetNs int64, done chan bool) {
 	runtime.LockOSThread()
 	for end := clockNs(threadCPU) + budgetNs; clockNs(threadCPU) < end; {
 		before := clockNs(threadCPU)
-		truth_threaded(rounds)
+		truth_threaded(some())
 		timed(threaded, before)
 	}
 	done <- true
@@ -219,7 +227,7 @@ func truth_receiver(signals chan os.Signal, done chan bool) {
 	runtime.LockOSThread()
 	for range signals {
 		before := clockNs(threadCPU)
-		truth_signalled(rounds)
+		truth_signalled(some())
 		timed(signalled, before)
 		done <- true
 	}
@@ -252,7 +260,7 @@ func truth_panicking(rounds int) {
 //go:noinline
 func truth_panics() {
 	defer truth_recovers()
-	truth_panicking(rounds)
+	truth_panicking(some())
 }
 
 //go:noinline
@@ -267,7 +275,7 @@ func truth_unwinds(budgetNs int64) {
 		truth_panics()
 		timed(panicking, before)
 		before = clockNs(threadCPU)
-		truth_caught(rounds)
+		truth_caught(some())
 		timed(caught, before)
 	}
 }

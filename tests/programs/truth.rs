@@ -3,7 +3,7 @@
 use std::ffi::{c_int, c_long};
 use std::hint::black_box;
 use std::os::unix::process::CommandExt as _;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 #[repr(C)]
 struct Timespec {
@@ -29,7 +29,7 @@ const PROCESS_CPU: c_int = 2;
 const THREAD_CPU: c_int = 3;
 const SIGALRM: c_int = 14;
 const SIGTERM: c_int = 15;
-/// About half a millisecond.
+/// About half a millisecond; a leaf runs from half of it to one and a half.
 const ROUNDS: u64 = 300_000;
 const NAMES: [&str; 10] = [
     "truth_sixty",
@@ -55,12 +55,22 @@ const INTERRUPTED: usize = 8;
 const HANDLED: usize = 9;
 static SPENT_NS: [AtomicI64; 10] = [const { AtomicI64::new(0) }; 10];
 static CALLS: AtomicI64 = AtomicI64::new(0);
+static DRAWN: AtomicU64 = AtomicU64::new(1);
 
 fn clock_ns(clock: c_int) -> i64 {
     let mut time = Timespec { seconds: 0, nanoseconds: 0 };
     // SAFETY: it writes one timespec.
     unsafe { clock_gettime(clock, &mut time) };
     time.seconds * 1_000_000_000 + time.nanoseconds
+}
+
+/// Never twice the same: leaves that take turns at one pace may fall into step with who samples them.
+#[inline(always)]
+fn some() -> u64 {
+    let drawn =
+        DRAWN.load(Ordering::Relaxed).wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+    DRAWN.store(drawn, Ordering::Relaxed);
+    ROUNDS / 2 + (drawn >> 33) % ROUNDS
 }
 
 fn spent_ns(leaf: usize) -> i64 {
@@ -142,11 +152,11 @@ fn truth_caught(rounds: u64) {
 fn truth_step() {
     let total = spent_ns(SIXTY) + spent_ns(THIRTY) + spent_ns(TEN);
     if 10 * spent_ns(SIXTY) <= 6 * total {
-        timed(SIXTY, || truth_sixty(ROUNDS));
+        timed(SIXTY, || truth_sixty(some()));
     } else if 10 * spent_ns(THIRTY) <= 3 * total {
-        timed(THIRTY, || truth_thirty(ROUNDS));
+        timed(THIRTY, || truth_thirty(some()));
     } else {
-        timed(TEN, || truth_ten(ROUNDS));
+        timed(TEN, || truth_ten(some()));
     }
 }
 
@@ -160,7 +170,7 @@ fn truth_deep(depth: u32) -> u32 {
     if depth > 1 {
         return black_box(truth_deep(black_box(depth - 1))) + 1;
     }
-    truth_bottom(ROUNDS);
+    truth_bottom(some());
     black_box(1)
 }
 
@@ -188,7 +198,7 @@ fn truth_callback(budget_ns: i64) {
 
 #[inline(never)]
 fn truth_thread(budget_ns: i64) {
-    during(budget_ns, || timed(THREADED, || truth_threaded(ROUNDS)));
+    during(budget_ns, || timed(THREADED, || truth_threaded(some())));
 }
 
 #[inline(never)]
@@ -202,18 +212,19 @@ fn truth_threads(budget_ns: i64) {
 
 #[inline(never)]
 extern "C" fn truth_handler(_: c_int) {
-    timed(HANDLED, || truth_handled(ROUNDS));
+    timed(HANDLED, || truth_handled(some()));
     black_box(());
 }
 
 #[inline(never)]
 fn truth_signals(budget_ns: i64) {
     let timer = |us| Timer { interval: [0, us], value: [0, us] };
+    // No rate of sampling is near a multiple of it.
     // SAFETY: both structures are whole, and nobody asks for the old timer.
-    unsafe { setitimer(0, &timer(1000), std::ptr::null_mut()) };
+    unsafe { setitimer(0, &timer(1370), std::ptr::null_mut()) };
     during(budget_ns, || {
         let handled_ns = spent_ns(HANDLED);
-        timed(INTERRUPTED, || truth_interrupted(ROUNDS));
+        timed(INTERRUPTED, || truth_interrupted(some()));
         SPENT_NS[INTERRUPTED].fetch_sub(spent_ns(HANDLED) - handled_ns, Ordering::Relaxed);
     });
     // SAFETY: as above.
@@ -230,7 +241,7 @@ fn truth_panicking(rounds: u64) {
 
 #[inline(never)]
 fn truth_panics() {
-    truth_panicking(ROUNDS);
+    truth_panicking(some());
     black_box(());
 }
 
@@ -239,7 +250,7 @@ fn truth_unwinds(budget_ns: i64) {
     during(budget_ns, || {
         let caught = timed(PANICKING, || std::panic::catch_unwind(truth_panics));
         assert!(caught.is_err());
-        timed(CAUGHT, || truth_caught(ROUNDS));
+        timed(CAUGHT, || truth_caught(some()));
     });
 }
 
