@@ -176,6 +176,15 @@ fn the_file_is_named_by_flag_or_variable_and_none_is_read_unasked() {
 }
 
 #[test]
+fn what_cannot_be_read_of_a_log_filter_is_told() {
+    let site = Site::new("");
+    let ended = site.run(&["config", "check"], &[("FNSCOPE_LOG", "fnscope=loud")]);
+    assert!(ended.code == Some(0) && ended.stderr.contains("FNSCOPE_LOG: "), "{ended:?}");
+    let quiet = site.run(&["config", "check"], &[("FNSCOPE_LOG", "warn,fnscope::agent=debug")]);
+    assert_eq!((quiet.code, quiet.stderr.as_str()), (Some(0), ""), "{quiet:?}");
+}
+
+#[test]
 fn an_empty_variable_is_as_good_as_none() {
     let site = Site::new("hz = 99\n");
     let empty = [("FNSCOPE_CONFIG", ""), ("FNSCOPE_STORE", ""), ("FNSCOPE_HZ", ""), ("FNSCOPE_LOG", "")];

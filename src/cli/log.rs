@@ -26,15 +26,15 @@ pub(super) fn init(format: LogFormat) {
     // Both fail where somebody has begun already, which is well.
     let _ = match format {
         LogFormat::Text => lines.finish().with(filter).try_init(),
-        LogFormat::Json => {
-            lines.json().flatten_event(true).with_ansi(false).finish().with(filter).try_init()
-        }
+        LogFormat::Json => lines.json().flatten_event(true).with_ansi(false).finish().with(filter).try_init(),
     };
     if format == LogFormat::Json {
         std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
     }
     if let Some(fault) = fault {
-        tracing::warn!("{LOG_VARIABLE}: {fault}; set it to a level such as `debug`, or to `info,fnscope::agent=debug`");
+        tracing::warn!(
+            "{LOG_VARIABLE}: {fault}; set it to a level such as `debug`, or to `info,fnscope::agent=debug`"
+        );
     }
 }
 
