@@ -31,6 +31,7 @@ check: ## the fast loop: format, lints, unit tests
 	cargo test --locked --quiet --lib -- --skip ::real:: --skip ::disk::
 
 accept: ## the long measurements against their bars (root, a quiet machine, more than an hour)
+	tests/grpc/make --check
 	cargo build --release --locked --bin fnscope --example accept
 	$(SUDO) tests/services run $(TARGET_DIR)/release/examples/accept $(or $(ONLY),accept)
 

@@ -3,23 +3,17 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use fnscope::identity::{IdentityConfig, identify};
 use fnscope::model::{Container, ContainerEvent, Oddity};
 use fnscope::runtime::docker::{DockerOptions, watch};
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
 
 use crate::agent_health::{metrics, start};
 use crate::odd_docker::{OddDocker, Reply};
 use crate::support::{Fnscope, poll};
-
-/// The longest that `watch` may take to end once it was told to, whatever its runtime does.
-const END: Duration = Duration::from_secs(2);
-/// Longest wait for what must come: a slow runtime, and a busy machine.
-const LIMIT: Duration = Duration::from_secs(60);
+use crate::watcher::{Watcher, reactor};
 
 fn id(n: usize) -> String {
     format!("{n:064x}")
@@ -205,51 +199,29 @@ const CASES: &[Case] = &[
     },
 ];
 
-/// `watch` in a thread of its own.
-struct Watcher {
-    events: Receiver<ContainerEvent>,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<std::thread::JoinHandle<()>>,
+/// A watch, and what is known by what it has told.
+struct Judged {
+    watcher: Watcher,
     known: BTreeMap<String, Container>,
     odd: BTreeMap<Oddity, u64>,
     ups: usize,
     downs: usize,
 }
 
-impl Watcher {
-    fn new(socket: &Path) -> Watcher {
+impl Judged {
+    fn new(socket: &Path) -> Judged {
         let options = DockerOptions::new(Some(socket), None).expect("a path is enough");
-        let (sender, events) = channel();
-        let (stop, stopped) = oneshot::channel::<()>();
-        let thread = std::thread::spawn(move || {
-            let reactor = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let watcher = Watcher::start("docker", move |sender, stopped| {
             let sink = |event| drop(sender.send(event));
-            reactor.expect("make a runtime").block_on(watch(&options, sink, async { drop(stopped.await) }));
+            reactor().block_on(watch(&options, sink, async { drop(stopped.await) }));
         });
-        Watcher {
-            events,
-            stop: Some(stop),
-            thread: Some(thread),
-            known: BTreeMap::new(),
-            odd: BTreeMap::new(),
-            ups: 0,
-            downs: 0,
-        }
+        Judged { watcher, known: BTreeMap::new(), odd: BTreeMap::new(), ups: 0, downs: 0 }
     }
 
     /// Takes in what is told until `enough` says so.
-    fn until(&mut self, what: &str, enough: impl Fn(&Watcher) -> bool) {
-        let deadline = Instant::now() + LIMIT;
+    fn until(&mut self, what: &str, enough: impl Fn(&Judged) -> bool) {
         while !enough(self) {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let event = self.events.recv_timeout(left).unwrap_or_else(|error| {
-                let known = self.known.len();
-                panic!(
-                    "{what}: {error}; {known} known, odd {:?}, {} up, {} down",
-                    self.odd, self.ups, self.downs
-                )
-            });
-            match event {
+            match self.watcher.wait(what, |_| true) {
                 ContainerEvent::Known(container) => drop(self.known.insert(container.id.clone(), *container)),
                 ContainerEvent::Odd { what, count, .. } => *self.odd.entry(what).or_default() += count,
                 ContainerEvent::Up { .. } => self.ups += 1,
@@ -258,21 +230,13 @@ impl Watcher {
             }
         }
     }
-
-    /// It ends when it is told to, whatever it waits for.
-    fn end(mut self, what: &str) {
-        let begin = Instant::now();
-        drop(self.stop.take());
-        self.thread.take().expect("it runs").join().expect("watch does not panic");
-        assert!(begin.elapsed() < END, "{what}: it ended {:?} after it was told to", begin.elapsed());
-    }
 }
 
 impl Case {
     fn assert_judged(&self, socket: &Path) {
         let name = self.name;
         let server = OddDocker::start(socket, self.answers);
-        let mut watcher = Watcher::new(socket);
+        let mut watcher = Judged::new(socket);
         watcher.until(name, |seen| {
             let told = if self.is_up { seen.ups > 0 } else { seen.downs > 0 };
             told && seen.known.len() >= self.known && self.odd.iter().all(|odd| seen.odd.contains_key(odd))
@@ -287,7 +251,6 @@ impl Case {
             assert!(size < 64 << 10, "{name}: {size} bytes of labels are kept");
         }
         assert!(server.asked("/version") < 20, "{name}: asked {} times", server.asked("/version"));
-        watcher.end(name);
     }
 }
 
@@ -308,7 +271,7 @@ fn a_socket_that_is_replaced_is_found_again() {
     let folder = tempfile::tempdir().expect("make a folder");
     let socket = folder.path().join("docker.sock");
     let mut first = OddDocker::start(&socket, |path| sound(path, 1));
-    let mut watcher = Watcher::new(&socket);
+    let mut watcher = Judged::new(&socket);
     watcher.until("the first", |seen| seen.ups == 1);
     // Another daemon takes its place while the old one still serves, and ends later.
     first.leave_socket();
@@ -324,7 +287,6 @@ fn a_socket_that_is_replaced_is_found_again() {
     std::fs::rename(&third, &socket).expect("put a socket in its place");
     watcher.until("the third", |seen| seen.ups == 3);
     assert_eq!(watcher.known.len(), 3);
-    watcher.end("replaced");
 }
 
 /// The same through the agent: it says what is wrong, counts it, works on, and ends when it is told to.

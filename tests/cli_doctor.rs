@@ -1,9 +1,12 @@
 //! `fnscope doctor FUNCTION` on stacks that are known to be poor: from journals, from sealed hours, over two stores; and
 //! which configuration `fnscope doctor` looks at this host for. What it finds there: `bad_rights`, `rights`.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use serde_json::Value;
 
 use crate::answers::{number, row, text};
+use crate::https_server::{Answer, HttpsServer};
 use crate::made_store::made;
 use crate::support::Fnscope;
 
@@ -140,6 +143,49 @@ fn a_host_is_looked_at_for_the_agent_as_it_is_configured() {
     let none = [("FNSCOPE_STORE", "")];
     let [store] = &findings(&scope, "store", &configured, &none)[..] else { panic!("one finding") };
     assert!(text(store, "found").starts_with("/of/the/file "), "{store:#}");
+}
+
+#[test]
+fn who_is_to_tell_late_names_is_asked_whether_he_does() {
+    let scope = Fnscope::new();
+    let folder = tempfile::tempdir().expect("make a folder");
+    let path = |name: &str| folder.path().join(name).to_str().expect("a plain path").to_owned();
+    let says = |what: &str, written: &str| {
+        std::fs::write(path("agent.toml"), written).expect("write a file");
+        let found = findings(&scope, what, &["--config", &path("agent.toml")], &[]);
+        let said = |finding: &Value| format!("{}: {}", text(finding, "standing"), text(finding, "found"));
+        found.iter().map(said).collect::<Vec<_>>()
+    };
+    let logs = "platform_logs.openwhisk";
+    assert!(says(logs, "").is_empty() && says("kubernetes.api", "").is_empty(), "not configured");
+    let written = format!("[platform_logs]\nopenwhisk = [{:?}, {:?}]\n", path("i*.log"), path("none/i*.log"));
+    let [here, none] = &says(logs, &written)[..] else { panic!("a finding each") };
+    assert!(here.starts_with("warn: ") && here.contains("no file has that name yet"), "{here}");
+    assert!(none.starts_with("warn: ") && none.contains("No such file"), "{none}");
+    std::fs::write(path("i0.log"), "").expect("write a file");
+    std::fs::write(path("i1.log"), "").expect("write a file");
+    assert!(says(logs, &written)[0].ends_with("i*.log: 2 files"));
+    let mut mode = std::fs::metadata(path("i1.log")).expect("it is there").permissions();
+    mode.set_mode(0o040);
+    std::fs::set_permissions(path("i1.log"), mode).expect("change its mode");
+    assert!(says(logs, &written)[0].contains("i1.log may not be read by the agent's user"));
+
+    let pods = r#"{"kind":"PodList","metadata":{"resourceVersion":"1"},"items":[]}"#;
+    let server = HttpsServer::start(folder.path(), move |request| {
+        let knows = request.authorization.as_deref() == Some("Bearer t");
+        if knows { Answer::Body(200, pods.into()) } else { Answer::Body(401, "no".into()) }
+    });
+    let (url, token) = (server.url(), path("token"));
+    let written = format!(
+        "[kubernetes]\napi = \"kubelet\"\nurl = {url:?}\nca = {:?}\ntoken = {token:?}\n",
+        server.ca()
+    );
+    let [refused] = &says("kubernetes.api", &written)[..] else { panic!("one finding") };
+    assert!(refused.starts_with("warn: ") && refused.contains("answers 401"), "{refused}");
+    std::fs::write(&token, "t").expect("write a token");
+    assert_eq!(says("kubernetes.api", &written), [format!("ok: {url} tells of 0 pods of functions")]);
+    let [nowhere] = &says("kubernetes.api", "[kubernetes]\napi = \"apiserver\"\n")[..] else { panic!("one") };
+    assert!(nowhere.starts_with("warn: ") && nowhere.contains("no KUBERNETES_SERVICE_HOST"), "{nowhere}");
 }
 
 #[test]

@@ -2,10 +2,10 @@
 //! does with a real one is in `agent_cri`.
 
 use std::io::Write as _;
+use std::ops::{Deref, DerefMut};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use fnscope::metrics::Metrics;
@@ -14,65 +14,33 @@ use fnscope::runtime::cri::{CriOptions, ping, watch};
 use fnscope::runtime::look_up::{Asker, look_ups};
 use fnscope::runtime::socket::Socket;
 use prost::Message as _;
-use tokio::sync::oneshot;
 
 use crate::odd_grpc::{INTERNAL, NOT_FOUND, OddGrpc, Reply};
 use crate::private_containerd::cri;
 use crate::support::poll;
+use crate::watcher::{Watcher, reactor};
 
-const LIMIT: Duration = Duration::from_secs(60);
-
-/// The runtime's watch in a thread of its own, and everything it has told.
-struct Watcher {
-    events: Receiver<ContainerEvent>,
-    seen: Vec<ContainerEvent>,
+/// The runtime's watch, and how it is asked and what it counts.
+struct Asked {
+    watcher: Watcher,
     asker: Asker,
     metrics: Arc<Metrics>,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<std::thread::JoinHandle<()>>,
 }
 
-impl Watcher {
-    fn new(socket: &Path) -> Watcher {
+impl Asked {
+    fn new(socket: &Path) -> Asked {
         let options = CriOptions {
             relist_every: Duration::from_secs(1),
             ..CriOptions::at(Socket::At(socket.to_owned()))
         };
         let metrics = Arc::new(Metrics::new(&["cri"]));
         let (asker, wanted) = look_ups(&metrics);
-        let (sender, events) = channel();
-        let (stop, stopped) = oneshot::channel::<()>();
         let counted = metrics.clone();
-        let thread = std::thread::spawn(move || {
+        let watcher = Watcher::start("cri", move |sender, stopped| {
             let sink = |event| sender.send(event).expect("the test listens to the end");
             reactor().block_on(watch(&options, wanted, &counted, sink, async { drop(stopped.await) }));
         });
-        Watcher { events, seen: vec![], asker, metrics, stop: Some(stop), thread: Some(thread) }
-    }
-
-    /// The next event that `wanted` likes.
-    fn wait(&mut self, what: &str, wanted: impl Fn(&ContainerEvent) -> bool) -> ContainerEvent {
-        let deadline = Instant::now() + LIMIT;
-        loop {
-            match self.events.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(event) => {
-                    self.seen.push(event.clone());
-                    if wanted(&event) {
-                        return event;
-                    }
-                }
-                Err(RecvTimeoutError::Timeout) => panic!("no {what} came; seen: {:#?}", self.seen),
-                Err(RecvTimeoutError::Disconnected) => panic!("watch ended before {what}"),
-            }
-        }
-    }
-
-    fn up(&mut self) {
-        self.wait("Up", |event| matches!(event, ContainerEvent::Up { runtime: "cri" }));
-    }
-
-    fn down(&mut self) {
-        self.wait("Down", |event| matches!(event, ContainerEvent::Down { runtime: "cri" }));
+        Asked { watcher, asker, metrics }
     }
 
     fn known(&mut self, name: &str) -> Container {
@@ -91,20 +59,18 @@ impl Watcher {
     }
 }
 
-impl Drop for Watcher {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        let began = Instant::now();
-        let ended = self.thread.take().map(std::thread::JoinHandle::join);
-        if !std::thread::panicking() {
-            ended.expect("joined once").expect("watch does not panic");
-            assert!(began.elapsed() < Duration::from_secs(5), "it ends when it is told to");
-        }
+impl Deref for Asked {
+    type Target = Watcher;
+
+    fn deref(&self) -> &Watcher {
+        &self.watcher
     }
 }
 
-fn reactor() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("make a runtime")
+impl DerefMut for Asked {
+    fn deref_mut(&mut self) -> &mut Watcher {
+        &mut self.watcher
+    }
 }
 
 /// An id of 64 hex digits that `name` gives.
@@ -218,7 +184,7 @@ fn one_that_is_wanted_is_named_with_its_pod_and_one_nobody_knows_is_left() {
         reactor().block_on(ping(&CriOptions::at(Socket::At(socket.clone())))).unwrap(),
         "cri-o 1.30.0"
     );
-    let mut watcher = Watcher::new(&socket);
+    let mut watcher = Asked::new(&socket);
     watcher.up();
     watcher.want("unknown");
     watcher.want("a");
@@ -241,7 +207,7 @@ fn ten_thousand_containers_are_all_told() {
         &socket,
         odd("ListContainers", &[], move |_| list(&names.iter().map(String::as_str).collect::<Vec<_>>())),
     );
-    let mut watcher = Watcher::new(&socket);
+    let mut watcher = Asked::new(&socket);
     watcher.up();
     let known = watcher.seen.iter().filter(|event| matches!(event, ContainerEvent::Known(_))).count();
     assert_eq!((known, watcher.metrics.look_ups_refused.get()), (COUNT, 0));
@@ -251,7 +217,7 @@ fn ten_thousand_containers_are_all_told() {
 fn a_list_that_is_too_large_leaves_asking_for_one_by_one() {
     let (_dir, socket) = socket();
     let _server = OddGrpc::start(&socket, odd("ListContainers", &[], |_| Reply::Message(vec![0; 40 << 20])));
-    let mut watcher = Watcher::new(&socket);
+    let mut watcher = Asked::new(&socket);
     watcher.up();
     watcher.want("a");
     watcher.known("a");
@@ -265,7 +231,7 @@ fn labels_of_any_size_are_cut() {
     let labels = [("fnscope.function", long), (long, "x"), ("other", long)];
     let _server =
         OddGrpc::start(&socket, odd("PodSandboxStatus", &[], move |message| sandbox(message, &labels)));
-    let mut watcher = Watcher::new(&socket);
+    let mut watcher = Asked::new(&socket);
     watcher.up();
     watcher.want("a");
     let pod = watcher.known("a").pod.expect("its pod is known");
@@ -278,7 +244,7 @@ fn a_slow_runtime_counts_as_down_and_its_answer_is_taken_all_the_same() {
     let (_dir, socket) = socket();
     let slow = |message: &[u8]| Reply::Late(Duration::from_secs(10), Box::new(status(message)));
     let _server = OddGrpc::start(&socket, odd("ContainerStatus", &[], slow));
-    let mut watcher = Watcher::new(&socket);
+    let mut watcher = Asked::new(&socket);
     watcher.up();
     let began = Instant::now();
     watcher.want("a");
@@ -292,7 +258,7 @@ fn a_slow_runtime_counts_as_down_and_its_answer_is_taken_all_the_same() {
 fn silence_is_no_hang() {
     let (_dir, socket) = socket();
     let _server = OddGrpc::start(&socket, odd("ListPodSandbox", &[], |_| Reply::Silence));
-    let watcher = Watcher::new(&socket);
+    let watcher = Asked::new(&socket);
     poll("the question", || (_server.asked("ListPodSandbox") == 1).then_some(()));
     // Its end is awaited as it is dropped.
     drop(watcher);
@@ -311,7 +277,7 @@ fn garbage_of_every_kind_is_counted_and_the_rest_goes_on() {
         let (_dir, socket) = socket();
         let said = format!("{method} {reply:?}");
         let _server = OddGrpc::start(&socket, odd(method, &[], move |_| reply.clone()));
-        let mut watcher = Watcher::new(&socket);
+        let mut watcher = Asked::new(&socket);
         watcher.up();
         watcher.want("a");
         poll(&said, || (watcher.metrics.look_ups_faults.get() >= 2).then_some(()));
@@ -326,7 +292,7 @@ fn a_pod_that_is_removed_between_question_and_answer_is_said_and_counted() {
     let (_dir, socket) = socket();
     let gone = |_: &[u8]| Reply::Fault(NOT_FOUND, "no such sandbox");
     let _server = OddGrpc::start(&socket, odd("PodSandboxStatus", &[], gone));
-    let mut watcher = Watcher::new(&socket);
+    let mut watcher = Asked::new(&socket);
     watcher.up();
     watcher.want("a");
     assert_eq!(watcher.known("a").pod, None);
@@ -337,7 +303,7 @@ fn a_pod_that_is_removed_between_question_and_answer_is_said_and_counted() {
 fn another_socket_in_its_place_is_found_though_the_old_one_answers() {
     let (_dir, socket) = socket();
     let mut old = OddGrpc::start(&socket, in_order(&["old"]));
-    let mut watcher = Watcher::new(&socket);
+    let mut watcher = Asked::new(&socket);
     watcher.known("old");
     watcher.up();
     old.leave_socket();
@@ -360,7 +326,7 @@ fn one_that_speaks_something_else_is_told_and_tried_again() {
             let _ = stream.write_all(&[0x5a; 4096]);
         }
     });
-    let mut watcher = Watcher::new(&socket);
+    let mut watcher = Asked::new(&socket);
     watcher.down();
     babbler.join().expect("it was connected to again and again");
     let error = reactor().block_on(ping(&CriOptions::at(Socket::At(socket))));

@@ -4,101 +4,44 @@
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fnscope::identity::{IdentityConfig, identify};
 use fnscope::model::{Container, ContainerEvent, Pid};
 use fnscope::runtime::docker::{DockerOptions, inspect, ping, watch};
-use tokio::sync::oneshot;
 
 use crate::private_docker::{IMAGE, PrivateDocker};
-
-/// Longest wait for anything. Nothing here takes a second on an idle machine, save a daemon that stops.
-const LIMIT: Duration = Duration::from_secs(60);
+use crate::watcher::{Watcher, reactor};
 
 fn options(socket: &Path) -> DockerOptions {
     DockerOptions::new(Some(socket), None).expect("a path is enough")
 }
 
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("make a runtime")
+/// The runtime's watch.
+fn watcher(options: DockerOptions) -> Watcher {
+    Watcher::start("docker", move |sender, stopped| {
+        let sink = |event| sender.send(event).expect("the test listens to the end");
+        reactor().block_on(watch(&options, sink, async { drop(stopped.await) }));
+    })
 }
 
-/// `watch` in a thread of its own, and everything it has told.
-struct Watcher {
-    events: Receiver<ContainerEvent>,
-    seen: Vec<ContainerEvent>,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<std::thread::JoinHandle<()>>,
+fn gone(watcher: &mut Watcher, container: &str) {
+    watcher.wait("Gone", |event| matches!(event, ContainerEvent::Gone { id, .. } if *id.0 == *container));
 }
 
-impl Watcher {
-    fn new(options: DockerOptions) -> Watcher {
-        let (sender, events) = channel();
-        let (stop, stopped) = oneshot::channel::<()>();
-        let thread = std::thread::spawn(move || {
-            let sink = |event| sender.send(event).expect("the test listens to the end");
-            runtime().block_on(watch(&options, sink, async { drop(stopped.await) }));
-        });
-        Watcher { events, seen: vec![], stop: Some(stop), thread: Some(thread) }
-    }
-
-    /// The next event that `wanted` likes; what comes before it is kept in `seen` all the same.
-    fn wait(&mut self, what: &str, wanted: impl Fn(&ContainerEvent) -> bool) -> ContainerEvent {
-        let deadline = Instant::now() + LIMIT;
-        loop {
-            match self.events.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(event) => {
-                    self.seen.push(event.clone());
-                    if wanted(&event) {
-                        return event;
-                    }
-                }
-                Err(RecvTimeoutError::Timeout) => panic!("no {what} came; seen: {:#?}", self.seen),
-                Err(RecvTimeoutError::Disconnected) => {
-                    panic!("watch ended before {what}; seen: {:#?}", self.seen)
-                }
-            }
-        }
-    }
-
-    fn up(&mut self) {
-        self.wait("Up", |event| matches!(event, ContainerEvent::Up { runtime: "docker" }));
-    }
-
-    fn down(&mut self) {
-        self.wait("Down", |event| matches!(event, ContainerEvent::Down { runtime: "docker" }));
-    }
-
-    fn gone(&mut self, container: &str) {
-        self.wait("Gone", |event| matches!(event, ContainerEvent::Gone { id, .. } if *id.0 == *container));
-    }
-
-    /// What was told of `container`, in short.
-    fn story(&self, container: &str) -> Vec<&'static str> {
-        let mut story: Vec<&str> = self.seen.iter().filter_map(|event| about(event, container)).collect();
-        story.dedup();
-        story
-    }
-
-    /// `container` as it was described last.
-    fn known(&self, container: &str) -> Option<&Container> {
-        self.seen.iter().rev().find_map(|event| match event {
-            ContainerEvent::Known(known) if known.id == container => Some(&**known),
-            _ => None,
-        })
-    }
+/// What was told of `container`, in short.
+fn story(watcher: &Watcher, container: &str) -> Vec<&'static str> {
+    let mut story: Vec<&str> = watcher.seen.iter().filter_map(|event| about(event, container)).collect();
+    story.dedup();
+    story
 }
 
-impl Drop for Watcher {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        let ended = self.thread.take().map(std::thread::JoinHandle::join);
-        if !std::thread::panicking() {
-            ended.expect("joined once").expect("watch does not panic");
-        }
-    }
+/// `container` as it was described last.
+fn known<'a>(watcher: &'a Watcher, container: &str) -> Option<&'a Container> {
+    watcher.seen.iter().rev().find_map(|event| match event {
+        ContainerEvent::Known(known) if known.id == container => Some(&**known),
+        _ => None,
+    })
 }
 
 fn about(event: &ContainerEvent, container: &str) -> Option<&'static str> {
@@ -133,11 +76,11 @@ fn what_runs_is_told_then_what_happens() {
     docker.docker(&["wait", &ended]);
     // Lists again and again, which must neither undo nor repeat what events told.
     let options = DockerOptions { relist_every: Duration::from_secs(1), ..options(&docker.socket()) };
-    let mut watcher = Watcher::new(options);
+    let mut watcher = watcher(options);
     watcher.up();
-    assert_eq!(watcher.story(&before), ["known", "started"]);
-    assert_eq!(watcher.story(&ended), ["known"]);
-    assert!(watcher.known(&before).expect("known").env.is_empty());
+    assert_eq!(story(&watcher, &before), ["known", "started"]);
+    assert_eq!(story(&watcher, &ended), ["known"]);
+    assert!(known(&watcher, &before).expect("known").env.is_empty());
 
     let environment = ["--env", "FN_FN_ID=01F", "--env", "FN_APP_ID=01A", "--env", "TOKEN=secret"];
     let id = docker.run(&environment, &["600000"]);
@@ -147,7 +90,7 @@ fn what_runs_is_told_then_what_happens() {
     };
     let cgroup = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("it runs");
     assert!(cgroup.contains(&id), "{cgroup}");
-    let mut known = watcher.known(&id).expect("known").clone();
+    let mut known = known(&watcher, &id).expect("known").clone();
     assert_eq!(function(&known).as_deref(), Some("01F"));
     known.env.sort();
     assert_eq!(known.env, ["FN_APP_ID=01A", "FN_FN_ID=01F"]);
@@ -158,7 +101,7 @@ fn what_runs_is_told_then_what_happens() {
         "the new name",
         |event| matches!(event, ContainerEvent::Known(known) if known.name.as_deref() == Some("renamed")),
     );
-    assert_eq!(function(watcher.known(&id).expect("known")).as_deref(), Some("01F"));
+    assert_eq!(function(known(&watcher, &id).expect("known")).as_deref(), Some("01F"));
     docker.docker(&["stop", "renamed"]);
     let exited = watcher.wait("Exited", |event| about(event, &id) == Some("exited"));
     assert!(
@@ -166,8 +109,8 @@ fn what_runs_is_told_then_what_happens() {
         "{exited:?}"
     );
     docker.docker(&["rm", &id]);
-    watcher.gone(&id);
-    assert_eq!(watcher.story(&id), ["known", "started", "known", "exited", "gone"]);
+    gone(&mut watcher, &id);
+    assert_eq!(story(&watcher, &id), ["known", "started", "known", "exited", "gone"]);
 
     docker.docker(&["restart", &before]);
     watcher.wait("Exited", |event| about(event, &before) == Some("exited"));
@@ -177,7 +120,7 @@ fn what_runs_is_told_then_what_happens() {
 #[test]
 fn containers_too_short_to_be_inspected_are_named() {
     let docker = PrivateDocker::running();
-    let mut watcher = Watcher::new(options(&docker.socket()));
+    let mut watcher = watcher(options(&docker.socket()));
     watcher.up();
     // All at once, so that inspections queue behind containers that are being removed.
     let host = docker.socket();
@@ -204,12 +147,12 @@ fn containers_too_short_to_be_inspected_are_named() {
     for (n, (mut child, cidfile)) in children.into_iter().enumerate() {
         assert_eq!(child.wait().expect("wait for docker").code(), Some(3));
         let id = std::fs::read_to_string(cidfile).expect("the id");
-        if watcher.story(&id).last() != Some(&"gone") {
-            watcher.gone(&id);
+        if story(&watcher, &id).last() != Some(&"gone") {
+            gone(&mut watcher, &id);
         }
-        let story = watcher.story(&id);
+        let story = story(&watcher, &id);
         assert_eq!(story, ["known", "started", "exited", "gone"], "{:#?}", watcher.seen);
-        assert_eq!(function(watcher.known(&id).expect("known")), Some(format!("short-{n}")));
+        assert_eq!(function(known(&watcher, &id).expect("known")), Some(format!("short-{n}")));
         let code = watcher.seen.iter().find_map(|event| match event {
             ContainerEvent::Exited { id: exited, exit_code, .. } if *exited.0 == *id => Some(*exit_code),
             _ => None,
@@ -221,7 +164,7 @@ fn containers_too_short_to_be_inspected_are_named() {
 #[test]
 fn large_and_forged_labels_do_no_harm() {
     let docker = PrivateDocker::running();
-    let mut watcher = Watcher::new(options(&docker.socket()));
+    let mut watcher = watcher(options(&docker.socket()));
     watcher.up();
     let long = "n".repeat(64 << 10);
     let mut labels = vec![format!("--label=fnscope.function={long}"), "--label=exitCode=99".into()];
@@ -235,13 +178,13 @@ fn large_and_forged_labels_do_no_harm() {
             assert_eq!(known.labels, [("fnscope.function".to_owned(), "n".repeat(253))]);
         }
     }
-    assert_eq!(function(watcher.known(&id).expect("known")), Some("n".repeat(253)));
+    assert_eq!(function(known(&watcher, &id).expect("known")), Some("n".repeat(253)));
 }
 
 #[test]
 fn a_daemon_that_comes_goes_and_comes_back_is_followed() {
     let mut docker = PrivateDocker::new();
-    let mut watcher = Watcher::new(options(&docker.socket()));
+    let mut watcher = watcher(options(&docker.socket()));
     watcher.down();
     docker.start();
     watcher.up();
@@ -249,9 +192,9 @@ fn a_daemon_that_comes_goes_and_comes_back_is_followed() {
     // A socket that nobody listens behind is no daemon either.
     docker.kill();
     assert!(docker.socket().exists());
-    let error = runtime().block_on(ping(&options(&docker.socket()))).expect_err("nobody listens");
+    let error = reactor().block_on(ping(&options(&docker.socket()))).expect_err("nobody listens");
     assert!(format!("{error:#}").contains("nobody listens"), "{error:#}");
-    let mut watcher = Watcher::new(options(&docker.socket()));
+    let mut watcher = watcher(options(&docker.socket()));
     watcher.down();
     docker.start();
     watcher.up();
@@ -261,7 +204,7 @@ fn a_daemon_that_comes_goes_and_comes_back_is_followed() {
 #[test]
 fn what_happened_while_the_daemon_was_away_is_found_out() {
     let mut docker = PrivateDocker::running();
-    let mut watcher = Watcher::new(options(&docker.socket()));
+    let mut watcher = watcher(options(&docker.socket()));
     watcher.up();
     let killed = docker.run(&["--label", "fnscope.function=killed"], &["600000"]);
     let removed = docker.docker(&["create", "--network=none", IMAGE, "/nap"]);
@@ -277,12 +220,12 @@ fn what_happened_while_the_daemon_was_away_is_found_out() {
     // Without live-restore the daemon ends at its start what it finds running, and sends no event.
     let exited = watcher.seen.iter().find(|event| about(event, &killed) == Some("exited"));
     assert!(matches!(exited, Some(ContainerEvent::Exited { exit_code: Some(_), .. })), "{:#?}", watcher.seen);
-    assert_eq!(watcher.story(&removed).last(), Some(&"gone"));
+    assert_eq!(story(&watcher, &removed).last(), Some(&"gone"));
     // And it is watched as before.
     docker.docker(&["start", &killed]);
     watcher.wait("Started", |event| is_started(event, &killed));
     docker.docker(&["rm", "--force", &killed]);
-    watcher.gone(&killed);
+    gone(&mut watcher, &killed);
 }
 
 #[test]
@@ -291,17 +234,17 @@ fn a_single_container_is_inspected_and_the_engine_tells_its_version() {
     let id = docker.docker(&["create", "--name", "one", "--label", "fnscope.function=f", IMAGE, "/nap"]);
     let options = options(&docker.socket());
     for name in ["one", id.as_str(), &id[..12]] {
-        let container = runtime().block_on(inspect(&options, name)).expect("it exists");
+        let container = reactor().block_on(inspect(&options, name)).expect("it exists");
         assert_eq!((container.id.as_str(), container.name.as_deref()), (id.as_str(), Some("one")));
         assert_eq!(function(&container).as_deref(), Some("f"));
     }
     for (name, reason) in
         [("two", "no such container"), ("../info", "not a container's name"), ("", "not a container's")]
     {
-        let error = format!("{:#}", runtime().block_on(inspect(&options, name)).expect_err(name));
+        let error = format!("{:#}", reactor().block_on(inspect(&options, name)).expect_err(name));
         assert!(error.contains(reason) && error.contains("inspect container"), "{name}: {error}");
     }
-    let version = runtime().block_on(ping(&options)).expect("it answers");
+    let version = reactor().block_on(ping(&options)).expect("it answers");
     assert_eq!(version, docker.docker(&["version", "--format", "{{.Server.Version}}"]));
 }
 
@@ -365,9 +308,9 @@ fn head(stream: &mut UnixStream) -> String {
 fn a_list_that_cannot_be_read_is_a_daemon_that_is_down() {
     for list in [r#"[{"Id":"odd","State":"melting"}]"#, "7", "\u{0}"] {
         let daemon = OddDaemon::new(list, vec![]);
-        let mut watcher = Watcher::new(options(&daemon.socket()));
+        let mut watcher = watcher(options(&daemon.socket()));
         watcher.down();
-        let error = runtime().block_on(inspect(&options(&daemon.socket()), "odd")).expect_err("nonsense");
+        let error = reactor().block_on(inspect(&options(&daemon.socket()), "odd")).expect_err("nonsense");
         assert!(format!("{error:#}").contains("not understood"), "{error:#}");
     }
 }
@@ -391,10 +334,10 @@ fn events_that_cannot_be_read_are_skipped() {
         event("fourth", "create", "container", 6) + &event("fourth", "destroy", "container", 7),
     ];
     let daemon = OddDaemon::new("[]", readers);
-    let mut watcher = Watcher::new(options(&daemon.socket()));
+    let mut watcher = watcher(options(&daemon.socket()));
     for id in ["first", "second", "third", "fourth"] {
         watcher.wait(id, |event| about(event, id) == Some("known"));
-        assert_eq!(function(watcher.known(id).expect("known")).as_deref(), Some(id));
+        assert_eq!(function(known(&watcher, id).expect("known")).as_deref(), Some(id));
     }
-    watcher.gone("fourth");
+    gone(&mut watcher, "fourth");
 }

@@ -83,3 +83,4 @@ mod support;
 mod truth;
 #[expect(clippy::unwrap_used, reason = "what takes points is called by tests alone")]
 mod unwound_programs;
+mod watcher;

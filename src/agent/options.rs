@@ -2,6 +2,7 @@
 
 use anyhow::Context as _;
 
+use super::pods::Server;
 use super::{BudgetLimits, Role, own};
 use crate::config::{Attach, Config, StackConfig, StoreConfig, Unwind};
 use crate::model::WriterInfo;
@@ -63,12 +64,28 @@ pub(super) fn tidy_options(config: &StoreConfig) -> anyhow::Result<TidyOptions> 
     Ok(TidyOptions { folded: config.folded().map_err(fault)?, retention, ..TidyOptions::default() })
 }
 
-pub(super) fn writer_info(config: &Config, role: Role, hz: u32, cpus: usize) -> anyhow::Result<WriterInfo> {
-    let read = |path: &str| std::fs::read_to_string(path).map(|text| text.trim().to_string());
+fn read(path: &str) -> std::io::Result<String> {
+    std::fs::read_to_string(path).map(|text| text.trim().to_string())
+}
+
+/// What this host is called.
+fn node(config: &Config) -> String {
     let host = || read("/proc/sys/kernel/hostname").unwrap_or_else(|_| "localhost".into());
+    config.node.clone().unwrap_or_else(host)
+}
+
+/// Whom an agent of `config` asks for the labels of pods on this host; none where nobody is asked.
+///
+/// # Errors
+/// The API server is to be asked, and nobody says where it is.
+pub fn pod_server(config: &Config) -> anyhow::Result<Option<Server>> {
+    Server::of(&config.kubernetes, &node(config))
+}
+
+pub(super) fn writer_info(config: &Config, role: Role, hz: u32, cpus: usize) -> anyhow::Result<WriterInfo> {
     let now = Clock::read();
     Ok(WriterInfo {
-        node: config.node.clone().unwrap_or_else(host),
+        node: node(config),
         boot_id: read("/proc/sys/kernel/random/boot_id").context("read the boot id")?,
         writer: role.writer().into(),
         version: env!("CARGO_PKG_VERSION").into(),

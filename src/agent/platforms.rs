@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 
 use super::control::Control;
 use super::drain::{NoEnd, Worker};
@@ -12,7 +12,6 @@ use super::pods::{self, Server};
 use super::waiting::Waiting;
 use super::{GIVES_UP, platform_logs, threads};
 use crate::config::{Config, KubernetesApi};
-use crate::kubernetes::Asked;
 use crate::metrics::Metrics;
 use crate::privilege::{Part, Sandbox};
 use tokio::sync::Notify;
@@ -58,15 +57,7 @@ impl Platforms {
             })?;
             logs = Some((thread, stop));
         }
-        if let Some(asked) = match config.kubernetes.api {
-            KubernetesApi::Off => None,
-            KubernetesApi::Kubelet => Some(Asked::Kubelet),
-            KubernetesApi::ApiServer => Some(Asked::ApiServer { node: node.into() }),
-        } {
-            let url =
-                config.kubernetes.server(|name| std::env::var(name).ok()).map_err(|fault| anyhow!(fault))?;
-            let (ca, token) = (config.kubernetes.ca.clone(), config.kubernetes.token.clone());
-            let server = Server { url, ca, token, asked };
+        if let Some(server) = Server::of(&config.kubernetes, node)? {
             let (waiting, control, metrics) = (waiting.clone(), control.clone(), metrics.clone());
             threads::spawn_passing("fnscope-pods", broken, move || {
                 sandbox.give_up(Part::Pods).expect(GIVES_UP);

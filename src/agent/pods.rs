@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::control::{Command, Control, Whom};
 use super::waiting::Waiting;
+use crate::config::{Kubernetes, KubernetesApi};
 use crate::identity::Later;
 use crate::kubernetes::{Answers, Asked, Client, Limits, Told, Watch};
 use crate::metrics::{Metrics, Teller};
@@ -23,17 +24,39 @@ const FIRST_REST: Duration = Duration::from_secs(1);
 const LONGEST_REST: Duration = Duration::from_secs(60);
 
 /// Where to ask, and whom.
-pub(super) struct Server {
-    pub(super) url: String,
-    pub(super) ca: PathBuf,
-    pub(super) token: PathBuf,
-    pub(super) asked: Asked,
+pub struct Server {
+    /// Where.
+    pub url: String,
+    ca: PathBuf,
+    token: PathBuf,
+    asked: Asked,
+}
+
+impl Server {
+    /// What `config` says, for the node called `node`; none where nobody is asked.
+    ///
+    /// # Errors
+    /// The API server is to be asked, and nobody says where it is.
+    pub(super) fn of(config: &Kubernetes, node: &str) -> anyhow::Result<Option<Server>> {
+        let asked = match config.api {
+            KubernetesApi::Off => return Ok(None),
+            KubernetesApi::Kubelet => Asked::Kubelet,
+            KubernetesApi::ApiServer => Asked::ApiServer { node: node.into() },
+        };
+        let url = config.server(|name| std::env::var(name).ok()).map_err(anyhow::Error::msg)?;
+        Ok(Some(Server { url, ca: config.ca.clone(), token: config.token.clone(), asked }))
+    }
+
+    /// Nothing is asked yet.
+    pub fn watch(&self) -> Watch {
+        let client = Client::new(&self.url, &self.ca, &self.token, Limits::default());
+        Watch::new(client, self.asked.clone())
+    }
 }
 
 /// Asks until `waiting` ends.
 pub(super) fn run(server: &Server, waiting: &Waiting, control: &Control, metrics: &Metrics) {
-    let client = Client::new(&server.url, &server.ca, &server.token, Limits::default());
-    let mut watch = Watch::new(client, server.asked.clone());
+    let mut watch = server.watch();
     let mut heard = Heard { control, waiting };
     let (mut rest, mut told) = (FIRST_REST, false);
     while waiting.wait() {

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use clap_complete::engine::ArgValueCandidates;
 
 use super::args::{FilterArgs, PhaseArg, wrong_usage};
-use super::{Outcome, complete, discovery_doctor, output, stack_doctor};
+use super::{Outcome, complete, discovery_doctor, late_doctor, output, stack_doctor};
 
 use crate::agent::ring_options;
 use crate::cgroup::Cgroups;
@@ -80,6 +80,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     findings.push(kernel_names());
     findings.extend(runtimes(&config)?);
     findings.extend(discovery_doctor::findings(&config));
+    findings.extend(late_doctor::findings(&config));
     // Several stores are a question's; the agent's is one.
     let given = args.filter.given_stores();
     let stores = if given.is_empty() { std::slice::from_ref(&config.store.path) } else { given };

@@ -23,6 +23,7 @@ mod hosts;
 mod identify;
 mod import;
 mod instances;
+mod late_doctor;
 mod log;
 mod ls;
 mod man;
