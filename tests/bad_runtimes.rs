@@ -83,7 +83,7 @@ const CASES: &[Case] = &[
     Case {
         name: "slow",
         answers: |path| match path {
-            "/events" => sound(path, 3),
+            "/version" | "/events" => sound(path, 3),
             _ => Reply::Late(Duration::from_secs(10), sound(path, 3).into()),
         },
         known: 3,

@@ -3,7 +3,6 @@
 //! It may be slow; the capture thread never waits for it. When the store cannot be written, samples of that batch are
 //! counted as lost and what happened to instances waits for the next one.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -19,7 +18,7 @@ use super::work::{PlacedSample, PlacedWait, Work, add_stats, dropped, shorten};
 use crate::metrics::{Metrics, now_ns};
 use crate::model::{Batch, InstanceNo, Sample, Stack, Timestamp, Wait};
 use crate::perf::Clock;
-use crate::stack::{Place, SymbolStats, Symbolizer};
+use crate::stack::{Memo, Place, SymbolStats, Symbolizer};
 use crate::store::JournalWriter;
 
 /// An hour, and how late samples of the last one may come, in microseconds.
@@ -28,8 +27,8 @@ const LATE_US: i64 = 10_000_000;
 
 /// How long nobody has anything to store before the last hour's journal is closed without being asked.
 const LULL: Duration = Duration::from_secs(30);
-/// Most stacks that are remembered within a batch.
-const MAX_RECENT: usize = 4_096;
+/// Most memory of stacks that are remembered by where their places lie, in bytes; each takes about a thousand.
+const RECENT_BYTES: usize = 4 << 20;
 /// Priority of this thread: behind what is watched.
 const NICE: i32 = 10;
 /// Samples that are named between two looks at whether there is still time.
@@ -81,8 +80,8 @@ pub(super) struct Keeper {
     deadline: Arc<Deadline>,
     metrics: Arc<Metrics>,
     allowances: Allowances,
-    /// Stacks of this batch by where their places lie, which are kept for as long.
-    recent: HashMap<usize, (Arc<[Place]>, Arc<Stack>)>,
+    /// Stacks by where their places lie, which are kept for as long.
+    recent: Memo<usize, (Arc<[Place]>, Arc<Stack>)>,
     degraded: Arc<Degraded>,
     /// Whether little is kept of symbols.
     keeps_less: bool,
@@ -116,7 +115,7 @@ impl Keeper {
             deadline,
             metrics,
             allowances: Allowances::default(),
-            recent: HashMap::new(),
+            recent: Memo::new(RECENT_BYTES),
             degraded,
             keeps_less: false,
             freed: Arc::default(),
@@ -167,6 +166,7 @@ impl Keeper {
         let less = self.degraded.is_in_force(Step::Symbols);
         if less != std::mem::replace(&mut self.keeps_less, less) {
             self.symbolizer.keep_less(less);
+            self.recent.limit(if less { RECENT_BYTES / 4 } else { RECENT_BYTES });
             self.freed.hurry();
         }
         self.batch.entries.extend(work.entries);
@@ -214,7 +214,7 @@ impl Keeper {
         let PlacedSample { time, pid, tid, comm, cpu, count: _, places } = sample;
         let at = places.as_ptr().addr();
         if let Some((_, stack)) = self.recent.get(&at) {
-            return Sample { time, instance, pid, tid, comm, cpu, stack: Arc::clone(stack) };
+            return Sample { time, instance, pid, tid, comm, cpu, stack };
         }
         let before = self.symbolizer.stats().looked_up;
         let part = self.allowances.of(instance, time.0);
@@ -228,8 +228,9 @@ impl Keeper {
         let stack = match part {
             Part::Whole => {
                 // Whoever places samples shares what it has placed before.
-                if Arc::strong_count(&places) > 1 && self.recent.len() < MAX_RECENT {
-                    self.recent.insert(at, (places, Arc::clone(&stack)));
+                if Arc::strong_count(&places) > 1 {
+                    let bytes = size_of_val(&*places);
+                    self.recent.insert(at, (places, Arc::clone(&stack)), bytes);
                 }
                 stack
             }
@@ -258,10 +259,16 @@ impl Keeper {
         self.batch.waits.sort_by_key(|wait| wait.left.time);
         self.batch.own_use = self.batch.own_use.with(self.own.since_last());
         let batch = std::mem::take(&mut self.batch);
-        // A file may be known better by the next one.
-        self.recent.clear();
+        if self.symbolizer.learns() {
+            // A file is known better by the next one.
+            self.recent.clear();
+        }
         match self.journal.append(&batch) {
             Ok(appended) => {
+                if appended.rotated {
+                    // What is new to this journal is counted anew, as what its container takes of it.
+                    self.recent.clear();
+                }
                 self.stats.bytes += appended.bytes;
                 self.metrics.last_flush_us.set(u64::try_from(now.0).unwrap_or(0));
                 self.written_in = Some(now.0.div_euclid(HOUR_US));
@@ -288,6 +295,7 @@ impl Keeper {
     fn age(&mut self) {
         if self.ages > 0 && self.aged_at.elapsed() >= AGE_EVERY {
             self.symbolizer.age();
+            self.recent.age();
             self.freed.tell(now_ns());
             self.aged_at = Instant::now();
             self.ages -= 1;

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 /// The rest while a function's process has just begun and is mapping its files.
 const SHORT_REST: Duration = Duration::from_micros(300);
-/// The rest while something happens to functions.
+/// The rest while something happens to processes of functions.
 const REST: Duration = Duration::from_micros(1_500);
 /// The rest between readings that found strangers alone. A container's cgroup is read without one when it is the first
 /// thing that happens; behind a stranger it waits this long, half of what a runtime needs from there to the exec.
@@ -56,14 +56,16 @@ pub(super) enum News {
 /// The pace.
 #[derive(Debug)]
 pub(super) struct Pace {
+    /// Until when processes of functions may begin and end, and until when functions work.
     alert_until_ns: u64,
+    works_until_ns: u64,
     /// The last tick where nothing happened.
     tick_ns: u64,
 }
 
 impl Default for Pace {
     fn default() -> Pace {
-        Pace { alert_until_ns: 0, tick_ns: UNARMED_TICK_NS }
+        Pace { alert_until_ns: 0, works_until_ns: 0, tick_ns: UNARMED_TICK_NS }
     }
 }
 
@@ -71,14 +73,20 @@ impl Pace {
     /// Something has happened to a function, if `news` says so.
     pub(super) fn heard(&mut self, news: News, now_ns: u64) {
         if news > News::Strangers {
-            // Samples are heard of in their tick, behind what is newer.
             self.alert_until_ns = self.alert_until_ns.max(now_ns.saturating_add(ALERT_NS));
         }
     }
 
+    /// A function worked at `at_ns`, as a sample tells. A warm one does so without a word of the side-band: there is
+    /// something to store, and nothing that must be read at once.
+    pub(super) fn worked(&mut self, at_ns: u64) {
+        // Samples are heard of in their tick, behind what is newer.
+        self.works_until_ns = self.works_until_ns.max(at_ns.saturating_add(ALERT_NS));
+    }
+
     /// Whether nothing has happened to functions lately.
     pub(super) fn is_calm(&self, now_ns: u64) -> bool {
-        now_ns >= self.alert_until_ns
+        now_ns >= self.alert_until_ns.max(self.works_until_ns)
     }
 
     /// The rest after a reading that has found `news`; longer while `fewer` reads must do.
@@ -86,7 +94,7 @@ impl Pace {
         let rest = match news {
             News::Begun => SHORT_REST,
             News::Ours => REST,
-            News::Strangers if !self.is_calm(now_ns) => REST,
+            News::Strangers if now_ns < self.alert_until_ns => REST,
             News::Strangers => STRANGERS_REST,
         };
         if fewer { rest * FEWER_READS } else { rest }
@@ -144,6 +152,14 @@ mod tests {
         assert_eq!(pace.tick_ns(0, true, 20), TICK_NS);
         pace.heard(News::Ours, 5);
         let later = 10 + ALERT_NS;
+        let mut warm = Pace { tick_ns: LONG_TICK_NS, ..Pace::default() };
+        warm.worked(10);
+        assert_eq!(
+            warm.rest(News::Strangers, false, 20),
+            STRANGERS_REST,
+            "it computes, and no process of it begins"
+        );
+        assert_eq!((warm.tick_ns(0, true, 20), warm.tick_ns(0, true, later)), (TICK_NS, LONG_TICK_NS));
         assert_eq!(pace.tick_by(later, later - 1), later, "what was older changed nothing");
         assert_eq!(pace.tick_ns(0, true, later), LONG_TICK_NS);
         let ticks: Vec<u64> =

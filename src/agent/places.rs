@@ -1,13 +1,15 @@
 //! A sample's stack as places: the kernel's chain, or a walk along the copy of the stack; and when a process began.
 
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::BuildHasher as _;
 use std::sync::Arc;
+
+use rustc_hash::FxBuildHasher;
 
 use crate::model::{Pid, Timestamp};
 use crate::perf::{Clock, Context, RawSample, UserState, context};
 use crate::stack::apart::Parser;
 use crate::stack::unwind::{End, Frame, Registers, Snapshot, UnwindOptions, UnwindStats, Unwinder};
-use crate::stack::{Memo, PerfMapStats, PerfMaps, Place, Processes};
+use crate::stack::{Mappings, Memo, PerfMapStats, PerfMaps, Place, Processes};
 
 /// Frames that a walk and a chain must have in common, at the walk's end, for the chain to go on from there.
 const COMMON: usize = 4;
@@ -22,7 +24,6 @@ pub(super) struct Places {
     user_chain: Vec<u64>,
     /// Chains whose places are known: most of a program's are seen again and again.
     known: Memo<u64, Arc<Known>>,
-    hasher: RandomState,
 }
 
 /// A chain and its places.
@@ -43,8 +44,8 @@ impl Places {
     pub(super) fn new(max_stack: usize, scan: bool, perf_maps: bool, parser: Parser) -> Places {
         let maps = perf_maps.then(|| PerfMaps::new(parser.clone()));
         let unwinder = Unwinder::new(UnwindOptions { scan }, parser);
-        let (known, hasher) = (Memo::new(KNOWN_BYTES), RandomState::new());
-        Places { unwinder, maps, max_stack, frames: Vec::new(), user_chain: Vec::new(), known, hasher }
+        let known = Memo::new(KNOWN_BYTES);
+        Places { unwinder, maps, max_stack, frames: Vec::new(), user_chain: Vec::new(), known }
     }
 
     /// How walking and reading perf maps went.
@@ -87,7 +88,8 @@ impl Places {
             return (self.look_up(processes, sample).0.into(), None);
         };
         let RawSample { pid, chain, .. } = sample;
-        let key = self.hasher.hash_one((pid, version, chain));
+        // Who makes two chains collide has them looked up again, as if they were never seen.
+        let key = FxBuildHasher.hash_one((pid, version, chain));
         if let Some(known) = self.known.get(&key)
             && (known.pid, known.version, &*known.chain) == (*pid, version, chain)
         {
@@ -122,7 +124,7 @@ impl Places {
         let walked = walked.filter(|end| *end == End::Root || self.frames.len() > 1);
         let Some(end) = walked else {
             let mut ips = self.user_chain.iter();
-            let mut named = Named { maps: &mut self.maps, processes, sample };
+            let mut named = Named::new(&mut self.maps, processes, sample);
             places.extend(ips.next().map(|ip| named.place(*ip, true, false)));
             places.extend(ips.map(|ip| named.place(*ip, false, false)));
             if places.len() >= self.max_stack {
@@ -130,7 +132,7 @@ impl Places {
             }
             return (places, None);
         };
-        let mut named = Named { maps: &mut self.maps, processes, sample };
+        let mut named = Named::new(&mut self.maps, processes, sample);
         let frames = self.frames.iter().enumerate();
         places.extend(frames.map(|(at, frame)| named.place(frame.address, at == 0, frame.guessed)));
         if end == End::Root {
@@ -154,14 +156,18 @@ impl Places {
 /// Addresses of a sample to places, with the names that its program told of them where they are code made at run time.
 struct Named<'a> {
     maps: &'a mut Option<PerfMaps>,
-    processes: &'a Processes,
+    mapped: Mappings<'a>,
     sample: &'a RawSample,
 }
 
-impl Named<'_> {
+impl<'a> Named<'a> {
+    fn new(maps: &'a mut Option<PerfMaps>, processes: &'a Processes, sample: &'a RawSample) -> Named<'a> {
+        Named { maps, mapped: Mappings::new(processes.mappings(sample.pid)), sample }
+    }
+
     fn place(&mut self, ip: u64, leaf: bool, guessed: bool) -> Place {
         let RawSample { pid, time_ns, .. } = *self.sample;
-        let place = match self.processes.place(pid, ip) {
+        let place = match self.mapped.place(ip) {
             Place::File { file, offset } if guessed => Place::Guessed { file, offset },
             place => place,
         };

@@ -55,7 +55,8 @@ fn named_by(pattern: &str) -> io::Result<Vec<(String, bool)>> {
     let entries = std::fs::read_dir(path.parent().unwrap_or(path))?.take(MAX_ENTRIES).flatten();
     let named = entries.filter_map(|entry| {
         let text = entry.file_name().into_string().ok().filter(|text| name.matches(text))?;
-        let may_read = File::open(entry.path()).and_then(|file| file.metadata()).is_ok_and(|about| may_read(&about));
+        let may_read =
+            File::open(entry.path()).and_then(|file| file.metadata()).is_ok_and(|about| may_read(&about));
         Some((text, may_read))
     });
     Ok(named.collect())

@@ -7,11 +7,14 @@ use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::hash::Hash;
 
+/// Tenants choose keys: the hash has a key of its own.
+type Generation<K, V> = HashMap<K, (V, usize), ahash::RandomState>;
+
 /// A map bounded by the bytes its entries are said to take.
 #[derive(Debug)]
 pub struct Memo<K, V> {
-    young: HashMap<K, (V, usize)>,
-    old: HashMap<K, (V, usize)>,
+    young: Generation<K, V>,
+    old: Generation<K, V>,
     young_bytes: usize,
     old_bytes: usize,
     limit_bytes: usize,
@@ -23,7 +26,13 @@ impl<K: Hash + Eq, V: Clone> Memo<K, V> {
 
     /// An empty map for `limit_bytes`.
     pub fn new(limit_bytes: usize) -> Memo<K, V> {
-        Memo { young: HashMap::new(), old: HashMap::new(), young_bytes: 0, old_bytes: 0, limit_bytes }
+        Memo {
+            young: Generation::default(),
+            old: Generation::default(),
+            young_bytes: 0,
+            old_bytes: 0,
+            limit_bytes,
+        }
     }
 
     /// What was kept for `key`.

@@ -74,6 +74,6 @@ pub use open::{Files, OpenStats};
 pub use options::SymbolOptions;
 pub use perf_map::PerfMap;
 pub use perf_maps::{PerfMapStats, PerfMaps};
-pub use process::{Mapped, Mapping, Processes, Refused};
+pub use process::{Mapped, Mapping, Mappings, Processes, Refused};
 pub use symbolize::{SymbolStats, Symbolizer};
 pub use table::SymbolTable;

@@ -48,6 +48,40 @@ pub enum Mapped {
     Anonymous,
 }
 
+/// What a process has mapped, for one address after the other: frames that call each other lie in one file mostly.
+#[derive(Debug)]
+pub struct Mappings<'a> {
+    sorted: &'a [Mapping],
+    last: Option<&'a Mapping>,
+}
+
+impl<'a> Mappings<'a> {
+    /// Of `sorted` mappings, by start and without overlaps.
+    pub fn new(sorted: &'a [Mapping]) -> Mappings<'a> {
+        Mappings { sorted, last: None }
+    }
+
+    /// Where address `ip` lies.
+    pub fn place(&mut self, ip: u64) -> Place {
+        let holds = |mapping: &&Mapping| (mapping.start..mapping.end).contains(&ip);
+        let Some(mapping) = self.last.filter(holds).or_else(|| {
+            let after = self.sorted.partition_point(|mapping| mapping.start <= ip);
+            after.checked_sub(1).and_then(|at| self.sorted.get(at)).filter(holds)
+        }) else {
+            return Place::Unknown(ip);
+        };
+        self.last = Some(mapping);
+        let inside = ip - mapping.start;
+        match &mapping.what {
+            Mapped::File(file) => {
+                Place::File { file: file.clone(), offset: mapping.file_offset.wrapping_add(inside) }
+            }
+            Mapped::Vdso => Place::Vdso(inside),
+            Mapped::Anonymous => Place::Anonymous(ip),
+        }
+    }
+}
+
 /// Processes by id.
 #[derive(Debug, Default)]
 pub struct Processes {
@@ -283,18 +317,7 @@ impl Processes {
 
     /// Where address `ip` of the process lies.
     pub fn place(&self, pid: Pid, ip: u64) -> Place {
-        let Some(process) = self.by_pid.get(&pid) else { return Place::Unknown(ip) };
-        let after = process.mappings.partition_point(|m| m.start <= ip);
-        let mapping = after.checked_sub(1).and_then(|at| process.mappings.get(at)).filter(|m| ip < m.end);
-        let Some(mapping) = mapping else { return Place::Unknown(ip) };
-        let inside = ip - mapping.start;
-        match &mapping.what {
-            Mapped::File(file) => {
-                Place::File { file: file.clone(), offset: mapping.file_offset.wrapping_add(inside) }
-            }
-            Mapped::Vdso => Place::Vdso(inside),
-            Mapped::Anonymous => Place::Anonymous(ip),
-        }
+        Mappings::new(self.mappings(pid)).place(ip)
     }
 
     /// Takes all mappings of a process away.

@@ -99,6 +99,8 @@ pub struct Symbolizer {
     debug_files: DebugFiles,
     /// Files whose debug file has come, but which were not open to be read again.
     outdated: HashSet<u64>,
+    /// Whether some were read since somebody asked.
+    learned: bool,
     inliner: Option<Inliner>,
     /// Whether inlined functions were asked for.
     inlines: bool,
@@ -181,6 +183,7 @@ impl Symbolizer {
             files: Memo::new(FILES_BYTES),
             debug_files: DebugFiles::new(&SymbolOptions::default(), None),
             outdated: HashSet::new(),
+            learned: false,
             inliner: None,
             inlines: false,
             places: Memo::new(PLACES_BYTES),
@@ -222,6 +225,19 @@ impl Symbolizer {
         self.kernel_functions.age();
         self.jit.age();
         self.stacks.age();
+    }
+
+    /// Whether debug files have come since it was asked last, or wait to be read, so that stacks made before would be made
+    /// better now: who keeps some asks for them anew.
+    pub fn learns(&mut self) -> bool {
+        let waits = self.hears();
+        std::mem::take(&mut self.learned) || waits
+    }
+
+    /// Whether debug files have come that are not read yet.
+    fn hears(&mut self) -> bool {
+        self.outdated.extend(self.debug_files.arrived(Instant::now()));
+        !self.outdated.is_empty()
     }
 
     /// The frame at `place`. `exact`: the instruction at the place itself ran; else it is a return address and the
@@ -395,8 +411,7 @@ impl Symbolizer {
 
     /// Reads files of `places` again whose debug file has come meanwhile; what was remembered of frames goes then.
     fn look_again(&mut self, places: &[Place]) {
-        self.outdated.extend(self.debug_files.arrived(Instant::now()));
-        if self.outdated.is_empty() {
+        if !self.hears() {
             return;
         }
         if self.outdated.len() > MAX_OUTDATED {
@@ -419,6 +434,7 @@ impl Symbolizer {
             read = true;
         }
         if read {
+            self.learned = true;
             self.places.clear();
             self.functions.clear();
             self.stacks.clear();

@@ -214,9 +214,11 @@ fn a_debug_file_that_comes_later_names_frames_from_then_on() {
     let unnamed = format!("program+0x{:x}", built.function("hidden").start);
     let stack =
         |symbols: &mut Symbolizer| symbols.stack(&[place.clone(), Place::Root]).frames()[0].to_string();
-    assert_eq!(stack(&mut symbols), unnamed);
+    assert_eq!((stack(&mut symbols), symbols.learns()), (unnamed.clone(), false));
     built.keep_debug();
+    assert!(symbols.learns(), "it has come");
     assert_eq!(stack(&mut symbols), "hidden [program]");
+    assert!(symbols.learns() && !symbols.learns(), "it was read, which is told once");
     assert_eq!(symbols.stats().tables_with_debug_file, 1);
     assert!(file.close());
     assert_eq!(stack(&mut symbols), "hidden [program]");

@@ -6,7 +6,6 @@
 use super::{Capture, Happening, SETTLE_NS, Setup, Shared, is_gone};
 use crate::agent::budget::Step;
 use crate::agent::degraded::Cut;
-use crate::agent::pace::News;
 use crate::agent::places::Places;
 use crate::agent::verdicts::Verdicts;
 use crate::agent::waits::{Waited, Waits};
@@ -191,8 +190,7 @@ impl InOrder {
                 capture.lineage.insert(pid, no);
             }
             capture.stats.samples += u64::from(sample.count);
-            // A warm function works without a word of the side-band.
-            capture.pace.heard(News::Ours, time_ns);
+            capture.pace.worked(time_ns);
             if let Some(no) = no {
                 capture.accounts.stir(no);
             }
