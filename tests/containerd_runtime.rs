@@ -215,7 +215,7 @@ fn tasks_that_are_made_in_other_namespaces_take_no_place() {
         let made = TaskCreate { container_id: format!("{n:064x}"), pid: 1, ..TaskCreate::default() };
         sender.send(event("moby", "/tasks/create", &made)).expect("it listens");
     }
-    let mut process = Command::new("sleep").arg("600").spawn().expect("run a process");
+    let mut process = Command::new("sleep").arg("90").spawn().expect("run a process");
     let pid = process.id();
     sender.send(created("short")).expect("it listens");
     let made = TaskCreate { container_id: "short".into(), pid, ..TaskCreate::default() };
