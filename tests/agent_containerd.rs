@@ -115,6 +115,9 @@ fn names_of_several_namespaces_are_not_mixed() {
         ("staging-fn", Some(137)),
         "{early:#}"
     );
+    // Its run too, to its end, though nobody heard of its start.
+    let name = text(early, "instance_name");
+    assert!(name.starts_with("staging-fn/early#") && name.contains('+'), "{early:#}");
 }
 
 /// Labels of an image are its builder's word: they name nothing, in whatever namespace.

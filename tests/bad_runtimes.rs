@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use fnscope::identity::{IdentityConfig, identify};
@@ -264,6 +265,27 @@ fn whatever_a_daemon_answers_is_judged_and_counted_and_nothing_hangs() {
             cases.spawn(move || case.assert_judged(&socket));
         }
     });
+}
+
+/// An event that cannot be read while a list is under way: what came with it is in a list that is asked for afterwards, and
+/// not before that is everything told.
+#[test]
+fn what_came_with_an_odd_event_is_not_left_to_an_older_list() {
+    let folder = tempfile::tempdir().expect("make a folder");
+    let socket = folder.path().join("docker.sock");
+    let lists = AtomicUsize::new(0);
+    let _server = OddDocker::start(&socket, move |path| match path {
+        "/events" => Reply::Events(vec![b"{]\n".to_vec()]),
+        "/containers/json" => match lists.fetch_add(1, Ordering::SeqCst) {
+            0 => Reply::Late(Duration::from_secs(1), sound(path, 0).into()),
+            _ => sound(path, 1),
+        },
+        _ => sound(path, 1),
+    });
+    let mut watcher = Judged::new(&socket);
+    watcher.until("all of it is told", |seen| seen.ups == 1);
+    assert_eq!((watcher.known.len(), watcher.downs), (1, 0));
+    assert_eq!(watcher.odd.get(&Oddity::Garbled), Some(&1));
 }
 
 #[test]

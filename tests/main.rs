@@ -37,6 +37,7 @@ mod cli_questions;
 mod cli_usage;
 mod cluster;
 mod containerd_kit;
+mod containerd_runtime;
 mod cri_runtime;
 mod daemonset;
 mod docker_runtime;

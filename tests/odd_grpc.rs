@@ -19,6 +19,7 @@ use hyper::header::{HeaderMap, HeaderValue};
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::UnixListener;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
 /// What is answered.
@@ -26,6 +27,10 @@ use tokio::sync::oneshot;
 pub enum Reply {
     /// A message.
     Message(Vec<u8>),
+    /// Several of them, or none.
+    Messages(Vec<Vec<u8>>),
+    /// Those that a test sends, as long as it may send some.
+    Feed(Feed),
     /// A status that is a fault, by its number, and what it says.
     Fault(u16, &'static str),
     /// Bytes that are no gRPC.
@@ -34,6 +39,16 @@ pub enum Reply {
     Late(Duration, Box<Reply>),
     /// Nothing, ever.
     Silence,
+}
+
+/// What a test sends while an answer lasts.
+#[derive(Debug, Clone)]
+pub struct Feed(Arc<tokio::sync::Mutex<UnboundedReceiver<Vec<u8>>>>);
+
+/// A feed, and what messages are sent to it by.
+pub fn feed() -> (UnboundedSender<Vec<u8>>, Feed) {
+    let (sender, receiver) = unbounded_channel();
+    (sender, Feed(Arc::new(tokio::sync::Mutex::new(receiver))))
 }
 
 /// `NOT_FOUND`.
@@ -128,7 +143,15 @@ async fn answer(
         reply = *later;
     }
     let mut response = match reply {
-        Reply::Message(message) => Response::new(framed(&message)),
+        Reply::Message(message) => Response::new(framed(&[message])),
+        Reply::Messages(messages) => Response::new(framed(&messages)),
+        Reply::Feed(Feed(receiver)) => {
+            let told = stream::unfold(receiver, |receiver| async move {
+                let message = receiver.lock().await.recv().await?;
+                Some((Ok::<_, Infallible>(Frame::data(frame(&message))), receiver))
+            });
+            Response::new(StreamBody::new(told).boxed())
+        }
         Reply::Bytes(bytes) => Response::new(Full::new(Bytes::from(bytes)).boxed()),
         Reply::Fault(status, says) => {
             let mut response = Response::new(Full::default().boxed());
@@ -141,12 +164,17 @@ async fn answer(
     Ok(response)
 }
 
-fn framed(message: &[u8]) -> Body {
+fn frame(message: &[u8]) -> Bytes {
     let mut data = Vec::with_capacity(message.len() + 5);
     data.put_u8(0);
     data.put_u32(u32::try_from(message.len()).expect("a message fits"));
     data.extend_from_slice(message);
-    let frames = [Ok(Frame::data(Bytes::from(data))), Ok(Frame::trailers(trailers(0, "")))];
+    Bytes::from(data)
+}
+
+fn framed(messages: &[Vec<u8>]) -> Body {
+    let mut frames: Vec<_> = messages.iter().map(|message| Ok(Frame::data(frame(message)))).collect();
+    frames.push(Ok(Frame::trailers(trailers(0, ""))));
     StreamBody::new(stream::iter(frames)).boxed()
 }
 

@@ -75,6 +75,30 @@ fn runs_under_one_name_are_told_apart() {
     }
 }
 
+/// A task that ends and is made again in the same record of a container: what is said of the second run leaves the first
+/// one's name alone, and what is said late of both names both.
+#[test]
+fn runs_of_one_container_keep_their_own_names() {
+    let begin = |join: &mut Attribution<u32>, cgroup, ns| {
+        join.cgroup_seen(CgroupId(cgroup), "/fn/f", candidate("fn/f"), at(ns), true).unwrap()
+    };
+    let mut join = containerds();
+    let first = begin(&mut join, 1, SECOND);
+    assert_eq!(join.claim(named("f#1", SECOND), at(SECOND)), [first]);
+    join.cgroup_gone(first, at(2 * SECOND).wall, at(2 * SECOND));
+    let second = begin(&mut join, 2, 3 * SECOND);
+    assert_eq!(join.claim(named("f#2", SECOND), at(3 * SECOND)), [second]);
+    assert_eq!(named_last(&join.take().entries), [(0, "f#1".into()), (1, "f#2".into())]);
+
+    let mut join = containerds();
+    let first = begin(&mut join, 1, SECOND);
+    join.cgroup_gone(first, at(2 * SECOND).wall, at(2 * SECOND));
+    let second = begin(&mut join, 2, 3 * SECOND);
+    let mut told = join.claim(named("f", SECOND), at(3 * SECOND));
+    told.sort();
+    assert_eq!(told, [first, second]);
+}
+
 #[test]
 fn an_old_container_is_the_one_that_lives_whatever_the_clock_says() {
     let mut join = containerds();

@@ -190,13 +190,14 @@ impl<S> Attribution<S> {
         if self.claims.get(&container).is_some_and(surer) {
             return Vec::new();
         }
-        let is_name = claim.since.is_some();
+        let since = claim.since;
         self.discovered.remove(&container);
         self.claims.insert(container.clone(), claim);
         let Some(latest) = self.by_container.get(&container).copied() else { return Vec::new() };
-        let runs: Vec<InstanceNo> = if is_name {
+        let runs: Vec<InstanceNo> = if since.is_some() {
             let of_it = self.instances.values().filter(|i| *i.info.container_id == *container.0);
-            of_it.map(|instance| instance.no).collect()
+            // What is said of the same container's next run is not about the ones before.
+            of_it.filter(|i| i.no == latest || i.claimed_since != since).map(|i| i.no).collect()
         } else {
             vec![latest]
         };

@@ -32,8 +32,8 @@ pub struct Container {
     /// The runtime's annotations of the container (CRI, OCI).
     #[serde(default)]
     pub annotations: Vec<(String, String)>,
-    /// Labels that the image carries, where the runtime knows them; empty where it does not. Runtimes mix them with the container's own, so a
-    /// label that is also here is the word of whoever built the image, not of the platform.
+    /// Labels that the image carries, or may carry, as far as the runtime knows. Runtimes mix them with the container's own,
+    /// so a label that is also here is the word of whoever built the image, not of the platform.
     #[serde(default)]
     pub image_labels: Vec<(String, String)>,
     /// What runs it below the runtime (`runc`, `io.containerd.kata.v2`), where the runtime tells.

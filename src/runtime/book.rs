@@ -5,15 +5,20 @@
 //! - of one container, `Known` is told before `Started`, `Started` before `Exited`, and `Gone` last;
 //! - a question holds up its own container, never another, and what is known without an answer is told at once;
 //! - a container that is gone before it could be inspected is told by its events' own words;
+//! - one that lives and was not inspected, because an answer failed or too many questions wait, is told by the next list,
+//!   which is wanted then; what is heard of its start and end meanwhile is told before it is known;
 //! - after [`Book::broke`] and a new list, what vanished meanwhile is told as `Gone`, what ended as `Exited`.
 //!
 //! Telling a thing twice is allowed, and happens around a list.
 
+mod entry;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::time::Duration;
 
+use self::entry::{Entry, Step, What};
 use crate::model::{Container, ContainerEvent, ContainerId, Pid, Timestamp};
 
 /// Questions that may wait. Beyond it containers are known by their events' words alone.
@@ -144,70 +149,48 @@ pub struct Book {
     events: u64,
     last_event_ns: Option<i64>,
     refused: u64,
+    /// What [`Book::tick`] said last.
+    now: Duration,
+    /// What was asked of containers of which nothing was known, the oldest question first. Those that were answered go
+    /// when they are come upon.
+    unknown: VecDeque<Ask>,
+    missed: Option<Missed>,
 }
 
-#[derive(Debug, Default)]
-struct Entry {
-    /// When it was made, as far as that was heard: what was made later is another one under its id.
-    created_at: Option<Timestamp>,
-    /// As it was told last.
-    known: Option<Container>,
-    /// What there is to tell if it cannot be asked for.
-    sketch: Option<Container>,
-    /// Whether that was since the connection was made.
-    known_told: bool,
-    running: bool,
-    /// Whether that it runs was told since the connection was made.
-    start_told: bool,
-    /// Since when it runs, where an inspection said so.
-    started_at: Option<Timestamp>,
-    /// Its first process, as it was told last.
-    pid: Option<Pid>,
-    /// Its run, by the event of its start: when it is asked for, that may be over.
-    task: Option<String>,
-    oom: bool,
-    forges_exit_code: bool,
-    /// Number of its last event.
-    touched: u64,
-    last_event: Option<(i64, Action)>,
-    /// What is still to be told, in order; the first waits for its answer.
-    steps: VecDeque<Step>,
-}
-
-#[derive(Debug)]
-struct Step {
-    ticket: u64,
-    what: What,
-    answer: Option<Answer>,
-}
-
-#[derive(Debug)]
-enum What {
-    Describe { at: Timestamp, container: Container, is_sketch: bool },
-    Start { at: Timestamp, pid: Option<Pid>, task: Option<String> },
-    Die { at: Timestamp, exit_code: Option<i32> },
-    Healthy { at: Timestamp },
-    Paused { at: Timestamp, paused: bool },
-    List { container: Container, life: Life },
-    Destroy { at: Timestamp },
-}
-
-impl What {
-    /// When it happened; none for what is so whenever it is asked.
-    fn at(&self) -> Option<Timestamp> {
-        match self {
-            What::Describe { at, .. }
-            | What::Start { at, .. }
-            | What::Die { at, .. }
-            | What::Healthy { at }
-            | What::Paused { at, .. }
-            | What::Destroy { at } => Some(*at),
-            What::List { .. } => None,
-        }
-    }
+/// Containers of which an answer failed and nothing is known.
+#[derive(Debug, Clone, Copy)]
+struct Missed {
+    /// Since when the first of them is asked for.
+    since: Duration,
+    /// The number of their last event: a list that was asked for behind it has them.
+    events: u64,
 }
 
 impl Book {
+    /// It is `now`, by a clock that never goes back: what is asked from here on is asked then.
+    pub fn tick(&mut self, now: Duration) {
+        self.now = now;
+    }
+
+    /// Since when a container is asked for of which nothing is known yet, by the same clock.
+    pub fn unknown_since(&mut self) -> Option<Duration> {
+        let asked = loop {
+            let Some(ask) = self.unknown.front() else { break None };
+            let entry = self.entries.get(&ask.id).filter(|entry| entry.known.is_none());
+            let is_open = |step: &&Step| step.ticket == ask.ticket && step.answer.is_none();
+            match entry.and_then(|entry| entry.steps.iter().find(is_open)) {
+                Some(step) => break Some(step.since),
+                None => drop(self.unknown.pop_front()),
+            }
+        };
+        self.missed.map(|missed| missed.since).into_iter().chain(asked).min()
+    }
+
+    /// Whether an answer failed, so that a list is needed to know a container.
+    pub fn has_missed(&self) -> bool {
+        self.missed.is_some()
+    }
+
     /// Takes in an event.
     pub fn event(&mut self, event: Event, tell: &mut impl FnMut(ContainerEvent)) {
         self.events += 1;
@@ -264,9 +247,9 @@ impl Book {
             gone.map(|(id, _)| id.clone()).collect()
         };
         for id in vanished {
-            self.entries.remove(&id);
-            tell(ContainerEvent::Gone { id, at: None });
+            self.vanished(id, tell);
         }
+        self.missed = self.missed.filter(|missed| missed.events > mark.0);
         for Listed { id, container, life, inspected } in list {
             // Gone, and another made under its id, and neither was heard.
             let made = inspected.as_ref().and_then(|inspected| inspected.created_at);
@@ -274,8 +257,7 @@ impl Book {
                 entry.touched <= mark.0 && entry.steps.is_empty() && entry.is_older_than(made)
             };
             if self.entries.get(&id).is_some_and(is_another) {
-                self.entries.remove(&id);
-                tell(ContainerEvent::Gone { id: id.clone(), at: None });
+                self.vanished(id.clone(), tell);
             }
             let entry = self.entries.entry(id.clone()).or_default();
             // A long dead container is not worth a question; its list entry names it well enough.
@@ -285,11 +267,15 @@ impl Book {
                 }
                 continue;
             }
-            if life == Life::Running && entry.running && entry.known_told && entry.start_told {
+            if life == Life::Running && entry.running && entry.known_told && entry.start_told && !entry.unsure
+            {
                 continue;
             }
+            // A task whose shim does not answer in time is left out of containerd's list: the list's word is no end.
+            let is_doubtful = entry.running && life == Life::Unclear;
             // What has happened since the list was asked for is newer than what it says.
-            let answer = inspected.filter(|_| entry.touched <= mark.0 && entry.steps.is_empty());
+            let is_newer = entry.touched > mark.0 || !entry.steps.is_empty();
+            let answer = inspected.filter(|_| !is_doubtful && !is_newer);
             entry.created_at = entry.created_at.or(made);
             self.add_answered(id, What::List { container, life }, answer.map(Answer::Inspected), tell);
         }
@@ -342,6 +328,14 @@ impl Book {
         self.last_event_ns.map(|time_ns| time_ns.saturating_add(1))
     }
 
+    /// It is not there any more, and nobody has heard of its end.
+    fn vanished(&mut self, id: ContainerId, tell: &mut impl FnMut(ContainerEvent)) {
+        if let Some(mut entry) = self.entries.remove(&id) {
+            entry.tell_sketch(tell);
+        }
+        tell(ContainerEvent::Gone { id, at: None });
+    }
+
     fn add_step(&mut self, id: ContainerId, what: What, tell: &mut impl FnMut(ContainerEvent)) {
         self.add_answered(id, what, None, tell);
     }
@@ -366,17 +360,23 @@ impl Book {
             _ => None,
         };
         if answer.is_none() {
-            self.asks.push_back(Ask { id: id.clone(), ticket });
+            let ask = Ask { id: id.clone(), ticket };
+            if entry.known.is_none() {
+                self.unknown.push_back(ask.clone());
+            }
+            self.asks.push_back(ask);
         }
-        entry.steps.push_back(Step { ticket, what, answer });
+        entry.steps.push_back(Step { ticket, since: self.now, what, answer });
         self.tell_ready(&id, tell);
     }
 
     /// Tells every step of a container up to the first that still waits.
     fn tell_ready(&mut self, id: &ContainerId, tell: &mut impl FnMut(ContainerEvent)) {
         let Some(entry) = self.entries.get_mut(id) else { return };
+        let mut failed_since = None;
         while let Some(step) = entry.steps.pop_front_if(|step| step.answer.is_some()) {
             if let What::Destroy { at } = step.what {
+                entry.tell_sketch(tell);
                 tell(ContainerEvent::Gone { id: id.clone(), at: Some(at) });
                 // What follows is another container's under its id.
                 let next = Entry {
@@ -390,187 +390,25 @@ impl Book {
                     return;
                 }
                 *entry = next;
+                failed_since = None;
                 continue;
             }
-            entry.tell_step(id, step.what, step.answer.unwrap_or(Answer::Failed), tell);
+            let answer = step.answer.unwrap_or(Answer::Failed);
+            if matches!(answer, Answer::Failed) {
+                failed_since = failed_since.or(Some(step.since));
+            }
+            entry.tell_step(id, step.what, answer, tell);
         }
-        // Listed, and gone before anything could be told of it.
-        if entry.known.is_none() && entry.steps.is_empty() {
+        if entry.known.is_some() {
+            return;
+        }
+        if let Some(since) = failed_since {
+            let missed = self.missed.unwrap_or(Missed { since, events: 0 });
+            self.missed =
+                Some(Missed { since: missed.since.min(since), events: missed.events.max(entry.touched) });
+        } else if entry.steps.is_empty() && entry.sketch.is_none() {
+            // Listed, and gone before anything could be told of it.
             self.entries.remove(id);
         }
-    }
-}
-
-impl Entry {
-    fn tell_step(
-        &mut self,
-        id: &ContainerId,
-        what: What,
-        answer: Answer,
-        tell: &mut impl FnMut(ContainerEvent),
-    ) {
-        // Made behind what happened: it is the next one under this id that was asked.
-        let is_another = |inspected: &Inspected| what.at().is_some_and(|at| inspected.created_at > Some(at));
-        let answer = match answer {
-            Answer::Inspected(inspected) if is_another(&inspected) => Answer::Missing,
-            answer => answer,
-        };
-        let inspected = match &answer {
-            Answer::Inspected(inspected) => Some(&**inspected),
-            Answer::Missing | Answer::Failed => None,
-        };
-        if let What::Start { task, .. } = &what {
-            self.task.clone_from(task);
-        }
-        if let Some(inspected) = inspected {
-            self.forges_exit_code |= inspected.forges_exit_code;
-            self.tell_known(inspected.container.clone(), tell);
-        }
-        let is_missing = matches!(answer, Answer::Missing);
-        match &what {
-            What::Describe { container, is_sketch: true, .. } if is_missing && self.known.is_none() => {
-                self.tell_known(container.clone(), tell);
-            }
-            What::Start { .. } | What::Die { .. } if is_missing && self.known.is_none() => {
-                if let Some(sketch) = self.sketch.take() {
-                    self.tell_known(sketch, tell);
-                }
-            }
-            _ => {}
-        }
-        if let (What::Start { .. }, None, Some(known)) = (&what, inspected, &self.known) {
-            self.tell_known(known.clone(), tell);
-        }
-        match what {
-            What::Describe { container, is_sketch, .. } => {
-                if inspected.is_none() && !is_sketch {
-                    self.tell_described(container, tell);
-                }
-            }
-            What::Start { at, pid, .. } => {
-                // A later start of the same container is another event's to tell.
-                let ours =
-                    inspected.filter(|inspected| inspected.started_at.is_some_and(|started| started <= at));
-                self.started_at = ours.and_then(|inspected| inspected.started_at);
-                let pid = pid.or(ours.and_then(|inspected| inspected.pid));
-                self.tell_started(id, pid, self.started_at.or(Some(at)), tell);
-            }
-            What::Die { at, exit_code } => {
-                let ended = |inspected: &&Inspected| {
-                    !inspected.running && inspected.finished_at.is_some_and(|finished| finished <= at)
-                };
-                let ours = inspected.filter(ended);
-                let exit_code = match ours {
-                    Some(inspected) => inspected.exit_code,
-                    None => exit_code.filter(|_| !self.forges_exit_code),
-                };
-                // When the process ended; the event follows 30 to 100 ms later.
-                let ended_at = ours.and_then(|inspected| inspected.finished_at).unwrap_or(at);
-                let oom = self.oom || ours.is_some_and(|inspected| inspected.oom);
-                self.tell_exited(id, exit_code, oom, Some(ended_at), tell);
-            }
-            What::Healthy { at } => tell(ContainerEvent::Ready { id: id.clone(), at }),
-            What::Paused { at, paused } => tell(ContainerEvent::Paused { id: id.clone(), at, paused }),
-            What::List { container, life } => self.tell_listed(id, container, life, answer, tell),
-            What::Destroy { .. } => {}
-        }
-    }
-
-    fn tell_listed(
-        &mut self,
-        id: &ContainerId,
-        container: Container,
-        life: Life,
-        answer: Answer,
-        tell: &mut impl FnMut(ContainerEvent),
-    ) {
-        match answer {
-            // Its events are on their way and tell it.
-            Answer::Missing => {}
-            Answer::Failed => {
-                self.tell_described(container, tell);
-                if life == Life::Running && !(self.running && self.start_told) {
-                    self.tell_started(id, None, None, tell);
-                }
-            }
-            Answer::Inspected(state) if state.running => {
-                let restarted = (self.started_at.is_some() && self.started_at != state.started_at)
-                    || (self.pid.is_some() && state.pid.is_some() && self.pid != state.pid);
-                if self.running && !self.start_told && restarted {
-                    self.tell_exited(id, None, false, None, tell);
-                }
-                if !(self.running && self.start_told) {
-                    self.started_at = state.started_at;
-                    self.tell_started(id, state.pid, state.started_at, tell);
-                }
-            }
-            Answer::Inspected(state) => {
-                if self.running {
-                    self.tell_exited(id, state.exit_code, self.oom || state.oom, state.finished_at, tell);
-                }
-            }
-        }
-    }
-
-    /// Whether it was made before `made`.
-    fn is_older_than(&self, made: Option<Timestamp>) -> bool {
-        self.created_at.is_some() && made > self.created_at
-    }
-
-    /// `container` as it is; not a second time to the same connection.
-    fn tell_known(&mut self, mut container: Container, tell: &mut impl FnMut(ContainerEvent)) {
-        // Always the same moment, whoever told it first.
-        self.created_at = self.created_at.or(container.created_at);
-        container.created_at = self.created_at;
-        container.task = container.task.or_else(|| self.task.clone());
-        if self.known.as_ref() != Some(&container) || !self.known_told {
-            (self.known, self.known_told) = (Some(container.clone()), true);
-            tell(ContainerEvent::Known(Box::new(container)));
-        }
-    }
-
-    /// `container` as an event or the list describes it, together with what an inspection said earlier.
-    fn tell_described(&mut self, container: Container, tell: &mut impl FnMut(ContainerEvent)) {
-        let container = match &self.known {
-            Some(known) => Container {
-                env: known.env.clone(),
-                cmd: known.cmd.clone(),
-                entrypoint: known.entrypoint.clone(),
-                image_labels: known.image_labels.clone(),
-                runtime_handler: known.runtime_handler.clone(),
-                annotations: known.annotations.clone(),
-                pod: known.pod.clone(),
-                sandbox: known.sandbox,
-                task: known.task.clone(),
-                ..container
-            },
-            None => container,
-        };
-        self.tell_known(container, tell);
-    }
-
-    fn tell_started(
-        &mut self,
-        id: &ContainerId,
-        pid: Option<Pid>,
-        at: Option<Timestamp>,
-        tell: &mut impl FnMut(ContainerEvent),
-    ) {
-        (self.running, self.start_told) = (true, true);
-        self.pid = pid.or(self.pid);
-        tell(ContainerEvent::Started { id: id.clone(), pid, at });
-    }
-
-    fn tell_exited(
-        &mut self,
-        id: &ContainerId,
-        exit_code: Option<i32>,
-        oom: bool,
-        at: Option<Timestamp>,
-        tell: &mut impl FnMut(ContainerEvent),
-    ) {
-        self.running = false;
-        self.pid = None;
-        tell(ContainerEvent::Exited { id: id.clone(), exit_code, oom, at });
     }
 }

@@ -1,8 +1,9 @@
 //! A runtime from its first answer on: list, then watch, for as long as it takes. One loop for all [`Engine`]s.
 //!
 //! Promises: a runtime that is absent or restarted is waited for; nothing that happens between the list and the stream of
-//! events is missed; no answer ends [`watch`]; inspections never hold up the stream. Not here: what is known of
-//! containers (`book`), and how a runtime is talked to.
+//! events is missed; no answer ends [`watch`]; inspections never hold up the stream; while a container of which nothing is
+//! known waits for an answer for long, its runtime counts as one that does not answer, so that nothing is decided without
+//! it. Not here: what is known of containers (`book`), and how a runtime is talked to.
 
 use std::pin::pin;
 use std::time::{Duration, Instant, SystemTime};
@@ -20,11 +21,15 @@ use crate::model::{ContainerEvent, Oddity};
 const MAX_INSPECTIONS: usize = 16;
 /// A connection that lasted so long was a good one: the next wait is short again.
 const GOOD_CONNECTION: Duration = Duration::from_secs(5);
+/// Who takes longer to say what a container is counts as one that does not answer: the container is not nobody's.
+const SLOW: Duration = Duration::from_secs(3);
+/// Between a list and one that is asked for because an answer failed; longer where the list took longer.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Tells `sink` what happens to the containers of `engine` until `shutdown`.
 ///
 /// First everything that exists, then [`ContainerEvent::Up`], then what happens. [`ContainerEvent::Down`] as soon as
-/// it cannot be reached; when it is back, everything again, as the module [`book`](super::book) says.
+/// it cannot be reached, or is slow; when it is back, everything again, as the module [`book`](super::book) says.
 /// [`ContainerEvent::Absent`], once, where it has no socket yet and need not have one.
 pub async fn watch(
     engine: &impl Engine,
@@ -34,6 +39,7 @@ pub async fn watch(
     let runtime = engine.name();
     let mut shutdown = pin!(shutdown);
     let mut book = Book::default();
+    let clock = Instant::now();
     let mut backoff = Backoff::default();
     let mut reported = None;
     let mut is_down = false;
@@ -51,11 +57,11 @@ pub async fn watch(
             }
             return;
         };
-        let mut up_since = None;
+        let mut up = Up::default();
         let why = tokio::select! {
             biased;
             () = &mut shutdown => return,
-            why = connection(engine, &socket, &mut book, &mut sink, &mut up_since) => why,
+            why = connection(engine, &socket, &mut book, &mut sink, &mut up, clock) => why,
         };
         odd(&why, runtime, &mut sink);
         book.broke(&mut sink);
@@ -70,17 +76,17 @@ pub async fn watch(
             }
             return;
         }
-        if up_since.is_some() || !is_down {
+        if up.is_up || !is_down {
             sink(ContainerEvent::Down { runtime });
             is_down = true;
         }
-        if up_since.is_some_and(|since: Instant| since.elapsed() >= GOOD_CONNECTION) {
+        if up.since.is_some_and(|since| since.elapsed() >= GOOD_CONNECTION) {
             backoff.reset();
         }
         // Once for each reason, not once for each attempt.
         let reason = why.to_string();
         let socket = socket.display();
-        if up_since.is_some() || reported.as_ref() != Some(&reason) {
+        if up.since.is_some() || reported.as_ref() != Some(&reason) {
             warn!(runtime, %socket, %reason, "runtime not reachable; its containers are not named until it is");
             reported = Some(reason);
         }
@@ -101,19 +107,36 @@ async fn rest(time: Duration, shutdown: &mut (impl Future<Output = ()> + Unpin))
     }
 }
 
+/// Rests for `time`; for ever where there is none.
+async fn rest_for(time: Option<Duration>) {
+    match time {
+        Some(time) => tokio::time::sleep(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether the runtime has told everything and answers.
+#[derive(Debug, Default)]
+struct Up {
+    /// Since when it has told everything.
+    since: Option<Instant>,
+    is_up: bool,
+}
+
 /// What ended: a list or an inspection.
 enum Done {
     Listed(Mark, Result<Vec<Listed>, EngineError>),
     Inspected(Ask, Result<Box<Inspected>, EngineError>),
 }
 
-/// One connection, from its making to its end. `up_since` is set when everything has been told.
+/// One connection, from its making to its end. `clock` is when the first one was made.
 async fn connection(
     engine: &impl Engine,
     socket: &std::path::Path,
     book: &mut Book,
     sink: &mut impl FnMut(ContainerEvent),
-    up_since: &mut Option<Instant>,
+    up: &mut Up,
+    clock: Instant,
 ) -> EngineError {
     let runtime = engine.name();
     let api = match engine.connect(socket).await {
@@ -126,6 +149,8 @@ async fn connection(
     jobs.push(list(&api, book.mark()).boxed_local());
     let mut is_listed = false;
     let mut is_listing = true;
+    let mut wants_list = false;
+    let (mut list_began, mut again_at) = (clock.elapsed(), Duration::ZERO);
     let mut garbled_before = false;
     let mut relist = tokio::time::interval(engine.relist_every().max(Duration::from_secs(1)));
     relist.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -134,15 +159,19 @@ async fn connection(
     let mut hears = pin!(tokio::time::sleep(deaf_for.unwrap_or_default()));
     let mut is_deaf = deaf_for.is_some();
     loop {
-        let want_list = tokio::select! {
+        let now = clock.elapsed();
+        let again = (book.has_missed() && !is_listing).then_some(again_at);
+        let slow = book.unknown_since().map(|since| since + SLOW).filter(|at| *at > now);
+        let wake = [again, slow].into_iter().flatten().min();
+        tokio::select! {
             event = next(&mut events) => match event {
                 Ok(event) => {
                     garbled_before = false;
+                    book.tick(clock.elapsed());
                     book.event(event, sink);
-                    false
                 }
                 // The client gives up the stream at the first thing it cannot read. What came with it is found by
-                // the list. Twice in a row, and it is not an event that is odd.
+                // the list: not by one that was asked for before. Twice in a row, and it is not an event that is odd.
                 Err(error @ EngineError::Garbled(_)) if !garbled_before => {
                     warn!(runtime, %error, "an event was skipped");
                     odd(&error, runtime, sink);
@@ -150,42 +179,46 @@ async fn connection(
                     events = Box::pin(api.events(now_ns()));
                     hears.set(tokio::time::sleep(deaf_for.unwrap_or_default()));
                     is_deaf = deaf_for.is_some();
-                    true
+                    (wants_list, is_listed) = (true, false);
                 }
                 Err(error) => return error,
             },
-            Some(done) = jobs.next() => {
-                match done {
-                    Done::Inspected(ask, inspected) => {
-                        let answer = match inspected {
-                            Ok(inspected) => Answer::Inspected(inspected),
-                            Err(error) => {
-                                debug!(runtime, container = %ask.id, %error, "container not inspected");
-                                odd(&error, runtime, sink);
-                                let gone = matches!(error, EngineError::NoSuchContainer);
-                                if gone { Answer::Missing } else { Answer::Failed }
-                            }
-                        };
-                        book.answered(&ask, answer, sink);
-                    }
-                    Done::Listed(mark, Ok(list)) => {
-                        book.listed(list, mark, sink);
-                        (is_listed, is_listing) = (true, false);
-                    }
-                    Done::Listed(_, Err(error)) => return error,
+            Some(done) = jobs.next() => match done {
+                Done::Inspected(ask, inspected) => {
+                    let answer = match inspected {
+                        Ok(inspected) => Answer::Inspected(inspected),
+                        Err(error) => {
+                            debug!(runtime, container = %ask.id, %error, "container not inspected");
+                            odd(&error, runtime, sink);
+                            let gone = matches!(error, EngineError::NoSuchContainer);
+                            if gone { Answer::Missing } else { Answer::Failed }
+                        }
+                    };
+                    book.answered(&ask, answer, sink);
                 }
-                false
-            }
-            _ = relist.tick() => true,
+                Done::Listed(mark, Ok(list)) => {
+                    let now = clock.elapsed();
+                    book.tick(now);
+                    book.listed(list, mark, sink);
+                    (is_listed, is_listing) = (!wants_list, false);
+                    again_at = now + AGAIN.max(now.saturating_sub(list_began));
+                }
+                Done::Listed(_, Err(error)) => return error,
+            },
+            _ = relist.tick() => wants_list |= !is_listing,
             // Asked again where a list is under way.
             () = &mut hears, if is_deaf && !is_listing => {
                 // What was not heard until now is in this list: not before it is all of it told.
                 (is_deaf, is_listed) = (false, false);
-                true
+                wants_list = true;
             }
-        };
-        if want_list && !is_listing {
-            is_listing = true;
+            () = rest_for(wake.map(|at| at.saturating_sub(now))) => {}
+        }
+        let now = clock.elapsed();
+        wants_list |= book.has_missed() && !is_listing && now >= again_at;
+        if wants_list && !is_listing {
+            (wants_list, is_listing) = (false, true);
+            list_began = now;
             jobs.push(list(&api, book.mark()).boxed_local());
         }
         while jobs.len() < MAX_INSPECTIONS
@@ -197,9 +230,18 @@ async fn connection(
             warn!(runtime, count, "too many containers at a time; these are known by their labels alone");
             sink(ContainerEvent::Odd { runtime, what: Oddity::Refused, count });
         }
-        if up_since.is_none() && is_listed && !is_deaf && book.is_settled() {
-            *up_since = Some(Instant::now());
-            info!(runtime, socket = %socket.display(), "runtime watched");
+        let unknown_for = book.unknown_since().map(|since| now.saturating_sub(since));
+        let is_slow = unknown_for.is_some_and(|time| time >= SLOW);
+        if is_slow && std::mem::take(&mut up.is_up) {
+            warn!(runtime, socket = %socket.display(), "runtime takes more than {} s to answer", SLOW.as_secs());
+            sink(ContainerEvent::Down { runtime });
+        }
+        if !up.is_up && !is_slow && is_listed && !is_deaf && book.is_settled() {
+            if up.since.is_none() {
+                up.since = Some(Instant::now());
+                info!(runtime, socket = %socket.display(), "runtime watched");
+            }
+            up.is_up = true;
             sink(ContainerEvent::Up { runtime });
         }
     }

@@ -1,5 +1,7 @@
 //! The order of what is told, against every order of what is heard.
 
+mod unanswered;
+
 use super::*;
 
 fn id(name: &str) -> ContainerId {

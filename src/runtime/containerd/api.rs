@@ -1,4 +1,5 @@
-//! containerd's own API as this room uses it: namespaces, containers, tasks, events, images. Its messages end here.
+//! containerd's own API as this room uses it: namespaces, containers, tasks, events. Its messages end here, and those of
+//! images in `labels`.
 //!
 //! Every answer is cut to what identity reads before it leaves, whatever its size was. Requests have a time limit; the
 //! stream of events has none.
@@ -9,14 +10,14 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
+use tonic::Request;
 use tonic::transport::Channel;
-use tonic::{Request, Status};
 
 use super::event::{self, TOPICS};
-use super::image::{Blob, MAX_BLOB, blob};
-use super::record::{self, Namespace, in_pod};
+use super::labels::{Carried, ImageLabels, Reading};
+use super::record::{self, Namespace, Recorded, in_pod};
 use super::{ContainerdOptions, Namespaces};
-use crate::identity::{Keys, kept_with, pod_of_sandbox};
+use crate::identity::{Keys, pod_of_sandbox};
 use crate::model::{Container, ContainerId, Pid, Pod, Swap};
 use crate::runtime::book::{Event, Inspected, Life, Listed};
 use crate::runtime::engine::{Connection, EngineError};
@@ -24,12 +25,8 @@ use crate::runtime::grpc::containerd::services::containers::v1::containers_clien
 use crate::runtime::grpc::containerd::services::containers::v1::{
     Container as Record, GetContainerRequest, ListContainersRequest,
 };
-use crate::runtime::grpc::containerd::services::content::v1::ReadContentRequest;
-use crate::runtime::grpc::containerd::services::content::v1::content_client::ContentClient;
 use crate::runtime::grpc::containerd::services::events::v1::SubscribeRequest;
 use crate::runtime::grpc::containerd::services::events::v1::events_client::EventsClient;
-use crate::runtime::grpc::containerd::services::images::v1::GetImageRequest;
-use crate::runtime::grpc::containerd::services::images::v1::images_client::ImagesClient;
 use crate::runtime::grpc::containerd::services::namespaces::v1::ListNamespacesRequest;
 use crate::runtime::grpc::containerd::services::namespaces::v1::namespaces_client::NamespacesClient;
 use crate::runtime::grpc::containerd::services::tasks::v1::tasks_client::TasksClient;
@@ -37,10 +34,9 @@ use crate::runtime::grpc::containerd::services::tasks::v1::{GetRequest, ListTask
 use crate::runtime::grpc::containerd::services::version::v1::version_client::VersionClient;
 use crate::runtime::grpc::containerd::v1::types::{Process, Status as Standing};
 use crate::runtime::grpc::{MAX_ANSWER, connect, fault, within};
-use crate::runtime::images::Images;
 
 /// For what containerd has at hand.
-const ASK_LIMIT: Duration = Duration::from_secs(5);
+pub(super) const ASK_LIMIT: Duration = Duration::from_secs(5);
 /// For the list of everything.
 const LIST_LIMIT: Duration = Duration::from_secs(60);
 /// Most containers that are taken of a list.
@@ -56,18 +52,19 @@ pub struct Api {
     channel: Channel,
     wanted: Namespaces,
     keys: Swap<Keys>,
-    images: Images,
+    images: ImageLabels,
     namespaces: Mutex<HashMap<String, Namespace>>,
 }
 
 impl Api {
     /// Connects to `socket`, and asks for the version as a sign that containerd is there.
     pub async fn connect(options: &ContainerdOptions, socket: &Path) -> Result<Api, EngineError> {
+        let channel = connect(socket).await?;
         let api = Api {
-            channel: connect(socket).await?,
+            images: ImageLabels::new(channel.clone()),
+            channel,
             wanted: options.namespaces.clone(),
             keys: options.keys.clone(),
-            images: Images::default(),
             namespaces: Mutex::default(),
         };
         api.version().await?;
@@ -120,7 +117,14 @@ impl Api {
         let mut client = TasksClient::new(self.channel.clone());
         let request = GetRequest { container_id: id.into(), exec_id: String::new() };
         let answer = within(ASK_LIMIT, client.get(in_namespace(namespace, request)?)).await?;
-        answer.process.ok_or(EngineError::NoSuchContainer)
+        match answer.process {
+            None => Err(EngineError::NoSuchContainer),
+            // What containerd says where its shim does not answer: that is no end.
+            Some(task) if task.status() == Standing::Unknown => {
+                Err(EngineError::Other("its task does not tell how it stands".into()))
+            }
+            Some(task) => Ok(task),
+        }
     }
 
     async fn tasks(&self, namespace: &str) -> Result<HashMap<String, Process>, EngineError> {
@@ -133,8 +137,12 @@ impl Api {
         Ok(answer.tasks.into_iter().map(|task| (name(&task), task)).collect())
     }
 
-    /// Every container of a namespace with its pod.
-    async fn list_of(&self, namespace: &Namespace) -> Result<Vec<Listed>, EngineError> {
+    /// Every container of a namespace with its pod; `reading` is what the list has read of images.
+    async fn list_of(
+        &self,
+        namespace: &Namespace,
+        reading: &mut Reading,
+    ) -> Result<Vec<Listed>, EngineError> {
         let keys = self.keys.get();
         let mut client = ContainersClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER);
         let request = in_namespace(&namespace.name, ListContainersRequest::default())?;
@@ -153,15 +161,26 @@ impl Api {
             }
         }
         let mut tasks = self.tasks(&namespace.name).await?;
-        let sandboxes = found.iter().filter(|(container, _)| container.sandbox);
+        let sandboxes = found.iter().map(|found| &found.container).filter(|container| container.sandbox);
         let pods: HashMap<String, Pod> =
-            sandboxes.filter_map(|(found, _)| Some((found.id.clone(), pod_of_sandbox(found)?))).collect();
+            sandboxes.filter_map(|found| Some((found.id.clone(), pod_of_sandbox(found)?))).collect();
         let mut listed = Vec::with_capacity(found.len());
-        for (container, sandbox) in found {
-            let pod = sandbox.and_then(|sandbox| pods.get(&sandbox).cloned());
-            let mut container = in_pod(container, pod);
-            container.image_labels =
-                self.image_labels(&namespace.name, container.image.as_deref(), &keys).await;
+        for recorded in found {
+            let doubtful = recorded.doubtful();
+            let carried = match &recorded.image {
+                Some(image) if !doubtful.is_empty() => {
+                    self.images.of_listed(&namespace.name, image, &keys, reading).await
+                }
+                _ => Carried::Labels(Vec::new()),
+            };
+            let pod = recorded.sandbox.and_then(|sandbox| pods.get(&sandbox).cloned());
+            let mut container = in_pod(recorded.container, pod);
+            // It is asked for alone where that is not known yet.
+            let is_late = carried == Carried::Late;
+            container.image_labels = match carried {
+                Carried::Labels(labels) => labels,
+                Carried::Refused | Carried::Late => doubtful,
+            };
             let Some(id) = event::id(&namespace.name, &container.id) else { continue };
             let state = inspected(container, tasks.remove(event::parts(&id).map_or("", |(_, id)| id)));
             let life = match state.running {
@@ -173,7 +192,7 @@ impl Api {
                 id,
                 container: state.container.clone(),
                 life,
-                inspected: Some(Box::new(state)),
+                inspected: (!is_late).then(|| Box::new(state)),
             });
         }
         Ok(listed)
@@ -182,13 +201,21 @@ impl Api {
     async fn inspect(&self, namespace: &str, id: &str) -> Result<Inspected, EngineError> {
         let keys = self.keys.get();
         let record = self.record(namespace, id).await?;
-        let (container, sandbox) = record::container(record, &self.namespace(namespace).await, &keys);
+        let recorded = record::container(record, &self.namespace(namespace).await, &keys);
+        let doubtful = recorded.doubtful();
+        let Recorded { container, sandbox, image } = recorded;
         let pod = match sandbox {
             Some(sandbox) => self.pod(namespace, &sandbox, &keys).await?,
             None => None,
         };
         let mut container = in_pod(container, pod);
-        container.image_labels = self.image_labels(namespace, container.image.as_deref(), &keys).await;
+        if let Some(image) = image.filter(|_| !doubtful.is_empty()) {
+            container.image_labels = match self.images.of(namespace, &image, &keys).await {
+                Carried::Labels(labels) => labels,
+                Carried::Refused => doubtful,
+                Carried::Late => return Err(EngineError::Late(ASK_LIMIT.as_secs())),
+            };
+        }
         let task = match self.task(namespace, id).await {
             Ok(task) => Some(task),
             Err(EngineError::NoSuchContainer) => None,
@@ -201,89 +228,20 @@ impl Api {
     async fn pod(&self, namespace: &str, id: &str, keys: &Keys) -> Result<Option<Pod>, EngineError> {
         match self.record(namespace, id).await {
             Ok(record) => {
-                let (sandbox, _) =
-                    record::container(record, &Namespace { name: namespace.into(), labels: vec![] }, keys);
-                Ok(pod_of_sandbox(&sandbox))
+                let namespace = Namespace { name: namespace.into(), labels: vec![] };
+                Ok(pod_of_sandbox(&record::container(record, &namespace, keys).container))
             }
             Err(EngineError::NoSuchContainer) => Ok(None),
             Err(error) => Err(error),
         }
     }
-
-    /// The labels that the image called `name` carries; none where that cannot be known: it may be gone, or its content,
-    /// and its containers run on.
-    async fn image_labels(
-        &self,
-        namespace: &str,
-        name: Option<&str>,
-        keys: &std::sync::Arc<Keys>,
-    ) -> Vec<(String, String)> {
-        let Some(name) = name else { return Vec::new() };
-        match self.read_image_labels(namespace, name, keys).await {
-            Ok(labels) => labels,
-            Err(error) => {
-                tracing::debug!(image = %name, %error, "image not read; its labels count as its containers'");
-                Vec::new()
-            }
-        }
-    }
-
-    async fn read_image_labels(
-        &self,
-        namespace: &str,
-        name: &str,
-        keys: &std::sync::Arc<Keys>,
-    ) -> Result<Vec<(String, String)>, EngineError> {
-        let mut client = ImagesClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER);
-        let request = in_namespace(namespace, GetImageRequest { name: name.into() })?;
-        let image = within(ASK_LIMIT, client.get(request)).await?.image;
-        // A name may be given to another image; what has a digest never changes.
-        let target = image.and_then(|image| image.target).map(|target| target.digest).unwrap_or_default();
-        if let Some(known) = self.images.get(&target, keys) {
-            return Ok(known);
-        }
-        let mut digest = target.clone();
-        // An index, a manifest, a configuration.
-        for _ in 0..3 {
-            let bytes = self.content(namespace, digest).await?;
-            match blob(&bytes) {
-                Some(Blob::Labels(labels)) => {
-                    let of_image =
-                        Container { image_labels: record::ordered(labels), ..Container::default() };
-                    let labels = kept_with(of_image, keys).image_labels;
-                    self.images.put(target, labels.clone(), keys);
-                    return Ok(labels);
-                }
-                Some(Blob::Next(next)) => digest = next,
-                None => break,
-            }
-        }
-        Err(EngineError::Garbled("neither an index nor a manifest nor a configuration".into()))
-    }
-
-    async fn content(&self, namespace: &str, digest: String) -> Result<Vec<u8>, EngineError> {
-        let mut client = ContentClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER);
-        let request = in_namespace(namespace, ReadContentRequest { digest, offset: 0, size: 0 })?;
-        let read = async {
-            let mut stream = client.read(request).await?.into_inner();
-            let mut bytes = Vec::new();
-            while let Some(part) = stream.message().await? {
-                bytes.extend(part.data);
-                if bytes.len() > MAX_BLOB {
-                    return Err(Status::out_of_range("a blob that is too large"));
-                }
-            }
-            Ok(tonic::Response::new(bytes))
-        };
-        within(ASK_LIMIT, read).await
-    }
 }
 
 impl Connection for Api {
     async fn list(&self) -> Result<Vec<Listed>, EngineError> {
-        let mut all = Vec::new();
+        let (mut all, mut reading) = (Vec::new(), Reading::default());
         for namespace in self.list_namespaces().await? {
-            all.extend(self.list_of(&namespace).await?);
+            all.extend(self.list_of(&namespace, &mut reading).await?);
         }
         Ok(all)
     }
@@ -306,7 +264,8 @@ impl Connection for Api {
         // Runs whose making was heard, until their start is: by then a short one may be over.
         let mut runs = HashMap::new();
         envelopes.filter_map(move |envelope| {
-            if let Some((id, pid)) = envelope.as_ref().ok().and_then(event::newborn)
+            let wanted = envelope.as_ref().ok().filter(|envelope| self.wanted.has(&envelope.namespace));
+            if let Some((id, pid)) = wanted.and_then(event::newborn)
                 && runs.len() < MAX_NEWBORN
             {
                 runs.insert(id, run(pid));
@@ -355,7 +314,8 @@ fn run(pid: Pid) -> String {
     start.map_or_else(|| pid.to_string(), |start| format!("{pid}+{start}"))
 }
 
-fn in_namespace<T>(namespace: &str, message: T) -> Result<Request<T>, EngineError> {
+/// `message` as a request of `namespace`.
+pub(super) fn in_namespace<T>(namespace: &str, message: T) -> Result<Request<T>, EngineError> {
     let mut request = Request::new(message);
     let name = namespace.parse().map_err(|_| EngineError::Other(format!("{namespace:?} is no namespace")))?;
     request.metadata_mut().insert("containerd-namespace", name);

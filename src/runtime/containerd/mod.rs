@@ -5,7 +5,8 @@
 //! | `api` | what is asked; its messages end there |
 //! | `record` | a record of a container to a [`Container`]: labels, OCI spec, the CRI's notes; pure |
 //! | `event` | what containerd tells, as the book takes it; pure |
-//! | `image` | from an image's manifest to the labels that it carries; pure |
+//! | `image` | what blobs on the way to an image's labels say; pure |
+//! | `labels` | the labels that images carry, read from the content store |
 //!
 //! One way for all of containerd's users: pods (namespace `k8s.io`, where the sandbox's labels are the pod's), faasd, nerdctl.
 //! No call of the CRI is needed, which would be another server's to answer. Ids are `namespace/id` here, and what a
@@ -15,6 +16,7 @@
 mod api;
 mod event;
 mod image;
+mod labels;
 mod record;
 
 use std::path::Path;
@@ -131,12 +133,13 @@ pub async fn ping(options: &ContainerdOptions) -> anyhow::Result<String> {
 /// What a record tells of a container, as containerd sends it. Any bytes: those that are none tell of none.
 pub fn container_in(record: &[u8], keys: &Keys) -> Option<Container> {
     let record = prost::Message::decode(record).ok()?;
-    Some(record::container(record, &record::Namespace::default(), keys).0)
+    Some(record::container(record, &record::Namespace::default(), keys).container)
 }
 
 /// What a blob on the way to an image's labels says, as text. Any bytes.
 pub fn image_in(blob: &[u8]) -> Option<String> {
-    image::blob(blob).map(|blob| format!("{blob:?}"))
+    let leads = image::blob(blob).map(|blob| format!("{blob:?}"));
+    leads.or_else(|| image::labels(blob).map(|labels| format!("{labels:?}")))
 }
 
 /// The same with the ids by which cgroups are found.

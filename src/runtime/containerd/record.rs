@@ -15,6 +15,15 @@ use crate::runtime::grpc::containerd::services::containers::v1::Container as Rec
 /// Name of this runtime in [`Container::runtime`], whichever socket it was asked at.
 pub const RUNTIME: &str = "containerd";
 
+/// What the kubelet, and containerd's CRI, give every container.
+const KUBELETS_LABELS: &[&str] = &[
+    "io.cri-containerd.kind",
+    "io.kubernetes.container.name",
+    "io.kubernetes.pod.name",
+    "io.kubernetes.pod.namespace",
+    "io.kubernetes.pod.uid",
+];
+
 /// Largest spec that is read, in bytes: those of pods take some 10,000.
 const MAX_SPEC: usize = 4 << 20;
 
@@ -27,11 +36,49 @@ pub struct Namespace {
     pub labels: Vec<(String, String)>,
 }
 
-/// A container of `namespace`, and the id of the sandbox whose pod it is in.
-pub fn container(record: Record, namespace: &Namespace, keys: &Keys) -> (Container, Option<String>) {
+/// A record as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recorded {
+    /// The container, without its image's labels and, where that is another's, without its pod.
+    pub container: Container,
+    /// The id of the sandbox whose pod it is in.
+    pub sandbox: Option<String>,
+    /// What it was made of.
+    pub image: Option<ImageOf>,
+}
+
+/// Where an image's labels are found.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum ImageOf {
+    /// In the configuration that has this digest, which the CRI has noted.
+    Configuration(String),
+    /// In what this name leads to now, in its namespace.
+    Name(String),
+}
+
+impl Recorded {
+    /// Labels that its image may have given it. The kubelet gives some to each container, whatever its image says. A
+    /// sandbox's are its pod's.
+    pub fn doubtful(&self) -> Vec<(String, String)> {
+        let is_of_kubelet = |key: &str| {
+            matches!(self.image, Some(ImageOf::Configuration(_))) && KUBELETS_LABELS.contains(&key)
+        };
+        if self.image.is_none() || self.container.sandbox {
+            return Vec::new();
+        }
+        let labels = self.container.labels.iter().filter(|(key, _)| !is_of_kubelet(key));
+        labels.cloned().collect()
+    }
+}
+
+/// A container of `namespace`.
+pub fn container(record: Record, namespace: &Namespace, keys: &Keys) -> Recorded {
     let spec = record.spec.as_ref().and_then(json::<Spec>).unwrap_or_default();
     let noted = record.extensions.values().find_map(|extension| json::<Noted>(extension)?.metadata);
-    let noted = noted.and_then(|metadata| metadata.config).unwrap_or_default();
+    let (noted, configuration) = noted.map_or((None, None), |metadata| (metadata.config, metadata.image_ref));
+    let noted = noted.unwrap_or_default();
+    let by_name = Some(record.image.clone()).filter(|name| !name.is_empty()).map(ImageOf::Name);
+    let configuration = configuration.filter(|digest| !digest.is_empty()).map(ImageOf::Configuration);
     let annotations = ordered(spec.annotations.unwrap_or_default());
     let of = |key: &str| annotations.iter().find(|(name, _)| name == key).map(|(_, value)| value.clone());
     let sandbox_id = of("io.kubernetes.cri.sandbox-id").or(Some(record.sandbox)).filter(|id| !id.is_empty());
@@ -49,7 +96,7 @@ pub fn container(record: Record, namespace: &Namespace, keys: &Keys) -> (Contain
     container.sandbox = container.pod.is_some();
     // A sandbox's own id is in its spec too.
     let sandbox_id = sandbox_id.filter(|_| !container.sandbox);
-    (kept_with(container, keys), sandbox_id)
+    Recorded { container: kept_with(container, keys), sandbox: sandbox_id, image: configuration.or(by_name) }
 }
 
 /// A container of which nothing but id and image is known.
@@ -107,6 +154,8 @@ struct Noted {
 struct Metadata {
     #[serde(rename = "Config")]
     config: Option<Config>,
+    #[serde(rename = "ImageRef")]
+    image_ref: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -158,7 +207,8 @@ mod tests {
             "annotations": null,
             "linux": {"cgroupsPath": "/openfaas-fn/f"},
         });
-        let (found, sandbox) = container(record(&spec), &namespace, &Keys::default());
+        let Recorded { container: found, sandbox, image } =
+            container(record(&spec), &namespace, &Keys::default());
         assert_eq!(
             (found.runtime.as_str(), found.id.as_str(), found.name.as_deref()),
             ("containerd", "f", None)
@@ -168,9 +218,10 @@ mod tests {
         assert_eq!(found.runtime_namespace.as_deref(), Some("openfaas-fn"));
         assert_eq!(found.runtime_namespace_labels, namespace.labels);
         assert_eq!((found.created_at, sandbox), (Some(Timestamp(5_000_000)), None));
+        assert_eq!(image, Some(ImageOf::Name("registry/f:1".into())));
         // Of a spec that is none, what stands beside it.
         for broken in [json!({"process": {"env": [7]}}), json!("x"), json!(null)] {
-            let (found, _) = container(record(&broken), &namespace, &Keys::default());
+            let found = container(record(&broken), &namespace, &Keys::default()).container;
             assert_eq!((found.id.as_str(), found.image.as_deref()), ("f", Some("registry/f:1")));
         }
     }
@@ -193,8 +244,9 @@ mod tests {
             extensions: [("io.cri-containerd.sandbox.metadata".to_owned(), any(&noted))].into(),
             ..record(&of_pod)
         };
-        let (found, of) = container(sandbox, &pods, &Keys::default());
-        assert!(found.sandbox && of.is_none());
+        let found = container(sandbox, &pods, &Keys::default());
+        assert!(found.container.sandbox && found.sandbox.is_none() && found.doubtful().is_empty());
+        let found = found.container;
         let pod = found.pod.expect("a pod");
         assert_eq!(
             (pod.name.as_str(), pod.uid.as_str(), pod.label("faas_function")),
@@ -203,11 +255,36 @@ mod tests {
         assert_eq!(pod.annotation("fnscope.function"), Some("g"));
 
         let in_it = json!({"annotations": {"io.kubernetes.cri.container-type": "container", "io.kubernetes.cri.sandbox-id": "s"}});
-        let (found, of) = container(record(&in_it), &pods, &Keys::default());
-        assert_eq!((found.sandbox, found.pod.is_none(), of.as_deref()), (false, true, Some("s")));
+        let found = container(record(&in_it), &pods, &Keys::default());
+        assert_eq!(found.sandbox.as_deref(), Some("s"));
+        let found = found.container;
+        assert_eq!((found.sandbox, found.pod.is_none()), (false, true));
         assert_eq!(in_pod(found, Some(pod.clone())).pod, Some(pod));
         let newer = Record { sandbox: "t".into(), ..record(&json!({})) };
-        assert_eq!(container(newer, &pods, &Keys::default()).1.as_deref(), Some("t"));
+        assert_eq!(container(newer, &pods, &Keys::default()).sandbox.as_deref(), Some("t"));
+    }
+
+    #[test]
+    fn what_an_image_may_have_said_is_in_doubt_and_what_the_kubelet_says_is_not() {
+        let labels = ["fnscope.function", "io.kubernetes.pod.name", "io.kubernetes.docker.type"];
+        let labels = labels.map(|key| (key.to_owned(), "x".to_owned()));
+        let noted = |image: &str| json!({"Version": "v1", "Metadata": {"ImageRef": image, "Config": {}}});
+        let doubtful = |record: Record| {
+            let found = container(record, &Namespace::default(), &Keys::default());
+            let keys = found.doubtful().into_iter().map(|(key, _)| key).collect::<Vec<_>>();
+            (keys, found.image)
+        };
+        let plain = Record { labels: labels.clone().into(), ..record(&json!({})) };
+        let name = ImageOf::Name("registry/f:1".into());
+        let all = ["fnscope.function", "io.kubernetes.docker.type", "io.kubernetes.pod.name"];
+        assert_eq!(doubtful(plain.clone()), (all.map(String::from).into(), Some(name)));
+        let extension = |image| [("io.cri-containerd.container.metadata".to_owned(), any(&noted(image)))];
+        let in_pod = Record { extensions: extension("sha256:aa").into(), ..plain.clone() };
+        let configuration = ImageOf::Configuration("sha256:aa".into());
+        let some = ["fnscope.function", "io.kubernetes.docker.type"].map(String::from);
+        assert_eq!(doubtful(in_pod), (some.into(), Some(configuration)));
+        // Of no image, nothing is an image's.
+        assert_eq!(doubtful(Record { image: String::new(), ..plain }), (vec![], None));
     }
 
     proptest::proptest! {
@@ -226,7 +303,7 @@ mod tests {
                     extensions: [(key.clone(), Any { type_url: String::new(), value: spec })].into(),
                     ..Record::default()
                 };
-                let (found, _) = container(record, &Namespace::default(), &Keys::default());
+                let found = container(record, &Namespace::default(), &Keys::default()).container;
                 proptest::prop_assert!(found.id.len() <= Identity::MAX_NAME);
                 proptest::prop_assert!(found.labels.iter().all(|(_, value)| value.len() <= Identity::MAX_NAME));
                 proptest::prop_assert_eq!(kept_with(found.clone(), &Keys::default()), found);
