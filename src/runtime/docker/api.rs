@@ -3,7 +3,7 @@
 //! Every answer is cut to what identity reads before it leaves, whatever its size was. Requests have a time limit;
 //! the stream of events has none.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,13 +26,12 @@ use crate::runtime::images::Images;
 /// For the version, which the daemon has at hand. One that is busy takes its time, and is of use all the same.
 const CONNECT_LIMIT: Duration = Duration::from_secs(15);
 /// For an inspection. The daemon answers in about a millisecond, or after it has started the container. What its events
-/// say was told before, and others do not wait for it.
+/// say was told before, and others do not wait for it. The same for the sandbox of a container of cri-dockerd's: without
+/// its labels the container would be no function, so it is better late.
 const INSPECT_LIMIT: Duration = Duration::from_secs(15);
 /// For an image, asked for once: a container's better description waits for it. The daemon has it at hand and answers in
 /// about a millisecond, as for a container; what its events say was told before.
 const IMAGE_LIMIT: Duration = Duration::from_millis(500);
-/// For the sandbox of a container of cri-dockerd's. It was made before the container, and is at hand.
-const SANDBOX_LIMIT: Duration = Duration::from_secs(2);
 /// For the list of everything.
 const LIST_LIMIT: Duration = Duration::from_secs(60);
 
@@ -86,36 +85,34 @@ impl Api {
         Ok(version.version.unwrap_or_else(|| "of unknown version".into()))
     }
 
-    /// The container called `name_or_id`, with its pod where cri-dockerd made it.
+    /// The container called `name_or_id`, with its pod where cri-dockerd made it and has not removed it yet.
     pub async fn inspect(&self, name_or_id: &str) -> Result<Inspected, EngineError> {
         // The same for the container, its image and its sandbox, whatever is replaced meanwhile.
         let keys = self.keys.get();
-        let mut inspected = self.inspect_alone(name_or_id, INSPECT_LIMIT, &keys).await?;
+        let mut inspected = self.inspect_alone(name_or_id, &keys).await?;
         if let Some(sandbox) = sandbox_on_docker(&inspected.container).map(str::to_owned) {
-            match self.inspect_alone(&sandbox, SANDBOX_LIMIT, &keys).await {
+            match self.inspect_alone(&sandbox, &keys).await {
                 Ok(sandbox) => join_on_docker(&mut inspected.container, &sandbox.container),
-                Err(error) => {
+                // It went first: the pod's labels will not be known any more.
+                Err(EngineError::NoSuchContainer) => {
                     let container = &inspected.container.id;
-                    tracing::debug!(container, sandbox, %error, "sandbox not inspected; the pod's labels are not known");
+                    tracing::debug!(container, sandbox, "its sandbox is gone; the pod's labels are not known");
                 }
+                // Told without its pod it would be no function for as long as it lives: this is no answer.
+                Err(error) => return Err(error),
             }
         }
         Ok(inspected)
     }
 
-    async fn inspect_alone(
-        &self,
-        name_or_id: &str,
-        limit: Duration,
-        keys: &Arc<Keys>,
-    ) -> Result<Inspected, EngineError> {
+    async fn inspect_alone(&self, name_or_id: &str, keys: &Arc<Keys>) -> Result<Inspected, EngineError> {
         // The client puts it into the request's path as it is.
         let plain = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
         if name_or_id.is_empty() || name_or_id.len() > Identity::MAX_NAME || !name_or_id.chars().all(plain) {
             return Err(EngineError::Other("not a container's name or id".into()));
         }
         let asked = self.docker.inspect_container(name_or_id, None::<InspectContainerOptions>);
-        let mut answer = within(limit, asked).await?;
+        let mut answer = within(INSPECT_LIMIT, asked).await?;
         let image = answer.image.take();
         let mut inspected = inspected(answer, self.flavour, keys)
             .ok_or_else(|| EngineError::Garbled("an inspection without an id".into()))?;
@@ -156,7 +153,8 @@ impl Connection for Api {
         let options = ListContainersOptionsBuilder::new().all(true).build();
         let list = within(LIST_LIMIT, self.docker.list_containers(Some(options))).await?;
         let keys = self.keys.get();
-        Ok(list.into_iter().filter_map(|summary| listed(summary, self.flavour, &keys)).collect())
+        let list = list.into_iter().filter_map(|summary| listed(summary, self.flavour, &keys));
+        Ok(with_pods(list.collect()))
     }
 
     async fn inspected(&self, id: &ContainerId) -> Result<Inspected, EngineError> {
@@ -263,6 +261,22 @@ fn listed(summary: ContainerSummary, flavour: Flavour, keys: &Keys) -> Option<Li
     let name = summary.names.unwrap_or_default().into_iter().next();
     let container = described(&id, name, summary.image, summary.labels, flavour, keys);
     Some(Listed { container, id, life, inspected: None })
+}
+
+/// The list with the pods of containers that cri-dockerd made: their sandboxes are in it. What cannot be inspected, and
+/// what has long ended, is told by it.
+fn with_pods(mut list: Vec<Listed>) -> Vec<Listed> {
+    let wanted: HashSet<String> =
+        list.iter().filter_map(|listed| sandbox_on_docker(&listed.container)).map(str::to_owned).collect();
+    let sandboxes = list.iter().filter(|listed| wanted.contains(&*listed.id.0));
+    let sandboxes: HashMap<String, Container> =
+        sandboxes.map(|listed| (listed.id.0.to_string(), listed.container.clone())).collect();
+    for Listed { container, .. } in &mut list {
+        if let Some(sandbox) = sandbox_on_docker(container).and_then(|id| sandboxes.get(id)) {
+            join_on_docker(container, sandbox);
+        }
+    }
+    list
 }
 
 /// An inspection.

@@ -93,9 +93,10 @@ impl Engine for DockerOptions {
         self.relist_every
     }
 
-    fn deaf_for(&self) -> Option<Duration> {
-        // Podman tells nothing of what happens within a second or two of being asked for events.
-        (self.name == PODMAN).then_some(Duration::from_secs(3))
+    fn deaf_for(&self, connection: &Api) -> Option<Duration> {
+        // Podman tells nothing of what happens within a second or two of being asked for events, whatever name it is
+        // watched by.
+        (connection.flavour() == Flavour::Podman).then_some(Duration::from_secs(3))
     }
 
     async fn connect(&self, socket: &Path) -> Result<Api, EngineError> {
