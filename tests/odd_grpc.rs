@@ -38,6 +38,8 @@ pub enum Reply {
 
 /// `NOT_FOUND`.
 pub const NOT_FOUND: u16 = 5;
+/// `RESOURCE_EXHAUSTED`.
+pub const RESOURCE_EXHAUSTED: u16 = 8;
 /// `INTERNAL`.
 pub const INTERNAL: u16 = 13;
 

@@ -232,9 +232,9 @@ async fn connection(
                     // Whoever is wanted is asked for one by one all the same, and so is who is known.
                     Done::Listed(mark, Err(EngineError::TooLarge(reason))) => {
                         (listing, is_listed) = (false, true);
-                        book.unlisted(mark, began.elapsed(), sink);
                         metrics.look_ups_faults.add(1);
                         told.too_large(&reason);
+                        book.unlisted(mark, began.elapsed(), sink);
                     }
                     Done::Listed(_, Err(error)) => return error,
                     Done::LookedUp(ask, LookedUp { fault: Some(error @ EngineError::Absent(_)), .. }) => {

@@ -96,7 +96,11 @@ impl Api {
                 // It went first: the pod's labels will not be known any more.
                 Err(EngineError::NoSuchContainer) => {
                     let container = &inspected.container.id;
-                    tracing::debug!(container, sandbox, "its sandbox is gone; the pod's labels are not known");
+                    tracing::debug!(
+                        container,
+                        sandbox,
+                        "its sandbox is gone; the pod's labels are not known"
+                    );
                 }
                 // Told without its pod it would be no function for as long as it lives: this is no answer.
                 Err(error) => return Err(error),
@@ -369,6 +373,27 @@ mod tests {
     fn bounded(container: &Container) -> bool {
         let texts = container.labels.iter().map(|(_, value)| value).chain(&container.name);
         texts.chain([&container.id]).all(|text| text.len() <= Identity::MAX_NAME)
+    }
+
+    #[test]
+    fn a_list_tells_the_pods_of_the_containers_that_cri_dockerd_made() {
+        let (pod, gone) = ("5".repeat(64), "6".repeat(64));
+        let of = |sandbox: &str| json!({ "io.kubernetes.pod.uid": "u", "io.kubernetes.sandbox.id": sandbox });
+        let list = json!([
+            { "Id": "a", "Names": ["/k8s_f_p_ns_u_0"], "State": "running", "Labels": of(&pod) },
+            { "Id": "b", "Names": ["/k8s_g_q_ns_u_0"], "State": "exited", "Labels": of(&gone) },
+            { "Id": "c", "Names": ["/c"], "State": "running", "Labels": { "faas_function": "plain" } },
+            { "Id": pod, "Names": ["/k8s_POD_p_ns_u_0"], "State": "running", "Labels": {
+                "io.kubernetes.docker.type": "podsandbox", "io.kubernetes.pod.uid": "u", "faas_function": "figlet",
+            } },
+        ]);
+        let list: Vec<ContainerSummary> = serde_json::from_value(list).unwrap();
+        let list = list.into_iter().filter_map(|summary| listed(summary, Flavour::Docker, &Keys::default()));
+        let pods = with_pods(list.collect()).into_iter().map(|listed| {
+            let pod = listed.container.pod.as_ref();
+            pod.and_then(|pod| pod.label("faas_function")).map(str::to_owned)
+        });
+        assert_eq!(pods.collect::<Vec<_>>(), [Some("figlet".to_owned()), None, None, None]);
     }
 
     proptest! {
