@@ -172,6 +172,28 @@ const CASES: &[Case] = &[
         odd: &[],
     },
     Case {
+        name: "containers that are larger than any that is read, one in the list and one when it is inspected",
+        answers: |path| {
+            let large = "v".repeat(20 << 20);
+            match path {
+                "/containers/json" => {
+                    let mut too_large = listed(2);
+                    too_large["Labels"]["big"] = large.into();
+                    Reply::Json(json!([listed(0), too_large, listed(1)]))
+                }
+                _ if path == format!("/containers/{}/json", id(1)) => {
+                    let mut too_large = inspected(1);
+                    too_large["Config"]["Labels"]["big"] = large.into();
+                    Reply::Json(too_large)
+                }
+                _ => sound(path, 2),
+            }
+        },
+        known: 2,
+        is_up: true,
+        odd: &[Oddity::Garbled],
+    },
+    Case {
         name: "an event of an unknown container, and one that is gone when it is asked after",
         answers: |path| match path {
             "/events" => Reply::Events(vec![

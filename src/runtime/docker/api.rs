@@ -1,22 +1,26 @@
 //! The Docker Engine's API as this room uses it. bollard's types end here.
 //!
-//! Every answer is cut to what identity reads before it leaves, whatever its size was. Requests have a time limit;
-//! the stream of events has none.
+//! Every answer is cut to what identity reads before it leaves, whatever its size was: of the list one element is held at a
+//! time, of a container and an image so much and no more. Requests have a time limit; the stream of events has none.
 
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bollard::Docker;
 use bollard::errors::Error;
-use bollard::models::{ContainerInspectResponse, ContainerSummary, ContainerSummaryStateEnum, EventMessage};
-use bollard::query_parameters::{
-    EventsOptionsBuilder, InspectContainerOptions, ListContainersOptionsBuilder,
+use bollard::models::{
+    ContainerInspectResponse, ContainerSummary, ContainerSummaryStateEnum, EventMessage, ImageInspect,
 };
+use bollard::query_parameters::EventsOptionsBuilder;
 use futures_util::{Stream, StreamExt};
+use serde::de::DeserializeOwned;
 
+use super::elements::{Elements, NoList};
 use super::flavour::Flavour;
+use super::http;
 use crate::identity::{Keys, join_on_docker, kept_with, sandbox_on_docker};
 use crate::model::{Container, ContainerId, Identity, Pid, Swap, Timestamp};
 use crate::runtime::book::{Action, Event, Inspected, Life, Listed};
@@ -34,6 +38,16 @@ const INSPECT_LIMIT: Duration = Duration::from_secs(15);
 const IMAGE_LIMIT: Duration = Duration::from_millis(500);
 /// For the list of everything.
 const LIST_LIMIT: Duration = Duration::from_secs(60);
+/// Largest container, in a list or alone, and largest image, in bytes. Nobody limits their labels.
+const MAX_ONE: usize = 8 << 20;
+/// Most containers of a list: cut to what is read, each is a kilobyte or two.
+const MAX_LISTED: usize = 100_000;
+
+impl From<NoList> for EngineError {
+    fn from(error: NoList) -> EngineError {
+        EngineError::Garbled(error.to_string())
+    }
+}
 
 impl From<Error> for EngineError {
     fn from(error: Error) -> EngineError {
@@ -57,9 +71,12 @@ impl From<Error> for EngineError {
 #[derive(Debug, Clone)]
 pub struct Api {
     docker: Docker,
+    socket: PathBuf,
     flavour: Flavour,
     keys: Swap<Keys>,
     images: Arc<Images>,
+    /// Whether it was told that a container is too large for the list.
+    told_too_large: Arc<AtomicBool>,
 }
 
 impl Api {
@@ -71,7 +88,49 @@ impl Api {
         let version = within(CONNECT_LIMIT, docker.version()).await?;
         let components = version.components.unwrap_or_default();
         let flavour = Flavour::of(components.iter().map(|component| component.name.as_str()));
-        Ok(Api { docker, flavour, keys: keys.clone(), images: Arc::default() })
+        Ok(Api {
+            docker,
+            socket: socket.to_owned(),
+            flavour,
+            keys: keys.clone(),
+            images: Arc::default(),
+            told_too_large: Arc::default(),
+        })
+    }
+
+    /// What the engine answers to `path`, in the version of the API that was agreed on.
+    async fn get(&self, path: &str) -> Result<http::Answer, EngineError> {
+        let version = self.docker.client_version();
+        http::get(&self.socket, &format!("/v{}.{}{path}", version.major_version, version.minor_version)).await
+    }
+
+    /// What it says of one container or image.
+    async fn one<T: DeserializeOwned>(&self, path: &str) -> Result<T, EngineError> {
+        http::parsed(&self.get(path).await?.whole(MAX_ONE).await?)
+    }
+
+    /// Every container, as the engine lists it.
+    async fn whole_list(&self) -> Result<Vec<Listed>, EngineError> {
+        let keys = self.keys.get();
+        let mut answer = self.get("/containers/json?all=true").await?;
+        let (mut list, mut elements) = (Vec::new(), Elements::new(MAX_ONE));
+        while let Some(piece) = answer.piece().await? {
+            for element in elements.feed(&piece)? {
+                list.extend(listed(http::parsed(&element)?, self.flavour, &keys));
+            }
+            if list.len() > MAX_LISTED {
+                return Err(EngineError::TooLarge(format!("more than {MAX_LISTED} containers")));
+            }
+        }
+        let count = elements.end()?;
+        if count > 0 && !self.told_too_large.swap(true, Ordering::Relaxed) {
+            let most = MAX_ONE;
+            tracing::warn!(
+                count,
+                "containers with more than {most} bytes of labels are not read, and not named"
+            );
+        }
+        Ok(list)
     }
 
     /// Who answers.
@@ -115,8 +174,8 @@ impl Api {
         if name_or_id.is_empty() || name_or_id.len() > Identity::MAX_NAME || !name_or_id.chars().all(plain) {
             return Err(EngineError::Other("not a container's name or id".into()));
         }
-        let asked = self.docker.inspect_container(name_or_id, None::<InspectContainerOptions>);
-        let mut answer = within(INSPECT_LIMIT, asked).await?;
+        let path = format!("/containers/{name_or_id}/json");
+        let mut answer: ContainerInspectResponse = within(INSPECT_LIMIT, self.one(&path)).await?;
         let image = answer.image.take();
         let mut inspected = inspected(answer, self.flavour, keys)
             .ok_or_else(|| EngineError::Garbled("an inspection without an id".into()))?;
@@ -135,7 +194,7 @@ impl Api {
         if let Some(known) = self.images.get(&id, keys) {
             return known;
         }
-        match within(IMAGE_LIMIT, self.docker.inspect_image(&id)).await {
+        match within(IMAGE_LIMIT, self.one::<ImageInspect>(&format!("/images/{id}/json"))).await {
             Ok(image) => {
                 let labels = image.config.and_then(|config| config.labels).unwrap_or_default();
                 let of_image =
@@ -154,11 +213,7 @@ impl Api {
 
 impl Connection for Api {
     async fn list(&self) -> Result<Vec<Listed>, EngineError> {
-        let options = ListContainersOptionsBuilder::new().all(true).build();
-        let list = within(LIST_LIMIT, self.docker.list_containers(Some(options))).await?;
-        let keys = self.keys.get();
-        let list = list.into_iter().filter_map(|summary| listed(summary, self.flavour, &keys));
-        Ok(with_pods(list.collect()))
+        within(LIST_LIMIT, self.whole_list()).await.map(with_pods)
     }
 
     async fn inspected(&self, id: &ContainerId) -> Result<Inspected, EngineError> {
@@ -186,26 +241,25 @@ impl Connection for Api {
     }
 }
 
-/// What any of the engine's answers tells of containers.
+/// What any of the engine's answers tells of containers, a list among them.
 pub fn containers_in(json: &[u8], keys: &Keys) -> Vec<Container> {
     let flavour = Flavour::Docker;
     let inspected = serde_json::from_slice(json).ok().and_then(|answer| inspected(answer, flavour, keys));
-    let listed = serde_json::from_slice(json).ok().and_then(|summary| listed(summary, flavour, keys));
+    let one = |summary: &[u8]| listed(serde_json::from_slice(summary).ok()?, flavour, keys);
+    let list = Elements::new(MAX_ONE).feed(json).unwrap_or_default();
+    let list = list.iter().filter_map(|summary| one(summary));
+    let listed = with_pods(one(json).into_iter().chain(list).collect());
     let told = serde_json::from_slice(json).ok().and_then(|message| event(message, flavour, keys));
-    let all = [
-        inspected.map(|inspected| inspected.container),
-        listed.map(|listed| listed.container),
-        told.map(|event| event.described),
-    ];
-    all.into_iter().flatten().collect()
+    let all = [inspected.map(|inspected| inspected.container), told.map(|event| event.described)];
+    all.into_iter().flatten().chain(listed.into_iter().map(|listed| listed.container)).collect()
 }
 
-async fn within<T>(
+async fn within<T, E: Into<EngineError>>(
     limit: Duration,
-    request: impl Future<Output = Result<T, Error>>,
+    request: impl Future<Output = Result<T, E>>,
 ) -> Result<T, EngineError> {
     match tokio::time::timeout(limit, request).await {
-        Ok(answer) => answer.map_err(EngineError::from),
+        Ok(answer) => answer.map_err(Into::into),
         Err(_) => Err(EngineError::Late(limit.as_secs())),
     }
 }

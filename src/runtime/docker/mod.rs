@@ -1,11 +1,13 @@
 //! A Docker Engine, or podman by Docker's API, on a unix socket, to be watched by [`watch`].
 //!
-//! `api` is the engine's API; bollard is used there alone. `flavour` has what podman does otherwise. Which of both answers
-//! on a socket is asked, so that a socket of Docker's name behind which podman listens is podman's. Not here: the order in which things are told, what a
+//! `api` is the engine's API; bollard is used there alone. `http` asks for what may be large, and `elements` takes a list
+//! apart as it comes. `flavour` has what podman does otherwise. Which of both answers on a socket is asked, so that a socket of Docker's name behind which podman listens is podman's. Not here: the order in which things are told, what a
 //! container's names mean, and where its cgroup is.
 
 mod api;
+mod elements;
 mod flavour;
+mod http;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
