@@ -18,8 +18,8 @@ use crate::identity::Later;
 use crate::metrics::Teller;
 use crate::model::{ContainerId, Fact, InstanceNo, Pid, Timestamp};
 
-/// What may wait of what is told: some 100 bytes each, beside names and labels.
-const QUEUE: usize = 4_096;
+/// What may wait of what is told: the queue takes its memory at once, and who tells can wait.
+const QUEUE: usize = 1_024;
 
 /// What the capture thread is told.
 #[derive(Debug)]
