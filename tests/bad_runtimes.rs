@@ -172,6 +172,28 @@ const CASES: &[Case] = &[
         odd: &[],
     },
     Case {
+        name: "containers that are larger than any that is read, one in the list and one when it is inspected",
+        answers: |path| {
+            let large = "v".repeat(20 << 20);
+            match path {
+                "/containers/json" => {
+                    let mut too_large = listed(2);
+                    too_large["Labels"]["big"] = large.into();
+                    Reply::Json(json!([listed(0), too_large, listed(1)]))
+                }
+                _ if path == format!("/containers/{}/json", id(1)) => {
+                    let mut too_large = inspected(1);
+                    too_large["Config"]["Labels"]["big"] = large.into();
+                    Reply::Json(too_large)
+                }
+                _ => sound(path, 2),
+            }
+        },
+        known: 2,
+        is_up: true,
+        odd: &[Oddity::Garbled],
+    },
+    Case {
         name: "an event of an unknown container, and one that is gone when it is asked after",
         answers: |path| match path {
             "/events" => Reply::Events(vec![
@@ -211,7 +233,10 @@ struct Judged {
 
 impl Judged {
     fn new(socket: &Path) -> Judged {
-        let options = DockerOptions::new(Some(socket), None).expect("a path is enough");
+        Judged::with(DockerOptions::new(Some(socket), None).expect("a path is enough"))
+    }
+
+    fn with(options: DockerOptions) -> Judged {
         let watcher = Watcher::start("docker", move |sender, stopped| {
             let sink = |event| drop(sender.send(event));
             reactor().block_on(watch(&options, sink, async { drop(stopped.await) }));
@@ -309,6 +334,118 @@ fn a_socket_that_is_replaced_is_found_again() {
     std::fs::rename(&third, &socket).expect("put a socket in its place");
     watcher.until("the third", |seen| seen.ups == 3);
     assert_eq!(watcher.known.len(), 3);
+}
+
+/// The container `n` of cri-dockerd's and its sandbox, as a list and an inspection have them.
+mod in_pod {
+    use super::*;
+
+    fn container(n: usize) -> (String, Value) {
+        let labels = json!({ "io.kubernetes.sandbox.id": id(n + 1), "io.kubernetes.pod.uid": "u" });
+        (format!("/k8s_function_p_ns_u_{n}"), labels)
+    }
+
+    fn sandbox(n: usize) -> (String, Value) {
+        let labels = json!({
+            "io.kubernetes.docker.type": "podsandbox", "io.kubernetes.pod.uid": "u", "io.kubernetes.pod.name": "p",
+            "fnscope.function": format!("f{}", n - 1),
+        });
+        (format!("/k8s_POD_p_ns_u_{n}"), labels)
+    }
+
+    /// Of container `n`; of its sandbox where `is_sandbox`, whose number is one more.
+    fn either(n: usize, is_sandbox: bool) -> (String, Value) {
+        if is_sandbox { sandbox(n) } else { container(n) }
+    }
+
+    pub fn listed(n: usize, is_sandbox: bool) -> Value {
+        let (name, labels) = either(n, is_sandbox);
+        json!({ "Id": id(n), "Names": [name], "Image": "i", "Labels": labels, "State": "running" })
+    }
+
+    pub fn inspected(n: usize, is_sandbox: bool) -> Value {
+        let (name, labels) = either(n, is_sandbox);
+        let mut inspected = super::inspected(n);
+        inspected["Name"] = name.into();
+        inspected["Config"]["Labels"] = labels;
+        inspected
+    }
+
+    pub fn event(n: usize, action: &str, time: i64) -> Vec<u8> {
+        let (name, mut attributes) = container(n);
+        attributes["name"] = name.trim_start_matches('/').into();
+        let event = json!({
+            "Type": "container", "Action": action, "Actor": { "ID": id(n), "Attributes": attributes },
+            "time": time / 1_000_000_000, "timeNano": time,
+        });
+        [event.to_string().as_bytes(), b"\n"].concat()
+    }
+}
+
+/// Of cri-dockerd's containers the sandbox alone has the labels that name a function. However it is asked for, no
+/// container is told without them.
+#[test]
+fn a_sandbox_that_is_slow_or_cannot_be_inspected_at_once_leaves_no_container_without_its_pod() {
+    let folder = tempfile::tempdir().expect("make a folder");
+    let (listed_one, heard, late) = (2, 4, 6);
+    let is = |path: &str, n: usize| path == format!("/containers/{}/json", id(n));
+    let (lists, faults) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let socket = folder.path().join("docker.sock");
+    let _server = OddDocker::start(&socket, move |path| match path {
+        "/containers/json" => {
+            let mut list = vec![in_pod::listed(listed_one, false), in_pod::listed(listed_one + 1, true)];
+            // Heard of first, and its sandbox is never in the list.
+            if lists.fetch_add(1, Ordering::SeqCst) > 0 {
+                list.push(in_pod::listed(heard, false));
+            }
+            Reply::Json(list.into())
+        }
+        "/events" => Reply::Events(vec![
+            in_pod::event(heard, "create", 1_795_420_800_000_000_001),
+            in_pod::event(late, "create", 1_795_420_800_000_000_002),
+        ]),
+        _ if is(path, listed_one) || is(path, listed_one + 1) => Reply::Fault(500, "the disk is gone"),
+        _ if is(path, heard) => Reply::Json(in_pod::inspected(heard, false)),
+        _ if is(path, heard + 1) && faults.fetch_add(1, Ordering::SeqCst) == 0 => Reply::Fault(500, "busy"),
+        _ if is(path, heard + 1) => Reply::Json(in_pod::inspected(heard + 1, true)),
+        _ if is(path, late) => Reply::Json(in_pod::inspected(late, false)),
+        _ if is(path, late + 1) => {
+            Reply::Late(Duration::from_secs(4), Reply::Json(in_pod::inspected(late + 1, true)).into())
+        }
+        _ => sound(path, 0),
+    });
+    let options = DockerOptions::new(Some(&socket), None).expect("a path is enough");
+    let relist_every = Duration::from_secs(1);
+    let mut watcher = Judged::with(DockerOptions { relist_every, ..options });
+    let all = [listed_one, heard, late].map(id);
+    watcher.until("all of them", |seen| all.iter().all(|id| seen.known.contains_key(id)));
+    let told = watcher.watcher.seen.iter().filter_map(|event| match event {
+        ContainerEvent::Known(container) if all.contains(&container.id) => Some(container),
+        _ => None,
+    });
+    for container in told {
+        let function = container.pod.as_ref().and_then(|pod| pod.label("fnscope.function"));
+        let number = usize::from_str_radix(&container.id, 16).expect("a number");
+        assert_eq!(function, Some(format!("f{number}").as_str()), "{container:?}");
+    }
+}
+
+/// Podman on a socket that was configured as Docker's: it is podman all the same, and tells nothing at first.
+#[test]
+fn podman_is_known_by_its_answer_whatever_its_socket_was_configured_as() {
+    let folder = tempfile::tempdir().expect("make a folder");
+    let socket = folder.path().join("docker.sock");
+    let server = OddDocker::start(&socket, |path| match path {
+        "/version" => Reply::Json(json!({
+            "Version": "4.3.1", "ApiVersion": "1.41", "MinAPIVersion": "1.24",
+            "Components": [{ "Name": "Podman Engine", "Version": "4.3.1" }],
+        })),
+        _ => sound(path, 1),
+    });
+    let mut watcher = Judged::new(&socket);
+    watcher.until("it is up", |seen| seen.ups == 1);
+    assert!(watcher.known.values().all(|container| container.runtime == "podman"));
+    assert_eq!((watcher.known.len(), server.asked("/containers/json")), (1, 2), "listed again once it hears");
 }
 
 /// The same through the agent: it says what is wrong, counts it, works on, and ends when it is told to.

@@ -6,6 +6,7 @@ use std::ops::{Deref, DerefMut};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use fnscope::metrics::Metrics;
@@ -15,7 +16,7 @@ use fnscope::runtime::look_up::{Asker, look_ups};
 use fnscope::runtime::socket::Socket;
 use prost::Message as _;
 
-use crate::odd_grpc::{INTERNAL, NOT_FOUND, OddGrpc, Reply};
+use crate::odd_grpc::{INTERNAL, NOT_FOUND, OddGrpc, RESOURCE_EXHAUSTED, Reply};
 use crate::private_containerd::cri;
 use crate::support::poll;
 use crate::watcher::{Watcher, reactor};
@@ -106,11 +107,15 @@ fn no_pods() -> Reply {
 
 /// The status of whatever is asked for: it runs, in a sandbox of its own.
 fn status(message: &[u8]) -> Reply {
+    status_in(cri::ContainerState::ContainerRunning, message)
+}
+
+fn status_in(state: cri::ContainerState, message: &[u8]) -> Reply {
     let asked = cri::ContainerStatusRequest::decode(message).expect("a request");
     let status = cri::ContainerStatus {
         id: asked.container_id.clone(),
         metadata: Some(cri::ContainerMetadata { name: "function".into(), attempt: 0 }),
-        state: cri::ContainerState::ContainerRunning.into(),
+        state: state.into(),
         started_at: 1_000_000,
         ..cri::ContainerStatus::default()
     };
@@ -222,6 +227,33 @@ fn a_list_that_is_too_large_leaves_asking_for_one_by_one() {
     watcher.want("a");
     watcher.known("a");
     assert!(watcher.metrics.look_ups_faults.get() >= 1);
+}
+
+#[test]
+fn where_a_runtime_refuses_to_send_its_list_what_ended_is_forgotten_all_the_same() {
+    let (_dir, socket) = socket();
+    let has_ended = Arc::new(AtomicBool::new(false));
+    let (ended, others) = (has_ended.clone(), in_order(&[]));
+    let server = OddGrpc::start(&socket, move |method, message| match method {
+        _ if method.ends_with("/ListContainers") => {
+            Reply::Fault(RESOURCE_EXHAUSTED, "grpc: trying to send message larger than max")
+        }
+        _ if method.ends_with("/ContainerStatus") && ended.load(Ordering::SeqCst) => {
+            status_in(cri::ContainerState::ContainerExited, message)
+        }
+        _ => others(method, message),
+    });
+    let mut watcher = Asked::new(&socket);
+    watcher.up();
+    watcher.want("a");
+    watcher.known("a");
+    // Of what lives it goes on to ask: nobody has told us that its cgroup is gone.
+    has_ended.store(true, Ordering::SeqCst);
+    let a = id("a");
+    watcher.wait("Exited", |event| matches!(event, ContainerEvent::Exited { id, .. } if *id.0 == *a));
+    watcher.wait("Gone", |event| matches!(event, ContainerEvent::Gone { id, .. } if *id.0 == *a));
+    assert!(server.asked("PodSandboxStatus") > 1, "what is known of its pod is not kept for ever either");
+    assert!(watcher.metrics.look_ups_faults.get() >= 3, "each list is counted");
 }
 
 #[test]

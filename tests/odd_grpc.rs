@@ -53,6 +53,8 @@ pub fn feed() -> (UnboundedSender<Vec<u8>>, Feed) {
 
 /// `NOT_FOUND`.
 pub const NOT_FOUND: u16 = 5;
+/// `RESOURCE_EXHAUSTED`.
+pub const RESOURCE_EXHAUSTED: u16 = 8;
 /// `INTERNAL`.
 pub const INTERNAL: u16 = 13;
 

@@ -26,7 +26,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicUsize;
-use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -35,7 +35,7 @@ use tokio::sync::Notify;
 use super::AgentStats;
 use super::accounts::{Accounts, Reading};
 use super::budget::{Governor, Limits, Step};
-use super::control::Command;
+use super::control::Commands;
 use super::degraded::Degraded;
 use super::drain::Deadline;
 use super::freed::Freed;
@@ -99,7 +99,7 @@ pub(super) struct Setup {
     /// Where it is remembered of which programs chains suffice.
     pub(super) cache_dir: Option<PathBuf>,
     pub(super) realtime: Realtime,
-    pub(super) commands: Receiver<Command>,
+    pub(super) commands: Commands,
     pub(super) keeper: SyncSender<Work>,
     /// Memory of samples in that queue, in bytes; the keeper subtracts.
     pub(super) queued_bytes: Arc<AtomicUsize>,

@@ -1,9 +1,13 @@
-//! How other threads speak to the capture thread: a queue, and a descriptor that wakes it.
+//! How other threads speak to the capture thread: queues, and a descriptor that wakes it.
+//!
+//! Who tells of containers waits while the queue is full: what it hears meanwhile stays where it comes from, a runtime's
+//! socket or a file, and a list finds what that loses. Nothing is waited for the other way, and what the agent itself asks
+//! for has a queue of its own, so that it can be ended whatever is told.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
 use rustix::event::{EventfdFlags, eventfd};
 
@@ -13,6 +17,9 @@ use crate::config::Config;
 use crate::identity::Later;
 use crate::metrics::Teller;
 use crate::model::{ContainerId, Fact, InstanceNo, Pid, Timestamp};
+
+/// What may wait of what is told: the queue takes its memory at once, and who tells can wait.
+const QUEUE: usize = 1_024;
 
 /// What the capture thread is told.
 #[derive(Debug)]
@@ -56,24 +63,85 @@ pub(super) enum Whom {
 /// The sending end. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Control {
-    queue: Sender<Command>,
+    told: SyncSender<Command>,
+    /// One at a time: who asks waits for the answer, or ends.
+    asked: Sender<Command>,
     wake: Arc<OwnedFd>,
 }
 
+/// The receiving end.
+#[derive(Debug)]
+pub(super) struct Commands {
+    told: Receiver<Command>,
+    /// What the agent itself asks for.
+    pub(super) asked: Receiver<Command>,
+}
+
+impl Commands {
+    /// The next command that is there: what the agent asks for before what was told.
+    pub(super) fn take(&self) -> Option<Command> {
+        self.asked.try_recv().or_else(|_| self.told.try_recv()).ok()
+    }
+}
+
 impl Control {
-    /// A control, with the queue and the descriptor for the capture thread.
-    pub(super) fn new() -> std::io::Result<(Control, Receiver<Command>, OwnedFd)> {
+    /// A control, with the queues and the descriptor for the capture thread.
+    pub(super) fn new() -> std::io::Result<(Control, Commands, OwnedFd)> {
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let theirs = wake.try_clone()?;
-        let (queue, commands) = channel();
-        Ok((Control { queue, wake: wake.into() }, commands, theirs))
+        let (tell, told) = sync_channel(QUEUE);
+        let (ask, asked) = channel();
+        let control = Control { told: tell, asked: ask, wake: wake.into() };
+        Ok((control, Commands { told, asked }, theirs))
     }
 
-    /// Sends a command; false once the capture thread has ended.
-    pub(super) fn send(&self, command: Command) -> bool {
-        let sent = self.queue.send(command).is_ok();
+    /// Tells something, when there is room for it; false once the capture thread has ended.
+    pub(super) fn tell(&self, command: Command) -> bool {
+        let sent = self.told.send(command).is_ok();
+        self.wake();
+        sent
+    }
+
+    /// Asks for something on the agent's own behalf, without waiting; false once the capture thread has ended.
+    pub(super) fn ask(&self, command: Command) -> bool {
+        let sent = self.asked.send(command).is_ok();
+        self.wake();
+        sent
+    }
+
+    fn wake(&self) {
         // Full (2^64 - 1 wake-ups nobody read) is as good as woken.
         let _ = rustix::io::write(self.wake.as_fd(), &1u64.to_ne_bytes());
-        sent
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn who_tells_waits_for_room_and_the_agent_itself_does_not() {
+        let (control, commands, _wake) = Control::new().unwrap();
+        let (sent, progress) = channel();
+        let teller = control.clone();
+        let tells = std::thread::spawn(move || {
+            for _ in 0..QUEUE + 2 {
+                let is_heard = teller.tell(Command::Runtime("docker", RuntimeState::Up));
+                sent.send(is_heard).unwrap();
+            }
+        });
+        assert!((0..QUEUE).all(|_| progress.recv().unwrap()));
+        let more = progress.recv_timeout(Duration::from_millis(300));
+        assert!(more.is_err(), "more than {QUEUE} wait");
+        assert!(control.ask(Command::Finish));
+        assert!(matches!(commands.take(), Some(Command::Finish)));
+        assert!(matches!(commands.take(), Some(Command::Runtime(..))));
+        assert!(progress.recv().unwrap(), "there is room again");
+        // Who waits when the capture thread ends is let go.
+        drop(commands);
+        assert!(!progress.recv().unwrap() && !control.ask(Command::Finish));
+        tells.join().unwrap();
     }
 }

@@ -6,12 +6,12 @@
 //! | capture | brings all in order, walks stacks, attributes | keeper, by a bounded queue it never waits on |
 //! | keeper | names frames, writes the journal | seal, at the end of an hour |
 //! | seal | seals closed journals, drops old hours; at the lowest priority | nobody |
-//! | runtimes | watches Docker, containerd and the others | capture, by commands |
-//! | discovery | reads what the host shows of containers that no runtime has claimed | capture, by commands |
+//! | runtimes | watches Docker, containerd and the others | capture, by a bounded queue of commands |
+//! | discovery | reads what the host shows of containers that no runtime has claimed | capture, by the same |
 //! | cgroups | hears of new cgroups where events are scoped by them | capture, by a lock |
 //! | fetch | fetches debug information, where servers are configured | keeper, by a queue |
-//! | logs | follows logs of platforms, where some are configured | capture, by commands |
-//! | pods | asks Kubernetes for labels of pods, where that is configured | capture, by commands |
+//! | logs | follows logs of platforms, where some are configured | capture, by the same |
+//! | pods | asks Kubernetes for labels of pods, where that is configured | capture, by the same |
 //!
 //! Start: the side-band first, then one walk over the cgroups that exist, then the runtimes, so that nothing falls
 //! between. Stop: the runtimes, then the capture with a last drain, then the keeper with a last write.
@@ -341,7 +341,7 @@ impl Agent {
         let begin = Clock::monotonic_ns();
         loop {
             let (reply, answer) = channel();
-            self.control.send(Command::Watching { path: path.into(), reply });
+            self.control.ask(Command::Watching { path: path.into(), reply });
             match answer.recv_timeout(Duration::from_secs(2)) {
                 Ok(true) => return Ok(()),
                 // The kernel's record of a new cgroup is in its ring before mkdir returns: a second look is rare.
@@ -355,7 +355,7 @@ impl Agent {
     /// Tells that what ran in the cgroup at `path` has just ended, for a runtime that has nobody else to tell it.
     pub fn exited(&self, path: &str, exit_code: i32) {
         let container = capture::container_id(path);
-        self.control.send(Command::Exited { container, exit_code: Some(exit_code), oom: false, at: None });
+        self.control.ask(Command::Exited { container, exit_code: Some(exit_code), oom: false, at: None });
     }
 
     /// The cgroups of this host.
@@ -425,7 +425,7 @@ impl Agent {
             thread.join(until.map(|until| until.checked_sub(RUNTIMES_LEAVE).unwrap_or(until)))
         });
         let heard = platforms.end(until.map(|until| until.checked_sub(RUNTIMES_LEAVE).unwrap_or(until)));
-        control.send(Command::Finish);
+        control.ask(Command::Finish);
         // The keeper ends with the capture thread, however that ends.
         let (captured, kept) = (capture.join(until), keeper.join(until));
         let parsed = parser.join(until);

@@ -63,7 +63,7 @@ pub(super) fn run(
         let more = follower.look(&mut facts);
         metrics.platform_log_errors.add(std::mem::take(&mut follower.errors));
         for command in facts.drain(..).filter_map(|fact| follower.told.news(fact)).flat_map(commands) {
-            control.send(command);
+            control.tell(command);
         }
         let timeout = if more { 0 } else { ANYWAY_NS };
         let mut fds = [PollFd::new(&follower.inotify, PollFlags::IN), PollFd::new(stop, PollFlags::IN)];

@@ -110,7 +110,7 @@ impl Reloader {
         let (done, is_done) = channel();
         let taken = Arc::<AtomicBool>::default();
         let config = Box::new(next.clone());
-        self.control.send(Command::Reload { config, budget, taken: taken.clone(), done });
+        self.control.ask(Command::Reload { config, budget, taken: taken.clone(), done });
         let late = "the capture thread does not take over the configuration";
         match is_done.recv_timeout(patience) {
             Ok(()) => Ok(()),
@@ -175,7 +175,7 @@ mod tests {
         let budget = crate::agent::options::budget(&config).unwrap();
         let late = reloader.hand_over(&config, budget, Duration::ZERO);
         assert!(late.unwrap_err().to_string().contains("does not take over"));
-        let Ok(Command::Reload { taken, .. }) = commands.try_recv() else { panic!("it was asked for") };
+        let Some(Command::Reload { taken, .. }) = commands.take() else { panic!("it was asked for") };
         assert!(taken.swap(true, Ordering::Relaxed), "the capture thread finds it taken, and leaves it");
         drop(commands);
         assert!(reloader.hand_over(&config, budget, PATIENCE).is_err(), "it has ended");
@@ -183,7 +183,9 @@ mod tests {
         let (control, commands, _wake) = Control::new().unwrap();
         let reloader = Reloader { control, ..reloader };
         let capture = std::thread::spawn(move || {
-            let Ok(Command::Reload { taken, done, .. }) = commands.recv() else { panic!("it was asked for") };
+            let Ok(Command::Reload { taken, done, .. }) = commands.asked.recv() else {
+                panic!("it was asked for")
+            };
             let first = !taken.swap(true, Ordering::Relaxed);
             if first {
                 done.send(()).unwrap();

@@ -147,7 +147,7 @@ fn forward(
         }
         ContainerEvent::Gone { id, at } => Command::Forgotten { container: id, runtime, at },
     };
-    control.send(command);
+    control.tell(command);
 }
 
 fn claim(container: Container, identity: &IdentityConfig) -> Claim {

@@ -1,6 +1,6 @@
 //! Whose word is taken: several runtimes at once, and names that are used again.
 
-use super::tests::{SECOND, at, candidate, claim, functions, identity};
+use super::tests::{SECOND, at, candidate, claim, functions, identity, join};
 use super::*;
 
 /// A claim on a container that was made at `since`, under an id that is used again.
@@ -156,4 +156,23 @@ fn of_two_runtimes_that_know_a_container_the_surer_one_is_believed() {
     join.forgotten(&ContainerId("a".into()), "docker", at(7).wall);
     assert_eq!(join.claim(of("containerd"), at(8)), [no]);
     assert_eq!(functions(&join.take().entries).len(), 3);
+}
+
+#[test]
+fn what_podman_claimed_on_a_socket_that_is_watched_as_dockers_is_forgotten() {
+    let mut join = join();
+    let (a, b) = (ContainerId("a".into()), ContainerId("b".into()));
+    let of = |name: &str| Claim { runtime: "podman".into(), ..claim(name, identity(name)) };
+    let no = join.cgroup_seen(CgroupId(1), "/x/b", candidate("b"), at(1), true).unwrap();
+    assert!(join.claim(of("a"), at(2)).is_empty());
+    assert_eq!(join.claim(of("b"), at(2)), [no]);
+    for container in [&a, &b] {
+        join.forgotten(container, "containerd", at(3).wall);
+        assert!(join.claims[container].forgotten.is_none(), "another's word");
+        join.forgotten(container, "docker", at(3).wall);
+    }
+    assert_eq!(join.claims.keys().collect::<Vec<_>>(), [&b], "it goes with its last instance");
+    join.cgroup_gone(no, at(4).wall, at(4));
+    join.tick(at(200 * SECOND));
+    assert!(join.claims.is_empty());
 }

@@ -228,7 +228,10 @@ impl<S> Attribution<S> {
 
     /// `runtime` has forgotten the container at `at`: its claim goes with its last instance. What another claims stays.
     pub fn forgotten(&mut self, container: &ContainerId, runtime: &str, at: Timestamp) {
-        if self.claims.get(container).is_none_or(|claim| claim.runtime != claim::kind(runtime)) {
+        // By whom it is believed, not by name: a claim has the name of who answers, `runtime` is what it is watched as,
+        // and podman may answer on a socket that is watched as Docker's.
+        let rank = claim::rank(claim::kind(runtime));
+        if self.claims.get(container).is_none_or(|claim| claim::rank(&claim.runtime) != rank) {
             return;
         }
         if !self.by_container.contains_key(container) {

@@ -63,9 +63,9 @@ pub trait Engine {
     /// How often the list is compared with what is known: streams of events drop some without a word.
     fn relist_every(&self) -> Duration;
 
-    /// How long after a stream of events was asked for it is sure to tell all of them, where that is not at once: the list
-    /// is asked for once more then.
-    fn deaf_for(&self) -> Option<Duration> {
+    /// How long after a stream of events was asked for on `connection` it is sure to tell all of them, where that is not at
+    /// once: the list is asked for once more then.
+    fn deaf_for(&self, _connection: &Self::Connection) -> Option<Duration> {
         None
     }
 

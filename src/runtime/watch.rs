@@ -155,7 +155,7 @@ async fn connection(
     let mut relist = tokio::time::interval(engine.relist_every().max(Duration::from_secs(1)));
     relist.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     relist.reset();
-    let deaf_for = engine.deaf_for();
+    let deaf_for = engine.deaf_for(&api);
     let mut hears = pin!(tokio::time::sleep(deaf_for.unwrap_or_default()));
     let mut is_deaf = deaf_for.is_some();
     loop {

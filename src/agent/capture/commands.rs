@@ -12,7 +12,7 @@ impl Capture {
     /// Does what the agent's other threads ask for. True if that was to end.
     pub(super) fn commands(&mut self) -> bool {
         let mut last = false;
-        while let Ok(command) = self.setup.commands.try_recv() {
+        while let Some(command) = self.setup.commands.take() {
             let now = self.moment(Clock::monotonic_ns());
             self.pace.heard(News::Ours, now.ns);
             let join = &mut self.setup.attribution;

@@ -111,10 +111,10 @@ impl Setup {
             }
             look.told.clone_from(&claim);
             let command = Command::Discovered { no: look.ask.no, claim: claim.map(Box::new) };
-            self.control.send(command);
+            self.control.tell(command);
         } else if look.told.is_none() && (look.names == 0 || look.names == PATIENT) {
             self.metrics.undiscovered.add(1);
-            self.control.send(Command::Discovered { no: look.ask.no, claim: None });
+            self.control.tell(Command::Discovered { no: look.ask.no, claim: None });
         }
         let wait = NAMES.get(look.names).filter(|_| wants_logs)?;
         look.names += 1;

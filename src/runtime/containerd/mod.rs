@@ -101,7 +101,7 @@ impl Engine for ContainerdOptions {
         self.relist_every
     }
 
-    fn deaf_for(&self) -> Option<Duration> {
+    fn deaf_for(&self, _: &Api) -> Option<Duration> {
         // It answers to a subscription with the first event, so nobody knows when it has been taken in.
         Some(Duration::from_secs(1))
     }

@@ -58,8 +58,18 @@ impl Api {
         Ok((Api { client, keys: keys.clone(), sandboxes: Arc::default() }, said))
     }
 
-    /// Everything there is: sandboxes first, so that containers find their pods.
+    /// Everything there is.
     pub async fn list(&self) -> Result<Vec<Listed>, EngineError> {
+        let list = self.whole_list().await;
+        // Nothing says which sandboxes are still there: those that are wanted are asked for anew.
+        if matches!(list, Err(EngineError::TooLarge(_))) {
+            self.known().clear();
+        }
+        list
+    }
+
+    /// Sandboxes first, so that containers find their pods.
+    async fn whole_list(&self) -> Result<Vec<Listed>, EngineError> {
         let request = cri::ListPodSandboxRequest::default();
         let pods = within(LIST_LIMIT, self.client.clone().list_pod_sandbox(request)).await?;
         let request = cri::ListContainersRequest::default();

@@ -5,7 +5,8 @@
 //! ([`Book::wanted`]), and a list of everything is compared now and then with what is known. Promises:
 //! - of one container, `Known` is told before `Started`, `Started` before `Exited`, and `Gone` last;
 //! - what is not known when it is asked after is asked again, later each time, and then left to the next list;
-//! - after [`Book::broke`] and a new list, what vanished meanwhile is told as `Gone`, what ended as `Exited`;
+//! - after [`Book::broke`] and a new list, what vanished meanwhile is told as `Gone`, what ended as `Exited`; also where
+//!   the list cannot be had ([`Book::unlisted`]);
 //! - it holds so much and no more, whatever a runtime answers.
 //!
 //! Telling a thing twice is allowed, and happens around a list.
@@ -207,14 +208,25 @@ impl Book {
                 Life::Running => entry.known_told && entry.start_told,
                 Life::Ended => entry.known_told && entry.end_told,
             };
-            if settled || entry.asking {
-                continue;
+            if !(settled || entry.asking) {
+                self.ask_for_list(id, now);
             }
-            entry.listed = true;
-            self.unsettled += 1;
-            self.ask(Ask { id, attempt: 0, end: false }, now);
         }
         refused
+    }
+
+    /// The list that was asked for at `mark` is too large to be had. Who was not heard of since is asked for instead, one by
+    /// one; what has ended is forgotten, because nobody tells when it is removed.
+    pub fn unlisted(&mut self, mark: Mark, now: Duration, tell: &mut impl FnMut(ContainerEvent)) {
+        let idle = self.entries.iter().filter(|(_, entry)| entry.touched < mark.0 && !entry.asking);
+        let idle: Vec<(ContainerId, bool)> = idle.map(|(id, entry)| (id.clone(), entry.end_told)).collect();
+        for (id, has_ended) in idle {
+            if has_ended {
+                self.forget(id, tell);
+            } else {
+                self.ask_for_list(id, now);
+            }
+        }
     }
 
     /// Whether everything that was listed has been told, or asked for in vain.
@@ -266,13 +278,15 @@ impl Book {
                 self.forget(ask.id, tell);
                 Outcome::Told
             }
-            Answer::Missing | Answer::Failed => {
+            answer @ (Answer::Missing | Answer::Failed) => {
                 let is_known = entry.known.is_some();
                 if self.ask_again(ask.id.clone(), ask.attempt, end, now) {
                     return Outcome::Again;
                 }
-                if !is_known {
-                    self.entries.remove(&ask.id);
+                // One that was known before the connection broke, and that the runtime says again and again it does not
+                // know, is gone as well.
+                if !is_known || matches!(answer, Answer::Missing) {
+                    self.forget(ask.id, tell);
                 }
                 Outcome::GivenUp
             }
@@ -299,6 +313,15 @@ impl Book {
             entry.asking = true;
             self.asked += 1;
             self.due.insert((due, self.asked), ask);
+        }
+    }
+
+    /// Asks for one without which a list is not whole.
+    fn ask_for_list(&mut self, id: ContainerId, now: Duration) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.listed = true;
+            self.unsettled += 1;
+            self.ask(Ask { id, attempt: 0, end: false }, now);
         }
     }
 

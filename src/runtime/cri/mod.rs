@@ -229,11 +229,12 @@ async fn connection(
                         let refused = book.listed(list, mark, began.elapsed(), sink);
                         metrics.look_ups_refused.add(refused as u64);
                     }
-                    // Whoever is wanted is asked for one by one all the same.
-                    Done::Listed(_, Err(EngineError::TooLarge(reason))) => {
+                    // Whoever is wanted is asked for one by one all the same, and so is who is known.
+                    Done::Listed(mark, Err(EngineError::TooLarge(reason))) => {
                         (listing, is_listed) = (false, true);
                         metrics.look_ups_faults.add(1);
                         told.too_large(&reason);
+                        book.unlisted(mark, began.elapsed(), sink);
                     }
                     Done::Listed(_, Err(error)) => return error,
                     Done::LookedUp(ask, LookedUp { fault: Some(error @ EngineError::Absent(_)), .. }) => {

@@ -1,22 +1,26 @@
 //! The Docker Engine's API as this room uses it. bollard's types end here.
 //!
-//! Every answer is cut to what identity reads before it leaves, whatever its size was. Requests have a time limit;
-//! the stream of events has none.
+//! Every answer is cut to what identity reads before it leaves, whatever its size was: of the list one element is held at a
+//! time, of a container and an image so much and no more. Requests have a time limit; the stream of events has none.
 
-use std::collections::HashMap;
-use std::path::Path;
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bollard::Docker;
 use bollard::errors::Error;
-use bollard::models::{ContainerInspectResponse, ContainerSummary, ContainerSummaryStateEnum, EventMessage};
-use bollard::query_parameters::{
-    EventsOptionsBuilder, InspectContainerOptions, ListContainersOptionsBuilder,
+use bollard::models::{
+    ContainerInspectResponse, ContainerSummary, ContainerSummaryStateEnum, EventMessage, ImageInspect,
 };
+use bollard::query_parameters::EventsOptionsBuilder;
 use futures_util::{Stream, StreamExt};
+use serde::de::DeserializeOwned;
 
+use super::elements::{Elements, NoList};
 use super::flavour::Flavour;
+use super::http;
 use crate::identity::{Keys, join_on_docker, kept_with, sandbox_on_docker};
 use crate::model::{Container, ContainerId, Identity, Pid, Swap, Timestamp};
 use crate::runtime::book::{Action, Event, Inspected, Life, Listed};
@@ -26,15 +30,24 @@ use crate::runtime::images::Images;
 /// For the version, which the daemon has at hand. One that is busy takes its time, and is of use all the same.
 const CONNECT_LIMIT: Duration = Duration::from_secs(15);
 /// For an inspection. The daemon answers in about a millisecond, or after it has started the container. What its events
-/// say was told before, and others do not wait for it.
+/// say was told before, and others do not wait for it. The same for the sandbox of a container of cri-dockerd's: without
+/// its labels the container would be no function, so it is better late.
 const INSPECT_LIMIT: Duration = Duration::from_secs(15);
 /// For an image, asked for once: a container's better description waits for it. The daemon has it at hand and answers in
 /// about a millisecond, as for a container; what its events say was told before.
 const IMAGE_LIMIT: Duration = Duration::from_millis(500);
-/// For the sandbox of a container of cri-dockerd's. It was made before the container, and is at hand.
-const SANDBOX_LIMIT: Duration = Duration::from_secs(2);
 /// For the list of everything.
 const LIST_LIMIT: Duration = Duration::from_secs(60);
+/// Largest container, in a list or alone, and largest image, in bytes. Nobody limits their labels.
+const MAX_ONE: usize = 8 << 20;
+/// Most containers of a list: cut to what is read, each is a kilobyte or two.
+const MAX_LISTED: usize = 100_000;
+
+impl From<NoList> for EngineError {
+    fn from(error: NoList) -> EngineError {
+        EngineError::Garbled(error.to_string())
+    }
+}
 
 impl From<Error> for EngineError {
     fn from(error: Error) -> EngineError {
@@ -58,9 +71,12 @@ impl From<Error> for EngineError {
 #[derive(Debug, Clone)]
 pub struct Api {
     docker: Docker,
+    socket: PathBuf,
     flavour: Flavour,
     keys: Swap<Keys>,
     images: Arc<Images>,
+    /// Whether it was told that a container is too large for the list.
+    told_too_large: Arc<AtomicBool>,
 }
 
 impl Api {
@@ -72,7 +88,49 @@ impl Api {
         let version = within(CONNECT_LIMIT, docker.version()).await?;
         let components = version.components.unwrap_or_default();
         let flavour = Flavour::of(components.iter().map(|component| component.name.as_str()));
-        Ok(Api { docker, flavour, keys: keys.clone(), images: Arc::default() })
+        Ok(Api {
+            docker,
+            socket: socket.to_owned(),
+            flavour,
+            keys: keys.clone(),
+            images: Arc::default(),
+            told_too_large: Arc::default(),
+        })
+    }
+
+    /// What the engine answers to `path`, in the version of the API that was agreed on.
+    async fn get(&self, path: &str) -> Result<http::Answer, EngineError> {
+        let version = self.docker.client_version();
+        http::get(&self.socket, &format!("/v{}.{}{path}", version.major_version, version.minor_version)).await
+    }
+
+    /// What it says of one container or image.
+    async fn one<T: DeserializeOwned>(&self, path: &str) -> Result<T, EngineError> {
+        http::parsed(&self.get(path).await?.whole(MAX_ONE).await?)
+    }
+
+    /// Every container, as the engine lists it.
+    async fn whole_list(&self) -> Result<Vec<Listed>, EngineError> {
+        let keys = self.keys.get();
+        let mut answer = self.get("/containers/json?all=true").await?;
+        let (mut list, mut elements) = (Vec::new(), Elements::new(MAX_ONE));
+        while let Some(piece) = answer.piece().await? {
+            for element in elements.feed(&piece)? {
+                list.extend(listed(http::parsed(&element)?, self.flavour, &keys));
+            }
+            if list.len() > MAX_LISTED {
+                return Err(EngineError::TooLarge(format!("more than {MAX_LISTED} containers")));
+            }
+        }
+        let count = elements.end()?;
+        if count > 0 && !self.told_too_large.swap(true, Ordering::Relaxed) {
+            let most = MAX_ONE;
+            tracing::warn!(
+                count,
+                "containers with more than {most} bytes of labels are not read, and not named"
+            );
+        }
+        Ok(list)
     }
 
     /// Who answers.
@@ -86,36 +144,38 @@ impl Api {
         Ok(version.version.unwrap_or_else(|| "of unknown version".into()))
     }
 
-    /// The container called `name_or_id`, with its pod where cri-dockerd made it.
+    /// The container called `name_or_id`, with its pod where cri-dockerd made it and has not removed it yet.
     pub async fn inspect(&self, name_or_id: &str) -> Result<Inspected, EngineError> {
         // The same for the container, its image and its sandbox, whatever is replaced meanwhile.
         let keys = self.keys.get();
-        let mut inspected = self.inspect_alone(name_or_id, INSPECT_LIMIT, &keys).await?;
+        let mut inspected = self.inspect_alone(name_or_id, &keys).await?;
         if let Some(sandbox) = sandbox_on_docker(&inspected.container).map(str::to_owned) {
-            match self.inspect_alone(&sandbox, SANDBOX_LIMIT, &keys).await {
+            match self.inspect_alone(&sandbox, &keys).await {
                 Ok(sandbox) => join_on_docker(&mut inspected.container, &sandbox.container),
-                Err(error) => {
+                // It went first: the pod's labels will not be known any more.
+                Err(EngineError::NoSuchContainer) => {
                     let container = &inspected.container.id;
-                    tracing::debug!(container, sandbox, %error, "sandbox not inspected; the pod's labels are not known");
+                    tracing::debug!(
+                        container,
+                        sandbox,
+                        "its sandbox is gone; the pod's labels are not known"
+                    );
                 }
+                // Told without its pod it would be no function for as long as it lives: this is no answer.
+                Err(error) => return Err(error),
             }
         }
         Ok(inspected)
     }
 
-    async fn inspect_alone(
-        &self,
-        name_or_id: &str,
-        limit: Duration,
-        keys: &Arc<Keys>,
-    ) -> Result<Inspected, EngineError> {
+    async fn inspect_alone(&self, name_or_id: &str, keys: &Arc<Keys>) -> Result<Inspected, EngineError> {
         // The client puts it into the request's path as it is.
         let plain = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
         if name_or_id.is_empty() || name_or_id.len() > Identity::MAX_NAME || !name_or_id.chars().all(plain) {
             return Err(EngineError::Other("not a container's name or id".into()));
         }
-        let asked = self.docker.inspect_container(name_or_id, None::<InspectContainerOptions>);
-        let mut answer = within(limit, asked).await?;
+        let path = format!("/containers/{name_or_id}/json");
+        let mut answer: ContainerInspectResponse = within(INSPECT_LIMIT, self.one(&path)).await?;
         let image = answer.image.take();
         let mut inspected = inspected(answer, self.flavour, keys)
             .ok_or_else(|| EngineError::Garbled("an inspection without an id".into()))?;
@@ -134,7 +194,7 @@ impl Api {
         if let Some(known) = self.images.get(&id, keys) {
             return known;
         }
-        match within(IMAGE_LIMIT, self.docker.inspect_image(&id)).await {
+        match within(IMAGE_LIMIT, self.one::<ImageInspect>(&format!("/images/{id}/json"))).await {
             Ok(image) => {
                 let labels = image.config.and_then(|config| config.labels).unwrap_or_default();
                 let of_image =
@@ -153,10 +213,7 @@ impl Api {
 
 impl Connection for Api {
     async fn list(&self) -> Result<Vec<Listed>, EngineError> {
-        let options = ListContainersOptionsBuilder::new().all(true).build();
-        let list = within(LIST_LIMIT, self.docker.list_containers(Some(options))).await?;
-        let keys = self.keys.get();
-        Ok(list.into_iter().filter_map(|summary| listed(summary, self.flavour, &keys)).collect())
+        within(LIST_LIMIT, self.whole_list()).await.map(with_pods)
     }
 
     async fn inspected(&self, id: &ContainerId) -> Result<Inspected, EngineError> {
@@ -184,26 +241,25 @@ impl Connection for Api {
     }
 }
 
-/// What any of the engine's answers tells of containers.
+/// What any of the engine's answers tells of containers, a list among them.
 pub fn containers_in(json: &[u8], keys: &Keys) -> Vec<Container> {
     let flavour = Flavour::Docker;
     let inspected = serde_json::from_slice(json).ok().and_then(|answer| inspected(answer, flavour, keys));
-    let listed = serde_json::from_slice(json).ok().and_then(|summary| listed(summary, flavour, keys));
+    let one = |summary: &[u8]| listed(serde_json::from_slice(summary).ok()?, flavour, keys);
+    let list = Elements::new(MAX_ONE).feed(json).unwrap_or_default();
+    let list = list.iter().filter_map(|summary| one(summary));
+    let listed = with_pods(one(json).into_iter().chain(list).collect());
     let told = serde_json::from_slice(json).ok().and_then(|message| event(message, flavour, keys));
-    let all = [
-        inspected.map(|inspected| inspected.container),
-        listed.map(|listed| listed.container),
-        told.map(|event| event.described),
-    ];
-    all.into_iter().flatten().collect()
+    let all = [inspected.map(|inspected| inspected.container), told.map(|event| event.described)];
+    all.into_iter().flatten().chain(listed.into_iter().map(|listed| listed.container)).collect()
 }
 
-async fn within<T>(
+async fn within<T, E: Into<EngineError>>(
     limit: Duration,
-    request: impl Future<Output = Result<T, Error>>,
+    request: impl Future<Output = Result<T, E>>,
 ) -> Result<T, EngineError> {
     match tokio::time::timeout(limit, request).await {
-        Ok(answer) => answer.map_err(EngineError::from),
+        Ok(answer) => answer.map_err(Into::into),
         Err(_) => Err(EngineError::Late(limit.as_secs())),
     }
 }
@@ -263,6 +319,22 @@ fn listed(summary: ContainerSummary, flavour: Flavour, keys: &Keys) -> Option<Li
     let name = summary.names.unwrap_or_default().into_iter().next();
     let container = described(&id, name, summary.image, summary.labels, flavour, keys);
     Some(Listed { container, id, life, inspected: None })
+}
+
+/// The list with the pods of containers that cri-dockerd made: their sandboxes are in it. What cannot be inspected, and
+/// what has long ended, is told by it.
+fn with_pods(mut list: Vec<Listed>) -> Vec<Listed> {
+    let wanted: HashSet<String> =
+        list.iter().filter_map(|listed| sandbox_on_docker(&listed.container)).map(str::to_owned).collect();
+    let sandboxes = list.iter().filter(|listed| wanted.contains(&*listed.id.0));
+    let sandboxes: HashMap<String, Container> =
+        sandboxes.map(|listed| (listed.id.0.to_string(), listed.container.clone())).collect();
+    for Listed { container, .. } in &mut list {
+        if let Some(sandbox) = sandbox_on_docker(container).and_then(|id| sandboxes.get(id)) {
+            join_on_docker(container, sandbox);
+        }
+    }
+    list
 }
 
 /// An inspection.
@@ -355,6 +427,27 @@ mod tests {
     fn bounded(container: &Container) -> bool {
         let texts = container.labels.iter().map(|(_, value)| value).chain(&container.name);
         texts.chain([&container.id]).all(|text| text.len() <= Identity::MAX_NAME)
+    }
+
+    #[test]
+    fn a_list_tells_the_pods_of_the_containers_that_cri_dockerd_made() {
+        let (pod, gone) = ("5".repeat(64), "6".repeat(64));
+        let of = |sandbox: &str| json!({ "io.kubernetes.pod.uid": "u", "io.kubernetes.sandbox.id": sandbox });
+        let list = json!([
+            { "Id": "a", "Names": ["/k8s_f_p_ns_u_0"], "State": "running", "Labels": of(&pod) },
+            { "Id": "b", "Names": ["/k8s_g_q_ns_u_0"], "State": "exited", "Labels": of(&gone) },
+            { "Id": "c", "Names": ["/c"], "State": "running", "Labels": { "faas_function": "plain" } },
+            { "Id": pod, "Names": ["/k8s_POD_p_ns_u_0"], "State": "running", "Labels": {
+                "io.kubernetes.docker.type": "podsandbox", "io.kubernetes.pod.uid": "u", "faas_function": "figlet",
+            } },
+        ]);
+        let list: Vec<ContainerSummary> = serde_json::from_value(list).unwrap();
+        let list = list.into_iter().filter_map(|summary| listed(summary, Flavour::Docker, &Keys::default()));
+        let pods = with_pods(list.collect()).into_iter().map(|listed| {
+            let pod = listed.container.pod.as_ref();
+            pod.and_then(|pod| pod.label("faas_function")).map(str::to_owned)
+        });
+        assert_eq!(pods.collect::<Vec<_>>(), [Some("figlet".to_owned()), None, None, None]);
     }
 
     proptest! {

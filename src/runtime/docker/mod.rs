@@ -1,11 +1,13 @@
 //! A Docker Engine, or podman by Docker's API, on a unix socket, to be watched by [`watch`].
 //!
-//! `api` is the engine's API; bollard is used there alone. `flavour` has what podman does otherwise. Which of both answers
-//! on a socket is asked, so that a socket of Docker's name behind which podman listens is podman's. Not here: the order in which things are told, what a
+//! `api` is the engine's API; bollard is used there alone. `http` asks for what may be large, and `elements` takes a list
+//! apart as it comes. `flavour` has what podman does otherwise. Which of both answers on a socket is asked, so that a socket of Docker's name behind which podman listens is podman's. Not here: the order in which things are told, what a
 //! container's names mean, and where its cgroup is.
 
 mod api;
+mod elements;
 mod flavour;
+mod http;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -93,9 +95,10 @@ impl Engine for DockerOptions {
         self.relist_every
     }
 
-    fn deaf_for(&self) -> Option<Duration> {
-        // Podman tells nothing of what happens within a second or two of being asked for events.
-        (self.name == PODMAN).then_some(Duration::from_secs(3))
+    fn deaf_for(&self, connection: &Api) -> Option<Duration> {
+        // Podman tells nothing of what happens within a second or two of being asked for events, whatever name it is
+        // watched by.
+        (connection.flavour() == Flavour::Podman).then_some(Duration::from_secs(3))
     }
 
     async fn connect(&self, socket: &Path) -> Result<Api, EngineError> {

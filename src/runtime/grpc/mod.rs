@@ -76,8 +76,9 @@ pub fn fault(status: Status) -> EngineError {
     let says = || format!("{:?}: {}", status.code(), status.message());
     match status.code() {
         Code::NotFound => EngineError::NoSuchContainer,
-        // As tonic calls a message over the limit. Bytes that are no message come as Internal.
-        Code::OutOfRange => EngineError::TooLarge(says()),
+        // As tonic calls a message over our limit, and a server written in Go one over its own. Bytes that are no message
+        // come as Internal.
+        Code::OutOfRange | Code::ResourceExhausted => EngineError::TooLarge(says()),
         Code::Internal | Code::DataLoss => EngineError::Garbled(says()),
         // The connection is gone.
         Code::Unavailable => EngineError::Absent(says()),

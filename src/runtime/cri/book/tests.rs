@@ -61,6 +61,13 @@ impl Read {
         book.listed(list, mark, NO_TIME, &mut |event| told.push(word(&event)))
     }
 
+    /// A list that cannot be had.
+    fn unlisted(&mut self) {
+        let Read { book, told } = self;
+        let mark = book.mark();
+        book.unlisted(mark, NO_TIME, &mut |event| told.push(word(&event)));
+    }
+
     fn answer(&mut self, ask: Ask, answer: Answer) -> Outcome {
         let Read { book, told } = self;
         book.answered(ask, answer, NO_TIME, &mut |event| told.push(word(&event)))
@@ -203,10 +210,67 @@ fn there_is_room_for_so_many_and_no_more() {
     assert!(!read.book.wanted(id("another"), NO_TIME) && read.book.wanted(id("c0"), NO_TIME));
 }
 
+#[test]
+fn without_a_list_what_ended_makes_room_and_who_lives_is_asked_for() {
+    let mut read = Read::default();
+    for number in 0..MAX_ENTRIES {
+        let name = format!("c{number}");
+        assert!(read.book.wanted(id(&name), NO_TIME), "{name}");
+        let ask = read.ask();
+        read.answer(ask, status(&name, if number == 7 { Life::Running } else { Life::Ended }));
+    }
+    assert!(!read.book.wanted(id("another"), NO_TIME));
+    read.told();
+    read.unlisted();
+    let told = read.told();
+    assert_eq!(told.len(), MAX_ENTRIES - 1);
+    assert!(told.iter().all(|said| said.starts_with("gone ") && said != "gone c7"));
+    let ask = read.ask();
+    assert_eq!((ask.id.clone(), read.book.next_due(), read.book.is_settled()), (id("c7"), None, false));
+    read.answer(ask, status("c7", Life::Running));
+    assert!(read.book.is_settled() && read.book.wanted(id("another"), NO_TIME));
+    // Asked for since the list was: who is asked already is not asked twice.
+    read.unlisted();
+    assert_eq!([read.ask().id, read.ask().id], [id("another"), id("c7")]);
+    assert_eq!((read.book.next_due(), read.told()), (None, vec![]));
+}
+
+#[test]
+fn without_a_list_after_a_break_everything_is_told_again_and_what_vanished_is_gone() {
+    let mut read = Read::default();
+    for name in ["a", "b", "c"] {
+        read.book.wanted(id(name), NO_TIME);
+        let ask = read.ask();
+        read.answer(ask, status(name, Life::Running));
+    }
+    read.book.broke();
+    read.told();
+    read.unlisted();
+    let mut now = NO_TIME;
+    for _ in 0..=RETRIES.len() {
+        while let Some(ask) = read.book.next_ask(now) {
+            let answer = match &*ask.id.0 {
+                "a" => status("a", Life::Running),
+                "b" => status("b", Life::Ended),
+                _ => Answer::Missing,
+            };
+            let Read { book, told } = &mut read;
+            book.answered(ask, answer, now, &mut |event| told.push(word(&event)));
+        }
+        now += RETRIES[RETRIES.len() - 1];
+    }
+    let mut told = read.told();
+    told.sort_unstable();
+    assert_eq!(told, ["exited b Some(3)", "gone c", "known a", "known b", "started a", "started b -"]);
+    assert!(read.book.is_settled());
+    read.unlisted();
+    assert_eq!((read.told(), read.ask().id), (vec!["gone b".to_owned()], id("a")));
+}
+
 proptest! {
     /// Whatever comes in whatever order: `Known` first, `Gone` last, and no question for one that is asked for already.
     #[test]
-    fn any_order_of_things_is_told_in_order(steps in proptest::collection::vec((0..7_u8, 0..3_u8, 0..3_u8), 0..60)) {
+    fn any_order_of_things_is_told_in_order(steps in proptest::collection::vec((0..8_u8, 0..3_u8, 0..3_u8), 0..60)) {
         let mut read = Read::default();
         let mut asks: Vec<Ask> = Vec::new();
         let lives = [Life::Waiting, Life::Running, Life::Ended];
@@ -220,6 +284,7 @@ proptest! {
                 2 => { read.list((0..=which).map(|n| listed(&format!("c{n}"), life)).collect()); }
                 3 => read.book.broke(),
                 4 => now += Duration::from_secs(1),
+                5 => read.unlisted(),
                 _ => if let Some(ask) = asks.pop() {
                     let name = ask.id.0.to_string();
                     let answer = match how { 0 => Answer::Missing, 1 => Answer::Failed, _ => status(&name, life) };
