@@ -66,10 +66,10 @@ use control::{Command, Control};
 use degraded::Degraded;
 use drain::{Deadline, NoEnd, Worker};
 pub use keeper::KeeperStats;
-pub use options::{pod_server, ring_options};
 use options::{
     budget, kernel_max_hz, raise_file_limit, read_number, rings, symbol_options, tidy_options, writer_info,
 };
+pub use options::{pod_server, ring_options};
 use platforms::Platforms;
 use reload::Live;
 pub use reload::{Reloaded, Reloader};
