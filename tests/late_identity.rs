@@ -227,7 +227,7 @@ fn pod(id: &str, function: Option<&str>, version: u32) -> String {
         )
     });
     format!(
-        r#"{{"kind":"Pod","metadata":{{"name":"poolmgr-node-default-7f8c9","namespace":"fission-function","uid":"0d5a","resourceVersion":"{version}","labels":{{"environmentName":"node","executorType":"poolmgr"{given}}}}},"status":{{"containerStatuses":[{{"name":"node","containerID":"docker://{id}"}}]}}}}"#
+        r#"{{"kind":"Pod","metadata":{{"name":"poolmgr-node-default-7f8c9","namespace":"functions","uid":"0d5a","resourceVersion":"{version}","labels":{{"environmentName":"node","executorType":"poolmgr"{given}}}}},"status":{{"containerStatuses":[{{"name":"node","containerID":"docker://{id}"}}]}}}}"#
     )
 }
 
@@ -262,16 +262,18 @@ fn start_pod<'a>(docker: &'a PrivateDocker, pod: &str, called: &str, labels: &[&
     ];
     let of_pod = of_pod.each_ref().map(String::as_str);
     let name = format!("--name=k8s_POD_{pod}_functions_0d5a_0");
-    let sandbox =
-        [&name, "--label=io.kubernetes.docker.type=podsandbox", "--label=io.kubernetes.container.name=POD"];
-    let sandbox = docker.start_function(&[&sandbox[..], &of_pod, labels].concat(), &["idle"]);
-    let (name, called) = (
-        format!("--name=k8s_{called}_{pod}_functions_0d5a_0"),
-        format!("--label=io.kubernetes.container.name={called}"),
-    );
+    let sandbox = [
+        name.as_str(),
+        "--label=io.kubernetes.docker.type=podsandbox",
+        "--label=io.kubernetes.container.name=POD",
+    ];
+    let sandbox = docker.start_function(&[&sandbox[..], &of_pod[..], labels].concat(), &["idle"]);
+    let name = format!("--name=k8s_{called}_{pod}_functions_0d5a_0");
+    let called = format!("--label=io.kubernetes.container.name={called}");
     let of_sandbox = format!("--label=io.kubernetes.sandbox.id={sandbox}");
-    let container = [&name, "--label=io.kubernetes.docker.type=container", &called, &of_sandbox];
-    let container = Proxy::start(docker, &[&container[..], &of_pod].concat());
+    let container =
+        [name.as_str(), "--label=io.kubernetes.docker.type=container", called.as_str(), of_sandbox.as_str()];
+    let container = Proxy::start(docker, &[&container[..], &of_pod[..]].concat());
     (sandbox, container)
 }
 

@@ -126,7 +126,7 @@ fn may(about: &Metadata, bits: u32) -> bool {
         (false, true) => 3,
         (false, false) => 0,
     };
-    about.mode() >> shift & bits == bits
+    (about.mode() >> shift) & bits == bits
 }
 
 fn kubernetes(config: &Config) -> Option<Finding> {
