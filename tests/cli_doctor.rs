@@ -169,6 +169,33 @@ fn who_is_to_tell_late_names_is_asked_whether_he_does() {
     mode.set_mode(0o040);
     std::fs::set_permissions(path("i1.log"), mode).expect("change its mode");
     assert!(says(logs, &written)[0].contains("i1.log may not be read by the agent's user"));
+    std::fs::remove_file(path("i1.log")).expect("remove a file");
+
+    // What is no file is not waited for, a link is followed as far as the agent's user may follow it, and a folder counts
+    // as he sees it, who holds no capability.
+    let set_mode = |name: &str, mode: u32| {
+        std::fs::set_permissions(path(name), std::fs::Permissions::from_mode(mode)).expect("change a mode");
+    };
+    rustix::fs::mkfifoat(rustix::fs::CWD, path("i2.log"), rustix::fs::Mode::RUSR).expect("make a pipe");
+    assert!(says(logs, &written)[0].contains("i2.log is no file"));
+    std::fs::remove_file(path("i2.log")).expect("remove a pipe");
+    std::fs::create_dir(path("real")).expect("make a folder");
+    std::fs::write(path("real/0.log"), "").expect("write a file");
+    std::os::unix::fs::symlink(path("real/0.log"), path("i3.log")).expect("make a link");
+    std::os::unix::fs::symlink(path("gone"), path("i4.log")).expect("make a link");
+    assert!(says(logs, &written)[0].ends_with("i*.log: 2 files"), "one leads nowhere");
+    set_mode("real", 0o055);
+    let said = &says(logs, &written)[0];
+    assert!(said.contains("i3.log leads through ") && said.contains("/real, which the agent's"), "{said}");
+    let within = format!("[platform_logs]\nopenwhisk = [{:?}]\n", path("real/*.log"));
+    for mode in [0o055, 0o455, 0o155] {
+        set_mode("real", mode);
+        let said = &says(logs, &within)[0];
+        assert!(said.starts_with("warn: ") && said.contains("may not look into "), "{mode:o}: {said}");
+    }
+    set_mode("real", 0o700);
+    assert!(says(logs, &within)[0].starts_with("ok: "));
+    assert!(says(logs, &written)[0].starts_with("ok: "));
 
     let pods = r#"{"kind":"PodList","metadata":{"resourceVersion":"1"},"items":[]}"#;
     let server = HttpsServer::start(folder.path(), move |request| {

@@ -185,6 +185,7 @@ fn what_is_learned_later_is_joined_with_its_container_in_the_same_file() {
     let rows = files.rows(&json!([recorded("waits", &host, &[]), recorded("has", &host, &child)]), &[]);
     assert_eq!((&told(&rows[0]).3, text(&rows[0], "confidence")), (&None, "prewarm"), "{rows:#?}");
     assert_eq!((text(&rows[1], "function"), text(&rows[1], "revision")), ("hello", "0.0.2"), "{rows:#?}");
+    assert_eq!((text(&rows[1], "rule"), text(&rows[1], "confidence")), ("openwhisk-child", "guessed"));
 
     // A pool's pod: sandbox and container of one array, and the labels that the pod was given when it had its function.
     let pool = json!({"executorType": "poolmgr", "environmentName": "node"});

@@ -1,6 +1,6 @@
 //! Life cycles of containers that are made before anybody knows their function, on real ones: OpenWhisk's stem cells,
 //! named by the invoker's log, and a pod of Fission's pool, named by its labels. Each waits, is given its function, runs,
-//! is frozen, thawed, and runs again.
+//! is frozen, thawed, and runs again. And whose word does not count: a process's, that of a log about another pod.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -123,11 +123,16 @@ impl InvokerLog {
     /// Writes a line of `component`; when, by the log's own clock.
     fn says(&mut self, component: &str, message: &str) -> i64 {
         let now = us(&now());
-        let time: jiff::Timestamp = jiff::Timestamp::from_microsecond(now).expect("a time");
+        self.said(now, component, message);
+        now
+    }
+
+    /// The same, with another time.
+    fn said(&mut self, at_us: i64, component: &str, message: &str) {
+        let time: jiff::Timestamp = jiff::Timestamp::from_microsecond(at_us).expect("a time");
         let line =
             format!("[{time:.3}] [INFO] [#tid_kB9RyCocBItsnSJV2Twlye2wh5Oa4yeN] [{component}] {message}\n");
         self.file.write_all(line.as_bytes()).expect("write the log");
-        now
     }
 
     /// Turns it over, as logrotate does.
@@ -222,7 +227,7 @@ fn pod(id: &str, function: Option<&str>, version: u32) -> String {
         )
     });
     format!(
-        r#"{{"kind":"Pod","metadata":{{"name":"poolmgr-node-default-7f8c9","namespace":"fission-function","uid":"0d5a","resourceVersion":"{version}","labels":{{"environmentName":"node","executorType":"poolmgr"{given}}}}},"status":{{"containerStatuses":[{{"name":"node","containerID":"docker://{id}"}}]}}}}"#
+        r#"{{"kind":"Pod","metadata":{{"name":"poolmgr-node-default-7f8c9","namespace":"functions","uid":"0d5a","resourceVersion":"{version}","labels":{{"environmentName":"node","executorType":"poolmgr"{given}}}}},"status":{{"containerStatuses":[{{"name":"node","containerID":"docker://{id}"}}]}}}}"#
     )
 }
 
@@ -248,35 +253,91 @@ fn api_server(
     (server, watched)
 }
 
-/// A pod as cri-dockerd makes it: a sandbox with the pod's labels, and the environment's container.
-fn fission_pod(docker: &PrivateDocker) -> (String, Proxy<'_>) {
-    let sandbox = docker.start_function(
-        &[
-            "--name=k8s_POD_poolmgr-node-default-7f8c9_fission-function_0d5a_0",
-            "--label=io.kubernetes.docker.type=podsandbox",
-            "--label=io.kubernetes.container.name=POD",
-            "--label=io.kubernetes.pod.name=poolmgr-node-default-7f8c9",
-            "--label=io.kubernetes.pod.namespace=fission-function",
-            "--label=io.kubernetes.pod.uid=0d5a",
-            "--label=executorType=poolmgr",
-            "--label=environmentName=node",
-        ],
-        &["idle"],
-    );
+/// A pod as cri-dockerd makes it: a sandbox with the pod's labels, and its container, called `called`.
+fn start_pod<'a>(docker: &'a PrivateDocker, pod: &str, called: &str, labels: &[&str]) -> (String, Proxy<'a>) {
+    let of_pod = [
+        format!("--label=io.kubernetes.pod.name={pod}"),
+        "--label=io.kubernetes.pod.namespace=functions".into(),
+        "--label=io.kubernetes.pod.uid=0d5a".into(),
+    ];
+    let of_pod = of_pod.each_ref().map(String::as_str);
+    let name = format!("--name=k8s_POD_{pod}_functions_0d5a_0");
+    let sandbox = [
+        name.as_str(),
+        "--label=io.kubernetes.docker.type=podsandbox",
+        "--label=io.kubernetes.container.name=POD",
+    ];
+    let sandbox = docker.start_function(&[&sandbox[..], &of_pod[..], labels].concat(), &["idle"]);
+    let name = format!("--name=k8s_{called}_{pod}_functions_0d5a_0");
+    let called = format!("--label=io.kubernetes.container.name={called}");
     let of_sandbox = format!("--label=io.kubernetes.sandbox.id={sandbox}");
-    let container = Proxy::start(
-        docker,
-        &[
-            "--name=k8s_node_poolmgr-node-default-7f8c9_fission-function_0d5a_0",
-            "--label=io.kubernetes.docker.type=container",
-            "--label=io.kubernetes.container.name=node",
-            "--label=io.kubernetes.pod.name=poolmgr-node-default-7f8c9",
-            "--label=io.kubernetes.pod.namespace=fission-function",
-            "--label=io.kubernetes.pod.uid=0d5a",
-            &of_sandbox,
-        ],
-    );
+    let container =
+        [name.as_str(), "--label=io.kubernetes.docker.type=container", called.as_str(), of_sandbox.as_str()];
+    let container = Proxy::start(docker, &[&container[..], &of_pod[..]].concat());
     (sandbox, container)
+}
+
+fn fission_pod(docker: &PrivateDocker) -> (String, Proxy<'_>) {
+    let labels = ["--label=executorType=poolmgr", "--label=environmentName=node"];
+    start_pod(docker, "poolmgr-node-default-7f8c9", "node", &labels)
+}
+
+#[test]
+fn what_was_written_of_a_pod_that_had_the_name_before_names_nobody() {
+    let (docker, scope) = (PrivateDocker::with_functions(), Fnscope::new());
+    let mut log = InvokerLog::new(docker.path("invoker0_logs.log"));
+    let pattern = docker.path("invoker*_logs.log");
+    let config = config(&docker, &format!("[platform_logs]\nopenwhisk = [{pattern:?}]\n"));
+    let pod = "wskowdev-invoker-00-3-prewarm-nodejs20";
+    let at = format!("ContainerId({pod}) ContainerAddress(10.42.0.191,8080)");
+    let sends = |action: &str| format!("sending arguments to {action} at {at}");
+    // The invoker before called its pods alike.
+    log.said(us(&now()) - 60_000_000, "KubernetesContainer", &sends("/guest/gone"));
+    log.says("ContainerPool", "found idle container");
+    let labels = ["--label=user-action-pod=true", "--label=invoker=invoker0"];
+    let (sandbox, mut container) = start_pod(&docker, pod, "user-action", &labels);
+    let agent = scope.docker_agent(&docker.socket(), &["--config", &config]);
+    container.runs();
+    log.says("KubernetesContainer", &format!("sending initialization to {at}"));
+    container.runs();
+    log.says("KubernetesContainer", &sends("/guest/hello"));
+    container.runs();
+    poll("the action's samples", || (scope.samples(&["hello"]) > 50).then_some(()));
+    container.ends();
+    docker.docker(&["rm", "--force", &sandbox]);
+    agent.stop_in_order();
+    let mut told = scope.rows(&["ls"]).iter().map(|row| text(row, "function").to_owned()).collect::<Vec<_>>();
+    told.sort();
+    assert!(told.len() == 2 && told[0].starts_with("(pool ") && told[1] == "hello", "{told:?}");
+}
+
+#[test]
+fn what_a_process_says_of_a_stem_cell_is_its_platforms_to_correct() {
+    let (docker, scope) = (PrivateDocker::with_functions(), Fnscope::new());
+    let mut log = InvokerLog::new(docker.path("invoker0_logs.log"));
+    let pattern = docker.path("invoker*_logs.log");
+    let config = config(&docker, &format!("[platform_logs]\nopenwhisk = [{pattern:?}]\n"));
+    let agent = scope.docker_agent(&docker.socket(), &["--config", &config]);
+    // Its child is told that it is /guest/hello.
+    let openwhisk = ["--name=wsk0_3_prewarm_nodejs20", "--env=__OW_API_HOST=http://127.0.0.1"];
+    let id =
+        docker.start_function(&openwhisk, &["action-loop", "--stem-ms", "400", "--child-cpu-ms", "2000"]);
+    poll("a guess", || (scope.samples(&["hello"]) > 20).then_some(()));
+    let guess = scope.rows(&["ls"]);
+    assert_eq!(text(row(&guess, "hello"), "revision"), "0.0.1", "{guess:#?}");
+    let at = format!("ContainerId({id}) ContainerAddress(172.17.0.4,8080)");
+    log.says("DockerContainer", &format!("sending arguments to /theirs/real at {at}"));
+    poll("the platform's word", || (scope.samples(&["real"]) > 50).then_some(()));
+    assert_eq!(docker.docker(&["wait", &id]), "0");
+    docker.docker(&["rm", &id]);
+    agent.stop_in_order();
+    // From the child's exec on, whatever it said.
+    let rows = scope.rows(&["ls"]);
+    assert_eq!(text(row(&rows, "real"), "namespace"), "theirs");
+    assert!(rows.len() == 2 && rows.iter().all(|row| row["function"] != "hello"), "{rows:#?}");
+    let pool = rows.iter().find(|row| text(row, "function").starts_with("(pool ")).expect("a pool");
+    let stacks = scope.folded(text(pool, "function"));
+    assert!(stacks.contains("stem_cell") && !stacks.contains("function::burn"), "{stacks}");
 }
 
 #[test]

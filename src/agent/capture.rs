@@ -15,6 +15,7 @@ mod hand_over;
 mod in_order;
 mod later;
 mod nested;
+mod newborns;
 mod newcomers;
 mod readers;
 mod side_band;
@@ -174,7 +175,7 @@ pub(super) struct Capture {
     /// one reading for all of them.
     ended: HashMap<InstanceNo, Moment>,
     /// Processes whose environment may name another function.
-    newborns: Vec<later::Newborn>,
+    newborns: newborns::Newborns,
     /// What platforms have told of containers that are not known yet.
     early: VecDeque<later::Early>,
     /// Whether a container may have begun or ceased to wait for its function.
@@ -338,7 +339,7 @@ impl Capture {
             side_band: Vec::new(),
             side_band_read_ns: 0,
             ended: HashMap::new(),
-            newborns: Vec::new(),
+            newborns: newborns::Newborns::default(),
             early: VecDeque::new(),
             waiting_stale: false,
             opened: HashMap::new(),

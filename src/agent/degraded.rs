@@ -29,12 +29,14 @@ pub enum Cut {
     Stacks,
     /// Samples whose frames were not looked up.
     Names,
+    /// Processes whose environment was not read: what they could tell of the container's function stays unknown.
+    Environments,
 }
 
 impl Cut {
     /// Every one.
-    pub const ALL: [Cut; 6] =
-        [Cut::Processes, Cut::Files, Cut::Mappings, Cut::Cgroups, Cut::Stacks, Cut::Names];
+    pub const ALL: [Cut; 7] =
+        [Cut::Processes, Cut::Files, Cut::Mappings, Cut::Cgroups, Cut::Stacks, Cut::Names, Cut::Environments];
 }
 
 impl Degraded {
@@ -74,7 +76,7 @@ mod tests {
         for (at, cut) in Cut::ALL.into_iter().enumerate() {
             degraded.cut(cut, at as u64);
         }
-        assert_eq!(Cut::ALL.map(|cut| degraded.cuts(cut)), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(Cut::ALL.map(|cut| degraded.cuts(cut)), [0, 1, 2, 3, 4, 5, 6]);
         let names = Cut::ALL.map(|cut| format!("{cut:?}").to_lowercase());
         assert_eq!(names, crate::metrics::CUTS, "as metrics call them");
     }

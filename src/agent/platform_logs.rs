@@ -42,7 +42,7 @@ const REST: Duration = Duration::from_millis(50);
 /// Between looks of which nobody told: a directory that comes late, a file system that tells nothing.
 const ANYWAY_NS: u64 = 30_000_000_000;
 /// How far the log's clock may be from this host's to be believed, in microseconds.
-const MOST_APART_US: i64 = 10_000_000;
+pub(super) const MOST_APART_US: i64 = 10_000_000;
 /// Containers of which it is known what was told last.
 const MAX_TOLD: usize = 4_096;
 
@@ -108,7 +108,8 @@ impl Told {
     fn news(&mut self, fact: LogFact) -> Option<LogFact> {
         match &fact.what {
             LogTold::Runs(action) => {
-                if self.actions.get(&fact.container) == Some(action) {
+                // Initialised anew, it is another container, or another pod under the same name.
+                if !fact.first && self.actions.get(&fact.container) == Some(action) {
                     return None;
                 }
                 if self.actions.len() >= MAX_TOLD {
@@ -195,28 +196,41 @@ impl Follower {
         more
     }
 
+    /// `path` is that of a log, or of the folder that they lie in.
     fn complain(&mut self, path: &Path, error: &io::Error) {
         self.errors += 1;
         if self.complained.len() < MAX_FILES && self.complained.insert(path.into(), error.kind()).is_none() {
             let path = path.display();
             tracing::warn!(
-                "read the log {path}: {error}; give the agent's user the right, or name another in platform_logs"
+                "read logs, {path}: {error}; give the agent's user the right, or name another in platform_logs"
             );
         }
     }
 
     /// Looks which files there are now, and watches them and their directories.
     fn find(&mut self) {
-        let mut found = Vec::new();
+        let (mut found, mut faults) = (Vec::new(), Vec::new());
         let directories =
             WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::MOVED_FROM | WatchFlags::DELETE;
         for (directory, name) in &self.patterns {
             // Watched again it is the same watch; not there yet, it is looked for later.
             let _ = inotify::add_watch(&self.inotify, directory, directories);
-            let entries = std::fs::read_dir(directory).into_iter().flatten().take(MAX_ENTRIES).flatten();
+            let entries = match std::fs::read_dir(directory) {
+                Ok(entries) => entries.take(MAX_ENTRIES).flatten(),
+                Err(error) => {
+                    faults.push((directory.clone(), error));
+                    continue;
+                }
+            };
+            self.complained.remove(directory);
             let names =
                 entries.filter(|entry| entry.file_name().to_str().is_some_and(|text| name.matches(text)));
             found.extend(names.map(|entry| entry.path()));
+        }
+        for (directory, error) in faults {
+            if error.kind() != io::ErrorKind::NotFound {
+                self.complain(&directory, &error);
+            }
         }
         found.sort();
         found.dedup();
@@ -474,16 +488,46 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_that_may_not_be_read_is_told_of_and_one_that_is_not_there_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut follower = follower(&dir.path().join("none"));
+        assert!(look(&mut follower).is_empty());
+        assert_eq!((follower.errors, follower.complained.len()), (0, 0), "it comes later");
+        // Root reads any folder; what is none is refused to all.
+        let folder = dir.path().join("none");
+        std::fs::write(&folder, "").unwrap();
+        for errors in 1..=2 {
+            assert!(look(&mut follower).is_empty());
+            assert_eq!((follower.errors, follower.complained.contains_key(&folder)), (errors, true));
+        }
+        std::fs::remove_file(&folder).unwrap();
+        std::fs::create_dir(&folder).unwrap();
+        append(&folder.join("invoker0.log"), &current("one"));
+        assert_eq!(look(&mut follower), ["/g/one"]);
+        assert_eq!((follower.errors, follower.complained.len()), (2, 0), "told again should it come again");
+    }
+
+    #[test]
     fn a_warm_container_is_told_of_once() {
         let mut told = Told::default();
-        let fact =
-            |container: &str, what| LogFact { container: container.into(), at: now(), written: now(), what };
+        let fact = |container: &str, what| LogFact {
+            container: container.into(),
+            at: now(),
+            written: now(),
+            first: false,
+            what,
+        };
         let runs = |action: &str| LogTold::Runs(action.into());
         assert!(told.news(fact("c", runs("/g/a"))).is_some());
         assert!(told.news(fact("c", runs("/g/a"))).is_none());
         assert!(told.news(fact("c", runs("/g/b"))).is_some());
         assert!(told.news(fact("c", LogTold::Paused(true))).is_some());
         assert!(told.news(fact("c", LogTold::Removed)).is_some());
+        // On Kubernetes nobody says that a pod is gone, and the next has its name.
+        assert!(told.news(fact("pod", runs("/g/a"))).is_some());
+        assert!(told.news(fact("pod", runs("/g/a"))).is_none());
+        assert!(told.news(LogFact { first: true, ..fact("pod", runs("/g/a")) }).is_some());
+        assert!(told.news(fact("pod", runs("/g/a"))).is_none());
         for number in 0..=2 * MAX_TOLD {
             assert!(told.news(fact(&number.to_string(), runs("/g/a"))).is_some());
         }

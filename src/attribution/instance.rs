@@ -219,9 +219,19 @@ impl<S> Instance<S> {
         self.identity.as_ref().filter(|identity| identity.is_told_by_children())
     }
 
+    /// Whether it lived at `at`, or began `apart_us` later at most.
+    pub(super) fn lived(&self, at: Timestamp, apart_us: i64) -> bool {
+        self.info.started_at <= at.plus_us(apart_us) && self.ended_at.is_none_or(|ended| at <= ended)
+    }
+
     /// It is another function from `from` on; what its runtime says of its making changes nothing in that.
     pub(super) fn became(&mut self, identity: Identity, from: Timestamp, entries: &mut Vec<Entry>) {
         let mut from = from.max(self.info.started_at);
+        // What its own processes said of it was said of what it was given by then.
+        let childs_word = self.identity.as_ref().is_some_and(Identity::is_childs_word);
+        if let Some(since) = self.learned_from.filter(|_| childs_word && !identity.is_childs_word()) {
+            from = from.min(since);
+        }
         // A second function takes nothing back of what the first has done.
         if let Some(since) = self.learned_from.filter(|_| identity.confidence == Confidence::Ambiguous) {
             from = from.max(since.plus_us(1));

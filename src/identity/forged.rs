@@ -210,7 +210,10 @@ fn a_function_that_is_learned_later_is_learned_once() {
         let later = identify_later(current, &child(action, namespace), &config);
         assert_eq!(later.as_ref().and_then(|l| l.function.as_deref()), expected, "{action}");
         let Some(later) = later else { continue };
-        assert_eq!((later.revision.as_deref(), later.confidence), (Some("0.0.3"), Confidence::Exact));
+        // The platform's own name agrees, or nobody but its tenant has said so.
+        let sure =
+            if current.confidence == Confidence::Prewarm { Confidence::Guessed } else { Confidence::Exact };
+        assert_eq!((later.revision.as_deref(), later.confidence), (Some("0.0.3"), sure));
         assert_eq!(identify_later(&later, &child("/theirs/victim", "theirs"), &config), None, "{action}");
     }
     let pool = [("executorType", "poolmgr"), ("environmentName", "node")];
@@ -223,6 +226,49 @@ fn a_function_that_is_learned_later_is_learned_once() {
     assert_eq!(later.instance_name, waiting.instance_name);
     assert_eq!(identify_later(&later, &given, &config), None);
     assert_eq!(identify_later(&waiting, &patched(&[("managed", "true")]), &config), None);
+}
+
+#[test]
+fn what_a_child_says_of_a_stem_cell_is_its_platforms_to_correct() {
+    let config = IdentityConfig::default();
+    let waiting = of(&docker("wsk0_1_prewarm_nodejs20", &[], &["__OW_API_HOST=x"]));
+    let child = |action: &str, namespace: &str| Later {
+        env: pairs(&[
+            ("__OW_ACTION_NAME", action),
+            ("__OW_NAMESPACE", namespace),
+            ("__OW_ACTION_VERSION", "0.0.3"),
+        ]),
+        ..Later::default()
+    };
+    let invoked = |path: &str| Later { invoked: Some(path.into()), ..Later::default() };
+    let labelled = |namespace: &str, action: &str| Later {
+        pod_labels: pairs(&[("openwhisk/action", action), ("openwhisk/namespace", namespace)]),
+        ..Later::default()
+    };
+    let guessed = identify_later(&waiting, &child("/victim/f", "victim"), &config).expect("a guess");
+    assert_eq!((guessed.confidence, guessed.rule.as_str()), (Confidence::Guessed, Identity::OPENWHISK_CHILD));
+    assert!(guessed.is_childs_word() && !guessed.is_told_by_children(), "the first word stays");
+    for other in [child("/victim/g", "victim"), child("/theirs/f", "theirs")] {
+        assert_eq!(identify_later(&guessed, &other, &config), None);
+    }
+    for (word, rule) in
+        [(invoked("/theirs/f"), "openwhisk-log"), (labelled("theirs", "f"), "openwhisk-labels")]
+    {
+        let sure = identify_later(&guessed, &word, &config).expect("the platform's word");
+        assert_eq!((sure.namespace.as_deref(), sure.function.as_deref()), (Some("theirs"), Some("f")));
+        assert_eq!((sure.confidence, sure.rule.as_str()), (Confidence::Exact, rule));
+        assert_eq!(sure.revision, None, "it was the other's");
+        assert_eq!(identify_later(&sure, &child("/victim/f", "victim"), &config), None);
+        // From then on it is the platform's own: a second is one beside it.
+        let both = identify_later(&sure, &invoked("/theirs/g"), &config).expect("it is both");
+        assert_eq!(both.confidence, Confidence::Ambiguous);
+    }
+    // What the platform confirms keeps the revision, which it does not tell.
+    for word in [invoked("/victim/f"), labelled("victim", "f")] {
+        let sure = identify_later(&guessed, &word, &config).expect("it is sure now");
+        assert_eq!((sure.function.as_deref(), sure.revision.as_deref()), (Some("f"), Some("0.0.3")));
+        assert_eq!(sure.confidence, Confidence::Exact);
+    }
 }
 
 #[test]
@@ -272,7 +318,7 @@ fn a_container_that_serves_several_functions_is_nobodys() {
     for (waiting, first, second, third) in [
         (&openwhisk, invoked("/guest/one"), invoked("/guest/two"), invoked("/guest/one")),
         (&fission, labelled("one"), labelled("two"), labelled("one")),
-        (&fission, served("one"), served("two"), labelled("one")),
+        (&fission, served("one"), served("two"), served("one")),
     ] {
         let one = identify_later(waiting, &first, &config).expect("its first function");
         assert_eq!((one.function.as_deref(), one.function_container), (Some("one"), true));
@@ -288,6 +334,19 @@ fn a_container_that_serves_several_functions_is_nobodys() {
     let sure = identify_later(&guessed, &labelled("theirs"), &config).expect("the platform's word");
     assert_eq!((sure.function.as_deref(), sure.confidence), (Some("theirs"), Confidence::Exact));
     assert_eq!(identify_later(&sure, &served("victim"), &config), None);
+    // Neither can its processes make it several for good.
+    let both = identify_later(&guessed, &served("other"), &config).expect("it is both, they say");
+    assert!(both.confidence == Confidence::Ambiguous && both.is_childs_word() && !both.is_told_by_children());
+    let sure = identify_later(&both, &labelled("mine"), &config).expect("the platform's word");
+    assert_eq!((sure.function.as_deref(), sure.confidence), (Some("mine"), Confidence::Exact));
+    let truly = identify_later(&sure, &labelled("two"), &config).expect("the platform's word");
+    assert_eq!(truly.confidence, Confidence::Ambiguous);
+    assert_eq!(identify_later(&truly, &labelled("mine"), &config), None, "for good");
+    // A guess by labels is the platform's, too.
+    let unconfirmed = patched(&[("functionName", "mine")]);
+    let doubtful = identify_later(&fission, &unconfirmed, &config).expect("a guess");
+    assert_eq!((doubtful.confidence, doubtful.is_told_by_children()), (Confidence::Guessed, false));
+    assert_eq!(identify_later(&doubtful, &served("victim"), &config), None);
 }
 
 #[test]

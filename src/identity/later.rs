@@ -2,9 +2,10 @@
 //!
 //! Two platforms start containers before they know the function: OpenWhisk's stem cells and Fission's pools. The
 //! function then shows in the environment of a process that the container starts, in labels of its pod that are
-//! patched, or in the platform's own log. The first is in the tenant's hands: it names a function once, never against
-//! what the platform's own name of the container says. A container to which the platform gives another function
-//! beside its first serves several: from then on its time is nobody's own ([`Confidence::Ambiguous`]).
+//! patched, or in the platform's own log. The first is in the tenant's hands: a waiting container is named by it once,
+//! as a guess ([`Confidence::Guessed`]) that the platform's word replaces, whatever it says; a container of which the
+//! platform's own name tells something is never named against that. A container to which the platform gives another
+//! function beside its first serves several: from then on its time is nobody's own ([`Confidence::Ambiguous`]).
 
 use super::rules::{Found, Verdict, function, matched};
 use super::{Answer, IdentityConfig, Looked, finished};
@@ -70,12 +71,12 @@ const RULES: &[LaterRule] = &[
     },
     LaterRule { name: "openwhisk-log", reads: "the log of OpenWhisk's invoker", decide: openwhisk_log },
     LaterRule {
-        name: "openwhisk-child",
+        name: Identity::OPENWHISK_CHILD,
         reads: "variables __OW_ACTION_NAME, __OW_NAMESPACE, __OW_ACTION_VERSION of a process in it",
         decide: openwhisk_child,
     },
     LaterRule {
-        name: "fission-child",
+        name: Identity::FISSION_CHILD,
         reads: "variables HTTP_X-FISSION-FUNCTION-{NAME,NAMESPACE} of a process in it",
         decide: fission_child,
     },
@@ -140,7 +141,8 @@ fn explain(current: &Identity, later: &Later, config: &IdentityConfig) -> (Optio
 
 /// Whether its function is known for sure, or it is none.
 fn settled(current: &Identity) -> bool {
-    !current.function_container || matches!(current.confidence, Confidence::Exact | Confidence::Ambiguous)
+    let sure = matches!(current.confidence, Confidence::Exact | Confidence::Ambiguous);
+    !current.function_container || sure && !current.is_childs_word()
 }
 
 /// A container that serves several functions of `current`'s platform.
@@ -183,7 +185,7 @@ fn another(current: &Identity, later: &Later) -> Verdict {
 /// A pod of Fission's pool has been given its function. `functionNamespace` is the function's, not the pod's.
 fn fission_labels(current: &Identity, later: &Later) -> Verdict {
     let waits = [Confidence::Prewarm, Confidence::Guessed].contains(&current.confidence);
-    if current.platform.as_deref() != Some("fission") || !waits {
+    if current.platform.as_deref() != Some("fission") || !waits && !current.is_childs_word() {
         return Verdict::Pass { why: "it is no pod of Fission's that waits".into() };
     }
     let Some(name) = get(&later.pod_labels, "functionName") else {
@@ -212,28 +214,42 @@ fn openwhisk_labels(current: &Identity, later: &Later) -> Verdict {
     let Some(namespace) = get(&later.pod_labels, "openwhisk/namespace") else {
         return Verdict::Pass { why: "pod label openwhisk/namespace is absent or empty".into() };
     };
+    let named = Identity {
+        namespace: Some(namespace.into()),
+        function: Some(action.into()),
+        ..function("openwhisk", Confidence::Exact)
+    };
     matched(
-        Identity {
-            namespace: Some(namespace.into()),
-            function: Some(action.into()),
-            ..function("openwhisk", Confidence::Exact)
-        },
+        with_revision(named, current),
         "the pod was given its action: labels openwhisk/action and openwhisk/namespace",
     )
 }
 
 /// OpenWhisk's action loop starts the action as a process and tells it its name. A container that was named by its
-/// platform already must agree, as far as that name goes.
+/// platform already must agree, as far as that name goes. One that waits has it as a guess, because any process that
+/// an action starts, at the loading of its code before all, can say the same; and the first word stays.
 fn openwhisk_child(current: &Identity, later: &Later) -> Verdict {
     if current.platform.as_deref() != Some("openwhisk") {
         return not_openwhisk();
+    }
+    if current.is_childs_word() {
+        return Verdict::Pass { why: "a process in it was told its action before".into() };
     }
     let Some(path) = get(&later.env, "__OW_ACTION_NAME") else {
         return Verdict::Pass { why: "variable __OW_ACTION_NAME is absent or empty".into() };
     };
     let namespace = get(&later.env, "__OW_NAMESPACE");
-    let revision = get(&later.env, "__OW_ACTION_VERSION");
-    openwhisk_action(current, path, namespace, revision, "a process in it was told its action")
+    let revision = get(&later.env, "__OW_ACTION_VERSION").map(Into::into);
+    let (confidence, why) = match current.confidence {
+        Confidence::Prewarm => {
+            (Confidence::Guessed, "a process in it was told its action; its platform has not said so yet")
+        }
+        _ => (Confidence::Exact, "a process in it was told its action, and its name agrees"),
+    };
+    match openwhisk_action(current, path, namespace) {
+        Ok(named) => matched(Identity { revision, confidence, ..named }, why),
+        Err(why) => Verdict::Pass { why: why.into() },
+    }
 }
 
 /// OpenWhisk's invoker writes into its log which action it sends arguments to, and in which container.
@@ -244,43 +260,50 @@ fn openwhisk_log(current: &Identity, later: &Later) -> Verdict {
     let Some(path) = later.invoked.as_deref() else {
         return Verdict::Pass { why: "no log of an invoker's tells of it".into() };
     };
-    openwhisk_action(current, path, None, None, "the invoker's log tells which action was invoked in it")
+    match openwhisk_action(current, path, None) {
+        Ok(named) => {
+            matched(with_revision(named, current), "the invoker's log tells which action was invoked in it")
+        }
+        Err(why) => Verdict::Pass { why: why.into() },
+    }
 }
 
-/// `path` is the action's, `namespace` that of whoever invokes it.
+/// What `path` names, which is the action's, or why it names nothing; `namespace` is that of whoever invokes it.
 fn openwhisk_action(
     current: &Identity,
     path: &str,
     namespace: Option<&str>,
-    revision: Option<&str>,
-    why: &str,
-) -> Verdict {
-    let Some(action) = ActionPath::new(path) else {
-        return Verdict::Pass { why: "what it was told is no path of an action".into() };
-    };
+) -> Result<Identity, &'static str> {
+    let action = ActionPath::new(path).ok_or("what it was told is no path of an action")?;
     let namespace = namespace.unwrap_or(action.namespace);
     if !is_entity(namespace) {
-        return Verdict::Pass { why: "variable __OW_NAMESPACE is no namespace".into() };
+        return Err("variable __OW_NAMESPACE is no namespace");
     }
-    if current.confidence != Confidence::Prewarm && !agrees(current, namespace, &action) {
-        return Verdict::Pass { why: "another action is named than by the container's name".into() };
+    // A name that is its tenant's word binds nobody.
+    let by_name = current.confidence != Confidence::Prewarm && !current.is_childs_word();
+    if by_name && !agrees(current, namespace, &action) {
+        return Err("another action is named than by the container's name");
     }
     // An action of another namespace (a shared package's) keeps its path, or two would go by one name.
     let name = if namespace == action.namespace { action.behind_namespace } else { path };
-    matched(
-        Identity {
-            namespace: Some(namespace.into()),
-            function: Some(name.into()),
-            revision: revision.map(Into::into),
-            ..function("openwhisk", Confidence::Exact)
-        },
-        why,
-    )
+    Ok(Identity {
+        namespace: Some(namespace.into()),
+        function: Some(name.into()),
+        ..function("openwhisk", Confidence::Exact)
+    })
+}
+
+/// The platform's word, which tells no revision, with the one that a process of the same action was told.
+fn with_revision(named: Identity, current: &Identity) -> Identity {
+    let same = (&named.namespace, &named.function) == (&current.namespace, &current.function);
+    let revision = current.revision.clone().filter(|_| same && current.is_childs_word());
+    Identity { revision, ..named }
 }
 
 /// Fission's binary environment runs a program for each request, with the request's headers in its environment; the
 /// router puts the function's name into them. A program of the function's own can say the same, so it is a guess; and
 /// in a pod that is given to no function alone (`AllowedFunctionsPerContainer: infinite`) the next may name another.
+/// That it serves several is its processes' word as well, until its labels tell its one function.
 fn fission_child(current: &Identity, later: &Later) -> Verdict {
     if current.platform.as_deref() != Some("fission") {
         return Verdict::Pass { why: "it is no pod of Fission's".into() };
@@ -299,7 +322,7 @@ fn fission_child(current: &Identity, later: &Later) -> Verdict {
             },
             "a process in it serves a request to this function",
         ),
-        Confidence::Guessed if known != (Some(name), namespace) => {
+        Confidence::Guessed if current.is_childs_word() && known != (Some(name), namespace) => {
             several(current, "processes in it serve requests to several functions")
         }
         _ => Verdict::Pass { why: "it is known already, and this is not the platform's word".into() },

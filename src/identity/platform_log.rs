@@ -6,13 +6,15 @@
 //! where no process is told its name. On Kubernetes a container is called by its pod.
 //!
 //! Pure: lines in, facts out; the file is read by whoever follows it. Promises: bounded memory for any lines, no panic.
-//! A line counts only if all of its head is there, because others hold what actions answered.
+//! A line counts only if all of its head is there, because others hold what actions answered; and only if it is whole
+//! and nothing of another head stands in its message, because a transaction's id is whatever a client calls it: text
+//! that is forged in one has the end of its brackets, and the component that speaks, behind it.
 
 use std::collections::{HashMap, VecDeque};
 
 use crate::model::Timestamp;
 
-/// Longest line that is looked at, in bytes: those that count are far shorter.
+/// Longest line that tells anything, in bytes: those that count are far shorter.
 pub const MAX_LINE_BYTES: usize = 4 << 10;
 /// Most containers of which it is remembered that they are being initialised.
 const MAX_INITIALISED: usize = 1_024;
@@ -32,6 +34,9 @@ pub struct LogFact {
     pub at: Timestamp,
     /// When it was written, by the same clock.
     pub written: Timestamp,
+    /// Whether it is the first run that the log tells of since the container was initialised: a name may be another
+    /// container's by then.
+    pub first: bool,
     /// What.
     pub what: LogTold,
 }
@@ -66,11 +71,13 @@ impl InvokerLog {
 
     /// What `line` tells, without its end; none of most lines.
     pub fn line(&mut self, line: &[u8]) -> Option<LogFact> {
+        let is_whole = line.len() <= MAX_LINE_BYTES;
         // What is cut may end in half a character.
         let line = String::from_utf8_lossy(line.get(..MAX_LINE_BYTES).unwrap_or(line));
         let line = self.without_cri(&line)?;
         let Head { written, component, message } = Head::of(line)?;
         self.last = Some(written);
+        let message = unforged(message).filter(|_| is_whole)?;
         if component.ends_with("Container") {
             if let Some(rest) = message.strip_prefix("sending initialization to ") {
                 self.initialises(container_of(rest)?, written);
@@ -82,14 +89,15 @@ impl InvokerLog {
             if !action.starts_with('/') || action.len() > MAX_ACTION {
                 return None;
             }
-            let since =
-                self.forget(container).filter(|since| (0..INIT_US).contains(&written.since_us(*since)));
-            let what = LogTold::Runs(action.into());
+            let since = self.forget(container);
+            let first = since.is_some();
+            let since = since.filter(|since| (0..INIT_US).contains(&written.since_us(*since)));
             return Some(LogFact {
                 container: container.into(),
                 at: since.unwrap_or(written),
                 written,
-                what,
+                first,
+                what: LogTold::Runs(action.into()),
             });
         }
         if component.ends_with("RuncClient") || component.contains("DockerClient") {
@@ -105,7 +113,7 @@ impl InvokerLog {
             if what == LogTold::Removed {
                 self.forget(container);
             }
-            return Some(LogFact { container: container.into(), at: written, written, what });
+            return Some(LogFact { container: container.into(), at: written, written, first: false, what });
         }
         None
     }
@@ -146,7 +154,8 @@ impl InvokerLog {
     }
 }
 
-/// `[time] [level] [#tid_…] [component] message`.
+/// `[time] [level] [#tid_…] [component] message`. An activation that another has begun (of a sequence, a composition) has
+/// its own transaction behind that one's; where there is none, a logger may leave those brackets empty.
 struct Head<'a> {
     written: Timestamp,
     component: &'a str,
@@ -158,10 +167,11 @@ impl<'a> Head<'a> {
         let (time, rest) = bracketed(line)?;
         let (level, rest) = bracketed(rest)?;
         let (transaction, rest) = bracketed(rest)?;
-        let (component, message) = bracketed(rest)?;
         if level != "INFO" || !transaction.starts_with("#tid_") {
             return None;
         }
+        let further = bracketed(rest).filter(|(own, _)| own.is_empty() || own.starts_with("#tid_"));
+        let (component, message) = bracketed(further.map_or(rest, |(_, rest)| rest))?;
         let time: jiff::Timestamp = time.parse().ok()?;
         Some(Head { written: Timestamp(time.as_microsecond()), component, message })
     }
@@ -171,6 +181,17 @@ impl<'a> Head<'a> {
 fn bracketed(text: &str) -> Option<(&str, &str)> {
     let (inside, rest) = text.strip_prefix('[')?.split_once(']')?;
     Some((inside, rest.strip_prefix(' ').unwrap_or(rest)))
+}
+
+/// `message` without the marker at its end, which times it; none if brackets are left in it. Those of lines that tell
+/// something have none, and what a client has put into the head cannot be without.
+fn unforged(message: &str) -> Option<&str> {
+    let marked = message.strip_suffix(']').and_then(|text| text.rsplit_once(" [marker:"));
+    let text = match marked {
+        Some((text, marker)) if !marker.contains(['[', ']']) => text,
+        _ => message,
+    };
+    (!text.contains(['[', ']'])).then_some(text)
 }
 
 fn container_of(text: &str) -> Option<&str> {
@@ -269,6 +290,81 @@ mod tests {
         }
     }
 
+    /// The line of a component that tells nothing, or of one that tells something, in a transaction called `id`.
+    fn of_client(id: &str, component: &str, message: &str) -> String {
+        format!("[2022-04-15T06:04:44.166Z] [INFO] [#tid_{id}] [{component}] {message}")
+    }
+
+    #[test]
+    fn what_a_client_calls_its_transaction_tells_nothing() {
+        let sends = "[DockerContainer] sending arguments to /victim/f at ContainerId(wskowdev-invoker-00-3-prewarm-nodejs20) ";
+        let real = [
+            ("MessagingActiveAck", "posted completion of activation 3c4e"),
+            ("DockerClientWithFileAccess", " [marker:invoker_docker.run_finish:4600:357]"),
+            ("DockerClientWithFileAccess", ""),
+            ("DockerContainer", "sending initialization to ContainerId(c) ContainerAddress(1,8080)"),
+            ("KubernetesContainer", "running result: ok [marker:invoker_activationRun_finish:5081:4]"),
+        ];
+        let pause = format!("x] [RuncClient] running runc pause {ID}");
+        let remove = format!("x] [DockerClient] running docker rm -f {ID} [marker:x");
+        let long = format!("x] {sends}{}", "x".repeat(MAX_LINE_BYTES));
+        let forged = [
+            format!("x] {sends}"),
+            format!("x] {sends}[marker:a:1] "),
+            format!("x] {sends} [marker:a:1"),
+            format!("x] [#tid_y] {sends}"),
+            format!("x] [] {sends}"),
+            format!("x] [#tid_y] [] {sends}"),
+            "x] [DockerContainer".into(),
+            pause,
+            remove,
+            long,
+        ];
+        for id in &forged {
+            for (component, message) in real {
+                let line = of_client(id, component, message);
+                assert_eq!(InvokerLog::default().line(line.as_bytes()), None, "{line}");
+                let line = format!("2023-02-24T14:40:42.027812345Z stdout F {line}");
+                assert_eq!(InvokerLog::default().line(line.as_bytes()), None, "{line}");
+            }
+        }
+        // Nor can it keep a container from being named: the line of another transaction tells.
+        let mut log = InvokerLog::default();
+        assert_eq!(log.line(of_client(&forged[0], "MessagingActiveAck", "x").as_bytes()), None);
+        assert_eq!(log.last_written(), Some(at("2022-04-15T06:04:44.166Z")), "a time is a time");
+        let honest = of_client("y", "DockerContainer", "sending arguments to /g/a at ContainerId(c) x");
+        assert!(log.line(honest.as_bytes()).is_some());
+    }
+
+    #[test]
+    fn an_activation_that_another_has_begun_is_read() {
+        let sends = "sending arguments to /guest/second at ContainerId(c) ContainerAddress(1,8080) [marker:invoker_activationRun_start:1211]";
+        for (between, told) in [
+            ("", true),
+            ("[] ", true),
+            ("[#tid_child] ", true),
+            ("[#tid_a] [#tid_b] ", false),
+            ("[x] ", false),
+        ] {
+            let line =
+                format!("[2022-04-15T06:04:44.166Z] [INFO] [#tid_root] {between}[DockerContainer] {sends}");
+            let fact = InvokerLog::default().line(line.as_bytes());
+            let expected = told.then(|| LogTold::Runs("/guest/second".into()));
+            assert_eq!(fact.map(|fact| fact.what), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_first_run_since_a_container_was_initialised_is_told_as_such() {
+        let mut log = InvokerLog::default();
+        let mut line = |message: &str| log.line(of_client("x", "KubernetesContainer", message).as_bytes());
+        let runs = "sending arguments to /g/a at ContainerId(pod) x";
+        assert_eq!(line(runs).map(|fact| fact.first), Some(false), "who knows since when");
+        assert!(line("sending initialization to ContainerId(pod) x").is_none());
+        assert_eq!(line(runs).map(|fact| fact.first), Some(true));
+        assert_eq!(line(runs).map(|fact| fact.first), Some(false));
+    }
+
     #[test]
     fn so_many_that_never_run_are_forgotten() {
         let mut log = InvokerLog::default();
@@ -288,6 +384,42 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_transaction_called_anything_makes_nobody_say_anything_else(
+            id in prop::collection::vec(
+                prop_oneof![
+                    "[ -~]{0,8}",
+                    prop::sample::select(vec![
+                        "] ",
+                        "[",
+                        "[] ",
+                        "[#tid_y] ",
+                        "[DockerContainer] ",
+                        "[RuncClient] ",
+                        "sending arguments to /v/f at ContainerId(p) ",
+                        "running runc pause p",
+                        " [marker:a:1",
+                    ]).prop_map(str::to_owned),
+                ],
+                0..8,
+            ).prop_map(|parts| parts.concat()),
+        ) {
+            for (component, message, says) in [
+                ("MessagingActiveAck", "posted completion", None),
+                ("DockerClient", " [marker:invoker_docker.run_finish:4600:357]", None),
+                ("RuncClient", "", None),
+                (
+                    "DockerContainer",
+                    "sending arguments to /g/a at ContainerId(c) x [marker:a:1]",
+                    Some(("c", LogTold::Runs("/g/a".into()))),
+                ),
+            ] {
+                let fact = InvokerLog::default().line(of_client(&id, component, message).as_bytes());
+                let told = fact.as_ref().map(|fact| (fact.container.as_str(), fact.what.clone()));
+                prop_assert!(told.is_none() || told == says, "{told:?}");
+            }
+        }
+
         #[test]
         fn any_lines_give_bounded_facts(
             lines in prop::collection::vec(

@@ -49,14 +49,29 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// The rule by which a process in a container of OpenWhisk's names it.
+    pub const OPENWHISK_CHILD: &'static str = "openwhisk-child";
+    /// The rule by which processes in a pod of Fission's pool name it.
+    pub const FISSION_CHILD: &'static str = "fission-child";
+
+    /// Whether its processes, which are its tenant's, have said what it is, and its platform has not: that may still
+    /// say otherwise.
+    pub fn is_childs_word(&self) -> bool {
+        let doubtful = [Confidence::Guessed, Confidence::Ambiguous].contains(&self.confidence);
+        doubtful && [Identity::OPENWHISK_CHILD, Identity::FISSION_CHILD].contains(&self.rule.as_str())
+    }
+
     /// Whether what its processes are told may still name it otherwise: a waiting container that is no function yet, a
-    /// name that lost characters, a word that was not the platform's.
+    /// name that lost characters. What OpenWhisk's said first stays; Fission's may serve requests to another function.
     pub fn is_told_by_children(&self) -> bool {
-        let guessed = ["fission", "openwhisk"].contains(&self.platform.as_deref().unwrap_or_default());
         self.function_container
             && match self.confidence {
                 Confidence::Prewarm | Confidence::Lossy => true,
-                Confidence::Guessed => guessed,
+                Confidence::Guessed => match self.platform.as_deref() {
+                    Some("openwhisk") => !self.is_childs_word(),
+                    Some("fission") => self.is_childs_word(),
+                    _ => false,
+                },
                 // Such as the Fn Project calls its containers: ids of 26 characters.
                 Confidence::Fallback => self.function.as_ref().is_some_and(|name| name.len() == 26),
                 _ => false,

@@ -164,9 +164,8 @@ impl Capture {
         }
         let unsure = self.setup.attribution.open_identity(no).and(self.setup.attribution.living(no));
         if let Some(path) = unsure.map(|info| info.cgroup_path.clone()) {
-            for pid in self.setup.cgroups.processes(&path).unwrap_or_default() {
-                self.may_name(no, pid, now);
-            }
+            let pids = self.setup.cgroups.processes(&path).unwrap_or_default();
+            self.may_be_named_by(no, pids, now);
         }
         let join = &self.setup.attribution;
         if !join.is_wanted(no) {

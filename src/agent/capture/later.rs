@@ -9,17 +9,15 @@ use std::fs::File;
 use std::io::Read as _;
 
 use super::Capture;
+use super::newborns::{MAX_OF_ONE, Newborn};
 use crate::agent::control::Whom;
+use crate::agent::degraded::Cut;
+use crate::agent::platform_logs::MOST_APART_US;
 use crate::attribution::Moment;
 use crate::identity::{Later, MAX_ENVIRON_BYTES, identify_later, parse_environ};
 use crate::metrics::Teller;
 use crate::model::{Fact, InstanceNo, Pid, Timestamp};
 use crate::perf::Clock;
-
-/// Most processes whose environment waits to be read.
-const MAX_NEWBORN: usize = 1_024;
-/// How long an environment may stay empty, in nanoseconds, before it is taken for one that is.
-const PATIENCE_NS: u64 = 500_000_000;
 
 /// Most words of platforms that wait for their container, and for how long, in nanoseconds.
 const MAX_EARLY: usize = 256;
@@ -35,47 +33,38 @@ pub(super) struct Early {
     told_ns: u64,
 }
 
-/// A process that has just begun in a container whose function may still change.
-#[derive(Debug)]
-pub(super) struct Newborn {
-    no: InstanceNo,
-    pid: Pid,
-    exec: Moment,
-}
-
 impl Capture {
-    /// A process of instance `no` has called exec at `exec`, or was found then.
+    /// A process of instance `no` has called exec at `exec`.
     pub(super) fn may_name(&mut self, no: InstanceNo, pid: Pid, exec: Moment) {
-        if self.newborns.len() < MAX_NEWBORN && self.setup.attribution.open_identity(no).is_some() {
-            self.newborns.push(Newborn { no, pid, exec });
+        if self.setup.attribution.open_identity(no).is_some() {
+            self.newborns.add(no, pid, exec);
         }
+    }
+
+    /// The same of processes of `no` that were found at `exec`, of which the first tell what the others do.
+    pub(super) fn may_be_named_by(&mut self, no: InstanceNo, pids: Vec<Pid>, exec: Moment) {
+        pids.into_iter().take(MAX_OF_ONE).for_each(|pid| self.may_name(no, pid, exec));
     }
 
     /// Reads the environments of those that have begun since.
     pub(super) fn read_newborns(&mut self) {
-        if self.newborns.is_empty() {
-            return;
-        }
         let now_ns = Clock::monotonic_ns();
-        let mut waiting = std::mem::take(&mut self.newborns);
-        waiting.retain(|newborn| {
-            let block = environ(newborn.pid);
-            let in_time = now_ns < newborn.exec.ns.saturating_add(PATIENCE_NS);
-            if block.as_ref().is_some_and(Vec::is_empty) && in_time {
-                return true;
+        for newborn in self.newborns.take_due(now_ns) {
+            if self.setup.attribution.open_identity(newborn.no).is_none() {
+                continue;
             }
-            self.learn(newborn, &block.unwrap_or_default());
-            false
-        });
-        self.newborns.append(&mut waiting);
+            match environ(newborn.pid) {
+                Some(block) if block.is_empty() => self.newborns.still_empty(newborn, now_ns),
+                Some(block) => self.learn(&newborn, &block),
+                None => {}
+            }
+        }
+        self.setup.degraded.cut(Cut::Environments, self.newborns.take_refused());
     }
 
     fn learn(&mut self, newborn: &Newborn, block: &[u8]) {
         let later = Later { env: parse_environ(block), ..Later::default() };
-        if later.env.is_empty() {
-            return;
-        }
-        if self.setup.attribution.open_identity(newborn.no).is_some() {
+        if !later.env.is_empty() {
             self.becomes(newborn.no, &later, newborn.exec.wall, Teller::Process);
         }
     }
@@ -118,12 +107,13 @@ impl Capture {
         }
     }
 
-    /// Instances that have a name and are what `whom` says.
+    /// Instances that have a name and were what `whom` says at `at`. Names of pods are used again: an invoker that is
+    /// started anew counts from one.
     fn meant(&self, whom: &Whom, at: Timestamp) -> Vec<InstanceNo> {
         let join = &self.setup.attribution;
         let found = match whom {
             Whom::Container(id) => join.of_container(id, at).into_iter().collect(),
-            Whom::Pod(name) => join.named(name),
+            Whom::Pod(name) => join.named(name, at, MOST_APART_US),
         };
         found.into_iter().filter(|no| join.identity(*no).is_some()).collect()
     }
