@@ -2,6 +2,7 @@
 //! them, with the confidence that this deserves; and a runtime that speaks later is believed instead.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use fnscope::model::{Confidence, Identity, Window};
@@ -86,6 +87,32 @@ fn what_a_process_says_of_itself_is_no_more_than_guessed() {
     assert_eq!((identity.confidence, identity.rule.as_str()), (Confidence::Guessed, "discovered:lambda-rie"));
     docker.docker(&["rm", "--force", &id]);
     agent.stop_in_order();
+}
+
+/// No gVisor runs here: `runc` stands behind its program's name, as in `sandboxes`.
+#[test]
+fn a_function_in_a_sandbox_has_no_stacks_where_no_runtime_tells_of_it() {
+    let programs = tempfile::tempdir().expect("make a folder");
+    let runsc = programs.path().join("runsc");
+    fs::write(&runsc, "#!/bin/sh\nexec runc \"$@\"\n").expect("write a script");
+    fs::set_permissions(&runsc, fs::Permissions::from_mode(0o755)).expect("make it a program");
+    let runsc = runsc.to_str().expect("a plain path");
+    let (docker, scope) = (PrivateDocker::with_runtimes(&[("another", runsc)]), Fnscope::new());
+    let agent = agent(&scope, "");
+    let burn = ["burn", "--cpu-ms", "300"];
+    let (code, hidden) = docker.run_function(&[&LAMBDA[..], &["--runtime=another"]].concat(), &burn);
+    assert_eq!(code, 0);
+    let (code, _) = docker.run_function(&["--env=K_SERVICE=hello", "--env=K_REVISION=hello-00001"], &burn);
+    assert_eq!(code, 0);
+    assert_eq!(identity(&scope, &hidden).rule, "discovered:lambda-rie");
+    agent.stop_in_order();
+    let rows = scope.instances(&[]);
+    let told = row(&rows, "resize");
+    assert_eq!((text(told, "unseen"), text(told, "runtime_handler")), ("gvisor", runsc), "{told:#}");
+    assert_eq!(told["samples"], 0, "{told:#}");
+    let seen = row(&rows, "hello");
+    assert_eq!((seen["unseen"].is_null(), text(seen, "runtime_handler")), (true, "runc"), "{seen:#}");
+    assert_covered(seen);
 }
 
 #[test]

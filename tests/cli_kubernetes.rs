@@ -141,18 +141,25 @@ fn holds(overlay: &str, set: &[&str], manifests: &Manifests) {
         assert!(mounts.iter().any(|mount| mount["name"] == volume["name"]), "{what}: {volume}");
     }
     assert!(mounts.iter().any(|mount| mount["mountPath"] == "/host/cgroup"), "{what}");
-    configured(&what, manifests);
+    for (host, server) in [("192.0.2.7", "192.0.2.7"), ("2001:db8::7", "[2001:db8::7]")] {
+        let config = configured(&what, manifests, host);
+        if set.contains(&"kubernetes-kubelet") {
+            let expected = Ok(format!("https://{server}:10250"));
+            assert_eq!(config.kubernetes.server(|_| None), expected, "{what}");
+        }
+    }
 }
 
-/// The configuration of an agent that starts so has no fault, and fits what stands beside it.
-fn configured(what: &str, manifests: &Manifests) {
+/// The configuration of an agent that starts so on a node with the address `host`: it has no fault, and fits what stands
+/// beside it.
+fn configured(what: &str, manifests: &Manifests, host: &str) -> Config {
     let container = manifests.container();
     // As the kubelet fills them in: a variable that stands above may be used.
     let mut variables: Vec<(String, String)> = Vec::new();
     for variable in list(&container["env"]) {
         let value = match variable["valueFrom"]["fieldRef"]["fieldPath"].as_str() {
             Some("spec.nodeName") => "node-7".to_owned(),
-            Some("status.hostIP") => "192.0.2.7".to_owned(),
+            Some("status.hostIP") => host.to_owned(),
             Some(other) => panic!("{what}: what is {other}?"),
             None => variable["value"].as_str().expect("a value").to_owned(),
         };
@@ -188,6 +195,20 @@ fn configured(what: &str, manifests: &Manifests) {
     assert!(container["resources"]["limits"]["cpu"].is_null(), "{what}: who is throttled loses samples");
     let image = container["image"].as_str();
     assert_eq!(image, Some(concat!("fnscope:", env!("CARGO_PKG_VERSION"))), "{what}");
+    config
+}
+
+/// A policy sees the port behind the service `kubernetes`, which each distribution has chosen.
+#[test]
+fn the_api_server_is_reached_at_every_port_it_has() {
+    let ports = |component| {
+        let manifests = Manifests::of("containerd", &[component]);
+        let egress = manifests.object("NetworkPolicy")["spec"]["egress"].clone();
+        let ports = list(&egress).iter().flat_map(|rule| list(&rule["ports"]));
+        ports.map(|port| port["port"].as_u64().expect("a number")).collect::<Vec<_>>()
+    };
+    assert_eq!(ports("kubernetes-apiserver"), [443, 6443, 8443, 16443]);
+    assert_eq!(ports("kubernetes-kubelet"), [10250]);
 }
 
 #[test]

@@ -152,10 +152,7 @@ fn forward(
 
 fn claim(container: Container, identity: &IdentityConfig) -> Claim {
     let answer = identify(&container, identity);
-    let labels = kept_labels(&container, identity);
-    let labels = (!labels.is_empty()).then_some(Fact::Labels(labels));
-    let unseen = identity.isolation.of(&container).map(Fact::Unseen);
-    let handler = container.runtime_handler.map(Fact::RuntimeHandler);
+    let facts = facts(&container, identity);
     let id = match &container.runtime_namespace {
         Some(namespace) => ContainerId::in_namespace(namespace, &container.id),
         None => ContainerId(container.id.as_str().into()),
@@ -166,8 +163,17 @@ fn claim(container: Container, identity: &IdentityConfig) -> Claim {
         name: container.name,
         image: container.image,
         identity: answer.into_stored(),
-        facts: handler.into_iter().chain(unseen).chain(labels).collect(),
+        facts,
         since: container.created_at,
         forgotten: None,
     }
+}
+
+/// What is told of `container` beside its name: what runs it, what that hides, labels that are to be kept.
+pub(super) fn facts(container: &Container, identity: &IdentityConfig) -> Vec<Fact> {
+    let labels = kept_labels(container, identity);
+    let labels = (!labels.is_empty()).then_some(Fact::Labels(labels));
+    let unseen = identity.isolation.of(container).map(Fact::Unseen);
+    let handler = container.runtime_handler.clone().map(Fact::RuntimeHandler);
+    handler.into_iter().chain(unseen).chain(labels).collect()
 }

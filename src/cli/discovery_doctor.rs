@@ -30,8 +30,8 @@ pub(super) fn findings(config: &Config) -> Vec<Finding> {
         Source::ALL.into_iter().map(|source| of(source, discovery, &missed, has_pods)).collect();
     findings.push(Finding::ok(
         &what("labels"),
-        "of containers and pods are in none of it, but of pods that CRI-O runs: functions that a platform marks by labels \
-         alone are named where a runtime answers",
+        "of containers and pods are in none of it, but of pods that CRI-O runs, where they are no more than a guess: functions \
+         that a platform marks by labels alone are named where a runtime answers",
     ));
     findings
 }
@@ -42,18 +42,20 @@ fn what(of: impl std::fmt::Display) -> String {
 
 fn of(source: Source, discovery: &Discovery, missed: &[String], has_pods: bool) -> Finding {
     match source {
-        Source::Path | Source::Parent => Finding::ok(&what(source), source.tells()),
-        Source::Mounts | Source::Environment => by_rights(source, missed),
+        Source::Path => Finding::ok(&what(source), source.tells()),
+        Source::Parent => by_rights(source, &["CAP_SYS_PTRACE"], missed),
+        Source::Mounts | Source::Environment => {
+            by_rights(source, &["CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH"], missed)
+        }
         Source::Bundle => bundles(&discovery.run),
         Source::Logs => logs(&discovery.var_log, has_pods),
     }
 }
 
-/// Files of `/proc` of other users' processes.
-fn by_rights(source: Source, missed: &[String]) -> Finding {
-    let needed = ["CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH"];
+/// Files of `/proc` of other users' processes, which take the rights `needed`.
+fn by_rights(source: Source, needed: &[&str], missed: &[String]) -> Finding {
     let lacking: Vec<&str> =
-        needed.into_iter().filter(|name| missed.iter().any(|missed| missed == name)).collect();
+        needed.iter().copied().filter(|name| missed.iter().any(|missed| missed == name)).collect();
     if lacking.is_empty() {
         return Finding::ok(&what(source), source.tells());
     }
@@ -121,15 +123,18 @@ mod tests {
         std::fs::create_dir_all(path("run/io.containerd.runtime.v2.task")).unwrap();
         std::fs::create_dir_all(path("log/containers")).unwrap();
         let run = path("run").to_string_lossy().into_owned();
-        let missed = ["CAP_SYS_PTRACE".to_owned(), "CAP_SYSLOG".to_owned()];
+        let missed = ["CAP_SYS_PTRACE".to_owned(), "CAP_DAC_READ_SEARCH".to_owned()];
+        let discovery = Discovery::default();
         for (finding, standing, says) in [
             (bundles(std::slice::from_ref(&run)), Standing::Ok, "io.containerd.runtime.v2.task"),
             (bundles(&["/nowhere".into()]), Standing::Ok, "none in /nowhere"),
             (logs(&path("log"), true), Standing::Ok, "log/containers"),
             (logs(&path("none"), false), Standing::Ok, "no pod is here"),
             (logs(&path("none"), true), Standing::Warn, "names of pod"),
-            (by_rights(Source::Environment, &missed), Standing::Warn, "without CAP_SYS_PTRACE: "),
-            (by_rights(Source::Mounts, &[]), Standing::Ok, "sandbox"),
+            (of(Source::Environment, &discovery, &missed, false), Standing::Warn, "without CAP_SYS_PTRACE: "),
+            (of(Source::Parent, &discovery, &missed, false), Standing::Warn, "without CAP_SYS_PTRACE: "),
+            (of(Source::Parent, &discovery, &missed[1..], false), Standing::Ok, "faasd"),
+            (of(Source::Mounts, &discovery, &[], false), Standing::Ok, "sandbox"),
         ] {
             assert!(finding.standing == standing && finding.found.contains(says), "{finding:?}");
             assert_eq!(finding.mend.is_some(), standing != Standing::Ok, "{finding:?}");

@@ -1,5 +1,6 @@
 //! Where platforms tell which function a container has become: their logs, and Kubernetes' labels.
 
+use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -76,13 +77,13 @@ impl Kubernetes {
     /// The kubelet unless told otherwise: on the node's own network.
     const KUBELET: &str = "https://127.0.0.1:10250";
 
-    /// Where to ask, without a slash at its end.
+    /// Where to ask, without a slash at its end; an IPv6 address of `url` is put into brackets.
     ///
     /// # Errors
     /// The API server is to be asked, and neither is it named nor does this process run in a pod.
     pub fn server(&self, variable: impl Fn(&str) -> Option<String>) -> Result<String, String> {
         if let Some(url) = &self.url {
-            return Ok(url.trim_end_matches('/').into());
+            return Ok(bracketed(url.trim_end_matches('/')));
         }
         if self.api != KubernetesApi::ApiServer {
             return Ok(Kubernetes::KUBELET.into());
@@ -112,8 +113,25 @@ impl Kubernetes {
     }
 }
 
+/// `url`, with brackets around its host where that is an IPv6 address without them: whoever puts an address into a URL by a
+/// template, as a DaemonSet does, has no way to. What stands behind the last colon is the port, if the rest is an address.
+fn bracketed(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.into() };
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let is_address = |host: &str| host.parse::<Ipv6Addr>().is_ok();
+    match authority.rsplit_once(':') {
+        Some((host, port)) if is_address(host) && port.parse::<u16>().is_ok() => {
+            format!("{scheme}://[{host}]:{port}{path}")
+        }
+        _ if is_address(authority) => format!("{scheme}://[{authority}]{path}"),
+        _ => url.into(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::config::Config;
 
@@ -140,6 +158,37 @@ mod tests {
             assert_eq!(logs.faults().len(), logs.openwhisk.len(), "{logs:?}");
         }
         assert!(toml::from_str::<Config>("[kubernetes]\napi = \"on\"").is_err());
+    }
+
+    #[test]
+    fn an_address_of_ipv6_needs_no_brackets() {
+        for (url, server) in [
+            ("https://2001:db8::7:10250", "https://[2001:db8::7]:10250"),
+            ("https://2001:db8::7:443/", "https://[2001:db8::7]:443"),
+            ("https://1:2:3:4:5:6:7:8:10250", "https://[1:2:3:4:5:6:7:8]:10250"),
+            ("https://::ffff:10.0.0.7:10250/a", "https://[::ffff:10.0.0.7]:10250/a"),
+            ("https://1:2:3:4:5:6:7:8", "https://[1:2:3:4:5:6:7:8]"),
+            ("https://fe80::", "https://[fe80::]"),
+            ("https://[2001:db8::7]:10250", "https://[2001:db8::7]:10250"),
+            ("https://10.0.0.7:10250", "https://10.0.0.7:10250"),
+            ("https://node-7:10250", "https://node-7:10250"),
+            ("https://node-7", "https://node-7"),
+            ("https://2001:db8::7:x", "https://2001:db8::7:x"),
+        ] {
+            let kubernetes = Kubernetes { url: Some(url.into()), ..Kubernetes::default() };
+            assert_eq!(kubernetes.server(|_| None).as_deref(), Ok(server));
+            assert_eq!(kubernetes.faults(), [""; 0], "{url}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_url_is_changed_by_brackets_alone(url in "(https|http|:|/|::|[0-9a-f]{1,4}:|\\[|\\]|10250|\\PC){0,12}") {
+            let changed = bracketed(&url);
+            let without = |text: &str| text.replace(['[', ']'], "");
+            prop_assert_eq!(without(&changed), without(&url));
+            prop_assert_eq!(&bracketed(&changed), &changed);
+        }
     }
 
     #[test]

@@ -3,6 +3,10 @@
 //! It is written by the engine and root's own, so what it says of names is the engine's word; the environment in it is
 //! that of the container's making, whatever its process does later. It is full of secrets: variables, labels and
 //! annotations are read by the same allow-lists as everywhere.
+//!
+//! Annotations are a mixture. CRI-O copies those of the pod, which its tenant chooses, beside its own: of a container
+//! before its own, so that they fill in what it does not write; of a sandbox behind them, so that they replace what it
+//! does. So only keys are read that an engine writes over all others, and a sandbox of CRI-O's is no more than likely.
 
 use std::collections::BTreeMap;
 
@@ -10,6 +14,7 @@ use serde::Deserialize;
 
 use super::parent::is_plain;
 use super::{is_kubernetes_name, is_pod_uid};
+use crate::cgroup::Place;
 use crate::identity::{Keys, kept_with};
 use crate::model::{Container, Pod};
 
@@ -27,8 +32,63 @@ pub struct Bundle {
     pub container_name: Option<String>,
     /// The pod's sandbox.
     pub sandbox: Option<String>,
-    /// Whether CRI-O wrote it.
-    pub is_crio: bool,
+    /// What runs it below its engine: the pod's handler, in CRI-O's sandbox; the program that stands beside the file,
+    /// where whoever reads it has looked.
+    pub handler: Option<String>,
+}
+
+/// Who wrote it, and so which annotations are the engine's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Writer {
+    /// CRI-O, and Podman after its manner.
+    CriO,
+    /// containerd's CRI plugin, or an engine that writes no names: Docker.
+    Containerd,
+}
+
+/// What an engine calls what it tells.
+struct Told {
+    kind: &'static str,
+    pod: &'static str,
+    namespace: &'static str,
+    uid: &'static str,
+    container: &'static str,
+    sandbox: &'static str,
+    image: &'static str,
+}
+
+impl Writer {
+    /// Who writes that of the container at `place`: the path is the engine's own choice.
+    pub fn of(place: &Place<'_>) -> Writer {
+        match place.runtime {
+            Some("cri-o" | "podman") => Writer::CriO,
+            _ => Writer::Containerd,
+        }
+    }
+
+    fn told(self) -> Told {
+        match self {
+            // Names are the kubelet's labels, which come last.
+            Writer::CriO => Told {
+                kind: "io.kubernetes.cri-o.ContainerType",
+                pod: "io.kubernetes.pod.name",
+                namespace: "io.kubernetes.pod.namespace",
+                uid: "io.kubernetes.pod.uid",
+                container: "io.kubernetes.container.name",
+                sandbox: "io.kubernetes.cri-o.SandboxID",
+                image: "io.kubernetes.cri-o.ImageName",
+            },
+            Writer::Containerd => Told {
+                kind: "io.kubernetes.cri.container-type",
+                pod: "io.kubernetes.cri.sandbox-name",
+                namespace: "io.kubernetes.cri.sandbox-namespace",
+                uid: "io.kubernetes.cri.sandbox-uid",
+                container: "io.kubernetes.cri.container-name",
+                sandbox: "io.kubernetes.cri.sandbox-id",
+                image: "io.kubernetes.cri.image-name",
+            },
+        }
+    }
 }
 
 /// Why a file is no bundle's.
@@ -54,51 +114,40 @@ struct Process {
     args: Option<Vec<String>>,
 }
 
-/// What `text` tells, with what the table's rules read of it and what `keys` names.
+/// What `text` tells, that `writer` wrote, with what the table's rules read of it and what `keys` names.
 ///
 /// # Errors
 /// It is too long, or no JSON of a runtime's.
-pub fn parse(text: &[u8], keys: &Keys) -> Result<Bundle, BundleFault> {
+pub fn parse(text: &[u8], writer: Writer, keys: &Keys) -> Result<Bundle, BundleFault> {
     if text.len() > MAX_BYTES {
         return Err(BundleFault::TooLong(text.len()));
     }
     let Spec { annotations, process } = serde_json::from_slice(text)?;
     let annotations = annotations.unwrap_or_default();
     let Process { env, args } = process.unwrap_or(Process { env: None, args: None });
-    let of = |names: &[&str]| {
-        names.iter().find_map(|name| annotations.get(*name)).filter(|value| !value.is_empty()).cloned()
-    };
-    let name = |names: &[&str]| of(names).filter(|name| is_kubernetes_name(name));
-    let is_sandbox = of(&["io.kubernetes.cri.container-type", "io.kubernetes.cri-o.ContainerType"]);
-    let is_sandbox = is_sandbox.as_deref() == Some("sandbox");
-    // Of a sandbox they are the pod's.
-    let labels = of(&["io.kubernetes.cri-o.Labels"]).map(|json| pairs(&json)).unwrap_or_default();
-    let by_crio = of(&["io.kubernetes.cri-o.Annotations"]).map(|json| pairs(&json)).unwrap_or_default();
-    let label = |key: &str| labels.iter().find(|(k, _)| k == key).map(|(_, value)| value.clone());
+    let told = writer.told();
+    let of = |key: &str| annotations.get(key).filter(|value| !value.is_empty()).cloned();
+    let name = |key: &str| of(key).filter(|name| is_kubernetes_name(name));
+    let is_sandbox = of(told.kind).as_deref() == Some("sandbox");
+    let crios = |key: &str| of(key).filter(|_| writer == Writer::CriO);
+    let all = |key: &str| crios(key).map(|json| pairs(&json)).unwrap_or_default();
+    // Of a sandbox they are the pod's, and so is its handler: nobody writes that over what a container's pod says.
+    let (labels, given) = (all("io.kubernetes.cri-o.Labels"), all("io.kubernetes.cri-o.Annotations"));
+    let handler = crios("io.kubernetes.cri-o.RuntimeHandler").filter(|_| is_sandbox);
     let pod = Pod {
-        name: name(&[
-            "io.kubernetes.cri.sandbox-name",
-            "io.kubernetes.cri-o.KubeName",
-            "io.kubernetes.pod.name",
-        ])
-        .unwrap_or_default(),
-        namespace: name(&[
-            "io.kubernetes.cri.sandbox-namespace",
-            "io.kubernetes.cri-o.Namespace",
-            "io.kubernetes.pod.namespace",
-        ])
-        .unwrap_or_default(),
-        uid: of(&["io.kubernetes.cri.sandbox-uid", "io.kubernetes.pod.uid"])
-            .filter(|uid| is_pod_uid(uid))
-            .unwrap_or_default(),
+        name: name(told.pod).unwrap_or_default(),
+        namespace: name(told.namespace).unwrap_or_default(),
+        uid: of(told.uid).filter(|uid| is_pod_uid(uid)).unwrap_or_default(),
         labels: if is_sandbox { labels.clone() } else { Vec::new() },
-        annotations: if is_sandbox { by_crio.clone() } else { Vec::new() },
+        annotations: if is_sandbox { given.clone() } else { Vec::new() },
     };
-    let container_name = name(&["io.kubernetes.cri.container-name", "io.kubernetes.container.name"])
-        .or_else(|| label("io.kubernetes.container.name").filter(|name| is_kubernetes_name(name)));
-    let sandbox = of(&["io.kubernetes.cri.sandbox-id", "io.kubernetes.cri-o.SandboxID"]);
-    let is_crio = annotations.keys().any(|key| key.starts_with("io.kubernetes.cri-o."));
-    let image = of(&["io.kubernetes.cri.image-name", "io.kubernetes.cri-o.ImageName"]);
+    let container_name = name(told.container);
+    let (sandbox, image) = (of(told.sandbox), of(told.image));
+    let annotations = match writer {
+        Writer::Containerd => annotations.into_iter().collect(),
+        Writer::CriO if is_sandbox => Vec::new(),
+        Writer::CriO => given,
+    };
     let mut args = args.unwrap_or_default().into_iter();
     let container = Container {
         image,
@@ -107,7 +156,8 @@ pub fn parse(text: &[u8], keys: &Keys) -> Result<Bundle, BundleFault> {
         cmd: args.next().into_iter().collect(),
         labels: if is_sandbox { Vec::new() } else { labels },
         env: env.unwrap_or_default(),
-        annotations: annotations.into_iter().chain(by_crio.into_iter().filter(|_| !is_sandbox)).collect(),
+        annotations,
+        runtime_handler: handler,
         sandbox: is_sandbox,
         pod: Some(pod),
         ..Container::default()
@@ -115,12 +165,12 @@ pub fn parse(text: &[u8], keys: &Keys) -> Result<Bundle, BundleFault> {
     let mut container = kept_with(container, keys);
     let pod = container.pod.take().unwrap_or_default();
     Ok(Bundle {
+        handler: container.runtime_handler.take(),
         container,
         pod,
         container_name,
         // It becomes a part of a path.
         sandbox: sandbox.filter(|id| is_plain(id)),
-        is_crio,
     })
 }
 
@@ -138,29 +188,32 @@ mod tests {
 
     const UID: &str = "3c1c2d3e-0000-4111-8222-123456789abc";
 
-    fn read(value: &serde_json::Value) -> Bundle {
-        parse(value.to_string().as_bytes(), &Keys::default()).expect("a bundle")
+    fn read(writer: Writer, value: &serde_json::Value) -> Bundle {
+        parse(value.to_string().as_bytes(), writer, &Keys::default()).expect("a bundle")
     }
 
     #[test]
     fn containerds_annotations_name_the_pod_and_secrets_stay_where_they_are() {
-        let found = read(&json!({
-            "ociVersion": "1.0.2",
-            "process": {
-                "env": ["PATH=/bin", "K_REVISION=hello-00001", "AWS_SECRET_ACCESS_KEY=secret"],
-                "args": ["/ko-app/hello", "serve", "--password=secret"],
-            },
-            "annotations": {
-                "io.kubernetes.cri.container-type": "container",
-                "io.kubernetes.cri.container-name": "user-container",
-                "io.kubernetes.cri.image-name": "reg/hello:1",
-                "io.kubernetes.cri.sandbox-id": "b1d3",
-                "io.kubernetes.cri.sandbox-name": "hello-00001-abc",
-                "io.kubernetes.cri.sandbox-namespace": "shop",
-                "io.kubernetes.cri.sandbox-uid": UID,
-                "nuclio.io/function-spec": "{\"secret\":1}",
-            },
-        }));
+        let found = read(
+            Writer::Containerd,
+            &json!({
+                "ociVersion": "1.0.2",
+                "process": {
+                    "env": ["PATH=/bin", "K_REVISION=hello-00001", "AWS_SECRET_ACCESS_KEY=secret"],
+                    "args": ["/ko-app/hello", "serve", "--password=secret"],
+                },
+                "annotations": {
+                    "io.kubernetes.cri.container-type": "container",
+                    "io.kubernetes.cri.container-name": "user-container",
+                    "io.kubernetes.cri.image-name": "reg/hello:1",
+                    "io.kubernetes.cri.sandbox-id": "b1d3",
+                    "io.kubernetes.cri.sandbox-name": "hello-00001-abc",
+                    "io.kubernetes.cri.sandbox-namespace": "shop",
+                    "io.kubernetes.cri.sandbox-uid": UID,
+                    "nuclio.io/function-spec": "{\"secret\":1}",
+                },
+            }),
+        );
         assert_eq!(
             (found.pod.name.as_str(), found.pod.namespace.as_str(), found.pod.uid.as_str()),
             ("hello-00001-abc", "shop", UID)
@@ -172,7 +225,7 @@ mod tests {
         assert_eq!(found.container.env, ["K_REVISION=hello-00001"]);
         assert_eq!(found.container.image.as_deref(), Some("reg/hello:1"));
         assert_eq!(found.container.entrypoint, ["/ko-app/hello"]);
-        assert!(!found.container.sandbox && !found.is_crio && found.pod.labels.is_empty());
+        assert!(!found.container.sandbox && found.pod.labels.is_empty());
         assert!(!format!("{found:?}").contains("secret"), "{found:?}");
     }
 
@@ -180,27 +233,77 @@ mod tests {
     fn crio_writes_labels_down() {
         let labels =
             json!({"faas_function": "figlet", "pod-template-hash": "7d9c", "other": "x"}).to_string();
-        let sandbox = read(&json!({"annotations": {
-            "io.kubernetes.cri-o.ContainerType": "sandbox",
-            "io.kubernetes.cri-o.KubeName": "figlet-7d9c-x2",
-            "io.kubernetes.cri-o.Namespace": "openfaas-fn",
-            "io.kubernetes.cri-o.Labels": labels,
-            "io.kubernetes.cri-o.Annotations": "{\"nuclio.io/image-hash\":\"1\"}",
-        }}));
-        assert!(sandbox.container.sandbox && sandbox.is_crio);
+        let sandbox = read(
+            Writer::CriO,
+            &json!({"annotations": {
+                "io.kubernetes.cri-o.ContainerType": "sandbox",
+                "io.kubernetes.cri-o.Labels": labels,
+                "io.kubernetes.cri-o.Annotations": "{\"nuclio.io/image-hash\":\"1\"}",
+                "io.kubernetes.cri-o.RuntimeHandler": "kata",
+                "io.kubernetes.pod.uid": UID,
+            }}),
+        );
+        assert!(sandbox.container.sandbox && sandbox.container.annotations.is_empty());
+        assert_eq!((sandbox.pod.uid.as_str(), sandbox.handler.as_deref()), (UID, Some("kata")));
         assert_eq!(sandbox.pod.label("faas_function"), Some("figlet"));
         assert_eq!(sandbox.pod.annotation("nuclio.io/image-hash"), Some("1"));
         assert_eq!((sandbox.pod.label("other"), sandbox.container.labels.len()), (None, 0));
-        let labels = json!({"io.kubernetes.container.name": "figlet"}).to_string();
-        let own = read(&json!({"annotations": {
-            "io.kubernetes.cri-o.ContainerType": "container",
-            "io.kubernetes.cri-o.SandboxID": "../../etc",
-            "io.kubernetes.cri-o.Labels": labels,
-        }}));
+        let own = read(
+            Writer::CriO,
+            &json!({"annotations": {
+                "io.kubernetes.cri-o.ContainerType": "container",
+                "io.kubernetes.cri-o.SandboxID": "../../etc",
+                "io.kubernetes.cri-o.Annotations": "{\"io.kubernetes.container.type\":\"init\"}",
+                "io.kubernetes.container.name": "figlet",
+            }}),
+        );
         assert_eq!(
             (own.container_name.as_deref(), own.sandbox, own.pod.labels.len()),
             (Some("figlet"), None, 0)
         );
+        assert_eq!(own.container.annotation("io.kubernetes.container.type"), Some("init"));
+    }
+
+    /// CRI-O copies every annotation of the pod into that of its containers.
+    #[test]
+    fn what_a_pod_is_annotated_with_names_nothing_of_crios() {
+        let forged = json!({
+            "io.kubernetes.cri.container-type": "sandbox",
+            "io.kubernetes.cri.sandbox-name": "victim-1",
+            "io.kubernetes.cri.sandbox-namespace": "victims",
+            "io.kubernetes.cri.sandbox-uid": "4c1c2d3e-0000-4111-8222-123456789abc",
+            "io.kubernetes.cri.container-name": "victim",
+            "io.kubernetes.cri.sandbox-id": "b1d3",
+            "io.kubernetes.cri.image-name": "reg/victim:1",
+            "io.kubernetes.cri-o.KubeName": "victim-1",
+            "io.kubernetes.cri-o.Namespace": "victims",
+            "io.kubernetes.cri-o.RuntimeHandler": "kata",
+            "io.kubernetes.container.type": "init",
+            "fnscope.function": "victim",
+        });
+        let own = json!({
+            "io.kubernetes.cri-o.ContainerType": "container",
+            "io.kubernetes.cri-o.SandboxID": "a0a1",
+            "io.kubernetes.cri-o.ImageName": "reg/figlet:1",
+            "io.kubernetes.pod.name": "figlet-1",
+            "io.kubernetes.pod.namespace": "shop",
+            "io.kubernetes.pod.uid": UID,
+            "io.kubernetes.container.name": "figlet",
+        });
+        let both = |forged: serde_json::Value, own: &serde_json::Value| {
+            let mut all = forged;
+            let all_of = all.as_object_mut().expect("an object");
+            all_of.extend(own.as_object().expect("an object").clone());
+            json!({"annotations": all})
+        };
+        let alone = read(Writer::CriO, &json!({"annotations": own}));
+        assert_eq!(alone.pod.name, "figlet-1");
+        assert_eq!(read(Writer::CriO, &both(forged.clone(), &own)), alone);
+        let nothing = read(Writer::CriO, &json!({"annotations": forged}));
+        assert_eq!(nothing, Bundle::default(), "nothing of it is CRI-O's");
+        // Nor does what CRI-O alone writes tell anything of containerd's.
+        let nothing = read(Writer::Containerd, &json!({"annotations": own}));
+        assert_eq!(nothing, Bundle::default());
     }
 
     #[test]
@@ -213,16 +316,19 @@ mod tests {
             "{\"process\":{\"env\":[1]}}",
             "{\"annotations\":{\"a\":1}}",
         ] {
-            assert!(parse(text.as_bytes(), &Keys::default()).is_err(), "{text}");
+            assert!(parse(text.as_bytes(), Writer::CriO, &Keys::default()).is_err(), "{text}");
         }
         let long = format!("{{\"x\":\"{}\"}}", "x".repeat(MAX_BYTES));
-        assert!(matches!(parse(long.as_bytes(), &Keys::default()), Err(BundleFault::TooLong(_))));
+        assert!(matches!(
+            parse(long.as_bytes(), Writer::CriO, &Keys::default()),
+            Err(BundleFault::TooLong(_))
+        ));
         for text in [
             "{}",
             "{\"annotations\":null,\"process\":null}",
             "{\"annotations\":{\"io.kubernetes.cri-o.Labels\":\"[\"}}",
         ] {
-            assert!(parse(text.as_bytes(), &Keys::default()).is_ok(), "{text}");
+            assert!(parse(text.as_bytes(), Writer::CriO, &Keys::default()).is_ok(), "{text}");
         }
     }
 
@@ -231,16 +337,26 @@ mod tests {
         fn any_text_is_an_error_or_bounded(
             text in "(\\{|\\}|\"annotations\":|\"process\":|\"env\":|\"io.kubernetes.cri-o.Labels\":|\"[a-z=]{0,9}\"|\\[|\\]|,|:|null|\\PC){0,30}",
             name in "[a-z.-]{0,300}|\\PC{0,9}",
+            kind in "sandbox|container",
         ) {
-            let _ = parse(text.as_bytes(), &Keys::default());
-            let found = read(&json!({"annotations": {
-                "io.kubernetes.cri.sandbox-name": name,
-                "io.kubernetes.cri.sandbox-id": name,
-                "io.kubernetes.cri-o.Labels": json!({"app": name}).to_string(),
-            }}));
-            prop_assert!(found.pod.name.is_empty() || is_kubernetes_name(&found.pod.name));
-            prop_assert!(found.sandbox.is_none_or(|id| is_plain(&id)));
-            prop_assert!(found.container.labels.iter().all(|(_, value)| value.len() <= 253));
+            for writer in [Writer::CriO, Writer::Containerd] {
+                let _ = parse(text.as_bytes(), writer, &Keys::default());
+                let told = writer.told();
+                let found = read(writer, &json!({"annotations": {
+                    told.pod: name,
+                    told.sandbox: name,
+                    told.uid: name,
+                    told.kind: kind,
+                    "io.kubernetes.cri-o.Labels": json!({"app": name}).to_string(),
+                    "io.kubernetes.cri-o.RuntimeHandler": name,
+                }}));
+                prop_assert!(found.pod.name.is_empty() || is_kubernetes_name(&found.pod.name));
+                prop_assert!(found.pod.uid.is_empty() || is_pod_uid(&found.pod.uid));
+                prop_assert!(found.sandbox.is_none_or(|id| is_plain(&id)));
+                let labels = [found.container.labels, found.pod.labels].concat();
+                prop_assert!(labels.iter().all(|(_, value)| value.len() <= 253));
+                prop_assert!(found.handler.is_none_or(|handler| handler.len() <= 253));
+            }
         }
     }
 }

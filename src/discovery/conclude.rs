@@ -2,7 +2,7 @@
 //!
 //! Of two that tell the same thing the engine's word is believed before the kubelet's names, and those before what a
 //! process of the container could have arranged (the order of [`Source`]). Nothing names another pod than the cgroup's
-//! path does.
+//! path does. What a process, or who wrote a pod down, could have arranged decides nothing for sure.
 
 use super::{Bundle, LogNames, Mounts, Parent, Source, is_kubernetes_name};
 use crate::cgroup::Place;
@@ -65,7 +65,7 @@ pub fn conclude(place: &Place<'_>, evidence: &Evidence) -> Option<Discovered> {
         _ => None,
     };
     let bundle = evidence.bundle.clone().unwrap_or_default();
-    let runtime = runtime(place, parent, bundle.is_crio);
+    let runtime = runtime(place, parent);
     // The kubelet's names are no image's, as they might be on Docker alone.
     let runtime = if runtime == "docker" && is_in_pod { "cri-dockerd" } else { runtime };
     let mut container = bundle.container;
@@ -75,6 +75,12 @@ pub fn conclude(place: &Place<'_>, evidence: &Evidence) -> Option<Discovered> {
     container.runtime_namespace =
         place.runtime_namespace.or(shim.map(|(namespace, _)| namespace)).map(Into::into);
     container.sandbox |= shim == Some((KUBELETS, &*place.container.0));
+    // CRI-O writes a pod's labels down with its sandbox; which that is a bundle says, whose pod it is the path.
+    let is_own =
+        |sandbox: &&Bundle| sandbox.container.sandbox && place.pod_uid.as_ref() == Some(&sandbox.pod.uid);
+    let sandbox = evidence.sandbox.as_ref().filter(|_| place.runtime == Some("cri-o")).filter(is_own);
+    container.runtime_handler =
+        handler(parent, bundle.handler).or_else(|| sandbox.and_then(|sandbox| sandbox.handler.clone()));
     if let Some(Parent::Conmon { name: Some(name), .. }) = parent
         && !is_in_pod
     {
@@ -95,8 +101,7 @@ pub fn conclude(place: &Place<'_>, evidence: &Evidence) -> Option<Discovered> {
     for (key, value) in &pod.names {
         container.labels.extend(value.as_ref().map(|value| ((*key).to_owned(), value.clone())));
     }
-    let labels = evidence.sandbox.as_ref().filter(|sandbox| sandbox.is_crio && sandbox.container.sandbox);
-    if let Some(sandbox) = labels {
+    if let Some(sandbox) = sandbox {
         let name = |key: &str| container.label(key).unwrap_or_default().to_owned();
         container.pod = Some(Pod {
             name: name(POD),
@@ -105,7 +110,7 @@ pub fn conclude(place: &Place<'_>, evidence: &Evidence) -> Option<Discovered> {
             labels: sandbox.pod.labels.clone(),
             annotations: sandbox.pod.annotations.clone(),
         });
-        found.tell("pod labels", Source::Bundle);
+        found.tell(POD_LABELS, Source::Bundle);
     }
     let is_missing = |key| container.label(key).is_none();
     found.wants_logs = is_in_pod && !container.sandbox && (is_missing(POD) || is_missing(NAME));
@@ -123,27 +128,43 @@ impl Discovered {
         self.from.iter().find(|(known, _)| *known == what).map(|(_, source)| *source)
     }
 
-    /// Which function it is. What was decided by the environment that its process shows is no more than guessed: the
-    /// process may have written it. Its rule tells that no runtime was asked.
+    /// Which function it is. What was decided by the environment that its process shows is no more than guessed, because
+    /// the process may have written it; so is what a pod's labels decided, which its annotations can replace where they
+    /// are written down. Its rule tells that no runtime was asked.
     pub fn identity(&self, config: &IdentityConfig) -> Identity {
         let identity = identify(&self.container, config).into_stored();
         let waits_or_none = [Confidence::Prewarm, Confidence::Fallback, Confidence::None];
-        let shown = self.source("environment") == Some(Source::Environment);
-        let confidence = if shown && !waits_or_none.contains(&identity.confidence) {
-            let blind = Container { env: Vec::new(), ..self.container.clone() };
-            let same = identify(&blind, config).into_stored() == identity;
-            if same { identity.confidence } else { Confidence::Guessed }
-        } else {
-            identity.confidence
-        };
+        let is_sure = waits_or_none.contains(&identity.confidence)
+            || self.without_doubt().is_none_or(|sure| identify(&sure, config).into_stored() == identity);
+        let confidence = if is_sure { identity.confidence } else { Confidence::Guessed };
         Identity { rule: format!("{RULE_PREFIX}{}", identity.rule), confidence, ..identity }
+    }
+
+    /// The container without what could have been arranged; none where nothing of it could.
+    fn without_doubt(&self) -> Option<Container> {
+        let is_shown = self.source("environment") == Some(Source::Environment);
+        let has_labels = self.source(POD_LABELS).is_some();
+        if !is_shown && !has_labels {
+            return None;
+        }
+        let mut sure = self.container.clone();
+        if is_shown {
+            sure.env.clear();
+        }
+        if let Some(pod) = sure.pod.as_mut().filter(|_| has_labels) {
+            pod.labels.clear();
+            pod.annotations.clear();
+        }
+        Some(sure)
     }
 }
 
-const POD: &str = "io.kubernetes.pod.name";
+pub(super) const POD: &str = "io.kubernetes.pod.name";
 const NAMESPACE: &str = "io.kubernetes.pod.namespace";
-const UID: &str = "io.kubernetes.pod.uid";
-const NAME: &str = "io.kubernetes.container.name";
+pub(super) const UID: &str = "io.kubernetes.pod.uid";
+pub(super) const NAME: &str = "io.kubernetes.container.name";
+/// What of a pod is known beside its names.
+const POD_LABELS: &str = "pod labels";
 
 /// The names of its pod, and its own in it.
 struct Names {
@@ -240,265 +261,27 @@ fn watches(parent: &Parent, place: &Place<'_>, evidence: &Evidence) -> bool {
     }
 }
 
-fn runtime(place: &Place<'_>, parent: Option<&Parent>, is_crio: bool) -> &'static str {
+/// What runs the container below its engine, by who watches it and by what its `bundle` has. A shim is of one handler, but
+/// for that of runc, which runs whatever program it is told.
+fn handler(parent: Option<&Parent>, bundle: Option<String>) -> Option<String> {
+    let (of_parent, runs_any) = match parent {
+        Some(Parent::Shim { handler, .. }) => {
+            let is_runcs = handler.as_ref().is_none_or(|handler| handler.starts_with("io.containerd.runc."));
+            (handler.clone(), is_runcs)
+        }
+        Some(Parent::Conmon { handler, .. }) => (handler.clone(), false),
+        None => (None, true),
+    };
+    if runs_any { bundle.or(of_parent) } else { of_parent.or(bundle) }
+}
+
+fn runtime(place: &Place<'_>, parent: Option<&Parent>) -> &'static str {
     match (place.runtime, parent) {
         (Some(runtime), _) => runtime,
         (None, Some(Parent::Shim { namespace, .. })) if namespace == DOCKERS => "docker",
         (None, Some(Parent::Shim { .. })) => "containerd",
-        (None, _) if is_crio => "cri-o",
         (None, Some(Parent::Conmon { log: Some(_), .. })) => "cri-o",
         (None, Some(Parent::Conmon { .. })) => "podman",
         (None, None) => "unknown",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use serde_json::json;
-
-    use super::*;
-    use crate::cgroup::place_of;
-    use crate::discovery::{bundle, logs, mountinfo};
-    use crate::identity::Keys;
-
-    const ID: &str = "559aead08264d5795d3909718cdd05abd49572e84fe55590eef31a88a08fdffd";
-    const SANDBOX: &str = "b1d3b4f0a0a9a2b2a3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f7081920";
-    const UID_1: &str = "3c1c2d3e-0000-4111-8222-123456789abc";
-
-    fn pod_path() -> String {
-        format!("/kubepods/burstable/pod{UID_1}/{ID}")
-    }
-
-    fn env(lines: &[&str]) -> Option<Vec<String>> {
-        Some(lines.iter().map(ToString::to_string).collect())
-    }
-
-    fn shim(namespace: &str, id: &str) -> Option<Parent> {
-        Some(Parent::Shim { namespace: namespace.into(), id: id.into(), address: None })
-    }
-
-    fn found(path: &str, evidence: &Evidence) -> Discovered {
-        conclude(&place_of(path).expect("a container's path"), evidence).expect("a container")
-    }
-
-    fn bundle(value: &serde_json::Value) -> Option<Bundle> {
-        Some(bundle::parse(value.to_string().as_bytes(), &Keys::default()).expect("a bundle"))
-    }
-
-    fn logged() -> Option<LogNames> {
-        logs::of_link(&format!("hello-1_shop_main-{ID}.log")).map(|(names, _)| names)
-    }
-
-    #[test]
-    fn a_process_that_says_what_it_is_is_guessed() {
-        for (lines, platform, function, confidence) in [
-            (&["FN_FN_ID=01F", "FN_APP_ID=01A"][..], Some("fnproject"), Some("01F"), Confidence::Guessed),
-            (
-                &["LAMBDA_TASK_ROOT=/var/task", "AWS_LAMBDA_FUNCTION_NAME=f"],
-                Some("aws-lambda-rie"),
-                Some("f"),
-                Confidence::Guessed,
-            ),
-            (&["K_SERVICE=hello", "K_REVISION=hello-1"], Some("knative"), Some("hello"), Confidence::Guessed),
-            (&["PATH=/bin"], None, None, Confidence::None),
-        ] {
-            let evidence = Evidence { env: env(lines), parent: shim("moby", ID), ..Evidence::default() };
-            let found = found(&format!("/docker/{ID}"), &evidence);
-            let identity = found.identity(&IdentityConfig::default());
-            assert_eq!(
-                (identity.platform.as_deref(), identity.function.as_deref()),
-                (platform, function),
-                "{lines:?}"
-            );
-            assert_eq!(identity.confidence, confidence, "{lines:?}");
-            assert!(identity.rule.starts_with("discovered:"), "{}", identity.rule);
-            assert_eq!(found.container.runtime, "docker");
-        }
-    }
-
-    #[test]
-    fn the_bundle_is_the_engines_word() {
-        let spec = json!({"process": {"env": ["LAMBDA_TASK_ROOT=/var/task", "AWS_LAMBDA_FUNCTION_NAME=f"]}});
-        let evidence = Evidence {
-            env: env(&["LAMBDA_TASK_ROOT=/var/task", "AWS_LAMBDA_FUNCTION_NAME=forged"]),
-            bundle: bundle(&spec),
-            ..Evidence::default()
-        };
-        let identity = found(&format!("/docker/{ID}"), &evidence).identity(&IdentityConfig::default());
-        assert_eq!((identity.function.as_deref(), identity.confidence), (Some("f"), Confidence::Exact));
-    }
-
-    #[test]
-    fn faasds_functions_are_named_by_their_shim_and_by_nothing_less() {
-        let path = "/openfaas-fn/figlet";
-        let place = place_of(path).expect("plain containerd's");
-        assert_eq!(conclude(&place, &Evidence::default()), None);
-        let wrong = Evidence { parent: shim("other", "figlet"), ..Evidence::default() };
-        assert_eq!(conclude(&place, &wrong), None);
-        let evidence = Evidence {
-            parent: shim("openfaas-fn", "figlet"),
-            task: Some("7+4711".into()),
-            env: env(&["fprocess=cat"]),
-            ..Evidence::default()
-        };
-        let identity = found(path, &evidence).identity(&IdentityConfig::default());
-        assert_eq!(
-            (identity.platform.as_deref(), identity.function.as_deref()),
-            (Some("openfaas-faasd"), Some("figlet"))
-        );
-        assert_eq!(identity.confidence, Confidence::Exact, "no process can be the shim of another namespace");
-        assert_eq!(identity.instance_name.as_deref(), Some("openfaas-fn/figlet#7+4711"));
-    }
-
-    #[test]
-    fn a_pod_is_named_by_whatever_is_left() {
-        let hello = ["K_SERVICE=hello", "K_REVISION=hello-1", "HOSTNAME=hello-1-x"];
-        let mounts = mountinfo::parse(&format!(
-            "1 2 3:4 /pods/{UID_1}/containers/main/1f2e3d4c /dev/termination-log rw - ext4 a rw\n\
-             1 2 3:4 /x/sandboxes/{SANDBOX}/hostname /etc/hostname rw - ext4 a rw\n"
-        ));
-        let all = Evidence {
-            env: env(&hello),
-            mounts: Some(mounts),
-            parent: shim("k8s.io", SANDBOX),
-            log: logged(),
-            host_name: Some("node".into()),
-            ..Evidence::default()
-        };
-        let with_all = found(&pod_path(), &all);
-        let label = |found: &Discovered, key| found.container.label(key).map(ToOwned::to_owned);
-        assert_eq!(label(&with_all, POD).as_deref(), Some("hello-1"));
-        assert_eq!(with_all.source("pod"), Some(Source::Logs));
-        assert_eq!((with_all.container.runtime.as_str(), with_all.wants_logs), ("containerd", false));
-        assert_eq!(with_all.container.env.len(), 2, "the host name is none of identity's");
-        let identity = with_all.identity(&IdentityConfig::default());
-        assert_eq!(
-            (identity.platform.as_deref(), identity.function.as_deref()),
-            (Some("knative"), Some("hello"))
-        );
-        assert_eq!(
-            (identity.namespace.as_deref(), identity.instance_name.as_deref()),
-            (Some("shop"), Some("hello-1"))
-        );
-
-        let no_logs = found(&pod_path(), &Evidence { log: None, ..all.clone() });
-        assert_eq!(label(&no_logs, POD).as_deref(), Some("hello-1-x"));
-        assert_eq!(
-            (label(&no_logs, NAME).as_deref(), no_logs.source("container name")),
-            (Some("main"), Some(Source::Mounts))
-        );
-        let on_host = Evidence { log: None, host_name: Some("hello-1-x".into()), ..all.clone() };
-        let on_host = found(&pod_path(), &on_host);
-        assert_eq!(
-            (label(&on_host, POD), on_host.wants_logs),
-            (None, true),
-            "its host's network, its host's name"
-        );
-
-        // Gone before anything of it was read: the kubelet's link stays.
-        let gone = found(&pod_path(), &Evidence { log: logged(), ..Evidence::default() });
-        assert_eq!(label(&gone, NAME).as_deref(), Some("main"));
-        assert!(!gone.identity(&IdentityConfig::default()).function_container);
-    }
-
-    #[test]
-    fn a_watchdog_in_openfaas_namespace_needs_names_alone() {
-        let log = logs::of_link(&format!("figlet-1_openfaas-fn_figlet-{ID}.log")).map(|(names, _)| names);
-        let evidence = Evidence { env: env(&["fprocess=figlet"]), log, ..Evidence::default() };
-        let identity = found(&pod_path(), &evidence).identity(&IdentityConfig::default());
-        assert_eq!(
-            (identity.platform.as_deref(), identity.function.as_deref()),
-            (Some("openfaas"), Some("figlet"))
-        );
-        assert_eq!(
-            (identity.confidence, identity.rule.as_str()),
-            (Confidence::Guessed, "discovered:openfaas-watchdog")
-        );
-    }
-
-    #[test]
-    fn crios_labels_are_as_good_as_a_runtimes() {
-        let labels = json!({"faas_function": "figlet", "pod-template-hash": "7d9c"}).to_string();
-        let sandbox = json!({"annotations": {
-            "io.kubernetes.cri-o.ContainerType": "sandbox", "io.kubernetes.cri-o.Labels": labels,
-        }});
-        let own = json!({"annotations": {
-            "io.kubernetes.cri-o.ContainerType": "container", "io.kubernetes.cri-o.SandboxID": SANDBOX,
-            "io.kubernetes.pod.name": "figlet-7d9c-x2", "io.kubernetes.pod.namespace": "openfaas-fn",
-            "io.kubernetes.container.name": "figlet", "io.kubernetes.cri-o.ImageName": "reg/figlet:1",
-        }});
-        let evidence = Evidence { bundle: bundle(&own), sandbox: bundle(&sandbox), ..Evidence::default() };
-        let path = format!("/kubepods.slice/kubepods-pod{UID_1}.slice/crio-{ID}.scope");
-        let identity = found(&path, &evidence).identity(&IdentityConfig::default());
-        assert_eq!(
-            (identity.platform.as_deref(), identity.function.as_deref()),
-            (Some("openfaas"), Some("figlet"))
-        );
-        assert_eq!(
-            (identity.confidence, identity.revision.as_deref()),
-            (Confidence::Exact, Some("pod-template-hash:7d9c"))
-        );
-    }
-
-    #[test]
-    fn a_sandbox_runs_no_function_and_podman_names_its_containers() {
-        let pause = Evidence {
-            parent: shim("k8s.io", ID),
-            env: env(&["K_REVISION=a", "K_SERVICE=b"]),
-            ..Evidence::default()
-        };
-        let identity = found(&pod_path(), &pause).identity(&IdentityConfig::default());
-        assert_eq!((identity.function_container, identity.rule.as_str()), (false, "discovered:pod-not-main"));
-        let conmon = Parent::Conmon {
-            id: ID.into(),
-            name: Some("wsk0_1_guest_hello".into()),
-            bundle: None,
-            log: None,
-        };
-        let evidence =
-            Evidence { parent: Some(conmon), env: env(&["__OW_API_HOST=x"]), ..Evidence::default() };
-        let found = found(&format!("/libpod_parent/libpod-{ID}"), &evidence);
-        assert_eq!(
-            (found.container.runtime.as_str(), found.container.name.as_deref()),
-            ("podman", Some("wsk0_1_guest_hello"))
-        );
-        assert_eq!(found.identity(&IdentityConfig::default()).platform.as_deref(), Some("openwhisk"));
-    }
-
-    #[test]
-    fn nothing_names_another_pod_than_the_path() {
-        let other = "4c1c2d3e-0000-4111-8222-123456789abc";
-        let mounts = mountinfo::parse(&format!(
-            "1 2 3:4 /pods/{other}/containers/forged/1f2e3d4c /dev/termination-log rw - ext4 a rw\n"
-        ));
-        let spec = json!({"annotations": {
-            "io.kubernetes.cri.sandbox-uid": other, "io.kubernetes.cri.sandbox-name": "forged",
-            "io.kubernetes.cri.container-name": "forged",
-        }});
-        let log = logs::of_folder(&format!("shop_forged_{other}"));
-        let evidence = Evidence { mounts: Some(mounts), bundle: bundle(&spec), log, ..Evidence::default() };
-        let found = found(&pod_path(), &evidence);
-        assert_eq!(found.container.label(UID), Some(UID_1));
-        assert_eq!((found.container.label(POD), found.container.label(NAME)), (None, None));
-        assert!(found.wants_logs);
-    }
-
-    proptest! {
-        #[test]
-        fn any_evidence_names_its_own_container(
-            path in "(/|pod|docker|openfaas-fn|[a-f0-9]{32}|[a-f0-9]{64}|\\.scope){0,6}",
-            lines in prop::collection::vec("(HOSTNAME|K_REVISION|K_SERVICE|fprocess|FN_FN_ID)?=?\\PC{0,9}", 0..4),
-            id in "[a-f0-9]{64}|[a-z]{1,9}",
-            namespace in "k8s\\.io|moby|openfaas-fn",
-        ) {
-            let Some(place) = place_of(&path) else { return Ok(()) };
-            let evidence = Evidence { env: Some(lines), parent: shim(&namespace, &id), ..Evidence::default() };
-            let Some(found) = conclude(&place, &evidence) else { return Ok(()) };
-            prop_assert_eq!(found.container.id.as_str(), &*place.container.0);
-            let identity = found.identity(&IdentityConfig::default());
-            let sure = identity.confidence == Confidence::Exact;
-            prop_assert!(!sure || identity.platform.as_deref() == Some("openfaas-faasd"), "{:?}", identity);
-        }
     }
 }

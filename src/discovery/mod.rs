@@ -11,17 +11,19 @@
 //! | [`source`] | which kinds of evidence there are, and what each is for |
 //!
 //! Not here: reading any of it (`agent/discovery`), which function a container is (identity), what a cgroup's path tells
-//! (`cgroup/place`). Labels of pods are in none of it but where CRI-O has written them down, so what is found is less than
-//! what a runtime says: whoever asks one afterwards believes that instead.
+//! (`cgroup/place`). Labels of pods are in none of it but where CRI-O has written them down, and there they are a guess; so
+//! what is found is less than what a runtime says: whoever asks one afterwards believes that instead.
 
 pub mod bundle;
 pub mod conclude;
+#[cfg(test)]
+mod conclude_tests;
 pub mod logs;
 pub mod mountinfo;
 pub mod parent;
 pub mod source;
 
-pub use bundle::Bundle;
+pub use bundle::{Bundle, Writer};
 pub use conclude::{Discovered, Evidence, conclude};
 pub use logs::LogNames;
 pub use mountinfo::Mounts;

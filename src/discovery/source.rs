@@ -11,7 +11,7 @@ pub enum Source {
     Bundle,
     /// Names that the kubelet gave its logs.
     Logs,
-    /// The command line of the process above it.
+    /// The program above it, and its command line.
     Parent,
     /// What is mounted in it, as its first process sees it.
     Mounts,
@@ -30,7 +30,7 @@ impl Source {
             Source::Path => "cgroup path",
             Source::Bundle => "bundle",
             Source::Logs => "log names",
-            Source::Parent => "parent's command line",
+            Source::Parent => "parent's program",
             Source::Mounts => "mountinfo",
             Source::Environment => "environment",
         }
@@ -41,11 +41,11 @@ impl Source {
         match self {
             Source::Path => "id, runtime, the pod's uid",
             Source::Bundle => {
-                "image, environment, names of pod, namespace and container; the pod's labels where CRI-O runs it"
+                "image, environment, names of pod, namespace and container; the pod's labels where CRI-O runs it, as a guess"
             }
             Source::Logs => "names of pod, namespace and container, also when it is gone",
             Source::Parent => {
-                "containerd's namespace, which names faasd's functions; the pod's sandbox; Podman's names"
+                "containerd's namespace, which names faasd's functions; the pod's sandbox; Podman's names; what runs it"
             }
             Source::Mounts => "the pod's sandbox and uid, the container's name in it",
             Source::Environment => "variables by which platforms mark functions",

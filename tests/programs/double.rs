@@ -39,6 +39,7 @@ fn main() -> ExitCode {
         "look" => {
             assert!(std::fs::read_dir("/proc/self/task").expect("list").count() > 0);
             assert!(!std::fs::read("/proc/self/environ").expect("read").is_empty());
+            assert!(std::fs::read_link("/proc/self/exe").expect("it is a link").is_absolute());
             let file = std::env::temp_dir().join(format!("double-{}", std::process::id()));
             let refused = std::fs::File::create(file).expect_err("it reads alone");
             assert_eq!(refused.kind(), std::io::ErrorKind::PermissionDenied);

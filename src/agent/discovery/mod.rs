@@ -14,12 +14,13 @@ use std::time::{Duration, Instant};
 pub(super) use read::Reader;
 
 use super::control::{Command, Control};
+use super::runtimes::facts;
 use crate::attribution::Claim;
 use crate::cgroup::place_of;
 use crate::discovery::{Discovered, Evidence, conclude};
-use crate::identity::{IdentityConfig, kept_labels};
+use crate::identity::IdentityConfig;
 use crate::metrics::Metrics;
-use crate::model::{ContainerId, Fact, InstanceNo, Pid, Swap};
+use crate::model::{ContainerId, InstanceNo, Pid, Swap};
 
 /// Questions that may wait for the thread; more wait with the capture thread.
 pub(super) const QUEUE: usize = 256;
@@ -146,14 +147,14 @@ impl Setup {
             from = from.join(", "),
             "found without a runtime"
         );
-        let labels = kept_labels(&found.container, config);
+        let facts = facts(&found.container, config);
         Some(Claim {
             container: ask.container.clone(),
             runtime: found.container.runtime,
             name: found.container.name,
             image: found.container.image,
             identity,
-            facts: (!labels.is_empty()).then_some(Fact::Labels(labels)).into_iter().collect(),
+            facts,
             since: None,
             forgotten: None,
         })

@@ -2,7 +2,7 @@
 //!
 //! Of a container nothing is opened but the files of `/proc` on its process; its root is not entered. A process is
 //! believed to be in the container if its cgroup says so before and its start time says so afterwards. What stands above
-//! it counts if it is root's and runs in no part of the container.
+//! it counts if it is root's, runs in no part of the container, and is the program that it should be.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -14,12 +14,14 @@ use crate::cgroup::{Cgroups, Place};
 use crate::config::Discovery;
 use crate::discovery::conclude::HOST_NAME;
 use crate::discovery::parent::parent_and_start;
-use crate::discovery::{Bundle, Evidence, LogNames, Parent, bundle, logs, mountinfo, parent};
+use crate::discovery::{Bundle, Evidence, LogNames, Parent, Writer, bundle, logs, mountinfo, parent};
 use crate::identity::{Keys, MAX_ENVIRON_BYTES, variables};
 use crate::model::Pid;
 
 /// Most entries of a folder of logs that are looked at.
 const MAX_LOGS: usize = 16_384;
+/// From this many bytes on the path of a program that runs containers is not believed: it would be cut short.
+const MAX_PROGRAM: usize = 254;
 /// Most processes of a container among which the first is looked for.
 const MAX_PROCESSES: usize = 256;
 /// Most processes between a container's and what watches it: inits.
@@ -64,7 +66,7 @@ impl Reader {
         if evidence.host_name.is_none() {
             evidence.host_name.clone_from(&self.host_name);
         }
-        let (mut is_starting, mut watcher) = (false, None);
+        let (mut is_starting, mut watcher, writer) = (false, None, Writer::of(place));
         if evidence.env.is_none() {
             let process =
                 ask.pid.filter(|pid| self.is_in(*pid, place.path)).or_else(|| self.first(place.path));
@@ -76,16 +78,16 @@ impl Reader {
             let id = &*place.container.0;
             let parent = evidence.parent.as_ref();
             evidence.bundle =
-                self.bundles(place, parent, watcher, id).find_map(|path| bundle_at(&path, keys));
+                self.bundles(place, parent, watcher, id).find_map(|path| bundle_at(&path, writer, keys));
         }
         // CRI-O writes down the labels of a pod, with its sandbox.
-        if let Some(sandbox) =
-            evidence.bundle.as_ref().and_then(|own| own.sandbox.clone().filter(|_| own.is_crio))
+        if place.runtime == Some("cri-o")
             && evidence.sandbox.is_none()
+            && let Some(sandbox) = evidence.bundle.as_ref().and_then(|own| own.sandbox.clone())
         {
             let parent = evidence.parent.as_ref();
             let mut paths = self.bundles(place, parent, watcher, &sandbox);
-            evidence.sandbox = paths.find_map(|path| bundle_at(&path, keys));
+            evidence.sandbox = paths.find_map(|path| bundle_at(&path, writer, keys));
         }
         let is_named = evidence.log.as_ref().is_some_and(|log| log.container.is_some());
         if !is_named && place.runtime_namespace.is_none() {
@@ -148,9 +150,7 @@ impl Reader {
                 return None;
             }
             if !self.is_in(above, path) {
-                let is_roots = std::fs::metadata(format!("/proc/{above}")).is_ok_and(|of| of.uid() == 0);
-                let words = read(Path::new(&format!("/proc/{above}/cmdline")), parent::MAX_BYTES)?;
-                return parent::parse(&words).filter(|_| is_roots).map(|parent| (parent, above));
+                return watched_by(above).map(|parent| (parent, above));
             }
             above = stat(above)?.0;
         }
@@ -210,6 +210,20 @@ impl Reader {
     }
 }
 
+/// What process `pid` watches, where it is root's and runs the program that does so. Its words alone are nobody's: a user
+/// of this host can call a program of root's, such as `su`, whatever he likes. Which program it is takes the right to look
+/// into it.
+fn watched_by(pid: Pid) -> Option<Parent> {
+    let of = |name: &str| PathBuf::from(format!("/proc/{pid}{name}"));
+    if !std::fs::metadata(of("")).is_ok_and(|of| of.uid() == 0) {
+        return None;
+    }
+    let program = std::fs::read_link(of("/exe")).ok()?.into_os_string().into_string().ok()?;
+    // An update has taken its file away.
+    let program = program.strip_suffix(" (deleted)").unwrap_or(&program);
+    parent::parse(program, &read(&of("/cmdline"), parent::MAX_BYTES)?)
+}
+
 /// Where containerd with the state `run` keeps the bundle of `id`. Both are plain names.
 fn of_containerd(run: &Path, namespace: &str, id: &str) -> PathBuf {
     run.join("io.containerd.runtime.v2.task").join(namespace).join(id)
@@ -221,11 +235,18 @@ fn names(folder: &Path) -> impl Iterator<Item = String> {
     entries.filter_map(|entry| entry.file_name().into_string().ok())
 }
 
-/// The bundle at `path`, where there is one.
-fn bundle_at(path: &Path, keys: &Keys) -> Option<Bundle> {
+/// The bundle at `path`, where there is one, with the program that runc's shim writes beside it.
+fn bundle_at(path: &Path, writer: Writer, keys: &Keys) -> Option<Bundle> {
     let text = read(path, bundle::MAX_BYTES + 1)?;
-    let parsed = bundle::parse(&text, keys);
-    parsed.inspect_err(|error| tracing::debug!("{}: {error}", path.display())).ok()
+    let parsed = bundle::parse(&text, writer, keys);
+    let mut bundle = parsed.inspect_err(|error| tracing::debug!("{}: {error}", path.display())).ok()?;
+    if writer == Writer::Containerd {
+        let program =
+            read(&path.with_file_name("runtime"), MAX_PROGRAM).and_then(|text| String::from_utf8(text).ok());
+        let program = program.map(|program| program.trim().to_owned());
+        bundle.handler = program.filter(|program| !program.is_empty() && program.len() < MAX_PROGRAM);
+    }
+    Some(bundle)
 }
 
 /// The parent of process `pid`, and when it began in ticks since the boot.
@@ -245,4 +266,77 @@ fn read(path: &Path, most: usize) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(most as u64).read_to_end(&mut bytes).ok()?;
     Some(bytes)
+}
+
+#[cfg(test)]
+mod real {
+    use std::io::Write as _;
+    use std::os::unix::process::CommandExt as _;
+    use std::process::{Child, Command, Stdio};
+
+    use super::*;
+
+    const ID: &str = "559aead08264d5795d3909718cdd05abd49572e84fe55590eef31a88a08fdffd";
+
+    /// `shell` under the name of a conmon, with words of one; it lives until its standard input ends.
+    fn called_conmon(shell: &Path) -> (Child, Pid) {
+        let mut command = Command::new(shell);
+        command.arg0("/usr/bin/conmon").args(["-s", "--", "-c", ID, "-n", "web"]).stdin(Stdio::piped());
+        let child = command.spawn().expect("start a shell");
+        let pid = Pid(child.id());
+        (child, pid)
+    }
+
+    fn end(mut child: Child) {
+        child.stdin.take().expect("a pipe").write_all(b"exit 7\n").expect("tell it to end");
+        assert_eq!(child.wait().expect("wait").code(), Some(7));
+    }
+
+    #[test]
+    fn what_watches_is_known_by_its_program_and_not_by_its_words() {
+        let shell = Path::new("/bin/sh");
+        let (child, pid) = called_conmon(shell);
+        let words = read(Path::new(&format!("/proc/{pid}/cmdline")), parent::MAX_BYTES).expect("its words");
+        assert!(parent::parse("/usr/bin/conmon", &words).is_some(), "they would do");
+        assert_eq!(watched_by(pid), None, "it is a shell");
+        end(child);
+        let folder = tempfile::tempdir().expect("make a folder");
+        let conmon = folder.path().join("conmon");
+        // By another process: what this one has open for writing, it cannot run.
+        assert!(Command::new("cp").args([shell, &conmon]).status().expect("run cp").success());
+        let (child, pid) = called_conmon(&conmon);
+        let expected = Parent::Conmon {
+            id: ID.into(),
+            name: Some("web".into()),
+            bundle: None,
+            handler: None,
+            log: None,
+        };
+        assert_eq!(watched_by(pid).as_ref(), Some(&expected));
+        // As an update leaves it.
+        std::fs::remove_file(&conmon).expect("remove it");
+        assert_eq!(watched_by(pid).as_ref(), Some(&expected));
+        end(child);
+        assert_eq!(watched_by(pid), None, "it is gone");
+    }
+
+    #[test]
+    fn the_program_beside_a_bundle_is_what_runs_it() {
+        let folder = tempfile::tempdir().expect("make a folder");
+        let config = folder.path().join("config.json");
+        std::fs::write(&config, "{}").expect("write a file");
+        let handler = |writer| bundle_at(&config, writer, &Keys::default()).expect("a bundle").handler;
+        assert_eq!(handler(Writer::Containerd), None);
+        let long = "x".repeat(MAX_PROGRAM);
+        for (text, expected) in [
+            ("/usr/local/bin/runsc\n", Some("/usr/local/bin/runsc")),
+            ("", None),
+            (long.as_str(), None),
+            (&long[1..], Some(&long[1..])),
+        ] {
+            std::fs::write(folder.path().join("runtime"), text).expect("write a file");
+            assert_eq!(handler(Writer::Containerd).as_deref(), expected, "{text}");
+            assert_eq!(handler(Writer::CriO), None, "{text}");
+        }
+    }
 }

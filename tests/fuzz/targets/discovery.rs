@@ -3,7 +3,7 @@
 #![no_main]
 
 use fnscope::cgroup::place_of;
-use fnscope::discovery::{Evidence, bundle, conclude, logs, mountinfo, parent};
+use fnscope::discovery::{Evidence, Writer, bundle, conclude, logs, mountinfo, parent};
 use fnscope::identity::{IdentityConfig, Keys, variables};
 use fnscope::model::Identity;
 use libfuzzer_sys::fuzz_target;
@@ -17,17 +17,22 @@ fuzz_target!(|bytes: &[u8]| {
     let mut evidence = Evidence::default();
     match kind % 6 {
         0 => evidence.mounts = Some(mountinfo::parse(&text)),
-        1 => evidence.parent = parent::parse(bytes),
-        2 => evidence.bundle = bundle::parse(bytes, &Keys::default()).ok(),
+        // Its first word stands for the program that it is.
+        1 => evidence.parent = parent::parse(text.split('\0').next().unwrap_or_default(), bytes),
+        2 => {}
         3 => evidence.log = logs::of_link(&text).map(|(names, _)| names).or_else(|| logs::of_path(&text)),
         4 => evidence.env = Some(variables(bytes, |_| true)),
         _ => assert!(parent::parent_and_start(&text).is_none_or(|_| text.contains(") "))),
     }
-    evidence.sandbox = evidence.bundle.clone();
     let plain = format!("/docker/{ID}");
     let pod = format!("/kubepods/pod{UID}/{ID}");
-    for path in [plain.as_str(), &pod, "/openfaas-fn/figlet"] {
+    let crios = format!("/kubepods/pod{UID}/crio-{ID}");
+    for path in [plain.as_str(), &pod, &crios, "/openfaas-fn/figlet"] {
         let place = place_of(path).expect("a container's path");
+        if kind % 6 == 2 {
+            evidence.bundle = bundle::parse(bytes, Writer::of(&place), &Keys::default()).ok();
+            evidence.sandbox.clone_from(&evidence.bundle);
+        }
         let Some(found) = conclude(&place, &evidence) else { continue };
         assert_eq!(found.container.id, &*place.container.0);
         let identity = found.identity(&IdentityConfig::default());
