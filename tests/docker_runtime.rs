@@ -18,7 +18,7 @@ fn options(socket: &Path) -> DockerOptions {
 }
 
 /// The runtime's watch.
-fn watcher(options: DockerOptions) -> Watcher {
+fn watching(options: DockerOptions) -> Watcher {
     Watcher::start("docker", move |sender, stopped| {
         let sink = |event| sender.send(event).expect("the test listens to the end");
         reactor().block_on(watch(&options, sink, async { drop(stopped.await) }));
@@ -76,7 +76,7 @@ fn what_runs_is_told_then_what_happens() {
     docker.docker(&["wait", &ended]);
     // Lists again and again, which must neither undo nor repeat what events told.
     let options = DockerOptions { relist_every: Duration::from_secs(1), ..options(&docker.socket()) };
-    let mut watcher = watcher(options);
+    let mut watcher = watching(options);
     watcher.up();
     assert_eq!(story(&watcher, &before), ["known", "started"]);
     assert_eq!(story(&watcher, &ended), ["known"]);
@@ -90,11 +90,11 @@ fn what_runs_is_told_then_what_happens() {
     };
     let cgroup = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("it runs");
     assert!(cgroup.contains(&id), "{cgroup}");
-    let mut known = known(&watcher, &id).expect("known").clone();
-    assert_eq!(function(&known).as_deref(), Some("01F"));
-    known.env.sort();
-    assert_eq!(known.env, ["FN_APP_ID=01A", "FN_FN_ID=01F"]);
-    assert_eq!((known.image.as_deref(), known.cmd.as_slice()), (Some(IMAGE), ["/nap".to_owned()].as_slice()));
+    let mut first = known(&watcher, &id).expect("known").clone();
+    assert_eq!(function(&first).as_deref(), Some("01F"));
+    first.env.sort();
+    assert_eq!(first.env, ["FN_APP_ID=01A", "FN_FN_ID=01F"]);
+    assert_eq!((first.image.as_deref(), first.cmd.as_slice()), (Some(IMAGE), ["/nap".to_owned()].as_slice()));
 
     docker.docker(&["rename", &id, "renamed"]);
     watcher.wait(
@@ -120,7 +120,7 @@ fn what_runs_is_told_then_what_happens() {
 #[test]
 fn containers_too_short_to_be_inspected_are_named() {
     let docker = PrivateDocker::running();
-    let mut watcher = watcher(options(&docker.socket()));
+    let mut watcher = watching(options(&docker.socket()));
     watcher.up();
     // All at once, so that inspections queue behind containers that are being removed.
     let host = docker.socket();
@@ -164,7 +164,7 @@ fn containers_too_short_to_be_inspected_are_named() {
 #[test]
 fn large_and_forged_labels_do_no_harm() {
     let docker = PrivateDocker::running();
-    let mut watcher = watcher(options(&docker.socket()));
+    let mut watcher = watching(options(&docker.socket()));
     watcher.up();
     let long = "n".repeat(64 << 10);
     let mut labels = vec![format!("--label=fnscope.function={long}"), "--label=exitCode=99".into()];
@@ -184,7 +184,7 @@ fn large_and_forged_labels_do_no_harm() {
 #[test]
 fn a_daemon_that_comes_goes_and_comes_back_is_followed() {
     let mut docker = PrivateDocker::new();
-    let mut watcher = watcher(options(&docker.socket()));
+    let mut watcher = watching(options(&docker.socket()));
     watcher.down();
     docker.start();
     watcher.up();
@@ -194,7 +194,7 @@ fn a_daemon_that_comes_goes_and_comes_back_is_followed() {
     assert!(docker.socket().exists());
     let error = reactor().block_on(ping(&options(&docker.socket()))).expect_err("nobody listens");
     assert!(format!("{error:#}").contains("nobody listens"), "{error:#}");
-    let mut watcher = watcher(options(&docker.socket()));
+    let mut watcher = watching(options(&docker.socket()));
     watcher.down();
     docker.start();
     watcher.up();
@@ -204,7 +204,7 @@ fn a_daemon_that_comes_goes_and_comes_back_is_followed() {
 #[test]
 fn what_happened_while_the_daemon_was_away_is_found_out() {
     let mut docker = PrivateDocker::running();
-    let mut watcher = watcher(options(&docker.socket()));
+    let mut watcher = watching(options(&docker.socket()));
     watcher.up();
     let killed = docker.run(&["--label", "fnscope.function=killed"], &["600000"]);
     let removed = docker.docker(&["create", "--network=none", IMAGE, "/nap"]);
@@ -308,7 +308,7 @@ fn head(stream: &mut UnixStream) -> String {
 fn a_list_that_cannot_be_read_is_a_daemon_that_is_down() {
     for list in [r#"[{"Id":"odd","State":"melting"}]"#, "7", "\u{0}"] {
         let daemon = OddDaemon::new(list, vec![]);
-        let mut watcher = watcher(options(&daemon.socket()));
+        let mut watcher = watching(options(&daemon.socket()));
         watcher.down();
         let error = reactor().block_on(inspect(&options(&daemon.socket()), "odd")).expect_err("nonsense");
         assert!(format!("{error:#}").contains("not understood"), "{error:#}");
@@ -334,7 +334,7 @@ fn events_that_cannot_be_read_are_skipped() {
         event("fourth", "create", "container", 6) + &event("fourth", "destroy", "container", 7),
     ];
     let daemon = OddDaemon::new("[]", readers);
-    let mut watcher = watcher(options(&daemon.socket()));
+    let mut watcher = watching(options(&daemon.socket()));
     for id in ["first", "second", "third", "fourth"] {
         watcher.wait(id, |event| about(event, id) == Some("known"));
         assert_eq!(function(known(&watcher, id).expect("known")).as_deref(), Some(id));
