@@ -131,7 +131,11 @@ mod tests {
             (logs(&path("log"), true), Standing::Ok, "log/containers"),
             (logs(&path("none"), false), Standing::Ok, "no pod is here"),
             (logs(&path("none"), true), Standing::Warn, "names of pod"),
-            (of(Source::Environment, &discovery, &missed, false), Standing::Warn, "without CAP_SYS_PTRACE: "),
+            (
+                of(Source::Environment, &discovery, &missed, false),
+                Standing::Warn,
+                "PTRACE and CAP_DAC_READ_SEARCH: ",
+            ),
             (of(Source::Parent, &discovery, &missed, false), Standing::Warn, "without CAP_SYS_PTRACE: "),
             (of(Source::Parent, &discovery, &missed[1..], false), Standing::Ok, "faasd"),
             (of(Source::Mounts, &discovery, &[], false), Standing::Ok, "sandbox"),
