@@ -132,7 +132,7 @@ fn a_read_only_store_answers_everything_and_takes_nothing() {
         &["instances"],
         &["top", "function-1"],
         &["folded", "function-1"],
-        &["flame", "function-1", "-o", "-"],
+        &["flame", "function-1"],
         &["export", "function-1", "-o", "-"],
         &["cold"],
         &["cost"],
