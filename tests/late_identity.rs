@@ -149,12 +149,17 @@ fn config(docker: &PrivateDocker, text: &str) -> String {
     path.to_str().expect("a plain path").to_owned()
 }
 
+/// The log of an invoker, and a configuration by which it is followed.
+fn followed_log(docker: &PrivateDocker) -> (InvokerLog, String) {
+    let log = InvokerLog::new(docker.path("invoker0_logs.log"));
+    let pattern = docker.path("invoker*_logs.log");
+    (log, config(docker, &format!("[platform_logs]\nopenwhisk = [{pattern:?}]\n")))
+}
+
 #[test]
 fn a_stem_cell_of_openwhisk_is_a_pool_until_the_invokers_log_says_otherwise() {
     let (docker, scope) = (PrivateDocker::with_functions(), Fnscope::new());
-    let mut log = InvokerLog::new(docker.path("invoker0_logs.log"));
-    let pattern = docker.path("invoker*_logs.log");
-    let config = config(&docker, &format!("[platform_logs]\nopenwhisk = [{pattern:?}]\n"));
+    let (mut log, config) = followed_log(&docker);
     let agent = scope.docker_agent(&docker.socket(), &["--config", &config]);
     let openwhisk = ["--name=wsk0_3_prewarm_nodejs20", "--env=__OW_API_HOST=http://127.0.0.1"];
     let mut container = Proxy::start(&docker, &openwhisk);
@@ -194,9 +199,7 @@ fn a_stem_cell_of_openwhisk_is_a_pool_until_the_invokers_log_says_otherwise() {
 #[test]
 fn what_the_log_tells_of_a_container_that_runs_already_is_read_at_the_start() {
     let (docker, scope) = (PrivateDocker::with_functions(), Fnscope::new());
-    let mut log = InvokerLog::new(docker.path("invoker0_logs.log"));
-    let pattern = docker.path("invoker*_logs.log");
-    let config = config(&docker, &format!("[platform_logs]\nopenwhisk = [{pattern:?}]\n"));
+    let (mut log, config) = followed_log(&docker);
     let openwhisk = ["--name=wsk0_3_prewarm_nodejs20", "--env=__OW_API_HOST=http://127.0.0.1"];
     let mut container = Proxy::start(&docker, &openwhisk);
     let at = format!("ContainerId({}) ContainerAddress(172.17.0.4,8080)", container.id);
@@ -285,9 +288,7 @@ fn fission_pod(docker: &PrivateDocker) -> (String, Proxy<'_>) {
 #[test]
 fn what_was_written_of_a_pod_that_had_the_name_before_names_nobody() {
     let (docker, scope) = (PrivateDocker::with_functions(), Fnscope::new());
-    let mut log = InvokerLog::new(docker.path("invoker0_logs.log"));
-    let pattern = docker.path("invoker*_logs.log");
-    let config = config(&docker, &format!("[platform_logs]\nopenwhisk = [{pattern:?}]\n"));
+    let (mut log, config) = followed_log(&docker);
     let pod = "wskowdev-invoker-00-3-prewarm-nodejs20";
     let at = format!("ContainerId({pod}) ContainerAddress(10.42.0.191,8080)");
     let sends = |action: &str| format!("sending arguments to {action} at {at}");
@@ -314,9 +315,7 @@ fn what_was_written_of_a_pod_that_had_the_name_before_names_nobody() {
 #[test]
 fn what_a_process_says_of_a_stem_cell_is_its_platforms_to_correct() {
     let (docker, scope) = (PrivateDocker::with_functions(), Fnscope::new());
-    let mut log = InvokerLog::new(docker.path("invoker0_logs.log"));
-    let pattern = docker.path("invoker*_logs.log");
-    let config = config(&docker, &format!("[platform_logs]\nopenwhisk = [{pattern:?}]\n"));
+    let (mut log, config) = followed_log(&docker);
     let agent = scope.docker_agent(&docker.socket(), &["--config", &config]);
     // Its child is told that it is /guest/hello.
     let openwhisk = ["--name=wsk0_3_prewarm_nodejs20", "--env=__OW_API_HOST=http://127.0.0.1"];

@@ -22,6 +22,12 @@ fn docker(name: &str, labels: Pairs<'_>, env: &[&str]) -> Container {
     }
 }
 
+/// What a process of an action's loop is told.
+fn child(action: &str, namespace: &str) -> Later {
+    let env = [("__OW_ACTION_NAME", action), ("__OW_NAMESPACE", namespace), ("__OW_ACTION_VERSION", "0.0.3")];
+    Later { env: pairs(&env), ..Later::default() }
+}
+
 fn of(container: &Container) -> Identity {
     identify(container, &IdentityConfig::default()).identity
 }
@@ -184,14 +190,6 @@ fn a_function_that_is_learned_later_is_learned_once() {
     let waiting = of(&docker("wsk0_1_prewarm_go", &[], &host));
     let cold = of(&docker("wsk0_1_guest_hellov2", &[], &host));
     let plain = of(&docker("a", &[("fnscope.function", "f")], &[]));
-    let child = |action: &str, namespace: &str| Later {
-        env: pairs(&[
-            ("__OW_ACTION_NAME", action),
-            ("__OW_NAMESPACE", namespace),
-            ("__OW_ACTION_VERSION", "0.0.3"),
-        ]),
-        ..Later::default()
-    };
     let config = IdentityConfig::default();
     for (current, action, namespace, expected) in [
         (&waiting, "/guest/hello", "guest", Some("hello")),
@@ -232,14 +230,6 @@ fn a_function_that_is_learned_later_is_learned_once() {
 fn what_a_child_says_of_a_stem_cell_is_its_platforms_to_correct() {
     let config = IdentityConfig::default();
     let waiting = of(&docker("wsk0_1_prewarm_nodejs20", &[], &["__OW_API_HOST=x"]));
-    let child = |action: &str, namespace: &str| Later {
-        env: pairs(&[
-            ("__OW_ACTION_NAME", action),
-            ("__OW_NAMESPACE", namespace),
-            ("__OW_ACTION_VERSION", "0.0.3"),
-        ]),
-        ..Later::default()
-    };
     let invoked = |path: &str| Later { invoked: Some(path.into()), ..Later::default() };
     let labelled = |namespace: &str, action: &str| Later {
         pod_labels: pairs(&[("openwhisk/action", action), ("openwhisk/namespace", namespace)]),

@@ -315,11 +315,6 @@ impl Processes {
         self.by_pid.get(&pid).map_or(&[], |process| &process.mappings)
     }
 
-    /// Where address `ip` of the process lies.
-    pub fn place(&self, pid: Pid, ip: u64) -> Place {
-        Mappings::new(self.mappings(pid)).place(ip)
-    }
-
     /// Takes all mappings of a process away.
     fn unmap(&mut self, pid: Pid) {
         let Some(process) = self.by_pid.get_mut(&pid) else { return };
@@ -406,6 +401,10 @@ mod tests {
         Mapping { start, end, file_offset, what: Mapped::File(file(id)) }
     }
 
+    fn place(processes: &Processes, pid: Pid, ip: u64) -> Place {
+        Mappings::new(processes.mappings(pid)).place(ip)
+    }
+
     fn offset(place: &Place) -> Option<(u64, u64)> {
         if let Place::File { file, offset } = place { Some((file.id, *offset)) } else { None }
     }
@@ -424,7 +423,7 @@ mod tests {
             (0x3000, Some((1, 0x2100))),
             (0x5000, None),
         ] {
-            assert_eq!(offset(&processes.place(Pid(1), ip)), expected, "{ip:x}");
+            assert_eq!(offset(&place(&processes, Pid(1), ip)), expected, "{ip:x}");
         }
     }
 
@@ -435,10 +434,10 @@ mod tests {
         processes.mmap(Pid(1), mapping(0, 10, 0, 1));
         processes.fork(Pid(2), Pid(1));
         processes.mmap(Pid(2), mapping(20, 30, 0, 2));
-        assert_eq!(offset(&processes.place(Pid(2), 5)), Some((1, 5)));
-        assert_eq!(processes.place(Pid(1), 25), Place::Unknown(25));
+        assert_eq!(offset(&place(&processes, Pid(2), 5)), Some((1, 5)));
+        assert_eq!(place(&processes, Pid(1), 25), Place::Unknown(25));
         processes.exec(Pid(2), OWNER, "b");
-        assert_eq!(processes.place(Pid(2), 5), Place::Unknown(5));
+        assert_eq!(place(&processes, Pid(2), 5), Place::Unknown(5));
         assert_eq!(&*processes.comm(Pid(2), Pid(2)), "b");
     }
 
@@ -454,7 +453,7 @@ mod tests {
         assert!(processes.ran(Pid(1), Pid(2), 11 + LEAVING_NS));
         assert!(!processes.ran(Pid(1), Pid(2), 12 + LEAVING_NS));
         processes.expire(2 * DEAD_NS);
-        assert_eq!(offset(&processes.place(Pid(1), 5)), Some((1, 5)));
+        assert_eq!(offset(&place(&processes, Pid(1), 5)), Some((1, 5)));
         processes.exit(Pid(1), 2 * DEAD_NS);
         processes.expire(3 * DEAD_NS);
         assert!(!processes.knows(Pid(1)));
@@ -484,9 +483,9 @@ mod tests {
         assert!(!processes.knows(Pid(1)) && !processes.knows(Pid(2)));
         processes.missed(Pid(1), OWNER, 0);
         assert!(processes.knows(Pid(1)));
-        assert_eq!(offset(&processes.place(Pid(1), 5)), Some((1, 5)));
+        assert_eq!(offset(&place(&processes, Pid(1), 5)), Some((1, 5)));
         processes.found(Pid(2), OWNER, "b", vec![mapping(0, 10, 0, 2)]);
-        assert_eq!(offset(&processes.place(Pid(2), 5)), Some((2, 5)));
+        assert_eq!(offset(&place(&processes, Pid(2), 5)), Some((2, 5)));
         assert!(processes.knows(Pid(2)));
     }
 
@@ -500,7 +499,7 @@ mod tests {
         for pid in 2..400 {
             processes.fork(Pid(pid), Pid(1));
             processes.mmap(Pid(pid), mapping(0, page, 0, 77));
-            let place = offset(&processes.place(Pid(pid), 5));
+            let place = offset(&place(&processes, Pid(pid), 5));
             assert!(place.is_none_or(|place| place == (77, 5)), "unknown, not wrong");
         }
         let tables: usize = processes.by_pid.values().map(|p| p.mappings.len()).sum();
@@ -546,7 +545,7 @@ mod tests {
                 (start..start + len).for_each(|ip| model[usize::try_from(ip).unwrap()] = Some((id as u64, ip)));
             }
             for (ip, expected) in model.iter().enumerate() {
-                prop_assert_eq!(offset(&processes.place(Pid(1), ip as u64)), *expected);
+                prop_assert_eq!(offset(&place(&processes, Pid(1), ip as u64)), *expected);
             }
         }
     }
@@ -560,7 +559,7 @@ mod tests {
         assert_eq!(processes.take_refused(), Refused { processes: 10, mappings: 0 });
         processes.exec(Pid(0), other, "b");
         processes.mmap(Pid(0), mapping(0, 10, 0, 1));
-        assert_eq!(offset(&processes.place(Pid(0), 1)), Some((1, 1)));
+        assert_eq!(offset(&place(&processes, Pid(0), 1)), Some((1, 1)));
         for pid in 1..MAX_PROCESSES_OF_ONE as u32 {
             (0..20).for_each(|at| processes.mmap(Pid(pid), mapping(at * 10, at * 10 + 5, 0, 3)));
         }
@@ -568,7 +567,7 @@ mod tests {
         let share = |processes: &Processes, no| processes.shares.get(&no).map(|share| share.mappings);
         assert!(share(&processes, OWNER).is_some_and(|all| all <= MAX_MAPPINGS_OF_ONE));
         processes.mmap(Pid(0), mapping(20, 30, 0, 2));
-        assert_eq!(offset(&processes.place(Pid(0), 21)), Some((2, 1)));
+        assert_eq!(offset(&place(&processes, Pid(0), 21)), Some((2, 1)));
         (0..MAX_PROCESSES as u32).for_each(|pid| processes.forget(Pid(pid)));
         assert!(processes.is_empty() && processes.shares.is_empty() && processes.mappings == 0);
     }

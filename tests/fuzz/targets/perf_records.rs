@@ -5,7 +5,7 @@ use fnscope::model::Pid;
 use fnscope::perf::{
     Layout, Order, Record, SideBand, Switch, context, parse_sample, parse_side_band, parse_switch,
 };
-use fnscope::stack::{Mapped, Mapping, Place, Processes};
+use fnscope::stack::{Mapped, Mapping, Mappings, Place, Processes};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -25,8 +25,9 @@ fuzz_target!(|bytes: &[u8]| {
         }
         if let Some(Record::Sample(sample)) = parse_sample(record, layout) {
             assert!(sample.chain.len() * 8 <= record.len());
+            let mut mapped = Mappings::new(processes.mappings(sample.pid));
             for ip in sample.chain.into_iter().filter(|ip| context(*ip).is_none()) {
-                match processes.place(sample.pid, ip) {
+                match mapped.place(ip) {
                     Place::Anonymous(found) | Place::Unknown(found) => assert_eq!(found, ip),
                     Place::Vdso(_) => {}
                     other => panic!("{other:?} was never mapped"),
