@@ -270,7 +270,7 @@ fn read(path: &Path, most: usize) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod real {
-    use std::io::Write as _;
+    use std::io::{BufRead as _, BufReader, Write as _};
     use std::os::unix::process::CommandExt as _;
     use std::process::{Child, Command, Stdio};
 
@@ -278,11 +278,17 @@ mod real {
 
     const ID: &str = "559aead08264d5795d3909718cdd05abd49572e84fe55590eef31a88a08fdffd";
 
-    /// `shell` under the name of a conmon, with words of one; it lives until its standard input ends.
+    /// `shell` under the name of a conmon, with words of one; it lives until its standard input ends. It has spoken: the
+    /// kernel shows the words of a program a moment after its start is told.
     fn called_conmon(shell: &Path) -> (Child, Pid) {
         let mut command = Command::new(shell);
         command.arg0("/usr/bin/conmon").args(["-s", "--", "-c", ID, "-n", "web"]).stdin(Stdio::piped());
-        let child = command.spawn().expect("start a shell");
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("start a shell");
+        child.stdin.as_mut().expect("a pipe").write_all(b"echo here\n").expect("ask it");
+        let mut line = String::new();
+        let mut answers = BufReader::new(child.stdout.as_mut().expect("a pipe"));
+        answers.read_line(&mut line).expect("hear it");
+        assert_eq!(line, "here\n");
         let pid = Pid(child.id());
         (child, pid)
     }
