@@ -1,10 +1,11 @@
 //! How long to wait before a runtime is tried again.
 
 use std::hash::{BuildHasher, RandomState};
-use std::time::Duration;
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
 
-/// Between looks for the socket of a runtime that is not there and need not be.
-pub const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// Between looks for the sockets of runtimes that are not there and need not be.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// First wait.
 const FIRST: Duration = Duration::from_millis(100);
 /// Longest wait for a runtime that answers and breaks off.
@@ -12,6 +13,19 @@ const LONGEST: Duration = Duration::from_secs(10);
 /// Longest wait for a runtime that is not there: looking for its socket costs nothing, and when it comes up the first
 /// containers follow at once.
 const LONGEST_ABSENT: Duration = Duration::from_secs(2);
+
+/// How long until the sockets of absent runtimes are looked for again: all at one moment, because it is the waking up that
+/// costs and not the look.
+pub fn until_next_look() -> Duration {
+    static FIRST_LOOK: LazyLock<Instant> = LazyLock::new(Instant::now);
+    until_next(FIRST_LOOK.elapsed())
+}
+
+/// The rest of the period that has begun after `since`.
+fn until_next(since: Duration) -> Duration {
+    let gone = since.as_nanos() % LOOK_EVERY.as_nanos();
+    LOOK_EVERY.saturating_sub(Duration::from_nanos(u64::try_from(gone).unwrap_or_default()))
+}
 
 /// Waits that double, each with a random part so that many agents do not come back at the same time.
 #[derive(Debug, Default)]
@@ -45,6 +59,17 @@ fn wait(failures: u32, absent: bool, per_mille: u64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn all_look_at_one_moment() {
+        for (since_ms, expected_ms) in
+            [(0, 2_000), (1, 1_999), (1_999, 1), (2_000, 2_000), (86_400_500, 1_500)]
+        {
+            let since = Duration::from_millis(since_ms);
+            assert_eq!(until_next(since), Duration::from_millis(expected_ms), "{since_ms}");
+        }
+        assert_eq!(until_next(Duration::MAX), Duration::from_nanos(1));
+    }
 
     #[test]
     fn waits_double_up_to_the_longest() {

@@ -12,7 +12,7 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, Stream, StreamExt};
 use tracing::{debug, info, warn};
 
-use super::backoff::{Backoff, LOOK_EVERY};
+use super::backoff::{Backoff, until_next_look};
 use super::book::{Answer, Ask, Book, Event, Inspected, Listed, Mark};
 use super::engine::{Connection, Engine, EngineError};
 use crate::model::{ContainerEvent, Oddity};
@@ -52,7 +52,7 @@ pub async fn watch(
                 sink(ContainerEvent::Absent { runtime });
                 is_absent = true;
             }
-            if rest(LOOK_EVERY, &mut shutdown).await {
+            if rest(until_next_look(), &mut shutdown).await {
                 continue;
             }
             return;
@@ -71,7 +71,7 @@ pub async fn watch(
                 sink(ContainerEvent::Absent { runtime });
                 is_absent = true;
             }
-            if rest(LOOK_EVERY, &mut shutdown).await {
+            if rest(until_next_look(), &mut shutdown).await {
                 continue;
             }
             return;

@@ -23,7 +23,8 @@ const BLOCK_BYTES: usize = 16 << 10;
 const MAX_RAW_BYTES: usize = 128 << 20;
 /// Most names after compression, in bytes.
 const MAX_PACKED_BYTES: usize = 12 << 20;
-const LEVEL: i32 = 1;
+/// The first of zstd's quick ones: of the kernel's names it makes 0.74 MB and not 0.62, in two thirds of the time.
+const LEVEL: i32 = -1;
 
 /// Names that can be read.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -35,7 +35,7 @@ use tracing::{debug, info, warn};
 use self::api::{Api, LookedUp};
 use self::book::{Ask, Book, Listed, Mark, Outcome};
 pub use self::told::containers_in;
-use super::backoff::{Backoff, LOOK_EVERY};
+use super::backoff::{Backoff, until_next_look};
 use super::engine::EngineError;
 use super::look_up::Wanted;
 use super::socket::Socket;
@@ -112,7 +112,7 @@ pub async fn watch(
             tokio::select! {
                 biased;
                 () = &mut shutdown => return,
-                () = tokio::time::sleep(LOOK_EVERY) => continue,
+                () = tokio::time::sleep(until_next_look()) => continue,
                 () = leave(&mut wanted) => {}
             }
             continue;
