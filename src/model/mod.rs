@@ -24,6 +24,6 @@ pub use record::{
     Batch, CpuSource, CpuStats, Entry, Fact, FactKind, InstanceInfo, InstanceNo, OwnUse, Sample, Wait,
     WriterInfo,
 };
-pub use stack::{Quality, QualityCounts, Stack};
+pub use stack::{Fingerprint, Quality, QualityCounts, Stack};
 pub use swap::Swap;
 pub use time::{Timestamp, Window};

@@ -1,8 +1,7 @@
 //! A stack as it is stored: frames in the one grammar of [`super::frame`], root first.
 
-use std::collections::hash_map::DefaultHasher;
-use std::hash::{Hash, Hasher};
-use std::sync::Arc;
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::sync::{Arc, LazyLock};
 
 use serde::{Deserialize, Serialize};
 
@@ -84,21 +83,40 @@ impl QualityCounts {
     }
 }
 
+/// 128 bits that stand for a text or a stack in this process: it is remembered by them and need not be held. The keys are
+/// drawn when the process begins, so that no tenant can choose two that have the same: among 2^40 of them it happens once
+/// in 10^14 times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fingerprint(u64, u64);
+
+impl Fingerprint {
+    /// That of `value`.
+    pub fn of(value: &(impl Hash + ?Sized)) -> Fingerprint {
+        static KEYS: LazyLock<[RandomState; 2]> = LazyLock::new(Default::default);
+        let [first, second] = &*KEYS;
+        Fingerprint(first.hash_one(value), second.hash_one(value))
+    }
+}
+
+impl Hash for Fingerprint {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.0);
+    }
+}
+
 /// A symbolized stack. Cheap to compare and to hash: made once for each distinct one, then shared.
 #[derive(Debug)]
 pub struct Stack {
     frames: Vec<Arc<str>>,
     quality: Quality,
-    hash: u64,
+    fingerprint: Fingerprint,
 }
 
 impl Stack {
     /// A stack of `frames`, root first, each in the grammar of [`super::frame`].
     pub fn new(frames: Vec<Arc<str>>, quality: Quality) -> Stack {
-        let mut hasher = DefaultHasher::new();
-        frames.hash(&mut hasher);
-        quality.hash(&mut hasher);
-        Stack { frames, quality, hash: hasher.finish() }
+        let fingerprint = Fingerprint::of(&(&frames, quality));
+        Stack { frames, quality, fingerprint }
     }
 
     /// Its frames, root first.
@@ -110,12 +128,19 @@ impl Stack {
     pub fn quality(&self) -> Quality {
         self.quality
     }
+
+    /// What stands for its frames and its quality.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
 }
 
 impl PartialEq for Stack {
     fn eq(&self, other: &Stack) -> bool {
         std::ptr::eq(self, other)
-            || (self.hash == other.hash && self.quality == other.quality && self.frames == other.frames)
+            || (self.fingerprint == other.fingerprint
+                && self.quality == other.quality
+                && self.frames == other.frames)
     }
 }
 
@@ -123,6 +148,6 @@ impl Eq for Stack {}
 
 impl Hash for Stack {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.hash.hash(state);
+        self.fingerprint.hash(state);
     }
 }

@@ -1,59 +1,100 @@
 //! The ids a writer gave within one journal: strings, process names, stacks, tasks. Pure, and it can take a step
 //! back: what was new in a frame that could not be written is forgotten again, so the next frame defines it.
 //!
+//! Strings and stacks, of which an hour may bring a great many, are known by their fingerprints: held are those alone that
+//! the frame being written defines.
+//!
 //! Ids are given in order and never twice in a journal. Each frame tells the first id of what it defines, so a
 //! reader that lost a frame knows which ids it does not know.
 
-use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::hash::Hash;
 use std::sync::Arc;
 
-use crate::model::{Sample, Stack};
+use rustc_hash::FxHashMap;
+
+use crate::model::{Fingerprint, Sample, Stack};
 
 use super::wire::Task;
 
 /// Estimated memory of an entry beside its text, in bytes: keys, ids and the table's own slack.
 const ENTRY_BYTES: usize = 64;
+/// Estimated memory of a frame in a stack, in bytes: where its text is, and how long.
+const FRAME_BYTES: usize = size_of::<Arc<str>>();
 
-/// Ids for the keys seen.
+/// What is given an id.
+pub(super) trait Named: Clone {
+    /// What it is known by from then on.
+    type Key: Eq + Hash;
+
+    /// That of this one.
+    fn key(&self) -> Self::Key;
+}
+
+impl Named for Arc<str> {
+    type Key = Fingerprint;
+
+    fn key(&self) -> Fingerprint {
+        Fingerprint::of(&**self)
+    }
+}
+
+impl Named for Arc<Stack> {
+    type Key = Fingerprint;
+
+    fn key(&self) -> Fingerprint {
+        self.fingerprint()
+    }
+}
+
+impl Named for Task {
+    type Key = Task;
+
+    fn key(&self) -> Task {
+        *self
+    }
+}
+
+/// Ids for what was seen.
 #[derive(Debug)]
-pub(super) struct Table<K> {
-    ids: HashMap<K, u32>,
-    fresh: Vec<K>,
+pub(super) struct Table<T: Named> {
+    ids: FxHashMap<T::Key, u32>,
+    fresh: Vec<T>,
     next: u32,
 }
 
-impl<K: Clone + Eq + Hash> Table<K> {
-    fn new() -> Table<K> {
-        Table { ids: HashMap::new(), fresh: Vec::new(), next: 0 }
+impl<T: Named> Table<T> {
+    fn new() -> Table<T> {
+        Table { ids: FxHashMap::default(), fresh: Vec::new(), next: 0 }
     }
 
-    /// The id of `key` and whether it is new.
-    fn intern(&mut self, key: &K) -> (u32, bool) {
-        if let Some(id) = self.ids.get(key) {
-            return (*id, false);
+    /// The id of `named` and whether it is new.
+    fn intern(&mut self, named: &T) -> (u32, bool) {
+        match self.ids.entry(named.key()) {
+            Entry::Occupied(known) => (*known.get(), false),
+            Entry::Vacant(place) => {
+                let id = *place.insert(self.next);
+                self.fresh.push(named.clone());
+                self.next = self.next.saturating_add(1);
+                (id, true)
+            }
         }
-        let id = self.next;
-        self.ids.insert(key.clone(), id);
-        self.fresh.push(key.clone());
-        self.next = self.next.saturating_add(1);
-        (id, true)
     }
 
     /// The first id of what is new, and what is new.
-    pub(super) fn fresh(&self) -> (u32, &[K]) {
+    pub(super) fn fresh(&self) -> (u32, &[T]) {
         (self.next.saturating_sub(self.fresh.len() as u32), &self.fresh)
     }
 
-    /// The id of a key that was interned.
-    pub(super) fn id(&self, key: &K) -> Option<u32> {
-        self.ids.get(key).copied()
+    /// The id of `named`, where it was given one.
+    pub(super) fn id(&self, named: &T) -> Option<u32> {
+        self.ids.get(&named.key()).copied()
     }
 
     fn roll_back(&mut self) {
         self.next = self.fresh().0;
-        for key in self.fresh.drain(..) {
-            self.ids.remove(&key);
+        for named in self.fresh.drain(..) {
+            self.ids.remove(&named.key());
         }
     }
 }
@@ -89,7 +130,7 @@ impl Dictionary {
         self.grow(new, 0);
         let (stack, new) = self.stacks.intern(&sample.stack);
         if new {
-            self.grow(true, 4 * sample.stack.frames().len());
+            self.grow(true, FRAME_BYTES * sample.stack.frames().len());
             for frame in sample.stack.frames() {
                 let (_, new) = self.strings.intern(frame);
                 self.grow(new, frame.len());
@@ -98,7 +139,7 @@ impl Dictionary {
         (task, stack)
     }
 
-    /// Memory held, in bytes, estimated.
+    /// Memory that a reader of the journal takes for what has an id, in bytes, estimated. A writer takes less.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }

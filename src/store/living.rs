@@ -46,7 +46,8 @@ impl Known {
 /// Instances a writer knows.
 #[derive(Debug, Default)]
 pub(super) struct Living {
-    known: HashMap<InstanceNo, Known>,
+    /// In boxes: a table from which as much is taken as is put in has room for several times what it holds.
+    known: HashMap<InstanceNo, Box<Known>>,
     /// The ended, in order of a word about them; one may stand here more than once.
     ended: VecDeque<(Instant, InstanceNo)>,
 }
@@ -106,7 +107,7 @@ impl Living {
                 Some(known) => known.info = info.clone(),
                 None => {
                     let info = info.clone();
-                    self.known.insert(no, Known::new(info));
+                    self.known.insert(no, Box::new(Known::new(info)));
                 }
             }
         }

@@ -108,8 +108,8 @@ fn a_journal_grows_neither_too_long_nor_too_costly() {
         })
     };
     let rotated: Vec<bool> =
-        (0..4).map(|n| journal.append(&with(vec![], stacks(n).collect())).unwrap().rotated).collect();
-    assert_eq!(rotated, [false, false, false, true], "16 MiB of stacks");
+        (0..5).map(|n| journal.append(&with(vec![], stacks(n).collect())).unwrap().rotated).collect();
+    assert_eq!(rotated, [false, false, false, false, true], "32 MiB of stacks");
     journal.finish().unwrap();
     for journal in store.journals().unwrap() {
         let contents = journal.load(Window::ALL).unwrap();
