@@ -251,6 +251,10 @@ impl Keeper {
     fn write(&mut self, now: Timestamp) {
         if self.batch.is_empty() {
             self.batch.cpus.clear();
+            if let Err(error) = self.journal.sync() {
+                self.stats.errors += 1;
+                tracing::error!("write the store: {error}; a power failure may take the last seconds");
+            }
             self.close_hour(now);
             return;
         }

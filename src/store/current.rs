@@ -105,6 +105,11 @@ impl Current {
         Ok(written)
     }
 
+    /// Forces what was appended to the disk.
+    pub(super) fn sync(&mut self) -> Result<(), StoreError> {
+        self.tail.sync()
+    }
+
     /// Ends the journal; none if there was nothing to keep.
     pub(super) fn close(mut self) -> Option<JournalFile> {
         let Some(span) = self.span else {
@@ -116,6 +121,9 @@ impl Current {
         if let Err(error) = self.tail.push(&raw) {
             // Costs its readers a scan, nothing else.
             tracing::debug!(%error, "journal ends without its closing frame");
+        }
+        if let Err(error) = self.sync() {
+            tracing::warn!("{error}; a power failure may take the end of it");
         }
         Some(self.file)
     }
@@ -150,7 +158,7 @@ impl Current {
         self.tail.end()
     }
 
-    /// Memory its ids take, in bytes, estimated.
+    /// Memory that a reader takes for what has an id in it, in bytes, estimated.
     pub(super) fn dictionary_bytes(&self) -> usize {
         self.dictionary.bytes()
     }

@@ -22,8 +22,8 @@
 //!
 //! Not here: any question over more than one journal.
 //!
-//! Promises: a batch whose append returned is on disk and survives a kill at any moment; whatever a file holds,
-//! reading it neither panics nor gives a sample to an instance or a stack that is not its own.
+//! Promises: a batch whose append returned survives a kill at any moment, and some seconds later a power failure; whatever
+//! a file holds, reading it neither panics nor gives a sample to an instance or a stack that is not its own.
 
 pub mod account;
 pub mod archive;

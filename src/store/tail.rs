@@ -3,14 +3,16 @@
 //! A file is made hidden and locked, given its first frames, and only then gets its name: whoever sees a journal
 //! sees its head, and finds its lock (flock) taken while its writer lives, however that ends.
 //!
-//! Promises: after [`Tail::push`] returned, the frame is on disk; after it failed, the file ends where it ended
-//! before, or is cut back to there before anything else is written.
+//! Promises: after [`Tail::push`] returned, the frame survives the end of this process, however it comes; a power failure
+//! it survives after [`Tail::sync`], which is called for it every [`SYNC_EVERY`] while frames come. After it failed, the file
+//! ends where it ended before, or is cut back to there before anything else is written.
 
 use std::fs::{self, File, OpenOptions};
 use std::hash::BuildHasher;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::FlockOperation;
 
@@ -22,6 +24,10 @@ use super::wire::MAX_RAW_BYTES;
 /// Compression level: 1 costs a third of the CPU time of 3 for a tenth more bytes.
 const ZSTD_LEVEL: i32 = 1;
 
+/// Between calls that force frames to the disk. Each costs more than all else that is done for a frame, and holds up who
+/// else writes to the disk.
+const SYNC_EVERY: Duration = Duration::from_secs(5);
+
 /// A journal's file, open for writing.
 pub(super) struct Tail {
     file: File,
@@ -30,6 +36,8 @@ pub(super) struct Tail {
     seq: u32,
     end: u64,
     dirty: bool,
+    /// Since when there is something that a power failure would take.
+    unsynced: Option<Instant>,
     compressor: zstd::bulk::Compressor<'static>,
 }
 
@@ -60,7 +68,7 @@ impl Tail {
         let compressor = lock.and_then(|()| zstd::bulk::Compressor::new(ZSTD_LEVEL)).map_err(error);
         let compressor = compressor.inspect_err(|_| drop(fs::remove_file(&path)))?;
         let nonce = std::hash::RandomState::new().hash_one(0) as u32;
-        Ok(Tail { file, path, nonce, seq: 0, end: 0, dirty: false, compressor })
+        Ok(Tail { file, path, nonce, seq: 0, end: 0, dirty: false, unsynced: None, compressor })
     }
 
     /// Gives the file the name `path`. Returns false, and changes nothing, if that is taken.
@@ -99,14 +107,25 @@ impl Tail {
         let mut frame = Vec::with_capacity(HEADER_BYTES + payload.len());
         frame.extend_from_slice(&header.to_bytes());
         frame.extend_from_slice(&payload);
-        let written = self.file.write_all_at(&frame, self.end).and_then(|()| self.file.sync_data());
-        if let Err(source) = written {
+        let is_due = self.unsynced.is_some_and(|since| since.elapsed() >= SYNC_EVERY);
+        let written = self.file.write_all_at(&frame, self.end);
+        if let Err(source) = written.and_then(|()| if is_due { self.file.sync_data() } else { Ok(()) }) {
             self.dirty = self.file.set_len(self.end).is_err();
             return Err(error(source));
         }
+        self.unsynced = if is_due { None } else { self.unsynced.or_else(|| Some(Instant::now())) };
         self.end += frame.len() as u64;
         self.seq = self.seq.saturating_add(1);
         Ok(frame.len() as u64)
+    }
+
+    /// Forces what was pushed to the disk, unless it is there.
+    pub(super) fn sync(&mut self) -> Result<(), StoreError> {
+        if self.unsynced.take().is_some() {
+            let synced = self.file.sync_data();
+            synced.map_err(|source| StoreError::io("write journal", &self.path, source))?;
+        }
+        Ok(())
     }
 
     /// Deletes the file.

@@ -21,8 +21,8 @@ use super::living::Living;
 const MAX_ROWS: u64 = 2_000_000;
 /// Bytes of one journal's file.
 const MAX_FILE_BYTES: u64 = 64 << 20;
-/// Memory for one journal's ids, in bytes, estimated.
-const MAX_DICTIONARY_BYTES: usize = 16 << 20;
+/// Memory that a reader takes for what has an id in one journal, in bytes, estimated.
+const MAX_DICTIONARY_BYTES: usize = 32 << 20;
 /// An hour in microseconds.
 pub(super) const HOUR_US: i64 = 3_600_000_000;
 
@@ -58,7 +58,8 @@ impl JournalWriter {
         Ok(JournalWriter { store, info, current, hour: None, living, folding })
     }
 
-    /// Appends `batch`; on disk once this returns. An empty batch writes nothing.
+    /// Appends `batch`; a kill at any moment does not take it once this returns, and a power failure some seconds later.
+    /// An empty batch writes nothing.
     ///
     /// # Errors
     /// If it cannot be written: then nothing of it is, and the next append begins where this one did.
@@ -80,6 +81,15 @@ impl JournalWriter {
             self.hour = self.hour.max(Some(hour(latest)));
         }
         Ok(Appended { bytes, rotated })
+    }
+
+    /// Forces what was appended to the disk. [`JournalWriter::append`] does so by itself every few seconds; this is for when
+    /// nothing more comes.
+    ///
+    /// # Errors
+    /// If the disk does not take it.
+    pub fn sync(&mut self) -> Result<(), StoreError> {
+        self.current.sync()
     }
 
     /// Closes the journal and begins the next, unless nothing was appended to it. An agent with nothing to append
