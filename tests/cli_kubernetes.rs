@@ -26,6 +26,14 @@ fn names(kind: &str) -> Vec<String> {
     names
 }
 
+/// Every overlay with `components`.
+fn overlays_with(components: &[&str]) -> Vec<(String, Manifests)> {
+    let overlays = names("overlays");
+    let asked: Vec<_> = overlays.iter().map(|overlay| (overlay.as_str(), components, &[][..])).collect();
+    let manifests = built(&asked);
+    overlays.into_iter().zip(manifests).collect()
+}
+
 fn file(path: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("read {}: {error}", path.display()))
@@ -213,8 +221,7 @@ fn the_api_server_is_reached_at_every_port_it_has() {
 
 #[test]
 fn each_runtime_is_asked_where_its_folder_is_mounted() {
-    for overlay in names("overlays") {
-        let manifests = Manifests::of(&overlay, &[]);
+    for (overlay, manifests) in overlays_with(&[]) {
         let container = manifests.container();
         let socket = list(&container["env"]).iter().find_map(|variable| {
             variable["name"].as_str()?.starts_with("FNSCOPE_RUNTIMES_").then(|| variable["value"].as_str())?
@@ -259,8 +266,7 @@ fn the_page_tells_of_every_overlay_component_right_and_folder() {
         .filter(|cell| cell.len() > 3 && cell.bytes().all(|b| b.is_ascii_uppercase() || b == b'_'))
         .collect();
     assert_eq!(capabilities, RIGHTS.map(|(name, _)| name).into());
-    for overlay in names("overlays") {
-        let manifests = Manifests::of(&overlay, &["log-links"]);
+    for (overlay, manifests) in overlays_with(&["log-links"]) {
         for volume in list(&manifests.pod()["spec"]["volumes"]) {
             if let Some(path) = volume["hostPath"]["path"].as_str() {
                 assert!(page.contains(&format!("`{path}`")), "{overlay}: {path}");

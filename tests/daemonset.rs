@@ -71,21 +71,15 @@ struct Agent<'a> {
 }
 
 impl<'a> Agent<'a> {
-    /// Started from `template` by the runtime's `handler`.
-    fn start(
-        cluster: &'a Cluster,
-        pods: &'a Pods<'a>,
-        manifests: &Manifests,
-        template: &Value,
-        handler: &str,
-    ) -> Agent<'a> {
+    /// Started from `template`, with the files of `manifests`.
+    fn start(cluster: &'a Cluster, pods: &'a Pods<'a>, manifests: &Manifests, template: &Value) -> Agent<'a> {
         let (node, uid) = (cluster.node(), new_uid());
         let name = format!("fnscope-agent-{}", &uid[..5]);
         let files = &manifests.object("ConfigMap")["data"];
         let template = Template { template, files, name: &name, namespace: "fnscope", uid: &uid };
-        let parent = cluster.containerd.pod_parent(&uid, handler);
+        let parent = cluster.containerd.pod_parent(&uid, "");
         let logs = cluster.containerd.path("logs").join(&uid);
-        let pod = pods.run_sandbox(template.sandbox(&node, &parent, &logs), handler);
+        let pod = pods.run_sandbox(template.sandbox(&node, &parent, &logs), "");
         let container = pods.create_container(&pod, template.container(&node));
         pods.start(&container);
         Agent { cluster, pods, pod, container }
@@ -158,12 +152,12 @@ fn run_function(pods: &Pods, function: &str, arguments: &[&str]) {
 }
 
 /// Starts the agent, runs functions beside it, ends it, and looks at what it has stored.
-fn assert_profiles(cluster: &Cluster, pods: &Pods, components: &[&str], handler: &str) {
+fn assert_profiles(cluster: &Cluster, pods: &Pods, components: &[&str]) {
     let _ = fs::remove_dir_all(cluster.lib());
     let manifests = Manifests::of("containerd", components);
     let mut template = manifests.pod().clone();
     faster(&mut template);
-    let agent = Agent::start(cluster, pods, &manifests, &template, handler);
+    let agent = Agent::start(cluster, pods, &manifests, &template);
     agent.wait_until_ready(&manifests);
     assert_confined(pods.pid(&agent.container), &RIGHTS);
     for _ in 0..5 {
@@ -219,21 +213,24 @@ fn memory_used(pid: u32) -> u64 {
     text.trim().parse().expect("a number")
 }
 
+/// One test, because a node with the image costs more than what is done on it.
 #[test]
-fn the_pod_of_the_daemonset_profiles_pods_beside_it() {
+fn the_pod_of_the_daemonset_profiles_pods_and_tells_each_right_that_is_taken_away() {
     let cluster = Cluster::new();
     let pods = cluster.containerd.pods();
-    assert_profiles(&cluster, &pods, &[], "");
+    profiles_pods_beside_it(&cluster, &pods);
+    each_right_that_is_taken_away_is_told(&cluster, &pods);
+}
+
+fn profiles_pods_beside_it(cluster: &Cluster, pods: &Pods) {
+    assert_profiles(cluster, pods, &[]);
     let profile = cluster.node().kubelet.join("seccomp/fnscope/agent.json");
     fs::create_dir_all(profile.parent().expect("a folder")).expect("make a folder");
     fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/seccomp/agent.json"), profile).expect("copy a file");
-    assert_profiles(&cluster, &pods, &["seccomp-localhost"], "");
+    assert_profiles(cluster, pods, &["seccomp-localhost"]);
 }
 
-#[test]
-fn each_right_of_the_pod_that_is_taken_away_is_told() {
-    let cluster = Cluster::new();
-    let pods = cluster.containerd.pods();
+fn each_right_that_is_taken_away_is_told(cluster: &Cluster, pods: &Pods) {
     let manifests = Manifests::of("containerd", &[]);
     for (capability, doctor, says) in [
         ("SYS_PTRACE", "FAIL", "functions of other users have no names"),
@@ -242,7 +239,7 @@ fn each_right_of_the_pod_that_is_taken_away_is_told() {
         ("SYSLOG", "warn", "kernel code shows as [kernel]"),
     ] {
         let template = without(&manifests, capability);
-        let agent = Agent::start(&cluster, &pods, &manifests, &template, "");
+        let agent = Agent::start(cluster, pods, &manifests, &template);
         agent.wait_until_ready(&manifests);
         let said = agent.said();
         let warned =
@@ -256,32 +253,25 @@ fn each_right_of_the_pod_that_is_taken_away_is_told() {
         agent.stop();
     }
     for (capability, says) in [("PERFMON", "CAP_PERFMON"), ("IPC_LOCK", "CAP_IPC_LOCK")] {
-        assert_refused(
-            &cluster,
-            &pods,
-            &without(&manifests, capability),
-            "",
-            says,
-            "FAIL  perf events: ",
-            says,
-        );
+        let template = without(&manifests, capability);
+        assert_refused(cluster, pods, &manifests, &template, says, "FAIL  perf events: ", says);
     }
     let mut template = manifests.pod().clone();
     template["spec"]["hostPID"] = json!(false);
-    let told = doctor(&cluster, &pods, &template, "");
+    let told = doctor(cluster, pods, &manifests, &template);
     assert_told(&told, "FAIL  pid namespace: ", "every process id in a sample would be 0");
     assert!(told.contains("hostPID: true (Kubernetes)"), "{told}");
 
     let mut template = manifests.pod().clone();
     template["spec"]["containers"][0]["securityContext"]["runAsUser"] = json!(1000);
-    let told = doctor(&cluster, &pods, &template, "");
+    let told = doctor(cluster, pods, &manifests, &template);
     assert_told(&told, "FAIL  user: ", "uid 1000");
 
     let mut template = manifests.pod().clone();
     let mounts = template["spec"]["containers"][0]["volumeMounts"].as_array_mut().expect("mounts");
     mounts.retain(|mount| mount["mountPath"] != "/host/cgroup");
     let (agent, finding) = ("no cgroup2 and no v1 perf_event hierarchy is mounted", "FAIL  cgroups: ");
-    assert_refused(&cluster, &pods, &template, "", agent, finding, agent);
+    assert_refused(cluster, pods, &manifests, &template, agent, finding, agent);
 }
 
 /// The pod's template without one capability.
@@ -299,29 +289,27 @@ fn without(manifests: &Manifests, capability: &str) -> Value {
 fn assert_refused(
     cluster: &Cluster,
     pods: &Pods,
+    manifests: &Manifests,
     template: &Value,
-    handler: &str,
     agent: &str,
     finding: &str,
     says: &str,
 ) {
     let _ = fs::remove_dir_all(cluster.lib());
-    let manifests = Manifests::of("containerd", &[]);
-    let running = Agent::start(cluster, pods, &manifests, template, handler);
+    let running = Agent::start(cluster, pods, manifests, template);
     let (code, said) = running.wait();
     running.remove();
     let last = said.lines().last().unwrap_or_default();
     assert!(code == 2 && last.contains(agent), "{code}: {said}");
     assert!(!cluster.lib().join("store").exists(), "no store is left behind");
-    assert_told(&doctor(cluster, pods, template, handler), finding, says);
+    assert_told(&doctor(cluster, pods, manifests, template), finding, says);
 }
 
 /// What `fnscope doctor` says in such a pod.
-fn doctor(cluster: &Cluster, pods: &Pods, template: &Value, handler: &str) -> String {
-    let manifests = Manifests::of("containerd", &[]);
+fn doctor(cluster: &Cluster, pods: &Pods, manifests: &Manifests, template: &Value) -> String {
     let mut template = template.clone();
     template["spec"]["containers"][0]["args"] = json!(["doctor"]);
-    let running = Agent::start(cluster, pods, &manifests, &template, handler);
+    let running = Agent::start(cluster, pods, &manifests, &template);
     let (code, said) = running.wait();
     running.remove();
     assert_eq!(code, 1, "{said}");

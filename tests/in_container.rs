@@ -9,9 +9,10 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
+use crate::agent_health;
 use crate::answers::{assert_covered, row, text};
 use crate::private_docker::PrivateDocker;
-use crate::support::{Fnscope, Running, poll};
+use crate::support::{Cgroup, Fnscope, Running, poll};
 
 /// The capabilities of deploy/README.md, with their numbers.
 pub const RIGHTS: [(&str, u32); 6] = [
@@ -103,9 +104,27 @@ fn with_the_system_calls_that_the_unit_allows_it_profiles_other_containers() {
     profiles_under_runc(|_| unit_seccomp());
 }
 
+/// The program in the image tells which commit it was built from.
+fn assert_tells_its_revision() {
+    let (scope, parent) = (Fnscope::new(), Cgroup::new());
+    let packed = repository("target/pack/image/root/usr/bin/fnscope");
+    let arguments = ["agent", "--no-docker", "--cgroup-parent", &parent.kernel_path()];
+    let (agent, address) = agent_health::start(&mut scope.command_of(packed, arguments));
+    let git =
+        Command::new("git").args(["rev-parse", "--short=12", "HEAD"]).current_dir(repository("")).output();
+    let head = git.ok().filter(|git| git.status.success()).map(|git| git.stdout);
+    let revision = head.map_or("unknown".into(), |head| String::from_utf8_lossy(&head).trim().to_owned());
+    let version = env!("CARGO_PKG_VERSION");
+    let told = agent_health::metrics(address);
+    let build = format!("fnscope_build_info{{version=\"{version}\",revision=\"{revision}\"}}");
+    assert_eq!(told.get(&build), Some(&1.0), "{build} in {told:?}");
+    agent.stop_in_order();
+}
+
 fn profiles_under_runc(seccomp: fn(&[String]) -> Value) {
     pack(&["root", "dev"], None);
     let (docker, scope) = (PrivateDocker::with_functions(), Fnscope::new());
+    assert_tells_its_revision();
     fs::create_dir(scope.store()).expect("make a folder");
     let bundle = Bundle::new(&docker, &scope, seccomp);
     let mut agent = Running::start(&mut bundle.command(&["run", "--bundle", &bundle.folder(), &bundle.id]));

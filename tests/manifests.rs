@@ -4,6 +4,7 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::LazyLock;
 
 use serde_json::{Value, json};
 
@@ -26,15 +27,16 @@ pub fn folder() -> PathBuf {
 
 /// Puts each of `asked` together.
 pub fn built(asked: &[Asked]) -> Vec<Manifests> {
-    let kubectl = tool("kubectl");
+    static TOOLS: LazyLock<[PathBuf; 2]> = LazyLock::new(|| ["kubectl", "python"].map(tool));
+    let [kubectl, python] = &*TOOLS;
     let given: Vec<_> = asked
         .iter()
         .map(|(overlay, components, versions)| {
-            json!({ "yaml": kustomized(&kubectl, overlay, components), "versions": versions })
+            json!({ "yaml": kustomized(kubectl, overlay, components), "versions": versions })
         })
         .collect();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kubernetes/look.py");
-    let mut python = Command::new(tool("python"));
+    let mut python = Command::new(python);
     python.arg(script).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut python = python.spawn().expect("run Python");
     let text = Value::from(given).to_string();

@@ -338,7 +338,8 @@ impl Drop for PrivateDocker {
             if !ids.is_empty() {
                 self.try_docker(&[&["rm", "--force"], ids.as_slice()].concat());
             }
-            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.stop()));
+            // Nothing of it is kept. One that ends in order looks but once a second whether its containerd has ended.
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.kill()));
         }
         self.end_orphans();
         // The daemon mounts its data over itself; a killed one leaves the mount, and a directory that cannot go.

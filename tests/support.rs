@@ -57,7 +57,16 @@ impl Fnscope {
 
     /// The command line with its directory set and nothing else of the caller's configuration.
     pub fn command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
-        let mut command = Command::new(built());
+        self.command_of(built(), arguments)
+    }
+
+    /// The same of another build of the program.
+    pub fn command_of<S: AsRef<OsStr>>(
+        &self,
+        program: impl AsRef<OsStr>,
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Command {
+        let mut command = Command::new(program);
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("FNSCOPE_") {
                 command.env_remove(name);

@@ -42,7 +42,7 @@ pub struct Args {
 const DRAIN: Duration = Duration::from_millis(3_500);
 
 /// Runs until SIGTERM or SIGINT.
-pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
+pub(super) fn run(args: Args, revision: Option<&'static str>) -> anyhow::Result<Outcome> {
     let sources = args.settings.sources();
     let config = match sources.load() {
         Ok(resolved) => resolved.config,
@@ -52,7 +52,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
         }
     };
     log::init(config.log.format);
-    match (config.log.format, watch(&config, &sources)) {
+    match (config.log.format, watch(&config, &sources, revision)) {
         // Who reads JSON reads nothing else.
         (LogFormat::Json, Err(error)) => {
             tracing::error!("{error:#}");
@@ -62,7 +62,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
     }
 }
 
-fn watch(config: &Config, sources: &Sources) -> anyhow::Result<Outcome> {
+fn watch(config: &Config, sources: &Sources, revision: Option<&'static str>) -> anyhow::Result<Outcome> {
     // Before anything else is opened, so that nothing has to be undone. A fault is told with all others, at the start.
     let health = config.listen.health().ok().flatten();
     let health = health.map(|address| serve::listen(address, "listen.health")).transpose()?;
@@ -78,6 +78,9 @@ fn watch(config: &Config, sources: &Sources) -> anyhow::Result<Outcome> {
         let mut hangup = signal(SignalKind::hangup())?;
         let agent = Running::start(config, Role::Daemon)?;
         let metrics = agent.metrics().clone();
+        if let Some(revision) = revision {
+            metrics.tell_revision(revision);
+        }
         let (_served, end) = tokio::sync::oneshot::channel::<()>();
         if let Some(listener) = health {
             tracing::info!(address = told_at, "health and metrics");

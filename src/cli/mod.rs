@@ -149,14 +149,14 @@ fn without_empty_variables(command: clap::Command) -> clap::Command {
     command.mut_subcommands(without_empty_variables)
 }
 
-/// Does what `cli` says.
-pub fn run(cli: Cli) -> anyhow::Result<Outcome> {
+/// Does what `cli` says, in a program that was built from `revision`, if that is known.
+pub fn run(cli: Cli, revision: Option<&'static str>) -> anyhow::Result<Outcome> {
     // The agent's configuration says how it logs.
     if !matches!(cli.command, Command::Agent(_)) {
         log::init(LogFormat::Text);
     }
     match cli.command {
-        Command::Agent(args) => agent::run(args),
+        Command::Agent(args) => agent::run(args, revision),
         Command::Exec(args) => exec::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Ls(args) => ls::run(&args),

@@ -88,8 +88,8 @@ pub(super) const FAMILIES: &[Family] = &[
     Family {
         labels: &["version", "revision"],
         kind: Kind::Info,
-        ..counter("build", "What this agent was built from.", |_| {
-            let labels = vec![("version", env!("CARGO_PKG_VERSION")), ("revision", REVISION)];
+        ..counter("build", "What this agent was built from.", |from| {
+            let labels = vec![("version", env!("CARGO_PKG_VERSION")), ("revision", from.metrics.revision())];
             vec![Series { labels, value: Number::Whole(1) }]
         })
     },
@@ -420,12 +420,6 @@ pub(super) const FAMILIES: &[Family] = &[
         from.own.max_fds.map_or_else(Vec::new, whole)
     }),
 ];
-
-/// The commit this was built from, where the build was told.
-const REVISION: &str = match option_env!("FNSCOPE_REVISION") {
-    Some(revision) => revision,
-    None => "unknown",
-};
 
 fn one(value: &Value) -> Vec<Series> {
     whole(value.get())

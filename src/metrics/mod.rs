@@ -16,6 +16,7 @@ mod families;
 mod own;
 mod steps;
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::time::{ClockId, clock_gettime};
@@ -177,6 +178,7 @@ pub struct Metrics {
     pub capture: Beat,
     pub keeper: Beat,
     phase: Value,
+    revision: OnceLock<&'static str>,
 
     pub samples: Value,
     pub samples_settled: Value,
@@ -265,6 +267,7 @@ impl Metrics {
             capture: Beat::new(CAPTURE_PATIENCE_NS),
             keeper: Beat::new(KEEPER_PATIENCE_NS),
             phase: value(),
+            revision: OnceLock::new(),
             samples: value(),
             samples_settled: value(),
             samples_lost: value(),
@@ -332,6 +335,16 @@ impl Metrics {
             steps: Steps::default(),
             started_us: wall_us(),
         }
+    }
+
+    /// Says which commit the program was built from; what is said first holds.
+    pub fn tell_revision(&self, revision: &'static str) {
+        let _ = self.revision.set(revision);
+    }
+
+    /// The commit the program was built from.
+    pub(super) fn revision(&self) -> &'static str {
+        self.revision.get().copied().unwrap_or("unknown")
     }
 
     /// Where the agent is in its life.

@@ -15,6 +15,8 @@ pub mod answers;
 mod change;
 #[path = "shared/elf.rs"]
 pub mod elf;
+#[path = "shared/folder.rs"]
+pub mod folder;
 #[path = "shared/journal.rs"]
 pub mod journal;
 #[path = "shared/sealed_store.rs"]

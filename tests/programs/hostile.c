@@ -1,6 +1,6 @@
 // Tenants that want more than their share. `hostile MODE COUNT SECONDS FOLDER`; everything it makes lies in FOLDER or
 // below its own cgroup, and goes with it. It prints `ready` once what it makes is there, and burns CPU time until the
-// end.
+// end, which SIGTERM brings at once.
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <signal.h>
@@ -20,6 +20,11 @@ static double now(void) {
     return time.tv_sec + time.tv_nsec / 1e9;
 }
 
+static volatile sig_atomic_t told_to_end;
+static void tell_to_end(int signal) { (void)signal, told_to_end = 1; }
+
+static int goes_on(double end) { return !told_to_end && now() < end; }
+
 static void fail(const char *what) {
     perror(what);
     exit(1);
@@ -37,7 +42,7 @@ __attribute__((noinline, aligned(64))) static void spin(unsigned long rounds) {
 __attribute__((noinline, aligned(64))) static void behind_spin(void) { __asm__ volatile("" ::: "memory"); }
 
 static void burn_until(double end) {
-    while (now() < end) spin(100000);
+    while (goes_on(end)) spin(100000);
 }
 
 static void forks(int count, double end) {
@@ -61,7 +66,7 @@ static void forks(int count, double end) {
 
 static void execs(int a_second, double end) {
     ready();
-    for (double due = now(); due < end; due += 1.0 / a_second) {
+    for (double due = now(); goes_on(end); due += 1.0 / a_second) {
         pid_t pid = vfork();
         if (pid < 0) fail("vfork");
         if (pid == 0) {
@@ -110,7 +115,7 @@ static void maps(int count, double end, const char *folder) {
         spins[n](1000);
     }
     ready();
-    for (int n = 0; now() < end; n = (n + 1) % count) spins[n](100000);
+    for (int n = 0; goes_on(end); n = (n + 1) % count) spins[n](100000);
 }
 
 static void truncated(double end, const char *folder) {
@@ -138,7 +143,7 @@ static void cgroups(int count, double end, const char *own) {
         if (mkdir(path, 0755)) fail("make a cgroup");
     }
     ready();
-    for (int n = 0; now() < end; n = (n + 1) % count) {
+    for (int n = 0; goes_on(end); n = (n + 1) % count) {
         snprintf(path, sizeof path, "%s/;nested-%d", own, n);
         enter(path);
         spin(3000000);
@@ -177,7 +182,7 @@ static void stacks(double end) {
     Level all[64] = {NAMES(1) NAMES(2) NAMES(3) NAMES(4) NAMES(5) NAMES(6) NAMES(7) NAMES(8)};
     memcpy(levels, all, sizeof all);
     ready();
-    while (now() < end) levels[draw() % 64](0);
+    while (goes_on(end)) levels[draw() % 64](0);
 }
 
 // COUNT MiB, of which 64 at most are text; nothing is behind them.
@@ -198,7 +203,7 @@ static void perf_map(int count, double end) {
     if (ftruncate(fileno(file), count * 1048576l)) fail("lengthen a perf map");
     fclose(file);
     ready();
-    while (now() < end) ((Spin)code)(100000);
+    while (goes_on(end)) ((Spin)code)(100000);
     unlink(path);
 }
 
@@ -207,6 +212,7 @@ int main(int argc, char **argv) {
     const char *mode = argv[1], *folder = argv[4];
     int count = atoi(argv[2]);
     double end = now() + atof(argv[3]);
+    signal(SIGTERM, tell_to_end);
     if (!strcmp(mode, "forks")) forks(count, end);
     else if (!strcmp(mode, "execs")) execs(count, end);
     else if (!strcmp(mode, "maps")) maps(count, end, folder);

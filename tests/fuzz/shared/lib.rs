@@ -3,6 +3,7 @@
 
 pub mod answers;
 pub mod elf;
+pub mod folder;
 pub mod journal;
 pub mod sealed_store;
 pub mod symbols;

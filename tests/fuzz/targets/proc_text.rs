@@ -2,22 +2,24 @@
 #![no_main]
 
 use std::fs;
-use std::path::PathBuf;
-use std::sync::LazyLock;
+use std::path::{Path, PathBuf};
 
 use fnscope::cgroup::{Cgroups, FactFiles};
 use fnscope::model::Fact;
 use fnscope::perf::parse_cpu_list;
 use fnscope::stack::open::parse_maps_line;
+use fnscope_fuzz::folder::folder;
 use libfuzzer_sys::fuzz_target;
 
-/// A folder in place of a mounted hierarchy with one cgroup; in memory, where `TMPDIR` is.
-static MOUNT: LazyLock<(tempfile::TempDir, PathBuf)> = LazyLock::new(|| {
-    let folder = tempfile::tempdir().expect("a folder for temporary files");
-    let cgroup = folder.path().join("one");
-    fs::create_dir(&cgroup).expect("a folder in our own");
-    (folder, cgroup)
-});
+thread_local! {
+    /// A folder in place of a mounted hierarchy with one cgroup. The thread's, so that it goes with it.
+    static MOUNT: (tempfile::TempDir, PathBuf) = {
+        let folder = folder();
+        let cgroup = folder.path().join("one");
+        fs::create_dir(&cgroup).expect("a folder in our own");
+        (folder, cgroup)
+    };
+}
 
 fuzz_target!(|text: &[u8]| {
     let plain = String::from_utf8_lossy(text);
@@ -29,11 +31,15 @@ fuzz_target!(|text: &[u8]| {
             assert!(cpus.len() <= 1 << 16, "{} CPUs", cpus.len());
         }
     }
-    let (mount, cgroup) = &*MOUNT;
+    MOUNT.with(|(mount, cgroup)| check_cgroup(mount.path(), cgroup, text));
+});
+
+/// What is read of a cgroup whose every file holds `text`.
+fn check_cgroup(mount: &Path, cgroup: &Path, text: &[u8]) {
     for name in ["cpu.stat", "cpu.pressure", "cgroup.events", "cgroup.procs", "freezer.state", "cpuacct.usage"] {
         fs::write(cgroup.join(name), text).expect("write to a file of our own");
     }
-    let place = mount.path().display();
+    let place = mount.display();
     let v2 = format!("30 20 0:26 / {place} rw - cgroup2 cgroup rw\n");
     let v1 = ["cpu,cpuacct", "freezer", "perf_event"]
         .map(|controller| format!("30 20 0:26 / {place} rw - cgroup cgroup rw,{controller}\n"))
@@ -48,4 +54,4 @@ fuzz_target!(|text: &[u8]| {
             let _ = account.read_us();
         }
     }
-});
+}

@@ -2,21 +2,29 @@
 #![no_main]
 
 use std::fs;
-use std::sync::LazyLock;
+use std::path::Path;
 
 use fnscope::model::Window;
 use fnscope::query::{Scope, functions, open_for};
 use fnscope::store::Store;
+use fnscope_fuzz::folder::folder;
 use libfuzzer_sys::fuzz_target;
 
-static ROOT: LazyLock<tempfile::TempDir> = LazyLock::new(|| tempfile::tempdir().expect("a folder for temporary files"));
+thread_local! {
+    // The thread's, so that it goes with it.
+    static ROOT: tempfile::TempDir = folder();
+}
 
 /// Folders that are looked into, with and without the parts of an hour.
 const FOLDERS: [&str; 6] = ["journal", "samples", "sums", "sums/date=2026-11-23", "sums/date=2026-11-23/hour=08", "hosts"];
 
 fuzz_target!(|input: (&str, Vec<(u8, bool, &str)>)| {
-    let (format, names) = input;
-    let root = ROOT.path().join("profiles");
+    ROOT.with(|folder| look(folder.path(), input.0, &input.1));
+});
+
+/// Looks at a store in `folder` with files and folders of such names, whose format's file says `format`.
+fn look(folder: &Path, format: &str, names: &[(u8, bool, &str)]) {
+    let root = folder.join("profiles");
     let store = Store::create(&root).expect("a store in a folder of our own");
     for (folder, is_folder, name) in names.iter().take(8) {
         let plain = name.replace(['/', '\0'], "_");
@@ -44,4 +52,4 @@ fuzz_target!(|input: (&str, Vec<(u8, bool, &str)>)| {
     let _ = fs::write(root.join("format"), format);
     let _ = Store::open(&root).map(|_| ());
     let _ = fs::remove_dir_all(&root);
-});
+}
