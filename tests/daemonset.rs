@@ -309,7 +309,7 @@ fn assert_refused(
 fn doctor(cluster: &Cluster, pods: &Pods, manifests: &Manifests, template: &Value) -> String {
     let mut template = template.clone();
     template["spec"]["containers"][0]["args"] = json!(["doctor"]);
-    let running = Agent::start(cluster, pods, &manifests, &template);
+    let running = Agent::start(cluster, pods, manifests, &template);
     let (code, said) = running.wait();
     running.remove();
     assert_eq!(code, 1, "{said}");
