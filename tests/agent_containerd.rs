@@ -36,25 +36,20 @@ fn in_order<'a>(rows: &'a [Value], function: &str) -> Vec<&'a Value> {
     found
 }
 
-/// Twenty-five deployments each of functions that live for 50, 100 and 300 ms, one after the other under one id and the three
-/// functions beside each other: none is missed, and each has its own deployment's image for a revision.
+/// Twenty-five deployments each of functions that live for 50, 100 and 300 ms, one after the other under one id: none is
+/// missed, and each has its own deployment's image for a revision.
 #[test]
 fn each_deployment_of_a_function_is_stored_under_its_own_name() {
     const DEPLOYMENTS: usize = 25;
     let (containerd, scope) = (faasd(), Fnscope::new());
     let agent = scope.containerd_agent(&containerd.socket(), &[]);
     let functions = [("flash", "50"), ("blink", "100"), ("wink", "300")];
-    std::thread::scope(|threads| {
+    for deployment in 0..DEPLOYMENTS {
         for (function, cpu_ms) in functions {
-            let containerd = &containerd;
-            threads.spawn(move || {
-                for deployment in 0..DEPLOYMENTS {
-                    let arguments = ["burn", "--cpu-ms", cpu_ms];
-                    containerd.run_image(FAASD, &image(deployment), function, &[], &arguments);
-                }
-            });
+            let arguments = ["burn", "--cpu-ms", cpu_ms];
+            containerd.run_image(FAASD, &image(deployment), function, &[], &arguments);
         }
-    });
+    }
     agent.stop_in_order();
 
     let rows = scope.instances(&[]);
