@@ -50,7 +50,12 @@ fn piped(
 fn what_was_exported_is_imported_as_the_same() {
     let scope = scope();
     let before = folded(&scope, "demo/pi");
-    assert_eq!(scope.run(["export", "demo/pi", "--format", "folded"]).stdout, before);
+    for to_stdout in [&[][..], &["-o", "-"]] {
+        let question = [&["export", "demo/pi", "--format", "folded"], to_stdout].concat();
+        assert_eq!(scope.run(question).stdout, before);
+    }
+    let ended = scope.run(["export", "demo/pi", "--format", "folded", "--json", "-o", "-"]);
+    assert!(ended.code == Some(64) && ended.stderr.contains("name a file"), "{ended:?}");
     for format in ["folded", "perf-script", "pprof"] {
         let file = path(&scope, format);
         let ended = scope.run(["export", "demo/pi", "--format", format, "-o", &file]);

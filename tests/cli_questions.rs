@@ -344,6 +344,7 @@ fn an_svg_is_drawn_into_a_file_and_to_stdout() {
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), ""), "{ended:?}");
     let svg = fs::read_to_string(path).expect("it was written");
     assert_eq!(svg, scope.run(["flame", "fib"]).stdout);
+    assert_eq!(svg, scope.run(["flame", "fib", "-o", "-"]).stdout);
     for says in ["<?xml", "custom/demo/fib", "100 samples", "coverage 100.0 %", "fibonacci [fib] (90 samples"]
     {
         assert!(svg.contains(says), "{says} in {svg}");

@@ -35,7 +35,7 @@ pub struct Args {
     /// The format
     #[arg(short, long, value_name = "FORMAT")]
     format: Format,
-    /// Write to this file; without it to stdout
+    /// Write to this file, `-` for stdout; without it to stdout
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     output: Option<PathBuf>,
     #[command(flatten)]
@@ -62,7 +62,8 @@ enum Format {
 
 /// Writes the export.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
-    if args.filter.json && args.output.is_none() {
+    let file = output::named(args.output.as_deref());
+    if args.filter.json && file.is_none() {
         let message = "--json prints a summary; name a file for the export with -o FILE";
         return Err(super::Cli::command().error(ErrorKind::MissingRequiredArgument, message).into());
     }
@@ -96,7 +97,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
             Format::Firefox => exchange::firefox_out::write(&source, out),
         }
     };
-    let Some(path) = &args.output else {
+    let Some(path) = file else {
         output::stdout(write)?;
         return Ok(Outcome::Done);
     };

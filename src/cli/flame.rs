@@ -33,7 +33,7 @@ pub struct Args {
     phase: PhaseArg,
     #[command(flatten)]
     event: EventArg,
-    /// Write to this file; without it to stdout, unless that is a terminal
+    /// Write to this file, `-` for stdout; without it to stdout, unless that is a terminal
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     output: Option<PathBuf>,
     /// Put leaves at the root, callers above them
@@ -70,7 +70,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         inverted: args.inverted,
         min_width_percent: args.min_width.clamp(0.0, 100.0),
     };
-    match &args.output {
+    match output::named(args.output.as_deref()) {
         _ if args.filter.json => output::print_json(&folded::json(&stacks.profile))?,
         None => output::stdout(|out| flame::write(&stacks.profile, &style, out))?,
         Some(path) => write_file(path, &stacks, &style)?,

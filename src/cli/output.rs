@@ -97,6 +97,11 @@ where
     written(io::stdout().lock(), write).context("write to stdout")
 }
 
+/// The file that was named for what is written; none where that is stdout, which `-` is too.
+pub fn named(file: Option<&Path>) -> Option<&Path> {
+    file.filter(|file| *file != Path::new("-"))
+}
+
 /// Lets `write` write to a new file at `path`.
 pub fn file<T, E>(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<T, E>) -> anyhow::Result<T>
 where
