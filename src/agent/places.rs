@@ -22,8 +22,13 @@ pub(super) struct Places {
     max_stack: usize,
     frames: Vec<Frame>,
     user_chain: Vec<u64>,
+    /// Those of the sample at hand.
+    found: Vec<Place>,
     /// Chains whose places are known: most of a program's are seen again and again.
     known: Memo<u64, Arc<Known>>,
+    /// Keys of chains that were seen once, each where its last bits say: a recursion's may never come again, and keeping
+    /// them would cost more than looking them up.
+    once: Box<[u64; ONCE]>,
 }
 
 /// A chain and its places.
@@ -35,6 +40,8 @@ struct Known {
     places: Arc<[Place]>,
 }
 
+/// How many chains that were seen once are remembered.
+const ONCE: usize = 4096;
 /// Most memory of chains that are known, in bytes; each takes some 1,500.
 const KNOWN_BYTES: usize = 4 << 20;
 
@@ -45,7 +52,8 @@ impl Places {
         let maps = perf_maps.then(|| PerfMaps::new(parser.clone()));
         let unwinder = Unwinder::new(UnwindOptions { scan }, parser);
         let known = Memo::new(KNOWN_BYTES);
-        Places { unwinder, maps, max_stack, frames: Vec::new(), user_chain: Vec::new(), known }
+        let (frames, user_chain, found) = (Vec::new(), Vec::new(), Vec::new());
+        Places { unwinder, maps, max_stack, frames, user_chain, found, known, once: Box::new([0; ONCE]) }
     }
 
     /// How walking and reading perf maps went.
@@ -80,12 +88,9 @@ impl Places {
     /// The places of a sample, leaf first, with how the stack ends where that is known. If its stack was walked to its
     /// root, also whether the chain tells the same.
     pub(super) fn of(&mut self, processes: &Processes, sample: &RawSample) -> (Arc<[Place]>, Option<bool>) {
-        if sample.user.is_some() {
-            let (places, agrees) = self.look_up(processes, sample);
-            return (places.into(), agrees);
-        }
-        let Some(version) = processes.version(sample.pid) else {
-            return (self.look_up(processes, sample).0.into(), None);
+        let Some(version) = processes.version(sample.pid).filter(|_| sample.user.is_none()) else {
+            let agrees = self.look_up(processes, sample);
+            return (self.found.drain(..).collect(), agrees);
         };
         let RawSample { pid, chain, .. } = sample;
         // Who makes two chains collide has them looked up again, as if they were never seen.
@@ -95,11 +100,12 @@ impl Places {
         {
             return (Arc::clone(&known.places), None);
         }
-        let places: Arc<[Place]> = self.look_up(processes, sample).0.into();
+        self.look_up(processes, sample);
+        let places: Arc<[Place]> = self.found.drain(..).collect();
         // What code made at run time is called may be told later.
         let stays =
             |place: &Place| !matches!(place, Place::Anonymous(_) | Place::Unknown(_) | Place::Jit { .. });
-        if places.iter().all(stays) {
+        if self.comes_again(key) && places.iter().all(stays) {
             let bytes = size_of_val(&**chain) + size_of_val(&*places) + size_of::<Known>();
             let known = Known { pid: *pid, version, chain: (&**chain).into(), places: Arc::clone(&places) };
             self.known.insert(key, known.into(), bytes);
@@ -107,14 +113,21 @@ impl Places {
         (places, None)
     }
 
-    fn look_up(&mut self, processes: &Processes, sample: &RawSample) -> (Vec<Place>, Option<bool>) {
-        let mut places = Vec::with_capacity(sample.chain.len() + 1);
+    /// Whether a chain with `key` was seen lately.
+    fn comes_again(&mut self, key: u64) -> bool {
+        let place = usize::try_from(key % ONCE as u64).ok().and_then(|place| self.once.get_mut(place));
+        place.is_some_and(|seen| std::mem::replace(seen, key) == key)
+    }
+
+    /// Puts the places of `sample` into `found`. As [`Places::of`], whether the chain tells the same.
+    fn look_up(&mut self, processes: &Processes, sample: &RawSample) -> Option<bool> {
+        self.found.clear();
         self.user_chain.clear();
         let mut part = Context::User;
         for ip in &sample.chain {
             match (context(*ip), part) {
                 (Some(next), _) => part = next,
-                (None, Context::Kernel) => places.push(Place::Kernel(*ip)),
+                (None, Context::Kernel) => self.found.push(Place::Kernel(*ip)),
                 (None, Context::User) => self.user_chain.push(*ip),
                 (None, Context::Foreign) => {}
             }
@@ -122,28 +135,28 @@ impl Places {
         let walked = sample.user.as_ref().map(|user| self.walk(processes, sample.pid, user));
         // A walk that did not get away from the leaf tells nothing that the chain does not.
         let walked = walked.filter(|end| *end == End::Root || self.frames.len() > 1);
+        let mut named = Named::new(&mut self.maps, processes, sample);
+        let places = &mut self.found;
         let Some(end) = walked else {
             let mut ips = self.user_chain.iter();
-            let mut named = Named::new(&mut self.maps, processes, sample);
             places.extend(ips.next().map(|ip| named.place(*ip, true, false)));
             places.extend(ips.map(|ip| named.place(*ip, false, false)));
             if places.len() >= self.max_stack {
                 places.push(Place::Truncated);
             }
-            return (places, None);
+            return None;
         };
-        let mut named = Named::new(&mut self.maps, processes, sample);
         let frames = self.frames.iter().enumerate();
         places.extend(frames.map(|(at, frame)| named.place(frame.address, at == 0, frame.guessed)));
         if end == End::Root {
             places.push(Place::Root);
-            return (places, Some(same(&self.frames, &self.user_chain)));
+            return Some(same(&self.frames, &self.user_chain));
         }
         let rest = rest_of_chain(&self.frames, &self.user_chain);
         places.extend(rest.iter().map(|ip| named.place(*ip, false, false)));
         let cut = end == End::Truncated && rest.is_empty() || places.len() >= self.max_stack;
         places.push(if cut { Place::Truncated } else { Place::Short });
-        (places, None)
+        None
     }
 
     fn walk(&mut self, processes: &Processes, pid: Pid, user: &UserState) -> End {

@@ -40,13 +40,22 @@ impl<K: Hash + Eq, V: Clone> Memo<K, V> {
     where
         K: Borrow<Q>,
     {
+        self.read(key, V::clone)
+    }
+
+    /// What `of` makes of what was kept for `key`.
+    pub fn read<Q: Hash + Eq + ?Sized, R>(&mut self, key: &Q, of: impl FnOnce(&V) -> R) -> Option<R>
+    where
+        K: Borrow<Q>,
+    {
         if let Some((value, _)) = self.young.get(key) {
-            return Some(value.clone());
+            return Some(of(value));
         }
         let (key, (value, bytes)) = self.old.remove_entry(key)?;
         self.old_bytes = self.old_bytes.saturating_sub(bytes);
-        self.put(key, value.clone(), bytes);
-        Some(value)
+        let read = of(&value);
+        self.put(key, value, bytes);
+        Some(read)
     }
 
     /// Keeps `value`, which takes `bytes` beside the places of key and value themselves.

@@ -113,6 +113,7 @@ impl PerfMaps {
     }
 
     /// `place`, which lies at `address` of `pid`, with the name of the code there if it is such code and has one.
+    #[inline]
     pub fn place(&mut self, pid: Pid, address: u64, now_ns: u64, place: Place) -> Place {
         let is_jit = match &place {
             Place::Anonymous(_) => true,

@@ -62,6 +62,7 @@ impl<'a> Mappings<'a> {
     }
 
     /// Where address `ip` lies.
+    #[inline]
     pub fn place(&mut self, ip: u64) -> Place {
         let holds = |mapping: &&Mapping| (mapping.start..mapping.end).contains(&ip);
         let Some(mapping) = self.last.filter(holds).or_else(|| {

@@ -20,6 +20,8 @@
 //!   functions, where asked for, take 100 MiB more, or one file's debug information: 256 MiB at most, and twice that
 //!   while it is unpacked (35 MB for a program of 118 MB).
 
+mod whole;
+
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -36,12 +38,11 @@ use super::memo::Memo;
 use super::names::NameRef;
 use super::options::SymbolOptions;
 use super::plan::Plan;
-use super::root;
 use super::source::{Key, ReadError, Source};
 use super::table::SymbolTable;
 use super::vdso;
 use crate::model::frame::{self, FrameName};
-use crate::model::{BuildId, Frame, FrameKind, Quality, Stack};
+use crate::model::{BuildId, Frame, FrameKind, Stack};
 
 /// What is remembered of files (their keys), in bytes.
 const FILES_BYTES: usize = 2 << 20;
@@ -111,7 +112,14 @@ pub struct Symbolizer {
     /// Numbers of names of code made at run time, none of them used twice.
     jit: Memo<Arc<str>, u64>,
     next_jit: u64,
-    stacks: Memo<Box<[Spot]>, Arc<Stack>>,
+    /// By the numbers of their texts, and how they end.
+    stacks: Memo<Box<[u64]>, Arc<Stack>>,
+    /// Of the stack at hand: which of its places count, and where they are looked up.
+    spots: Vec<(usize, Spot)>,
+    /// What the stack at hand is known by.
+    numbers: Vec<u64>,
+    /// The latest number of a text: none is used twice.
+    numbered: u64,
     stats: SymbolStats,
 }
 
@@ -152,6 +160,8 @@ struct Known {
 struct Texts {
     own: Text,
     inlined: Option<Arc<[Arc<str>]>>,
+    /// Of all of them; its own frame's where nothing was inlined.
+    number: u64,
 }
 
 /// A frame's text, shared.
@@ -159,12 +169,8 @@ struct Texts {
 struct Text {
     text: Arc<str>,
     symbolized: bool,
-}
-
-impl Text {
-    fn new(frame: &Frame) -> Text {
-        Text { text: frame.format().into(), symbolized: frame.is_symbolized() }
-    }
+    /// Stands for it as long as this lives.
+    number: u64,
 }
 
 impl Symbolizer {
@@ -192,6 +198,9 @@ impl Symbolizer {
             jit: Memo::new(JIT_BYTES),
             next_jit: 0,
             stacks: Memo::new(STACKS_BYTES),
+            spots: Vec::new(),
+            numbers: Vec::new(),
+            numbered: 0,
             stats: SymbolStats::default(),
         }
     }
@@ -227,17 +236,11 @@ impl Symbolizer {
         self.stacks.age();
     }
 
-    /// Whether debug files have come since it was asked last, or wait to be read, so that stacks made before would be made
-    /// better now: who keeps some asks for them anew.
+    /// Looks for debug files that have come; to be called once in a while. Whether some have since it was called last, or
+    /// wait to be read, so that stacks made before would be made better now: who keeps some asks for them anew.
     pub fn learns(&mut self) -> bool {
-        let waits = self.hears();
-        std::mem::take(&mut self.learned) || waits
-    }
-
-    /// Whether debug files have come that are not read yet.
-    fn hears(&mut self) -> bool {
         self.outdated.extend(self.debug_files.arrived(Instant::now()));
-        !self.outdated.is_empty()
+        std::mem::take(&mut self.learned) || !self.outdated.is_empty()
     }
 
     /// The frame at `place`. `exact`: the instruction at the place itself ran; else it is a return address and the
@@ -246,67 +249,6 @@ impl Symbolizer {
         self.look_again(std::slice::from_ref(place));
         let spot = self.spot(place, exact);
         self.frame_at(place, spot)
-    }
-
-    /// The stack of `places`, which come leaf first, as the kernel gives them.
-    pub fn stack(&mut self, places: &[Place]) -> Arc<Stack> {
-        self.look_again(places);
-        let mut spots: Vec<Spot> = Vec::with_capacity(places.len());
-        for (index, place) in places.iter().enumerate() {
-            let above = index.checked_sub(1).and_then(|above| places.get(above));
-            let entered_kernel =
-                matches!(above, Some(Place::Kernel(_))) && !matches!(place, Place::Kernel(_));
-            spots.push(self.spot(place, above.is_none() || entered_kernel));
-        }
-        if let Some(stack) = self.stacks.get(spots.as_slice()) {
-            return stack;
-        }
-        let mut quality = Quality::default();
-        let mut end = None;
-        let mut texts: Vec<Text> = Vec::with_capacity(places.len());
-        let mut last = None;
-        for (place, spot) in places.iter().zip(&spots) {
-            if place.is_end() {
-                end = Some(*spot);
-                continue;
-            }
-            let runs_together = matches!(spot, Spot::Anonymous | Spot::Unknown | Spot::KernelUnreadable);
-            if runs_together && last == Some(*spot) {
-                continue;
-            }
-            if matches!(spot, Spot::Guessed(..)) {
-                quality = quality.with(Quality::GUESSED);
-            }
-            last = Some(*spot);
-            let Texts { own, inlined } = self.texts(place, *spot);
-            let inlined = inlined.iter().flat_map(|texts| texts.iter());
-            texts.extend(inlined.map(|text| Text { text: Arc::clone(text), symbolized: true }));
-            texts.push(own);
-        }
-        let depth = root::depth(texts.iter().map(|text| &*text.text));
-        texts.truncate(depth.unwrap_or(texts.len()));
-        // While a program is made or taken down there is no user stack to be seen.
-        let kernel_alone = matches!(last, Some(Spot::Kernel(_) | Spot::KernelUnreadable)) && end.is_none();
-        if depth.is_some() || kernel_alone || end == Some(Spot::Root) {
-            quality = quality.with(Quality::COMPLETE);
-        }
-        if texts.iter().any(|text| !text.symbolized) {
-            quality = quality.with(Quality::UNSYMBOLIZED);
-        }
-        let mut frames: Vec<Arc<str>> = texts.into_iter().map(|text| text.text).collect();
-        if end == Some(Spot::Truncated) {
-            // The limit was reached, whatever the last frame before it is called.
-            quality = quality.with(Quality::TRUNCATED);
-            frames.push(self.texts(&Place::Truncated, Spot::Truncated).own.text);
-        } else if !quality.has(Quality::COMPLETE) && !frames.is_empty() {
-            quality = quality.with(Quality::SHORT);
-            frames.push(self.texts(&Place::Short, Spot::Short).own.text);
-        }
-        frames.reverse();
-        let bytes = spots.len() * size_of::<Spot>() + frames.iter().map(|f| f.len() + 48).sum::<usize>();
-        let stack = Arc::new(Stack::new(frames, quality));
-        self.stacks.insert(spots.into(), Arc::clone(&stack), bytes);
-        stack
     }
 
     /// Counts since the start.
@@ -379,7 +321,10 @@ impl Symbolizer {
                 self.file_text(file, offset, FrameKind::Guessed)
             }
             (Place::Kernel(_), Spot::Kernel(address)) => self.kernel_text(place, address),
-            _ => Text::new(&self.frame_at(place, spot)),
+            _ => {
+                let frame = self.frame_at(place, spot);
+                self.text(&frame)
+            }
         };
         let inlined = match (place, spot) {
             (
@@ -388,7 +333,8 @@ impl Symbolizer {
             ) if self.inliner.is_some() => self.inlined(file, offset),
             _ => None,
         };
-        let texts = Texts { own, inlined };
+        let number = if inlined.is_some() { self.number() } else { own.number };
+        let texts = Texts { own, inlined, number };
         let bytes =
             texts.inlined.iter().flat_map(|texts| texts.iter()).map(|text| text.len() + 32).sum::<usize>();
         self.places.insert(spot, texts.clone(), texts.own.text.len() + bytes);
@@ -411,7 +357,7 @@ impl Symbolizer {
 
     /// Reads files of `places` again whose debug file has come meanwhile; what was remembered of frames goes then.
     fn look_again(&mut self, places: &[Place]) {
-        if !self.hears() {
+        if self.outdated.is_empty() {
             return;
         }
         if self.outdated.len() > MAX_OUTDATED {
@@ -447,7 +393,8 @@ impl Symbolizer {
         if let Some(text) = start.and_then(|start| self.kernel_functions.get(&start)) {
             return text;
         }
-        let text = Text::new(&self.frame_at(place, Spot::Kernel(address)));
+        let frame = self.frame_at(place, Spot::Kernel(address));
+        let text = self.text(&frame);
         if let Some(start) = start {
             self.kernel_functions.insert(start, text.clone(), text.text.len());
         }
@@ -461,11 +408,21 @@ impl Symbolizer {
         if let Some(text) = self.functions.get(&key) {
             return text;
         }
-        let text = Text::new(&file_frame(file, offset, name, table.as_deref(), kind));
+        let text = self.text(&file_frame(file, offset, name, table.as_deref(), kind));
         if !matches!(name, Name::Offset(_)) {
             self.functions.insert(key, text.clone(), text.text.len());
         }
         text
+    }
+
+    fn text(&mut self, frame: &Frame) -> Text {
+        Text { text: frame.format().into(), symbolized: frame.is_symbolized(), number: self.number() }
+    }
+
+    /// The next number of a text.
+    fn number(&mut self) -> u64 {
+        self.numbered += 1;
+        self.numbered
     }
 
     fn frame_at(&mut self, place: &Place, spot: Spot) -> Frame {

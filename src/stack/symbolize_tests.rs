@@ -149,6 +149,13 @@ fn the_same_stack_is_made_once() {
     let first = symbols.stack(&[place(&pi, 0x1025), Place::Anonymous(1)]);
     let again = symbols.stack(&[place(&pi, 0x1025), Place::Anonymous(2)]);
     assert!(Arc::ptr_eq(&first, &again));
+    let another_way = symbols.stack(&[place(&pi, 0x1028), Place::Anonymous(3)]);
+    assert!(Arc::ptr_eq(&first, &another_way), "another place of the same function");
+    for end in [Place::Truncated, Place::Short, Place::Root] {
+        let ended = symbols.stack(&[place(&pi, 0x1025), Place::Anonymous(1), end.clone()]);
+        let same = symbols.stack(&[place(&pi, 0x1028), Place::Anonymous(2), end]);
+        assert!(Arc::ptr_eq(&ended, &same) && !Arc::ptr_eq(&ended, &first), "{:?}", ended.quality());
+    }
     let elsewhere = symbols.stack(&[place(&pi, 0x102a)]);
     assert!(Arc::ptr_eq(&first.frames()[2], &elsewhere.frames()[1]), "one text for a function's places");
 }
