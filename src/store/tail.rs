@@ -121,9 +121,10 @@ impl Tail {
 
     /// Forces what was pushed to the disk, unless it is there.
     pub(super) fn sync(&mut self) -> Result<(), StoreError> {
-        if self.unsynced.take().is_some() {
+        if self.unsynced.is_some() {
             let synced = self.file.sync_data();
             synced.map_err(|source| StoreError::io("write journal", &self.path, source))?;
+            self.unsynced = None;
         }
         Ok(())
     }
