@@ -14,11 +14,11 @@ use super::degraded::{Cut, Degraded};
 use super::drain::Deadline;
 use super::freed::Freed;
 use super::own::OwnAccount;
-use super::work::{PlacedSample, PlacedWait, Work, add_stats, dropped, shorten};
+use super::work::{PlacedSample, PlacedWait, Trace, Work, add_stats, dropped, shorten};
 use crate::metrics::{Metrics, now_ns};
-use crate::model::{Batch, InstanceNo, Sample, Stack, Timestamp, Wait};
+use crate::model::{Batch, InstanceNo, Sample, Timestamp, Wait};
 use crate::perf::Clock;
-use crate::stack::{Memo, Place, SymbolStats, Symbolizer};
+use crate::stack::{Place, SymbolStats, Symbolizer};
 use crate::store::JournalWriter;
 
 /// An hour, and how late samples of the last one may come, in microseconds.
@@ -27,8 +27,6 @@ const LATE_US: i64 = 10_000_000;
 
 /// How long nobody has anything to store before the last hour's journal is closed without being asked.
 const LULL: Duration = Duration::from_secs(30);
-/// Most memory of stacks that are remembered by where their places lie, in bytes; each takes about a thousand.
-const RECENT_BYTES: usize = 4 << 20;
 /// Priority of this thread: behind what is watched.
 const NICE: i32 = 10;
 /// Samples that are named between two looks at whether there is still time.
@@ -80,8 +78,6 @@ pub(super) struct Keeper {
     deadline: Arc<Deadline>,
     metrics: Arc<Metrics>,
     allowances: Allowances,
-    /// Stacks by where their places lie, which are kept for as long.
-    recent: Memo<usize, (Arc<[Place]>, Arc<Stack>)>,
     degraded: Arc<Degraded>,
     /// Whether little is kept of symbols.
     keeps_less: bool,
@@ -115,7 +111,6 @@ impl Keeper {
             deadline,
             metrics,
             allowances: Allowances::default(),
-            recent: Memo::new(RECENT_BYTES),
             degraded,
             keeps_less: false,
             freed: Arc::default(),
@@ -166,7 +161,6 @@ impl Keeper {
         let less = self.degraded.is_in_force(Step::Symbols);
         if less != std::mem::replace(&mut self.keeps_less, less) {
             self.symbolizer.keep_less(less);
-            self.recent.limit(if less { RECENT_BYTES / 4 } else { RECENT_BYTES });
             self.freed.hurry();
         }
         self.batch.entries.extend(work.entries);
@@ -211,32 +205,23 @@ impl Keeper {
     }
 
     fn name(&mut self, instance: InstanceNo, sample: PlacedSample) -> Sample {
-        let PlacedSample { time, pid, tid, comm, cpu, count: _, places } = sample;
-        let at = places.as_ptr().addr();
-        if let Some((_, stack)) = self.recent.get(&at) {
-            return Sample { time, instance, pid, tid, comm, cpu, stack };
-        }
+        let PlacedSample { time, pid, tid, comm, cpu, count: _, trace } = sample;
         let before = self.symbolizer.stats().looked_up;
         let part = self.allowances.of(instance, time.0);
-        let stack = match part {
-            Part::Whole | Part::Leaf => self.symbolizer.stack(&places),
-            Part::Mark => self.symbolizer.stack(&[Place::Truncated]),
+        let stack = match (part, &trace) {
+            (Part::Mark, _) => self.symbolizer.stack(&[Place::Truncated]),
+            (_, Trace::Chain(chain)) => self.symbolizer.stack_of(chain),
+            (_, Trace::Places(places)) => self.symbolizer.stack(places),
         };
         let is_new = !self.journal.knows(&stack);
         let names = self.symbolizer.stats().looked_up.saturating_sub(before);
         self.allowances.take(instance, names, is_new);
         let stack = match part {
-            Part::Whole => {
-                // Whoever places samples shares what it has placed before.
-                if Arc::strong_count(&places) > 1 {
-                    let bytes = size_of_val(&*places);
-                    self.recent.insert(at, (places, Arc::clone(&stack)), bytes);
-                }
-                stack
-            }
+            Part::Whole => stack,
             Part::Leaf if !is_new => stack,
             Part::Leaf => {
                 self.degraded.cut(Cut::Stacks, 1);
+                let places = trace.places();
                 let leaf = places.iter().filter(|place| !place.is_end()).take(LEAVES);
                 self.symbolizer.stack(&leaf.cloned().chain([Place::Truncated]).collect::<Vec<_>>())
             }
@@ -263,16 +248,9 @@ impl Keeper {
         self.batch.waits.sort_by_key(|wait| wait.left.time);
         self.batch.own_use = self.batch.own_use.with(self.own.since_last());
         let batch = std::mem::take(&mut self.batch);
-        if self.symbolizer.learns() {
-            // A file is known better by the next one.
-            self.recent.clear();
-        }
+        self.symbolizer.look_for_files();
         match self.journal.append(&batch) {
             Ok(appended) => {
-                if appended.rotated {
-                    // What is new to this journal is counted anew, as what its container takes of it.
-                    self.recent.clear();
-                }
                 self.stats.bytes += appended.bytes;
                 self.metrics.last_flush_us.set(u64::try_from(now.0).unwrap_or(0));
                 self.written_in = Some(now.0.div_euclid(HOUR_US));
@@ -299,7 +277,6 @@ impl Keeper {
     fn age(&mut self) {
         if self.ages > 0 && self.aged_at.elapsed() >= AGE_EVERY {
             self.symbolizer.age();
-            self.recent.age();
             self.freed.tell(now_ns());
             self.aged_at = Instant::now();
             self.ages -= 1;
@@ -451,7 +428,7 @@ mod tests {
             comm: "c".into(),
             cpu: 0,
             count: 1,
-            places: Arc::new([]),
+            trace: Trace::Places([].into()),
         };
         let samples = |count| (0..count).map(|_| (NO, placed())).collect();
         keeper.take(Work { entries: vec![declared()], samples: samples(3), ..Work::default() });

@@ -1,15 +1,13 @@
-//! A sample's stack as places: the kernel's chain, or a walk along the copy of the stack; and when a process began.
-
-use std::hash::BuildHasher as _;
-use std::sync::Arc;
-
-use rustc_hash::FxBuildHasher;
+//! A sample's stack for who names it: the kernel's chain, or the places that a walk along the copy of the stack found; and
+//! when a process began.
 
 use crate::model::{Pid, Timestamp};
 use crate::perf::{Clock, Context, RawSample, UserState, context};
 use crate::stack::apart::Parser;
 use crate::stack::unwind::{End, Frame, Registers, Snapshot, UnwindOptions, UnwindStats, Unwinder};
-use crate::stack::{Mappings, Memo, PerfMapStats, PerfMaps, Place, Processes};
+use crate::stack::{Chain, Mappings, PerfMapStats, PerfMaps, Place, Processes};
+
+use super::work::Trace;
 
 /// Frames that a walk and a chain must have in common, at the walk's end, for the chain to go on from there.
 const COMMON: usize = 4;
@@ -21,29 +19,11 @@ pub(super) struct Places {
     maps: Option<PerfMaps>,
     max_stack: usize,
     frames: Vec<Frame>,
-    user_chain: Vec<u64>,
-    /// Those of the sample at hand.
-    found: Vec<Place>,
-    /// Chains whose places are known: most of a program's are seen again and again.
-    known: Memo<u64, Arc<Known>>,
-    /// Keys of chains that were seen once, each where its last bits say: a recursion's may never come again, and keeping
-    /// them would cost more than looking them up.
-    once: Box<[u64; ONCE]>,
 }
 
-/// A chain and its places.
-struct Known {
-    pid: Pid,
-    /// Of what its process had mapped.
-    version: u64,
-    chain: Box<[u64]>,
-    places: Arc<[Place]>,
-}
-
-/// How many chains that were seen once are remembered.
-const ONCE: usize = 4096;
-/// Most memory of chains that are known, in bytes; each takes some 1,500.
-const KNOWN_BYTES: usize = 4 << 20;
+/// Most that a process may have mapped for its samples to be handed on as chains. While they wait each of them may keep
+/// what was mapped in its moment, should that change all the time: 64 KiB.
+const MOST_MAPPED: usize = 1_024;
 
 impl Places {
     /// `max_stack` is the kernel's limit on chains; `scan`: whether code without unwind tables is scanned; `perf_maps`:
@@ -51,9 +31,7 @@ impl Places {
     pub(super) fn new(max_stack: usize, scan: bool, perf_maps: bool, parser: Parser) -> Places {
         let maps = perf_maps.then(|| PerfMaps::new(parser.clone()));
         let unwinder = Unwinder::new(UnwindOptions { scan }, parser);
-        let known = Memo::new(KNOWN_BYTES);
-        let (frames, user_chain, found) = (Vec::new(), Vec::new(), Vec::new());
-        Places { unwinder, maps, max_stack, frames, user_chain, found, known, once: Box::new([0; ONCE]) }
+        Places { unwinder, maps, max_stack, frames: Vec::new() }
     }
 
     /// How walking and reading perf maps went.
@@ -64,11 +42,6 @@ impl Places {
     /// Keeps less of what is needed to walk stacks from now on (`true`), or as much as ever.
     pub(super) fn keep_less(&mut self, less: bool) {
         self.unwinder.keep_less(less);
-    }
-
-    /// Forgets chains that no sample had since this was called last: processes that have ended have none.
-    pub(super) fn age(&mut self) {
-        self.known.age();
     }
 
     /// A process has become another one.
@@ -85,78 +58,60 @@ impl Places {
         }
     }
 
-    /// The places of a sample, leaf first, with how the stack ends where that is known. If its stack was walked to its
-    /// root, also whether the chain tells the same.
-    pub(super) fn of(&mut self, processes: &Processes, sample: &RawSample) -> (Arc<[Place]>, Option<bool>) {
-        let Some(version) = processes.version(sample.pid).filter(|_| sample.user.is_none()) else {
-            let agrees = self.look_up(processes, sample);
-            return (self.found.drain(..).collect(), agrees);
+    /// The stack of a sample, with how it ends where that is known. If it was walked to its root, also whether the chain
+    /// tells the same.
+    pub(super) fn of(&mut self, processes: &Processes, mut sample: RawSample) -> (Trace, Option<bool>) {
+        let in_kernel = without_marks(&mut sample.chain);
+        let named_later = |addresses: &[u64]| {
+            let space = processes.space(sample.pid).filter(|space| space.len() <= MOST_MAPPED)?;
+            // What such code is called is asked now: its program may be gone soon, or call it something else.
+            let made = self.maps.is_some() && space.has_made(addresses.iter().skip(in_kernel).copied());
+            (!made).then_some(space)
         };
-        let RawSample { pid, chain, .. } = sample;
-        // Who makes two chains collide has them looked up again, as if they were never seen.
-        let key = FxBuildHasher.hash_one((pid, version, chain));
-        if let Some(known) = self.known.get(&key)
-            && (known.pid, known.version, &*known.chain) == (*pid, version, chain)
+        if sample.user.is_none()
+            && let Some(space) = named_later(&sample.chain)
         {
-            return (Arc::clone(&known.places), None);
+            let cut = sample.chain.len() >= self.max_stack;
+            return (Trace::Chain(Chain::new(sample.chain, in_kernel, space.clone(), cut)), None);
         }
-        self.look_up(processes, sample);
-        let places: Arc<[Place]> = self.found.drain(..).collect();
-        // What code made at run time is called may be told later.
-        let stays =
-            |place: &Place| !matches!(place, Place::Anonymous(_) | Place::Unknown(_) | Place::Jit { .. });
-        if self.comes_again(key) && places.iter().all(stays) {
-            let bytes = size_of_val(&**chain) + size_of_val(&*places) + size_of::<Known>();
-            let known = Known { pid: *pid, version, chain: (&**chain).into(), places: Arc::clone(&places) };
-            self.known.insert(key, known.into(), bytes);
-        }
-        (places, None)
+        let (places, agrees) = self.look_up(processes, &sample, in_kernel);
+        (Trace::Places(places.into()), agrees)
     }
 
-    /// Whether a chain with `key` was seen lately.
-    fn comes_again(&mut self, key: u64) -> bool {
-        let place = usize::try_from(key % ONCE as u64).ok().and_then(|place| self.once.get_mut(place));
-        place.is_some_and(|seen| std::mem::replace(seen, key) == key)
-    }
-
-    /// Puts the places of `sample` into `found`. As [`Places::of`], whether the chain tells the same.
-    fn look_up(&mut self, processes: &Processes, sample: &RawSample) -> Option<bool> {
-        self.found.clear();
-        self.user_chain.clear();
-        let mut part = Context::User;
-        for ip in &sample.chain {
-            match (context(*ip), part) {
-                (Some(next), _) => part = next,
-                (None, Context::Kernel) => self.found.push(Place::Kernel(*ip)),
-                (None, Context::User) => self.user_chain.push(*ip),
-                (None, Context::Foreign) => {}
-            }
-        }
+    /// The places of `sample`, whose chain begins with so many addresses of the kernel. As [`Places::of`], whether the
+    /// chain tells the same.
+    fn look_up(
+        &mut self,
+        processes: &Processes,
+        sample: &RawSample,
+        in_kernel: usize,
+    ) -> (Vec<Place>, Option<bool>) {
+        let (of_kernel, of_user) = sample.chain.split_at_checked(in_kernel).unwrap_or_default();
+        let mut places: Vec<Place> = of_kernel.iter().map(|ip| Place::Kernel(*ip)).collect();
         let walked = sample.user.as_ref().map(|user| self.walk(processes, sample.pid, user));
         // A walk that did not get away from the leaf tells nothing that the chain does not.
         let walked = walked.filter(|end| *end == End::Root || self.frames.len() > 1);
         let mut named = Named::new(&mut self.maps, processes, sample);
-        let places = &mut self.found;
         let Some(end) = walked else {
-            let mut ips = self.user_chain.iter();
+            let mut ips = of_user.iter();
             places.extend(ips.next().map(|ip| named.place(*ip, true, false)));
             places.extend(ips.map(|ip| named.place(*ip, false, false)));
             if places.len() >= self.max_stack {
                 places.push(Place::Truncated);
             }
-            return None;
+            return (places, None);
         };
         let frames = self.frames.iter().enumerate();
         places.extend(frames.map(|(at, frame)| named.place(frame.address, at == 0, frame.guessed)));
         if end == End::Root {
             places.push(Place::Root);
-            return Some(same(&self.frames, &self.user_chain));
+            return (places, Some(same(&self.frames, of_user)));
         }
-        let rest = rest_of_chain(&self.frames, &self.user_chain);
+        let rest = rest_of_chain(&self.frames, of_user);
         places.extend(rest.iter().map(|ip| named.place(*ip, false, false)));
         let cut = end == End::Truncated && rest.is_empty() || places.len() >= self.max_stack;
         places.push(if cut { Place::Truncated } else { Place::Short });
-        None
+        (places, None)
     }
 
     fn walk(&mut self, processes: &Processes, pid: Pid, user: &UserState) -> End {
@@ -164,6 +119,33 @@ impl Places {
         let snapshot = Snapshot { registers: &registers, stack: &user.stack };
         self.unwinder.unwind(processes.mappings(pid), snapshot, &mut self.frames)
     }
+}
+
+/// Takes the marks out of `chain`, and what is neither the kernel's nor the program's. Returns how many addresses of the
+/// kernel stand in front then; those of the program stand behind them.
+fn without_marks(chain: &mut Vec<u64>) -> usize {
+    let (mut part, mut in_kernel, mut kept) = (Context::User, 0, 0);
+    for at in 0..chain.len() {
+        let Some(ip) = chain.get(at).copied() else { break };
+        match (context(ip), part) {
+            (Some(next), _) => part = next,
+            (None, Context::Foreign) => {}
+            (None, Context::User) => {
+                chain.swap(kept, at);
+                kept += 1;
+            }
+            (None, Context::Kernel) => {
+                chain.swap(kept, at);
+                // The kernel tells its part first; were it not so, this would put it there.
+                if let Some(moved) = chain.get_mut(in_kernel..=kept) {
+                    moved.rotate_right(1);
+                }
+                (in_kernel, kept) = (in_kernel + 1, kept + 1);
+            }
+        }
+    }
+    chain.truncate(kept);
+    in_kernel
 }
 
 /// Addresses of a sample to places, with the names that its program told of them where they are code made at run time.
@@ -246,10 +228,10 @@ mod tests {
         let chain =
             vec![abi::PERF_CONTEXT_KERNEL, 1, 2, abi::PERF_CONTEXT_USER, 3, abi::PERF_CONTEXT_GUEST, 4];
         let places = |chain, max_stack| {
-            let (places, agrees) =
-                Places::new(max_stack, true, false, Parser::here()).of(&Processes::default(), &sample(chain));
+            let (trace, agrees) =
+                Places::new(max_stack, true, false, Parser::here()).of(&Processes::default(), sample(chain));
             assert_eq!(agrees, None, "nothing was walked");
-            places
+            trace.places().into_owned()
         };
         let found = places(chain.clone(), 127);
         assert_eq!(*found, [Place::Kernel(1), Place::Kernel(2), Place::Unknown(3)]);
@@ -290,6 +272,26 @@ mod tests {
     }
 
     proptest::proptest! {
+        #[test]
+        fn marks_are_taken_out_and_nothing_is_lost(
+            chain in proptest::collection::vec(proptest::sample::select(vec![
+                abi::PERF_CONTEXT_KERNEL, abi::PERF_CONTEXT_USER, abi::PERF_CONTEXT_GUEST, 1, 2, 3, 4, 5,
+            ]), 0..20),
+        ) {
+            let (mut part, mut parts) = (Context::User, [vec![], vec![]]);
+            for ip in &chain {
+                match context(*ip) {
+                    Some(next) => part = next,
+                    None if part != Context::Foreign => parts[usize::from(part == Context::User)].push(*ip),
+                    None => {}
+                }
+            }
+            let mut plain = chain;
+            let in_kernel = without_marks(&mut plain);
+            proptest::prop_assert_eq!(in_kernel, parts[0].len());
+            proptest::prop_assert_eq!(plain, parts.concat());
+        }
+
         #[test]
         fn any_text_has_a_start_or_none(text in ".{0,80}|[0-9]{1,5} \\(.{0,9}\\)( -?[0-9]{1,21}){0,30}") {
             let _ = start_ticks(&text);

@@ -1,12 +1,39 @@
 //! What the capture thread hands to the keeper.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::model::{CpuStats, Entry, InstanceNo, Timestamp};
-use crate::stack::Place;
+use crate::stack::{Chain, Place};
 
-/// A sample whose addresses are places in files, so that it outlives its process.
+/// A sample's stack, so that it outlives its process.
+#[derive(Debug, Clone)]
+pub(super) enum Trace {
+    /// Addresses, with what was mapped there.
+    Chain(Chain),
+    /// What was walked, or has names that are not to be had later: leaf first.
+    Places(Box<[Place]>),
+}
+
+impl Trace {
+    /// Its places, leaf first.
+    pub(super) fn places(&self) -> Cow<'_, [Place]> {
+        match self {
+            Trace::Chain(chain) => chain.places().into(),
+            Trace::Places(places) => Cow::Borrowed(places),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Trace::Chain(chain) => chain.bytes(),
+            Trace::Places(places) => size_of_val(&**places),
+        }
+    }
+}
+
+/// A sample that is to be named.
 #[derive(Debug, Clone)]
 pub(super) struct PlacedSample {
     pub(super) time: Timestamp,
@@ -16,14 +43,13 @@ pub(super) struct PlacedSample {
     pub(super) cpu: u32,
     /// How many samples it stands for: more than one where not all were looked at.
     pub(super) count: u32,
-    /// Leaf first.
-    pub(super) places: Arc<[Place]>,
+    pub(super) trace: Trace,
 }
 
 impl PlacedSample {
     /// Memory it takes while it waits, in bytes.
     pub(super) fn bytes(&self) -> usize {
-        std::mem::size_of::<PlacedSample>() + std::mem::size_of_val(&*self.places)
+        size_of::<PlacedSample>() + self.trace.bytes()
     }
 }
 

@@ -8,6 +8,9 @@ use sha2::{Digest, Sha256};
 
 use crate::model::BuildId;
 
+/// How .NET maps its code: memory without a file's name on a disk.
+const DOTNET_CODE: &str = "memfd:doublemapper";
+
 /// A file that some process mapped for execution. The open file goes when nobody has it mapped any more, or others need
 /// its place, so the number of open files stays bounded.
 #[derive(Debug)]
@@ -36,6 +39,11 @@ impl MappedFile {
     /// Whether it was gone before it could be opened.
     pub fn was_never_open(&self) -> bool {
         self.never_open
+    }
+
+    /// Whether what is in it is made at run time.
+    pub fn is_made(&self) -> bool {
+        self.name.starts_with(DOTNET_CODE)
     }
 
     /// The open file, while it is here: to be read by `pread`, and let go of soon.

@@ -4,7 +4,8 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | [`open`], [`process`], [`mod@file`] | files opened when they are mapped, what a process has mapped, places |
+//! | [`open`], [`process`], [`space`], [`mod@file`] | files opened when they are mapped, what processes have mapped, places |
+//! | [`chain`] | addresses with the space that they lie in, to be looked up later |
 //! | [`apart`] | where they are parsed: by whom has no rights beyond that
 //! | [`source`] | a file's bytes, read in bounds and pinned by digests |
 //! | [`elf`], [`gopclntab`], [`gomodule`], [`ehframe`], [`plt`], [`debugdata`] | what files say of their functions |
@@ -28,6 +29,7 @@
 pub mod apart;
 pub mod builder;
 pub mod cache;
+pub mod chain;
 pub mod debugdata;
 pub mod debugfile;
 pub mod debuginfod;
@@ -58,6 +60,7 @@ pub mod plt;
 pub mod process;
 mod root;
 pub mod source;
+pub mod space;
 pub mod symbolize;
 #[cfg(test)]
 mod symbolize_tests;
@@ -67,6 +70,7 @@ mod tools_tests;
 pub mod unwind;
 pub mod vdso;
 
+pub use chain::Chain;
 pub use file::{MappedFile, Place, content_digest};
 pub use kernel::KernelSymbols;
 pub use memo::Memo;
@@ -74,6 +78,7 @@ pub use open::{Files, OpenStats};
 pub use options::SymbolOptions;
 pub use perf_map::PerfMap;
 pub use perf_maps::{PerfMapStats, PerfMaps};
-pub use process::{Mapped, Mapping, Mappings, Processes, Refused};
+pub use process::{Processes, Refused};
+pub use space::{AddressSpace, Mapped, Mapping, Mappings};
 pub use symbolize::{SymbolStats, Symbolizer};
 pub use table::SymbolTable;

@@ -13,7 +13,7 @@ use std::sync::{Arc, Weak};
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, Stat};
 
 use super::file::MappedFile;
-use super::process::{Mapped, Mapping};
+use super::space::{Mapped, Mapping};
 use crate::model::{BuildId, InstanceNo, Pid};
 
 /// Most files that are kept, open or already read. When there are more, one of those goes whose first owner has most.

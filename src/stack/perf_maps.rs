@@ -37,8 +37,6 @@ const MAX_BYTES: usize = 32 << 20;
 const MAX_PROCESSES: usize = 256;
 /// Most bytes of a `/proc/PID/status` that are read.
 const MAX_STATUS: u64 = 16 << 10;
-/// Begin of the name of files that .NET maps its code from.
-const DOTNET_CODE: &str = "memfd:doublemapper";
 
 /// Names of code that programs make while they run.
 #[derive(Debug, Default)]
@@ -117,7 +115,7 @@ impl PerfMaps {
     pub fn place(&mut self, pid: Pid, address: u64, now_ns: u64, place: Place) -> Place {
         let is_jit = match &place {
             Place::Anonymous(_) => true,
-            Place::File { file, .. } => file.name.starts_with(DOTNET_CODE),
+            Place::File { file, .. } => file.is_made(),
             _ => false,
         };
         let name = is_jit.then(|| self.name(pid, address, now_ns)).flatten();

@@ -6,12 +6,11 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::file::{MappedFile, Place};
+use super::file::MappedFile;
+use super::space::{AddressSpace, Mapped, Mapping};
 use crate::model::{IdMap, InstanceNo, Pid};
 
-/// Most executable mappings kept of a process, and of all together (a table that processes share counts once), some
-/// 64 bytes each.
-const MAX_MAPPINGS: usize = 4_096;
+/// Most executable mappings kept of all together (a table that processes share counts once), some 64 bytes each.
 const MAX_ALL_MAPPINGS: usize = 1 << 20;
 const MAX_PROCESSES: usize = 65_536;
 /// The share of one instance in both: an eighth. Nobody can take the rest from the others.
@@ -23,65 +22,6 @@ const MAX_THREADS: usize = 512;
 const LEAVING_NS: u64 = 100_000_000;
 /// How long a process is known after its end: samples are at most a second late.
 const DEAD_NS: u64 = 3_000_000_000;
-
-/// An executable mapping.
-#[derive(Debug, Clone)]
-pub struct Mapping {
-    /// First address.
-    pub start: u64,
-    /// First address behind it.
-    pub end: u64,
-    /// Offset in the file in bytes.
-    pub file_offset: u64,
-    /// What is mapped.
-    pub what: Mapped,
-}
-
-/// What lies in a mapping.
-#[derive(Debug, Clone)]
-pub enum Mapped {
-    /// A file.
-    File(Arc<MappedFile>),
-    /// The kernel's vdso.
-    Vdso,
-    /// Memory of no file.
-    Anonymous,
-}
-
-/// What a process has mapped, for one address after the other: frames that call each other lie in one file mostly.
-#[derive(Debug)]
-pub struct Mappings<'a> {
-    sorted: &'a [Mapping],
-    last: Option<&'a Mapping>,
-}
-
-impl<'a> Mappings<'a> {
-    /// Of `sorted` mappings, by start and without overlaps.
-    pub fn new(sorted: &'a [Mapping]) -> Mappings<'a> {
-        Mappings { sorted, last: None }
-    }
-
-    /// Where address `ip` lies.
-    #[inline]
-    pub fn place(&mut self, ip: u64) -> Place {
-        let holds = |mapping: &&Mapping| (mapping.start..mapping.end).contains(&ip);
-        let Some(mapping) = self.last.filter(holds).or_else(|| {
-            let after = self.sorted.partition_point(|mapping| mapping.start <= ip);
-            after.checked_sub(1).and_then(|at| self.sorted.get(at)).filter(holds)
-        }) else {
-            return Place::Unknown(ip);
-        };
-        self.last = Some(mapping);
-        let inside = ip - mapping.start;
-        match &mapping.what {
-            Mapped::File(file) => {
-                Place::File { file: file.clone(), offset: mapping.file_offset.wrapping_add(inside) }
-            }
-            Mapped::Vdso => Place::Vdso(inside),
-            Mapped::Anonymous => Place::Anonymous(ip),
-        }
-    }
-}
 
 /// Processes by id.
 #[derive(Debug, Default)]
@@ -116,16 +56,14 @@ pub struct Refused {
 struct Process {
     owner: InstanceNo,
     birth: u64,
-    /// Another one whenever what it has mapped is.
-    version: u64,
     /// Since when it stands among the dead, if it does.
     ended_ns: Option<u64>,
     /// Whether something may have happened to it that was not told.
     doubtful: bool,
     comm: Arc<str>,
     threads: IdMap<Pid, Arc<str>>,
-    /// Sorted by start, without overlaps. Shared with the parent until one of them changes it.
-    mappings: Arc<Vec<Mapping>>,
+    /// Shared with the parent until one of them changes it.
+    space: Arc<AddressSpace>,
     /// The file of its program: what it mapped first.
     main: Option<Arc<MappedFile>>,
 }
@@ -136,10 +74,9 @@ impl Processes {
         self.by_pid.get(&pid).is_some_and(|process| !process.doubtful)
     }
 
-    /// A number that stands for what the process has mapped now: as long as it is the same, so is where its addresses
-    /// lie. None of a process that is not known.
-    pub fn version(&self, pid: Pid) -> Option<u64> {
-        self.by_pid.get(&pid).map(|process| process.version)
+    /// What the process has mapped now. None of a process that is not known.
+    pub fn space(&self, pid: Pid) -> Option<&AddressSpace> {
+        self.by_pid.get(&pid).map(|process| &*process.space)
     }
 
     /// How many are known.
@@ -169,11 +106,11 @@ impl Processes {
     /// A process began as a copy of its parent.
     pub fn fork(&mut self, pid: Pid, parent: Pid) {
         let Some(process) = self.by_pid.get(&parent) else { return };
-        let (comm, mappings, doubtful) = (process.comm.clone(), process.mappings.clone(), process.doubtful);
+        let (comm, space, doubtful) = (process.comm.clone(), process.space.clone(), process.doubtful);
         let (main, owner) = (process.main.clone(), process.owner);
         self.unmap(pid);
         if let Some(process) = self.enter(pid, owner) {
-            (process.comm, process.mappings, process.doubtful) = (comm, mappings, doubtful);
+            (process.comm, process.space, process.doubtful) = (comm, space, doubtful);
             process.main = main;
             process.threads.clear();
         }
@@ -217,9 +154,9 @@ impl Processes {
         if let (None, Mapped::File(file)) = (&process.main, &mapping.what) {
             process.main = Some(file.clone());
         }
-        let own = if Arc::strong_count(&process.mappings) == 1 { process.mappings.len() } else { 0 };
+        let own = if Arc::strong_count(&process.space) == 1 { process.space.len() } else { 0 };
         // A mapping may split another one, and a table that is shared is copied first.
-        let more = process.mappings.len() + 2 - own;
+        let more = process.space.len() + 2 - own;
         let share = self.shares.entry(process.owner).or_default();
         if self.mappings + more > MAX_ALL_MAPPINGS || share.mappings + more > MAX_MAPPINGS_OF_ONE {
             self.refused.mappings += 1;
@@ -227,15 +164,10 @@ impl Processes {
             return;
         }
         self.births += 1;
-        process.version = self.births;
-        let mappings = Arc::make_mut(&mut process.mappings);
-        cut(mappings, mapping.start, mapping.end);
-        if mappings.len() < MAX_MAPPINGS {
-            let at = mappings.partition_point(|m| m.start < mapping.start);
-            mappings.insert(at, mapping);
-        }
-        self.mappings = self.mappings - own + mappings.len();
-        share.mappings = share.mappings - own + mappings.len();
+        let space = Arc::make_mut(&mut process.space);
+        space.map(mapping, self.births);
+        self.mappings = self.mappings - own + space.len();
+        share.mappings = share.mappings - own + space.len();
     }
 
     /// A thread ended; its number may come again.
@@ -313,14 +245,14 @@ impl Processes {
 
     /// What a process has mapped, sorted by start.
     pub fn mappings(&self, pid: Pid) -> &[Mapping] {
-        self.by_pid.get(&pid).map_or(&[], |process| &process.mappings)
+        self.by_pid.get(&pid).map_or(&[], |process| process.space.sorted())
     }
 
     /// Takes all mappings of a process away.
     fn unmap(&mut self, pid: Pid) {
         let Some(process) = self.by_pid.get_mut(&pid) else { return };
         // Where it was shared, it is still somebody's.
-        let freed = Arc::into_inner(std::mem::take(&mut process.mappings)).map_or(0, |table| table.len());
+        let freed = Arc::into_inner(std::mem::take(&mut process.space)).map_or(0, |space| space.len());
         self.mappings -= freed;
         if let Some(share) = self.shares.get_mut(&process.owner) {
             share.mappings -= freed;
@@ -352,44 +284,25 @@ impl Processes {
         let fresh = Process {
             owner,
             birth: self.births,
-            version: self.births,
             ended_ns: None,
             doubtful: false,
             comm: "?".into(),
             threads: IdMap::default(),
-            mappings: Arc::default(),
+            space: Arc::default(),
             main: None,
         };
         let process = self.by_pid.entry(pid).or_insert(fresh);
-        (process.birth, process.version) = (self.births, self.births);
+        process.birth = self.births;
         (process.ended_ns, process.doubtful) = (None, false);
         Some(process)
     }
 }
 
-/// Takes `start..end` out of the mappings, splitting one that reaches over it.
-fn cut(mappings: &mut Vec<Mapping>, start: u64, end: u64) {
-    let first = mappings.partition_point(|m| m.end <= start);
-    let last = mappings.partition_point(|m| m.start < end);
-    if first >= last {
-        return;
-    }
-    let mut kept = Vec::new();
-    for old in mappings.drain(first..last) {
-        if old.start < start {
-            kept.push(Mapping { end: start, ..old.clone() });
-        }
-        if old.end > end {
-            let file_offset = old.file_offset.wrapping_add(end - old.start);
-            kept.push(Mapping { start: end, file_offset, ..old });
-        }
-    }
-    mappings.splice(first..first, kept);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stack::file::Place;
+    use crate::stack::space::{MAX_MAPPINGS, Mappings};
     use proptest::prelude::*;
 
     const OWNER: InstanceNo = InstanceNo(1);
@@ -503,7 +416,7 @@ mod tests {
             let place = offset(&place(&processes, Pid(pid), 5));
             assert!(place.is_none_or(|place| place == (77, 5)), "unknown, not wrong");
         }
-        let tables: usize = processes.by_pid.values().map(|p| p.mappings.len()).sum();
+        let tables: usize = processes.by_pid.values().map(|p| p.space.len()).sum();
         assert!(processes.mappings == tables && tables <= MAX_ALL_MAPPINGS, "{tables}");
         (1..400).for_each(|pid| processes.forget(Pid(pid)));
         assert_eq!(processes.mappings, 0);

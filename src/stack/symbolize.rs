@@ -20,6 +20,7 @@
 //!   functions, where asked for, take 100 MiB more, or one file's debug information: 256 MiB at most, and twice that
 //!   while it is unpacked (35 MB for a program of 118 MB).
 
+mod chains;
 mod whole;
 
 use std::collections::HashSet;
@@ -27,6 +28,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use self::chains::Lately;
 use super::cache::{CacheStats, MEMORY_BYTES, TableCache};
 use super::debugfile::DebugFiles;
 use super::debuginfod::FetchStats;
@@ -100,8 +102,6 @@ pub struct Symbolizer {
     debug_files: DebugFiles,
     /// Files whose debug file has come, but which were not open to be read again.
     outdated: HashSet<u64>,
-    /// Whether some were read since somebody asked.
-    learned: bool,
     inliner: Option<Inliner>,
     /// Whether inlined functions were asked for.
     inlines: bool,
@@ -114,6 +114,8 @@ pub struct Symbolizer {
     next_jit: u64,
     /// By the numbers of their texts, and how they end.
     stacks: Memo<Box<[u64]>, Arc<Stack>>,
+    /// Numbers of texts by address, of those that were asked for lately.
+    lately: Lately,
     /// Of the stack at hand: which of its places count, and where they are looked up.
     spots: Vec<(usize, Spot)>,
     /// What the stack at hand is known by.
@@ -189,7 +191,6 @@ impl Symbolizer {
             files: Memo::new(FILES_BYTES),
             debug_files: DebugFiles::new(&SymbolOptions::default(), None),
             outdated: HashSet::new(),
-            learned: false,
             inliner: None,
             inlines: false,
             places: Memo::new(PLACES_BYTES),
@@ -198,6 +199,7 @@ impl Symbolizer {
             jit: Memo::new(JIT_BYTES),
             next_jit: 0,
             stacks: Memo::new(STACKS_BYTES),
+            lately: Lately::default(),
             spots: Vec::new(),
             numbers: Vec::new(),
             numbered: 0,
@@ -223,6 +225,7 @@ impl Symbolizer {
         self.kernel_functions.limit(KERNEL_FUNCTIONS_BYTES / part);
         self.jit.limit(JIT_BYTES / part);
         self.stacks.limit(STACKS_BYTES / part);
+        self.lately.clear();
         self.inliner = (self.inlines && !less).then(Inliner::new);
     }
 
@@ -234,13 +237,18 @@ impl Symbolizer {
         self.kernel_functions.age();
         self.jit.age();
         self.stacks.age();
+        // Or nobody would ask for what is in use.
+        self.lately.clear();
     }
 
-    /// Looks for debug files that have come; to be called once in a while. Whether some have since it was called last, or
-    /// wait to be read, so that stacks made before would be made better now: who keeps some asks for them anew.
-    pub fn learns(&mut self) -> bool {
+    /// Looks for debug files that have come; to be called once in a while. Those that they belong to are read again when
+    /// the next stack leads through them.
+    pub fn look_for_files(&mut self) {
+        let known = self.outdated.len();
         self.outdated.extend(self.debug_files.arrived(Instant::now()));
-        std::mem::take(&mut self.learned) || !self.outdated.is_empty()
+        if self.outdated.len() > known {
+            self.lately.clear();
+        }
     }
 
     /// The frame at `place`. `exact`: the instruction at the place itself ran; else it is a return address and the
@@ -380,10 +388,10 @@ impl Symbolizer {
             read = true;
         }
         if read {
-            self.learned = true;
             self.places.clear();
             self.functions.clear();
             self.stacks.clear();
+            self.lately.clear();
         }
     }
 

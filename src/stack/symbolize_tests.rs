@@ -5,9 +5,11 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::chain::Chain;
 use super::elf_tests::{elf, own_place};
 use super::file::{MappedFile, Place};
 use super::kernel::KernelSymbols;
+use super::space::{AddressSpace, Mapped, Mapping};
 use super::symbolize::{SymbolStats, Symbolizer};
 use crate::model::{BuildId, Frame, FrameKind, Quality, Stack};
 
@@ -214,4 +216,34 @@ fn memory_stays_bounded_whatever_comes() {
     }
     assert!(symbols.memory_bytes() < 28 << 20, "{}", symbols.memory_bytes());
     assert!(symbols.stats().tables_built == 1200);
+}
+
+proptest::proptest! {
+    #[test]
+    fn a_chain_is_named_as_its_places_are(
+        chains in proptest::collection::vec(
+            (proptest::collection::vec(0..0x70u64, 0..12), 0..4usize, 0..2usize, proptest::bool::ANY),
+            1..40,
+        ),
+        kernel_is_readable: bool,
+    ) {
+        let kallsyms = if kernel_is_readable { "ffffffff81000000 T a\nffffffff81000020 T b\n" } else { "" };
+        let symbolizer = || Symbolizer::with_kernel(None, KernelSymbols::parse(kallsyms.as_bytes()));
+        let mapping = |start, what| Mapping { start, end: start + 0x10, file_offset: 0x1000 + start, what };
+        let spaces = [0, 1].map(|id| {
+            let code = Mapped::File(file(id, "/pi", &program(&format!("leaf{id}"))));
+            let what = [code.clone(), Mapped::Vdso, code.clone(), Mapped::Anonymous, code];
+            AddressSpace::new(id + 1, (1..).map(|n| n * 0x10).zip(what).map(|(at, what)| mapping(at, what)).collect())
+        });
+        let mut symbols = symbolizer();
+        for (mut addresses, in_kernel, space, cut) in chains {
+            let in_kernel = in_kernel.min(addresses.len());
+            addresses[..in_kernel].iter_mut().for_each(|address| *address |= 0xffff_ffff_8100_0000);
+            let chain = Chain::new(addresses, in_kernel, spaces[space].clone(), cut);
+            let named = symbols.stack_of(&chain);
+            proptest::prop_assert!(Arc::ptr_eq(&named, &symbols.stack(&chain.places())), "{chain:?}");
+            let afresh = symbolizer().stack(&chain.places());
+            proptest::prop_assert_eq!((named.frames(), named.quality()), (afresh.frames(), afresh.quality()));
+        }
+    }
 }

@@ -17,8 +17,6 @@ use crate::stack::Processes;
 
 /// A time off the CPU that is not over is told in pieces of this length, or who waits for an hour would not be seen in it.
 const LONG_WAIT_NS: u64 = 60_000_000_000;
-/// How often chains that no sample has any more are forgotten.
-const AGE_NS: u64 = 60_000_000_000;
 /// Samples that are handed on at a time.
 const PIECE: usize = 256;
 
@@ -35,7 +33,6 @@ pub(super) struct InOrder {
     waited: Vec<Waited<(CgroupId, PlacedSample)>>,
     /// Whether little is kept of symbols and unwind tables.
     keeps_less: bool,
-    next_age_ns: u64,
 }
 
 /// A sample that is to be attributed.
@@ -59,7 +56,6 @@ impl InOrder {
             waits: Waits::default(),
             waited: Vec::new(),
             keeps_less: false,
-            next_age_ns: 0,
         }
     }
 
@@ -101,10 +97,6 @@ impl InOrder {
         }
         self.processes.keep(|pid| capture.lineage.contains_key(&pid), now_ns);
         self.places.keep(&self.processes);
-        if now_ns >= self.next_age_ns {
-            self.places.age();
-            self.next_age_ns = now_ns.saturating_add(AGE_NS);
-        }
         capture.stats.peak_processes = capture.stats.peak_processes.max(self.processes.len());
         self.processes.expire(now_ns);
         if std::mem::take(&mut capture.rescan) {
@@ -133,11 +125,11 @@ impl InOrder {
                 self.waits.ends(tid, time_ns);
                 self.processes.thread_exit(pid, tid);
             }
-            Happening::Sample { sample, count } => self.sample(&sample, count, shared),
+            Happening::Sample { sample, count } => self.sample(sample, count, shared),
             Happening::Leaves(sample) => {
-                let (placed, _) = self.place(&sample, 1, shared);
-                let (cgroup, bytes) = (sample.cgroup, placed.bytes());
-                self.waits.leaves(sample.tid, time_ns, cgroup, bytes, (cgroup, placed));
+                let (tid, cgroup) = (sample.tid, sample.cgroup);
+                let (placed, _) = self.place(sample, 1, shared);
+                self.waits.leaves(tid, time_ns, cgroup, placed.bytes(), (cgroup, placed));
             }
             Happening::Left { tid, preempted } => self.waits.left(tid, preempted),
             Happening::Back { tid } => self.waited.extend(self.waits.back(tid, time_ns)),
@@ -148,17 +140,18 @@ impl InOrder {
         }
     }
 
-    fn sample(&mut self, sample: &RawSample, count: u32, shared: &Shared) {
+    fn sample(&mut self, sample: RawSample, count: u32, shared: &Shared) {
+        let (cgroup, time_ns) = (sample.cgroup, sample.time_ns);
         let (placed, revived) = self.place(sample, count, shared);
-        self.placed.push(Placed { cgroup: sample.cgroup, time_ns: sample.time_ns, revived, sample: placed });
+        self.placed.push(Placed { cgroup, time_ns, revived, sample: placed });
         if self.placed.len() >= PIECE {
             self.hand_on(&mut shared.lock());
         }
     }
 
     /// Where a sample is, which counts for `count`; and its process if that was taken for ended.
-    fn place(&mut self, sample: &RawSample, count: u32, shared: &Shared) -> (PlacedSample, Option<Pid>) {
-        let RawSample { pid, tid, time_ns, cgroup, .. } = *sample;
+    fn place(&mut self, sample: RawSample, count: u32, shared: &Shared) -> (PlacedSample, Option<Pid>) {
+        let RawSample { pid, tid, time_ns, cgroup, cpu, .. } = sample;
         if !self.processes.knows(pid) {
             let (no, found) = shared.lock().find_process(pid, cgroup);
             match found {
@@ -167,7 +160,7 @@ impl InOrder {
             }
         }
         let revived = self.processes.ran(pid, tid, time_ns).then_some(pid);
-        let (places, agrees) = self.places.of(&self.processes, sample);
+        let (trace, agrees) = self.places.of(&self.processes, sample);
         if let (true, Some(agrees), Some(main)) = (self.learns, agrees, self.processes.main(pid)) {
             self.verdicts.compared(main, agrees, time_ns);
         }
@@ -176,9 +169,9 @@ impl InOrder {
             pid: pid.0,
             tid: tid.0,
             comm: self.processes.comm(pid, tid),
-            cpu: sample.cpu,
+            cpu,
             count,
-            places,
+            trace,
         };
         (placed, revived)
     }

@@ -14,6 +14,23 @@ const ENDS_AT_ITS_ROOT: u64 = u64::MAX - 1;
 const IS_CUT: u64 = u64::MAX - 2;
 const IS_SHORT: u64 = u64::MAX - 3;
 
+/// Stands for how a stack ends.
+pub(super) fn number_of_end(end: Option<Spot>) -> u64 {
+    match end {
+        None => ENDS_PLAINLY,
+        Some(Spot::Root) => ENDS_AT_ITS_ROOT,
+        Some(Spot::Truncated) => IS_CUT,
+        Some(_) => IS_SHORT,
+    }
+}
+
+impl Spot {
+    /// Whether several of it, one behind the other, are one frame.
+    pub(super) fn runs_together(self) -> bool {
+        matches!(self, Spot::Anonymous | Spot::Unknown | Spot::KernelUnreadable)
+    }
+}
+
 impl Symbolizer {
     /// The stack of `places`, which come leaf first, as the kernel gives them.
     pub fn stack(&mut self, places: &[Place]) -> Arc<Stack> {
@@ -22,12 +39,7 @@ impl Symbolizer {
         let end = self.spots_of(places, &mut spots);
         key.clear();
         key.extend(spots.iter().filter_map(|(at, spot)| Some(self.number_of(places.get(*at)?, *spot))));
-        key.push(match end {
-            None => ENDS_PLAINLY,
-            Some(Spot::Root) => ENDS_AT_ITS_ROOT,
-            Some(Spot::Truncated) => IS_CUT,
-            Some(_) => IS_SHORT,
-        });
+        key.push(number_of_end(end));
         let known = self.stacks.get(key.as_slice());
         let stack = known.unwrap_or_else(|| {
             let stack = Arc::new(self.make(places, &spots, end));
@@ -58,8 +70,7 @@ impl Symbolizer {
                 end = Some(spot);
                 continue;
             }
-            let runs_together = matches!(spot, Spot::Anonymous | Spot::Unknown | Spot::KernelUnreadable);
-            if !(runs_together && spots.last().is_some_and(|(_, last)| *last == spot)) {
+            if !(spot.runs_together() && spots.last().is_some_and(|(_, last)| *last == spot)) {
                 spots.push((at, spot));
             }
         }
@@ -67,7 +78,7 @@ impl Symbolizer {
     }
 
     /// The number of the texts at `place`.
-    fn number_of(&mut self, place: &Place, spot: Spot) -> u64 {
+    pub(super) fn number_of(&mut self, place: &Place, spot: Spot) -> u64 {
         let known = self.places.read(&spot, |texts| texts.number);
         known.unwrap_or_else(|| self.texts(place, spot).number)
     }

@@ -41,7 +41,7 @@ use self::scan::Choice;
 use self::tables::Tables;
 use self::walk::Walk;
 use super::apart::Parser;
-use super::process::Mapping;
+use super::space::Mapping;
 use super::vdso;
 
 /// Registers of a thread in user mode, by their DWARF numbers; the last is the instruction pointer.

@@ -2,7 +2,7 @@
 
 use super::tables::VDSO;
 use crate::stack::file::MappedFile;
-use crate::stack::process::{Mapped, Mapping};
+use crate::stack::space::{Mapped, Mapping};
 
 /// Where code lies.
 #[derive(Debug, Clone, Copy)]

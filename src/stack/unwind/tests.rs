@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::stack::apart::Parser;
 use crate::stack::file::MappedFile;
-use crate::stack::process::{Mapped, Mapping};
+use crate::stack::space::{Mapped, Mapping};
 
 /// Where the made file is mapped, and its code in the file.
 const BASE: u64 = 0x7f00_0000_0000;

@@ -6,7 +6,7 @@ use super::place::{Place, Where};
 use super::rule::{Rule, apply_frame_pointer, apply_go, apply_signal_return};
 use super::scan::{Budget, Choice};
 use super::{End, Frame, Parts, Snapshot};
-use crate::stack::process::Mapping;
+use crate::stack::space::Mapping;
 
 /// Most frames of a walk.
 pub(super) const MAX_FRAMES: usize = 512;

@@ -1,0 +1,75 @@
+//! A stack as the kernel tells it, with the address space that it was taken in: looked up later, by who may be slow.
+//!
+//! It is an eighth of the size of its [`Place`]s, and nothing is counted for each frame: most chains are of addresses that
+//! were looked up before ([`super::Symbolizer::stack_of`]), so that most places are never made.
+
+use super::file::Place;
+use super::space::AddressSpace;
+
+/// Addresses of a stack, leaf first.
+#[derive(Debug, Clone)]
+pub struct Chain {
+    /// Those of the kernel, and those of the program behind them.
+    addresses: Vec<u64>,
+    in_kernel: usize,
+    space: AddressSpace,
+    /// Whether it reached the limit for chains.
+    cut: bool,
+}
+
+/// A frame of a chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChainFrame {
+    /// Its address.
+    pub address: u64,
+    /// Whether it is the kernel's.
+    pub in_kernel: bool,
+    /// Whether the instruction at the address itself ran, and not the call before it.
+    pub exact: bool,
+}
+
+impl Chain {
+    /// Of `addresses`, leaf first, the first `in_kernel` of them the kernel's, the others those of a program in `space`.
+    /// `cut`: whether there were more.
+    pub fn new(addresses: Vec<u64>, in_kernel: usize, space: AddressSpace, cut: bool) -> Chain {
+        Chain { addresses, in_kernel, space, cut }
+    }
+
+    /// Its frames, leaf first. Exact are the first of all and the first of the program, where the kernel was entered.
+    pub fn frames(&self) -> impl Iterator<Item = ChainFrame> + '_ {
+        self.addresses.iter().enumerate().map(|(at, address)| ChainFrame {
+            address: *address,
+            in_kernel: at < self.in_kernel,
+            exact: at == 0 || at == self.in_kernel,
+        })
+    }
+
+    /// The space that the program's addresses lie in.
+    pub fn space(&self) -> &AddressSpace {
+        &self.space
+    }
+
+    /// Whether it reached the limit for chains.
+    pub fn is_cut(&self) -> bool {
+        self.cut
+    }
+
+    /// What it stands for.
+    pub fn places(&self) -> Vec<Place> {
+        let mut mapped = self.space.mappings();
+        let place = |frame: ChainFrame| match frame.in_kernel {
+            true => Place::Kernel(frame.address),
+            false => mapped.place(frame.address),
+        };
+        let mut places: Vec<Place> = self.frames().map(place).collect();
+        if self.cut {
+            places.push(Place::Truncated);
+        }
+        places
+    }
+
+    /// Memory in bytes that lives for as long as it does.
+    pub fn bytes(&self) -> usize {
+        size_of_val(self.addresses.as_slice()) + self.space.bytes_of_first()
+    }
+}
