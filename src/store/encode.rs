@@ -8,11 +8,9 @@
 //! Waits are the same columns of where each left, in a period of 1, then how long each was away in nanoseconds, and
 //! whether it was preempted.
 
-use std::collections::HashMap;
-
 use serde::Serialize;
 
-use crate::model::{Batch, Entry, OwnUse, Sample, Wait};
+use crate::model::{Batch, Entry, IdMap, OwnUse, Sample, Wait};
 
 use super::dictionary::Dictionary;
 use super::varint;
@@ -99,7 +97,7 @@ fn columns<'a>(
     varint::put(&mut out, samples.len() as u64);
     varint::put_signed(&mut out, period_us);
     let (mut rests, mut tasks, mut cpus, mut stacks) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let mut previous = HashMap::new();
+    let mut previous = IdMap::default();
     let mut latest = 0;
     for sample in samples {
         let before = previous.insert(sample.cpu, sample.time.0).unwrap_or(latest);
