@@ -208,10 +208,16 @@ impl Keeper {
         let PlacedSample { time, pid, tid, comm, cpu, count: _, trace } = sample;
         let before = self.symbolizer.stats().looked_up;
         let part = self.allowances.of(instance, time.0);
-        let stack = match (part, &trace) {
-            (Part::Mark, _) => self.symbolizer.stack(&[Place::Truncated]),
-            (_, Trace::Chain(chain)) => self.symbolizer.stack_of(chain),
-            (_, Trace::Places(places)) => self.symbolizer.stack(places),
+        let at_hand = match (part, &trace) {
+            (Part::Mark, Trace::Chain(chain)) => self.symbolizer.known_stack_of(chain),
+            _ => None,
+        };
+        let (part, stack) = match (at_hand, &trace) {
+            // No name is looked up for it.
+            (Some(stack), _) => (Part::Leaf, stack),
+            (None, _) if part == Part::Mark => (part, self.symbolizer.stack(&[Place::Truncated])),
+            (None, Trace::Chain(chain)) => (part, self.symbolizer.stack_of(chain)),
+            (None, Trace::Places(places)) => (part, self.symbolizer.stack(places)),
         };
         let is_new = !self.journal.knows(&stack);
         let names = self.symbolizer.stats().looked_up.saturating_sub(before);

@@ -12,7 +12,7 @@ use super::work::Trace;
 /// Frames that a walk and a chain must have in common, at the walk's end, for the chain to go on from there.
 const COMMON: usize = 4;
 
-/// Makes places of samples.
+/// Makes traces of samples.
 pub(super) struct Places {
     unwinder: Unwinder,
     /// Names of code made at run time, where they are wanted.
@@ -20,10 +20,6 @@ pub(super) struct Places {
     max_stack: usize,
     frames: Vec<Frame>,
 }
-
-/// Most that a process may have mapped for its samples to be handed on as chains. While they wait each of them may keep
-/// what was mapped in its moment, should that change all the time: 64 KiB.
-const MOST_MAPPED: usize = 1_024;
 
 impl Places {
     /// `max_stack` is the kernel's limit on chains; `scan`: whether code without unwind tables is scanned; `perf_maps`:
@@ -58,22 +54,25 @@ impl Places {
         }
     }
 
-    /// The stack of a sample, with how it ends where that is known. If it was walked to its root, also whether the chain
-    /// tells the same.
-    pub(super) fn of(&mut self, processes: &Processes, mut sample: RawSample) -> (Trace, Option<bool>) {
+    /// The stack of a sample, which is named soon, with how it ends where that is known. If it was walked to its root, also
+    /// whether the chain tells the same.
+    pub(super) fn of(&mut self, processes: &mut Processes, mut sample: RawSample) -> (Trace, Option<bool>) {
         let in_kernel = without_marks(&mut sample.chain);
-        let named_later = |addresses: &[u64]| {
-            let space = processes.space(sample.pid).filter(|space| space.len() <= MOST_MAPPED)?;
-            // What such code is called is asked now: its program may be gone soon, or call it something else.
-            let made = self.maps.is_some() && space.has_made(addresses.iter().skip(in_kernel).copied());
-            (!made).then_some(space)
-        };
-        if sample.user.is_none()
-            && let Some(space) = named_later(&sample.chain)
-        {
+        // What code made at run time is called is asked now: its program may be gone soon, or call it something else.
+        let has_names = self.maps.is_some()
+            && processes.has_made(sample.pid, sample.chain.iter().skip(in_kernel).copied());
+        let space = if sample.user.is_none() && !has_names { processes.lend(sample.pid) } else { None };
+        if let Some(space) = space {
             let cut = sample.chain.len() >= self.max_stack;
-            return (Trace::Chain(Chain::new(sample.chain, in_kernel, space.clone(), cut)), None);
+            return (Trace::Chain(Chain::new(sample.chain, in_kernel, space, cut)), None);
         }
+        let (places, agrees) = self.look_up(processes, &sample, in_kernel);
+        (Trace::Places(places.into()), agrees)
+    }
+
+    /// The same for one that may be named much later: nothing is kept for it but what its frames need.
+    pub(super) fn for_long(&mut self, processes: &Processes, mut sample: RawSample) -> (Trace, Option<bool>) {
+        let in_kernel = without_marks(&mut sample.chain);
         let (places, agrees) = self.look_up(processes, &sample, in_kernel);
         (Trace::Places(places.into()), agrees)
     }
@@ -215,7 +214,8 @@ fn start_ticks(stat: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::CgroupId;
+    use crate::model::{CgroupId, InstanceNo};
+    use crate::stack::{Mapped, MappedFile, Mapping};
     use crate::sys::perf_bindings as abi;
 
     fn sample(chain: Vec<u64>) -> RawSample {
@@ -228,14 +228,45 @@ mod tests {
         let chain =
             vec![abi::PERF_CONTEXT_KERNEL, 1, 2, abi::PERF_CONTEXT_USER, 3, abi::PERF_CONTEXT_GUEST, 4];
         let places = |chain, max_stack| {
-            let (trace, agrees) =
-                Places::new(max_stack, true, false, Parser::here()).of(&Processes::default(), sample(chain));
+            let (trace, agrees) = Places::new(max_stack, true, false, Parser::here())
+                .of(&mut Processes::default(), sample(chain));
             assert_eq!(agrees, None, "nothing was walked");
             trace.places().into_owned()
         };
         let found = places(chain.clone(), 127);
         assert_eq!(*found, [Place::Kernel(1), Place::Kernel(2), Place::Unknown(3)]);
         assert_eq!(places(chain, 3).last(), Some(&Place::Truncated));
+    }
+
+    #[test]
+    fn chains_are_handed_on_as_they_are_unless_a_name_must_be_asked_for_now() {
+        let code = |name: &str| Mapped::File(MappedFile::new(1, name.into(), None, None).into());
+        let mut processes = Processes::default();
+        let mut trace = |what: &[Mapped], names, ip, user| {
+            processes.exec(Pid(1), InstanceNo(1), "a");
+            for (at, what) in (1..).zip(what) {
+                let (start, what) = (at * 0x1000, what.clone());
+                processes.mmap(Pid(1), Mapping { start, end: start + 0x1000, file_offset: 0, what });
+            }
+            let mut places = Places::new(3, true, names, Parser::here());
+            let sample = RawSample { user, ..sample(vec![abi::PERF_CONTEXT_USER, 0x1008, ip]) };
+            let places_alone = places.for_long(&processes, sample.clone()).0;
+            assert!(matches!(&places_alone, Trace::Places(_)));
+            let trace = places.of(&mut processes, sample).0;
+            assert_eq!(trace.places(), places_alone.places());
+            matches!(trace, Trace::Chain(_))
+        };
+        let (file, made) = (code("pi"), code("memfd:doublemapper"));
+        assert!(trace(&[file.clone(), file.clone()], true, 0x2008, None));
+        for made in [made, Mapped::Anonymous] {
+            assert!(!trace(&[file.clone(), made.clone()], true, 0x2008, None), "{made:?}");
+            assert!(trace(&[file.clone(), made.clone()], true, 0x1010, None), "none of its frames is there");
+            assert!(trace(&[file.clone(), made], false, 0x2008, None), "nobody wants names");
+        }
+        let user = Some(Box::new(UserState { registers: Default::default(), stack: vec![] }));
+        assert!(!trace(std::slice::from_ref(&file), true, 0x1010, user), "it is to be walked");
+        assert!(trace(&vec![file.clone(); 1_024], true, 0x1010, None));
+        assert!(!trace(&vec![file; 1_025], true, 0x1010, None), "too much to be kept for a sample");
     }
 
     #[test]

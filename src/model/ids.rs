@@ -1,6 +1,6 @@
 //! Ids that are easily mixed up, each a type of its own.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 /// A map by numbers that the kernel or we give one after the other: looked up some ten times for each sample, and nobody
 /// chooses them to collide.
 pub type IdMap<K, V> = HashMap<K, V, FxBuildHasher>;
+
+/// A set of such numbers.
+pub type IdSet<K> = HashSet<K, FxBuildHasher>;
 
 /// A cgroup's id: `st_ino` of its directory, which is what `PERF_SAMPLE_CGROUP` carries. Unique until reboot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -18,7 +18,7 @@ pub use container::{Container, ContainerEvent, Oddity, Pod};
 pub use event::SampledEvent;
 pub use frame::{Frame, FrameKind};
 pub use identity::{Confidence, Identity};
-pub use ids::{BuildId, CgroupId, ContainerId, IdMap, InstanceKey, Pid};
+pub use ids::{BuildId, CgroupId, ContainerId, IdMap, IdSet, InstanceKey, Pid};
 pub use isolation::Isolation;
 pub use record::{
     Batch, CpuSource, CpuStats, Entry, Fact, FactKind, InstanceInfo, InstanceNo, OwnUse, Sample, Wait,

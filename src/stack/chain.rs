@@ -3,6 +3,8 @@
 //! It is an eighth of the size of its [`Place`]s, and nothing is counted for each frame: most chains are of addresses that
 //! were looked up before ([`super::Symbolizer::stack_of`]), so that most places are never made.
 
+use std::sync::Arc;
+
 use super::file::Place;
 use super::space::AddressSpace;
 
@@ -12,7 +14,7 @@ pub struct Chain {
     /// Those of the kernel, and those of the program behind them.
     addresses: Vec<u64>,
     in_kernel: usize,
-    space: AddressSpace,
+    space: Arc<AddressSpace>,
     /// Whether it reached the limit for chains.
     cut: bool,
 }
@@ -31,7 +33,7 @@ pub struct ChainFrame {
 impl Chain {
     /// Of `addresses`, leaf first, the first `in_kernel` of them the kernel's, the others those of a program in `space`.
     /// `cut`: whether there were more.
-    pub fn new(addresses: Vec<u64>, in_kernel: usize, space: AddressSpace, cut: bool) -> Chain {
+    pub fn new(addresses: Vec<u64>, in_kernel: usize, space: Arc<AddressSpace>, cut: bool) -> Chain {
         Chain { addresses, in_kernel, space, cut }
     }
 
@@ -68,8 +70,8 @@ impl Chain {
         places
     }
 
-    /// Memory in bytes that lives for as long as it does.
+    /// Memory in bytes that it takes itself; that of its space is bounded by who lends it.
     pub fn bytes(&self) -> usize {
-        size_of_val(self.addresses.as_slice()) + self.space.bytes_of_first()
+        self.addresses.capacity() * size_of::<u64>()
     }
 }

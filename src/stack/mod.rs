@@ -79,6 +79,6 @@ pub use options::SymbolOptions;
 pub use perf_map::PerfMap;
 pub use perf_maps::{PerfMapStats, PerfMaps};
 pub use process::{Processes, Refused};
-pub use space::{AddressSpace, Mapped, Mapping, Mappings};
+pub use space::{AddressSpace, LentBytes, Mapped, Mapping, Mappings};
 pub use symbolize::{SymbolStats, Symbolizer};
 pub use table::SymbolTable;

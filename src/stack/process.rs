@@ -4,15 +4,18 @@
 //! processes are in tenants' hands; what does not fit is unknown, not wrong.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use super::file::MappedFile;
-use super::space::{AddressSpace, Mapped, Mapping};
+use super::space::{AddressSpace, LentBytes, Mapped, Mapping, Table};
 use crate::model::{IdMap, InstanceNo, Pid};
 
 /// Most executable mappings kept of all together (a table that processes share counts once), some 64 bytes each.
 const MAX_ALL_MAPPINGS: usize = 1 << 20;
 const MAX_PROCESSES: usize = 65_536;
+/// Most mappings of a process whose address space is lent, and most memory of all that are, in bytes.
+const MOST_LENT: usize = 1_024;
+const MOST_LENT_BYTES: usize = 16 << 20;
 /// The share of one instance in both: an eighth. Nobody can take the rest from the others.
 const MAX_MAPPINGS_OF_ONE: usize = MAX_ALL_MAPPINGS / 8;
 const MAX_PROCESSES_OF_ONE: usize = MAX_PROCESSES / 8;
@@ -34,6 +37,7 @@ pub struct Processes {
     mappings: usize,
     shares: IdMap<InstanceNo, Share>,
     refused: Refused,
+    lent: LentBytes,
 }
 
 /// What one instance takes of the whole.
@@ -63,7 +67,9 @@ struct Process {
     comm: Arc<str>,
     threads: IdMap<Pid, Arc<str>>,
     /// Shared with the parent until one of them changes it.
-    space: Arc<AddressSpace>,
+    table: Arc<Table>,
+    /// The same, as somebody may have it.
+    lent: Weak<AddressSpace>,
     /// The file of its program: what it mapped first.
     main: Option<Arc<MappedFile>>,
 }
@@ -74,9 +80,24 @@ impl Processes {
         self.by_pid.get(&pid).is_some_and(|process| !process.doubtful)
     }
 
-    /// What the process has mapped now. None of a process that is not known.
-    pub fn space(&self, pid: Pid) -> Option<&AddressSpace> {
-        self.by_pid.get(&pid).map(|process| &*process.space)
+    /// What the process has mapped now, for as long as somebody has it. None of a process that is not known, and where it
+    /// would be too much: a program may map something else between any two samples.
+    pub fn lend(&mut self, pid: Pid) -> Option<Arc<AddressSpace>> {
+        let Process { table, lent, .. } = self.by_pid.get_mut(&pid)?;
+        if let Some(space) = lent.upgrade().filter(|space| space.version() == table.version()) {
+            return Some(space);
+        }
+        if table.sorted().len() > MOST_LENT || self.lent.get() > MOST_LENT_BYTES {
+            return None;
+        }
+        let space = Arc::new(table.lend(&self.lent));
+        *lent = Arc::downgrade(&space);
+        Some(space)
+    }
+
+    /// Whether one of `addresses` of a process may be code that is made at run time.
+    pub fn has_made(&self, pid: Pid, addresses: impl Iterator<Item = u64>) -> bool {
+        self.by_pid.get(&pid).is_some_and(|process| process.table.has_made(addresses))
     }
 
     /// How many are known.
@@ -106,11 +127,11 @@ impl Processes {
     /// A process began as a copy of its parent.
     pub fn fork(&mut self, pid: Pid, parent: Pid) {
         let Some(process) = self.by_pid.get(&parent) else { return };
-        let (comm, space, doubtful) = (process.comm.clone(), process.space.clone(), process.doubtful);
+        let (comm, table, doubtful) = (process.comm.clone(), process.table.clone(), process.doubtful);
         let (main, owner) = (process.main.clone(), process.owner);
         self.unmap(pid);
         if let Some(process) = self.enter(pid, owner) {
-            (process.comm, process.space, process.doubtful) = (comm, space, doubtful);
+            (process.comm, process.table, process.doubtful) = (comm, table, doubtful);
             process.main = main;
             process.threads.clear();
         }
@@ -154,9 +175,9 @@ impl Processes {
         if let (None, Mapped::File(file)) = (&process.main, &mapping.what) {
             process.main = Some(file.clone());
         }
-        let own = if Arc::strong_count(&process.space) == 1 { process.space.len() } else { 0 };
+        let own = if Arc::strong_count(&process.table) == 1 { process.table.sorted().len() } else { 0 };
         // A mapping may split another one, and a table that is shared is copied first.
-        let more = process.space.len() + 2 - own;
+        let more = process.table.sorted().len() + 2 - own;
         let share = self.shares.entry(process.owner).or_default();
         if self.mappings + more > MAX_ALL_MAPPINGS || share.mappings + more > MAX_MAPPINGS_OF_ONE {
             self.refused.mappings += 1;
@@ -164,10 +185,10 @@ impl Processes {
             return;
         }
         self.births += 1;
-        let space = Arc::make_mut(&mut process.space);
-        space.map(mapping, self.births);
-        self.mappings = self.mappings - own + space.len();
-        share.mappings = share.mappings - own + space.len();
+        let table = Arc::make_mut(&mut process.table);
+        table.map(mapping, self.births);
+        self.mappings = self.mappings - own + table.sorted().len();
+        share.mappings = share.mappings - own + table.sorted().len();
     }
 
     /// A thread ended; its number may come again.
@@ -245,14 +266,15 @@ impl Processes {
 
     /// What a process has mapped, sorted by start.
     pub fn mappings(&self, pid: Pid) -> &[Mapping] {
-        self.by_pid.get(&pid).map_or(&[], |process| process.space.sorted())
+        self.by_pid.get(&pid).map_or(&[], |process| process.table.sorted())
     }
 
     /// Takes all mappings of a process away.
     fn unmap(&mut self, pid: Pid) {
         let Some(process) = self.by_pid.get_mut(&pid) else { return };
         // Where it was shared, it is still somebody's.
-        let freed = Arc::into_inner(std::mem::take(&mut process.space)).map_or(0, |space| space.len());
+        let freed =
+            Arc::into_inner(std::mem::take(&mut process.table)).map_or(0, |table| table.sorted().len());
         self.mappings -= freed;
         if let Some(share) = self.shares.get_mut(&process.owner) {
             share.mappings -= freed;
@@ -288,7 +310,8 @@ impl Processes {
             doubtful: false,
             comm: "?".into(),
             threads: IdMap::default(),
-            space: Arc::default(),
+            table: Arc::default(),
+            lent: Weak::new(),
             main: None,
         };
         let process = self.by_pid.entry(pid).or_insert(fresh);
@@ -404,6 +427,32 @@ mod tests {
     }
 
     #[test]
+    fn what_is_lent_stays_as_it_was_and_is_bounded() {
+        let mut processes = Processes::default();
+        processes.exec(Pid(1), OWNER, "a");
+        let page = 0x1000;
+        (0..1_000).for_each(|n| processes.mmap(Pid(1), mapping(n * page, (n + 1) * page, 0, n)));
+        let first = processes.lend(Pid(1)).unwrap();
+        assert!(Arc::ptr_eq(&first, &processes.lend(Pid(1)).unwrap()), "nothing was mapped between");
+        let mut lent = vec![first];
+        // A program that maps something between any two samples, and has them wait.
+        for n in 1..1_000 {
+            processes.mmap(Pid(1), mapping(0, page, 0, 10_000 + n));
+            lent.extend(processes.lend(Pid(1)));
+        }
+        assert_eq!(offset(&lent[0].mappings().place(5)), Some((0, 5)));
+        assert_eq!(offset(&lent[1].mappings().place(5)), Some((10_001, 5)));
+        let bytes = processes.lent.get();
+        assert!((MOST_LENT_BYTES..MOST_LENT_BYTES * 11 / 10).contains(&bytes), "{bytes} of {}", lent.len());
+        assert!(processes.lend(Pid(1)).is_none());
+        lent.clear();
+        assert_eq!(processes.lent.get(), 0);
+        assert!(processes.lend(Pid(1)).is_some() && processes.lend(Pid(2)).is_none());
+        processes.forget(Pid(1));
+        assert_eq!(processes.mappings, 0, "whoever has some does not change what is counted");
+    }
+
+    #[test]
     fn children_that_copy_large_tables_stay_within_bounds_and_leave_nothing() {
         let mut processes = Processes::default();
         processes.exec(Pid(1), OWNER, "a");
@@ -416,7 +465,7 @@ mod tests {
             let place = offset(&place(&processes, Pid(pid), 5));
             assert!(place.is_none_or(|place| place == (77, 5)), "unknown, not wrong");
         }
-        let tables: usize = processes.by_pid.values().map(|p| p.space.len()).sum();
+        let tables: usize = processes.by_pid.values().map(|p| p.table.sorted().len()).sum();
         assert!(processes.mappings == tables && tables <= MAX_ALL_MAPPINGS, "{tables}");
         (1..400).for_each(|pid| processes.forget(Pid(pid)));
         assert_eq!(processes.mappings, 0);

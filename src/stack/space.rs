@@ -1,11 +1,14 @@
 //! What is mapped for execution, and where in it an address lies.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::file::{MappedFile, Place};
 
 /// Most executable mappings kept of a process, some 64 bytes each.
 pub(super) const MAX_MAPPINGS: usize = 4_096;
+/// What a file takes that nobody has mapped any more, in bytes, estimated.
+const FILE_BYTES: usize = 256;
 
 /// An executable mapping.
 #[derive(Debug, Clone)]
@@ -42,20 +45,83 @@ impl Mapped {
     }
 }
 
-/// What a process has mapped at one moment, for who looks its addresses up later.
+/// What a process has mapped now.
 #[derive(Debug, Clone, Default)]
-pub struct AddressSpace {
+pub(super) struct Table {
     version: u64,
     sorted: Arc<Vec<Mapping>>,
     /// Whether code that is made at run time may lie in one of them, or did.
     has_made: bool,
 }
 
+impl Table {
+    /// Sorted by start, without overlaps.
+    pub(super) fn sorted(&self) -> &[Mapping] {
+        &self.sorted
+    }
+
+    /// A number that stands for what is mapped: as long as it is the same, so is where addresses lie. 0 while nothing ever
+    /// was.
+    pub(super) fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Whether one of `addresses` may be code that is made at run time.
+    pub(super) fn has_made(&self, mut addresses: impl Iterator<Item = u64>) -> bool {
+        let mut mapped = Mappings::new(&self.sorted);
+        self.has_made
+            && addresses.any(|ip| mapped.holding(ip).is_some_and(|mapping| mapping.what.may_be_made()))
+    }
+
+    /// Something was mapped; what lay there before is gone. From now on `version` stands for what is mapped.
+    pub(super) fn map(&mut self, mapping: Mapping, version: u64) {
+        self.version = version;
+        self.has_made |= mapping.what.may_be_made();
+        // Samples that wait for their names may have it, too: theirs stays as it was.
+        let sorted = Arc::make_mut(&mut self.sorted);
+        cut(sorted, mapping.start, mapping.end);
+        if sorted.len() < MAX_MAPPINGS {
+            let at = sorted.partition_point(|m| m.start < mapping.start);
+            sorted.insert(at, mapping);
+        }
+    }
+
+    /// The same for as long as somebody has it, whatever is mapped then. What it takes is added to `lent` until then.
+    pub(super) fn lend(&self, lent: &LentBytes) -> AddressSpace {
+        AddressSpace::charged(self.version, Arc::clone(&self.sorted), lent)
+    }
+}
+
+/// What a process had mapped in one moment, for who looks its addresses up later.
+#[derive(Debug)]
+pub struct AddressSpace {
+    version: u64,
+    sorted: Arc<Vec<Mapping>>,
+    bytes: usize,
+    lent: LentBytes,
+}
+
+/// Memory of all address spaces that somebody has, in bytes, estimated: all of them may be of the past.
+#[derive(Debug, Clone, Default)]
+pub struct LentBytes(Arc<AtomicUsize>);
+
+impl LentBytes {
+    /// How much it is now.
+    pub fn get(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 impl AddressSpace {
     /// Of `sorted` mappings, by start and without overlaps; `version` is that of no other, and not 0.
     pub fn new(version: u64, sorted: Vec<Mapping>) -> AddressSpace {
-        let has_made = sorted.iter().any(|mapping| mapping.what.may_be_made());
-        AddressSpace { version, sorted: Arc::new(sorted), has_made }
+        AddressSpace::charged(version, Arc::new(sorted), &LentBytes::default())
+    }
+
+    fn charged(version: u64, sorted: Arc<Vec<Mapping>>, lent: &LentBytes) -> AddressSpace {
+        let bytes = sorted.capacity() * (size_of::<Mapping>() + FILE_BYTES);
+        lent.0.fetch_add(bytes, Ordering::Relaxed);
+        AddressSpace { version, sorted, bytes, lent: lent.clone() }
     }
 
     /// A number that stands for what is mapped: as long as it is the same, so is where addresses lie.
@@ -67,45 +133,11 @@ impl AddressSpace {
     pub fn mappings(&self) -> Mappings<'_> {
         Mappings::new(&self.sorted)
     }
+}
 
-    /// The same, sorted by start.
-    pub fn sorted(&self) -> &[Mapping] {
-        &self.sorted
-    }
-
-    /// How much is mapped.
-    pub fn len(&self) -> usize {
-        self.sorted.len()
-    }
-
-    /// Whether nothing is.
-    pub fn is_empty(&self) -> bool {
-        self.sorted.is_empty()
-    }
-
-    /// Whether one of `addresses` may be code that is made at run time.
-    pub fn has_made(&self, mut addresses: impl Iterator<Item = u64>) -> bool {
-        let mut mapped = self.mappings();
-        self.has_made
-            && addresses.any(|ip| mapped.holding(ip).is_some_and(|mapping| mapping.what.may_be_made()))
-    }
-
-    /// Memory in bytes that lives for as long as the first two who have it do.
-    pub fn bytes_of_first(&self) -> usize {
-        if Arc::strong_count(&self.sorted) > 2 { 0 } else { size_of_val(self.sorted.as_slice()) }
-    }
-
-    /// Something was mapped; what lay there before is gone. From now on `version` stands for what is mapped.
-    pub(super) fn map(&mut self, mapping: Mapping, version: u64) {
-        self.version = version;
-        self.has_made |= mapping.what.may_be_made();
-        // Samples that wait for their names may have it, too: theirs stays as it was.
-        let mappings = Arc::make_mut(&mut self.sorted);
-        cut(mappings, mapping.start, mapping.end);
-        if mappings.len() < MAX_MAPPINGS {
-            let at = mappings.partition_point(|m| m.start < mapping.start);
-            mappings.insert(at, mapping);
-        }
+impl Drop for AddressSpace {
+    fn drop(&mut self) {
+        self.lent.0.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 

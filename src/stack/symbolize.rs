@@ -288,6 +288,7 @@ impl Symbolizer {
             + self.kernel_functions.memory_bytes()
             + self.jit.memory_bytes()
             + self.stacks.memory_bytes()
+            + self.lately.memory_bytes()
     }
 
     fn spot(&mut self, place: &Place, exact: bool) -> Spot {

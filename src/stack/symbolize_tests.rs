@@ -222,7 +222,7 @@ proptest::proptest! {
     #[test]
     fn a_chain_is_named_as_its_places_are(
         chains in proptest::collection::vec(
-            (proptest::collection::vec(0..0x70u64, 0..12), 0..4usize, 0..2usize, proptest::bool::ANY),
+            (proptest::collection::vec(0..0x70u64, 0..12), 0..4usize, 0..2usize, 0..16u8),
             1..40,
         ),
         kernel_is_readable: bool,
@@ -233,17 +233,47 @@ proptest::proptest! {
         let spaces = [0, 1].map(|id| {
             let code = Mapped::File(file(id, "/pi", &program(&format!("leaf{id}"))));
             let what = [code.clone(), Mapped::Vdso, code.clone(), Mapped::Anonymous, code];
-            AddressSpace::new(id + 1, (1..).map(|n| n * 0x10).zip(what).map(|(at, what)| mapping(at, what)).collect())
+            let sorted = (1..).map(|n| n * 0x10).zip(what).map(|(at, what)| mapping(at, what)).collect();
+            Arc::new(AddressSpace::new(id + 1, sorted))
         });
         let mut symbols = symbolizer();
-        for (mut addresses, in_kernel, space, cut) in chains {
+        for (mut addresses, in_kernel, space, choice) in chains {
             let in_kernel = in_kernel.min(addresses.len());
             addresses[..in_kernel].iter_mut().for_each(|address| *address |= 0xffff_ffff_8100_0000);
-            let chain = Chain::new(addresses, in_kernel, spaces[space].clone(), cut);
+            // Words that a program writes to its stack: nearly an address that is known.
+            addresses.iter_mut().take(usize::from(choice / 4)).for_each(|address| *address ^= 1 << 63);
+            let chain = Chain::new(addresses, in_kernel, spaces[space].clone(), choice % 2 == 0);
             let named = symbols.stack_of(&chain);
             proptest::prop_assert!(Arc::ptr_eq(&named, &symbols.stack(&chain.places())), "{chain:?}");
+            if let Some(known) = symbols.known_stack_of(&chain) {
+                proptest::prop_assert!(Arc::ptr_eq(&named, &known), "{chain:?}");
+            }
             let afresh = symbolizer().stack(&chain.places());
             proptest::prop_assert_eq!((named.frames(), named.quality()), (afresh.frames(), afresh.quality()));
         }
+    }
+}
+
+#[test]
+fn what_is_at_hand_is_named_without_a_look_until_it_grows_old() {
+    let mut symbols = Symbolizer::new(None);
+    let what = Mapped::File(file(1, "/pi", &program("leaf")));
+    let mapping = Mapping { start: 0x5000, end: 0x6000, file_offset: 0x1000, what };
+    let space = Arc::new(AddressSpace::new(1, vec![mapping]));
+    let chain = |addresses: &[u64]| Chain::new(addresses.to_vec(), 0, space.clone(), false);
+    let first = chain(&[0x5000, 0x5028]);
+    assert_eq!(symbols.known_stack_of(&first), None);
+    let named = symbols.stack_of(&first);
+    assert_eq!(lines(&named), ["[unwound short]", "leaf [pi]", "main [pi]"]);
+    let looked_up = symbols.stats().looked_up;
+    assert_eq!(symbols.known_stack_of(&first), Some(named));
+    // The same two addresses, but the second ran itself; the first was a call.
+    assert_eq!(symbols.known_stack_of(&chain(&[0x5028, 0x5000])), None);
+    assert_eq!(symbols.stats().looked_up, looked_up);
+    for forget in [Symbolizer::age, |symbols: &mut Symbolizer| symbols.keep_less(true)] {
+        symbols.stack_of(&first);
+        assert!(symbols.known_stack_of(&first).is_some());
+        forget(&mut symbols);
+        assert_eq!(symbols.known_stack_of(&first), None);
     }
 }

@@ -3,10 +3,9 @@
 //! Promises: every journal stands alone (it introduces an instance before it says anything about it), and a frame
 //! that could not be written leaves no trace in the ids of the next.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::model::{Batch, Entry, InstanceNo, Stack, Timestamp, WriterInfo};
+use crate::model::{Batch, Entry, IdSet, InstanceNo, Stack, Timestamp, WriterInfo};
 
 use super::dictionary::Dictionary;
 use super::directory::{self, Store};
@@ -29,7 +28,7 @@ pub(super) struct Current {
     file: JournalFile,
     head: Head,
     dictionary: Dictionary,
-    introduced: HashSet<InstanceNo>,
+    introduced: IdSet<InstanceNo>,
     batches: u64,
     samples: u64,
     waits: u64,
@@ -42,7 +41,7 @@ impl Current {
         let opened_at = directory::now();
         let head = Head { info: info.clone(), opened_at };
         let mut tail = Tail::create(&store.journal_folder())?;
-        let mut introduced = HashSet::new();
+        let mut introduced = IdSet::default();
         let named = introduce(&mut tail, &head, living, &mut introduced).and_then(|()| {
             let seconds = u32::try_from(opened_at.0.max(0) / 1_000_000).unwrap_or(u32::MAX);
             for seq in (seconds..=u32::MAX).chain(0..seconds) {
@@ -81,7 +80,7 @@ impl Current {
         let waiting = batch.waits.iter().map(|wait| &wait.left);
         let sampled = batch.samples.iter().chain(waiting).map(|sample| sample.instance);
         let mentioned = batch.entries.iter().map(number).chain(sampled);
-        let mut introduced = HashSet::new();
+        let mut introduced = IdSet::default();
         for no in mentioned {
             if !self.introduced.contains(&no) && introduced.insert(no) {
                 living.declaration(no).iter().for_each(|entry| encode::entry(&mut raw, entry));
@@ -169,7 +168,7 @@ fn introduce(
     tail: &mut Tail,
     head: &Head,
     living: &Living,
-    introduced: &mut HashSet<InstanceNo>,
+    introduced: &mut IdSet<InstanceNo>,
 ) -> Result<(), StoreError> {
     let mut raw = Vec::new();
     encode::head(&mut raw, head);

@@ -3,11 +3,11 @@
 //! Promises: bounded memory. Whoever ended is forgotten [`KEEP_ENDED`] after the last word about it (a late name or
 //! exit status is such a word), or earlier when more than [`MAX_ENDED`] are kept.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::contents;
-use crate::model::{Entry, Identity, InstanceInfo, InstanceNo, Timestamp};
+use crate::model::{Entry, IdMap, Identity, InstanceInfo, InstanceNo, Timestamp};
 
 /// How long the ended are remembered. Whoever tells of instances has forgotten them after two minutes.
 const KEEP_ENDED: Duration = Duration::from_secs(180);
@@ -47,7 +47,7 @@ impl Known {
 #[derive(Debug, Default)]
 pub(super) struct Living {
     /// In boxes: a table from which as much is taken as is put in has room for several times what it holds.
-    known: HashMap<InstanceNo, Box<Known>>,
+    known: IdMap<InstanceNo, Box<Known>>,
     /// The ended, in order of a word about them; one may stand here more than once.
     ended: VecDeque<(Instant, InstanceNo)>,
 }

@@ -1,4 +1,4 @@
-//! What is done in order of time: processes and what they have mapped, and the samples that are looked up in it.
+//! What is done in order of time: processes and what they have mapped, and samples with what was mapped in their moment.
 //!
 //! Belongs to the capture thread. Walking a stack takes microseconds and, of a file seen for the first time, a read of
 //! its unwind tables: the lock is not held meanwhile.
@@ -33,6 +33,15 @@ pub(super) struct InOrder {
     waited: Vec<Waited<(CgroupId, PlacedSample)>>,
     /// Whether little is kept of symbols and unwind tables.
     keeps_less: bool,
+}
+
+/// How long a sample waits for its names.
+#[derive(Debug, Clone, Copy)]
+enum Kept {
+    /// A second or two.
+    Shortly,
+    /// Until its thread is back.
+    ForLong,
 }
 
 /// A sample that is to be attributed.
@@ -128,7 +137,7 @@ impl InOrder {
             Happening::Sample { sample, count } => self.sample(sample, count, shared),
             Happening::Leaves(sample) => {
                 let (tid, cgroup) = (sample.tid, sample.cgroup);
-                let (placed, _) = self.place(sample, 1, shared);
+                let (placed, _) = self.place(sample, 1, Kept::ForLong, shared);
                 self.waits.leaves(tid, time_ns, cgroup, placed.bytes(), (cgroup, placed));
             }
             Happening::Left { tid, preempted } => self.waits.left(tid, preempted),
@@ -142,7 +151,7 @@ impl InOrder {
 
     fn sample(&mut self, sample: RawSample, count: u32, shared: &Shared) {
         let (cgroup, time_ns) = (sample.cgroup, sample.time_ns);
-        let (placed, revived) = self.place(sample, count, shared);
+        let (placed, revived) = self.place(sample, count, Kept::Shortly, shared);
         self.placed.push(Placed { cgroup, time_ns, revived, sample: placed });
         if self.placed.len() >= PIECE {
             self.hand_on(&mut shared.lock());
@@ -150,7 +159,13 @@ impl InOrder {
     }
 
     /// Where a sample is, which counts for `count`; and its process if that was taken for ended.
-    fn place(&mut self, sample: RawSample, count: u32, shared: &Shared) -> (PlacedSample, Option<Pid>) {
+    fn place(
+        &mut self,
+        sample: RawSample,
+        count: u32,
+        kept: Kept,
+        shared: &Shared,
+    ) -> (PlacedSample, Option<Pid>) {
         let RawSample { pid, tid, time_ns, cgroup, cpu, .. } = sample;
         if !self.processes.knows(pid) {
             let (no, found) = shared.lock().find_process(pid, cgroup);
@@ -160,7 +175,10 @@ impl InOrder {
             }
         }
         let revived = self.processes.ran(pid, tid, time_ns).then_some(pid);
-        let (trace, agrees) = self.places.of(&self.processes, sample);
+        let (trace, agrees) = match kept {
+            Kept::Shortly => self.places.of(&mut self.processes, sample),
+            Kept::ForLong => self.places.for_long(&self.processes, sample),
+        };
         if let (true, Some(agrees), Some(main)) = (self.learns, agrees, self.processes.main(pid)) {
             self.verdicts.compared(main, agrees, time_ns);
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::super::chain::Chain;
+use super::super::chain::{Chain, ChainFrame};
 use super::super::file::Place;
 use super::whole::number_of_end;
 use super::{Spot, Symbolizer};
@@ -10,8 +10,8 @@ use crate::model::Stack;
 
 /// Addresses that are remembered; a power of two.
 const SLOTS: usize = 4_096;
-/// Stands for the kernel's space: no process has so many.
-const KERNEL: u64 = u64::MAX;
+/// Stands for the kernel's space: no process has had so many.
+const KERNEL: u64 = u64::MAX >> 1;
 
 /// Numbers of texts by address, each where the address says: what was asked for last stays. Who makes addresses collide
 /// has them looked up as any others.
@@ -21,9 +21,8 @@ pub(super) struct Lately(Box<[Slot]>);
 /// An address of a space, and the number of its texts.
 #[derive(Debug, Clone, Copy, Default)]
 struct Slot {
-    /// The space's version; 0 of an empty slot.
+    /// Twice the space's version, and one more where the address is exact; 0 of an empty slot.
     space: u64,
-    /// Twice the address, and one more where it is exact.
     address: u64,
     number: u64,
 }
@@ -35,6 +34,11 @@ impl Default for Lately {
 }
 
 impl Lately {
+    /// Memory in bytes.
+    pub(super) fn memory_bytes(&self) -> usize {
+        size_of_val(&*self.0)
+    }
+
     /// Forgets everything.
     pub(super) fn clear(&mut self) {
         self.0.fill(Slot::default());
@@ -43,51 +47,108 @@ impl Lately {
     #[inline]
     fn slot(&mut self, space: u64, address: u64) -> Option<&mut Slot> {
         let mixed = (address ^ space.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        // Its upper half depends on all of its bits.
-        let at = usize::try_from(mixed >> 32).ok()? % SLOTS;
+        // The upper bits depend on all of them.
+        let at = usize::try_from(mixed >> (u64::BITS - SLOTS.ilog2())).ok()?;
         self.0.get_mut(at)
     }
+}
+
+/// What may be done to name a chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Effort {
+    /// Addresses are looked up.
+    Any,
+    /// They are not: only what is at hand.
+    None,
 }
 
 impl Symbolizer {
     /// The stack of `chain`: as [`Symbolizer::stack`] makes it of its places.
     pub fn stack_of(&mut self, chain: &Chain) -> Arc<Stack> {
-        let mut key = std::mem::take(&mut self.numbers);
-        let known = self.numbers_of(chain, &mut key).then(|| self.stacks.get(key.as_slice())).flatten();
-        self.numbers = key;
-        known.unwrap_or_else(|| self.stack(&chain.places()))
+        if let Some(stack) = self.stack_at_hand(chain, Effort::Any) {
+            return stack;
+        }
+        let stack = self.stack(&chain.places());
+        self.refresh(chain);
+        stack
     }
 
-    /// Puts the numbers that `chain` is known by into `key`. False where they are not enough: frames may run together, or
-    /// a file is to be read again.
-    fn numbers_of(&mut self, chain: &Chain, key: &mut Vec<u64>) -> bool {
+    /// The stack of `chain` if it is at hand, without looking any of its addresses up.
+    pub fn known_stack_of(&mut self, chain: &Chain) -> Option<Arc<Stack>> {
+        self.stack_at_hand(chain, Effort::None)
+    }
+
+    fn stack_at_hand(&mut self, chain: &Chain, effort: Effort) -> Option<Arc<Stack>> {
+        let mut key = std::mem::take(&mut self.numbers);
+        let known =
+            self.numbers_of(chain, effort, &mut key).then(|| self.stacks.get(key.as_slice())).flatten();
+        self.numbers = key;
+        known
+    }
+
+    /// Puts the numbers that `chain` is known by into `key`. False where that takes more than may be done, and where a file
+    /// is to be read again first.
+    fn numbers_of(&mut self, chain: &Chain, effort: Effort, key: &mut Vec<u64>) -> bool {
         key.clear();
         let mut mapped = chain.space().mappings();
+        let mut above = None;
         for frame in chain.frames() {
-            let space = if frame.in_kernel { KERNEL } else { chain.space().version() };
-            let address = frame.address.wrapping_shl(1) | u64::from(frame.exact);
-            let found = self
-                .lately
-                .slot(space, address)
-                .filter(|slot| (slot.space, slot.address) == (space, address));
-            if let Some(slot) = found {
+            let (space, address) = slot_of(chain, frame);
+            let found = self.lately.slot(space, address);
+            if let Some(slot) = found.filter(|slot| (slot.space, slot.address) == (space, address)) {
                 key.push(slot.number);
+                above = None;
                 continue;
             }
             let place =
                 if frame.in_kernel { Place::Kernel(frame.address) } else { mapped.place(frame.address) };
             let spot = self.spot(&place, frame.exact);
-            let is_outdated = matches!(&place, Place::File { file, .. } if self.outdated.contains(&file.id));
-            if is_outdated || spot.runs_together() {
+            if spot.runs_together() && above == Some(spot) {
+                continue;
+            }
+            // An address that nothing is known of may never come again: what stands behind the root is one of those.
+            let stays = !spot.runs_together();
+            if stays && effort == Effort::None || self.is_to_be_read_again(&place) {
                 return false;
             }
+            above = Some(spot);
             let number = self.number_of(&place, spot);
-            if let Some(slot) = self.lately.slot(space, address) {
+            key.push(number);
+            if stays && let Some(slot) = self.lately.slot(space, address) {
                 *slot = Slot { space, address, number };
             }
-            key.push(number);
         }
         key.push(number_of_end(chain.is_cut().then_some(Spot::Truncated)));
         true
     }
+
+    /// Whether `place` lies in a file that is better known when it is read again, which can be done.
+    fn is_to_be_read_again(&self, place: &Place) -> bool {
+        matches!(place, Place::File { file, .. } if self.outdated.contains(&file.id) && file.is_open())
+    }
+
+    /// Has the slots of `chain` say what its stack was made of just now. A text that was forgotten meanwhile, though it was
+    /// at hand here, has another number then.
+    fn refresh(&mut self, chain: &Chain) {
+        let Symbolizer { lately, numbers, .. } = self;
+        // Where frames have run together nobody knows which number is whose: they are looked up again.
+        let is_each = numbers.len() == chain.frames().count() + 1;
+        for (at, frame) in chain.frames().enumerate() {
+            let (space, address) = slot_of(chain, frame);
+            let slot = lately.slot(space, address);
+            if let Some(slot) = slot.filter(|slot| (slot.space, slot.address) == (space, address)) {
+                *slot = match numbers.get(at) {
+                    Some(number) if is_each => Slot { space, address, number: *number },
+                    _ => Slot::default(),
+                };
+            }
+        }
+    }
+}
+
+/// What the slot of `frame` is known by: its space and its address.
+#[inline]
+fn slot_of(chain: &Chain, frame: ChainFrame) -> (u64, u64) {
+    let space = if frame.in_kernel { KERNEL } else { chain.space().version() };
+    (space << 1 | u64::from(frame.exact), frame.address)
 }
