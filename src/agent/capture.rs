@@ -50,7 +50,9 @@ use crate::config::{OffCpu, Realtime, Unwind};
 use crate::identity::IdentityConfig;
 use crate::metrics::Metrics;
 use crate::model::{CgroupId, ContainerId, Fact, InstanceNo, Pid};
-use crate::perf::{Clock, Hotplug, Mode, Order, RawSample, Sampler, SideBand, Stamped, timespec};
+use crate::perf::{
+    Clock, Hotplug, Mode, Order, RawSample, Sampler, SideBand, Stamped, keep_little, timespec,
+};
 use crate::runtime::look_up::Asker;
 use crate::stack::apart::Parser;
 use crate::stack::{Files, Mapping};
@@ -168,6 +170,8 @@ pub(super) struct Capture {
     thinning: govern::Thinning,
     flushes: u64,
     order: Order<Happening>,
+    /// Samples on their way from the rings into that order.
+    taken: Vec<RawSample>,
     side_band: Vec<Stamped<SideBand>>,
     /// When the side-band was read last: cgroups that were made before are known.
     side_band_read_ns: u64,
@@ -336,6 +340,7 @@ impl Capture {
             thinning: govern::Thinning::default(),
             flushes: 0,
             order: Order::default(),
+            taken: Vec::new(),
             side_band: Vec::new(),
             side_band_read_ns: 0,
             ended: HashMap::new(),
@@ -466,8 +471,9 @@ impl Capture {
     /// Takes samples out of the rings, of one CPU or of all, that somebody wants now. Read the side-band before it.
     fn drain_samples(&mut self, cpu: Option<u32>) {
         self.drain_switches();
+        let mut taken = std::mem::take(&mut self.taken);
         let Capture { setup, side_band_read_ns, .. } = self;
-        let (join, mut taken) = (&setup.attribution, Vec::new());
+        let join = &setup.attribution;
         let wanted = |id, time_ns| join.wants(id) || time_ns >= *side_band_read_ns;
         let mut strangers = false;
         let each = |sample: RawSample| {
@@ -483,7 +489,7 @@ impl Capture {
             self.take_side_band();
         }
         let scoped = self.setup.sampler.is_scoped();
-        for sample in taken {
+        for sample in taken.drain(..) {
             if strangers && !self.setup.attribution.wants(sample.cgroup)
                 || scoped && self.is_of_inner(sample.cgroup, sample.pid)
             {
@@ -495,6 +501,8 @@ impl Capture {
                 self.order.push(sample.time_ns, Happening::Sample { sample, count });
             }
         }
+        keep_little(&mut taken);
+        self.taken = taken;
     }
 
     /// A process that was there before us, or was moved into the cgroup: its name and mappings as they are now.

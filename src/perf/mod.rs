@@ -24,7 +24,7 @@ pub use cpus::{online_cpus, parse_cpu_list};
 pub use event::{Clock, PerfError, period_ns};
 pub use hotplug::Hotplug;
 pub use options::{CopyOptions, RingOptions};
-pub use order::Order;
+pub use order::{Order, keep_little};
 pub use record::{
     Context, Layout, REGISTERS, RawSample, Record, SideBand, Stamped, Switch, UserState, context,
     parse_sample, parse_side_band, parse_switch,

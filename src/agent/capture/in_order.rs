@@ -12,7 +12,7 @@ use crate::agent::waits::{Waited, Waits};
 use crate::agent::work::{PlacedSample, PlacedWait};
 use crate::config::Unwind;
 use crate::model::{CgroupId, Pid};
-use crate::perf::{Clock, RawSample};
+use crate::perf::{Clock, RawSample, keep_little};
 use crate::stack::Processes;
 
 /// A time off the CPU that is not over is told in pieces of this length, or who waits for an hour would not be seen in it.
@@ -27,6 +27,8 @@ pub(super) struct InOrder {
     /// Whether what is learned of programs decides anything.
     learns: bool,
     clock: Clock,
+    /// What is in order now.
+    ready: Vec<(u64, Happening)>,
     placed: Vec<Placed>,
     /// Threads that are off the CPU: of which cgroup, where.
     waits: Waits<(CgroupId, PlacedSample)>,
@@ -61,6 +63,7 @@ impl InOrder {
             verdicts: Verdicts::new(setup.cache_dir.as_deref()),
             learns: setup.unwind == Unwind::Auto,
             clock: Clock::read(),
+            ready: Vec::new(),
             placed: Vec::with_capacity(PIECE),
             waits: Waits::default(),
             waited: Vec::new(),
@@ -78,12 +81,15 @@ impl InOrder {
         }
         capture.drain_samples(None);
         let horizon = if last { u64::MAX } else { now_ns.saturating_sub(SETTLE_NS) };
-        let ready: Vec<_> = capture.order.take_before(horizon).collect();
+        let mut ready = std::mem::take(&mut self.ready);
+        capture.order.take_before(horizon, &mut ready);
         self.clock = capture.clock;
         drop(capture);
-        for (time_ns, happening) in ready {
+        for (time_ns, happening) in ready.drain(..) {
             self.apply(time_ns, happening, shared);
         }
+        keep_little(&mut ready);
+        self.ready = ready;
         let longest_ns = if last { 0 } else { LONG_WAIT_NS };
         self.waited.extend(self.waits.cut(now_ns, longest_ns, |tid| !is_gone(tid)));
         let mut capture = shared.lock();

@@ -39,7 +39,11 @@ impl Capture {
         }
         self.stats.settled += settled.samples.iter().map(|(_, sample)| u64::from(sample.count)).sum::<u64>();
         self.pending.entries.extend(settled.entries);
-        self.pending.samples.extend(settled.samples);
+        if self.pending.samples.is_empty() {
+            self.pending.samples = settled.samples;
+        } else {
+            self.pending.samples.extend(settled.samples);
+        }
     }
 
     /// Tells what has changed, if anything has.
