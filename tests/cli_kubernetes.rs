@@ -73,7 +73,9 @@ fn every_overlay_with_every_component_is_known_to_several_versions() {
     }
     // The schemas do refuse what they do not know.
     let refused = built(&[("containerd", &[], &[BEFORE])]).remove(0).faults;
-    assert!(refused.len() == 1 && refused[0].contains("appArmorProfile"), "{refused:?}");
+    for field in ["appArmorProfile", "recursiveReadOnly"] {
+        assert!(refused.len() == 2 && refused.iter().any(|fault| fault.contains(field)), "{refused:?}");
+    }
 }
 
 /// What is so of every overlay, whatever is added to it.
@@ -148,7 +150,9 @@ fn holds(overlay: &str, set: &[&str], manifests: &Manifests) {
         assert!(matches!(kind, None | Some("Directory" | "DirectoryOrCreate")), "{what}: {volume}");
         assert!(mounts.iter().any(|mount| mount["name"] == volume["name"]), "{what}: {volume}");
     }
-    assert!(mounts.iter().any(|mount| mount["mountPath"] == "/host/cgroup"), "{what}");
+    let cgroups = mounts.iter().find(|mount| mount["mountPath"] == "/host/cgroup").expect("a mount");
+    let with_all_below = cgroups["recursiveReadOnly"] == "IfPossible";
+    assert_eq!(with_all_below, !set.contains(&"before-1.30"), "{what}");
     for (host, server) in [("192.0.2.7", "192.0.2.7"), ("2001:db8::7", "[2001:db8::7]")] {
         let config = configured(&what, manifests, host);
         if set.contains(&"kubernetes-kubelet") {

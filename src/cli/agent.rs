@@ -31,7 +31,7 @@ as what is kept and for how long:
 
 Examples:
   sudo fnscope agent                                      this host's functions, to /var/lib/fnscope
-  sudo fnscope agent --functions all --store /srv/prof    every container of Docker
+  sudo fnscope agent --functions all --store /srv/prof    every container
   sudo fnscope agent --no-docker --cgroup-parent /fn      each cgroup in /fn, as /fn/resize@7.1")]
 pub struct Args {
     #[command(flatten)]

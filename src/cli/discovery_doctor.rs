@@ -14,8 +14,9 @@ const BUNDLES: [&str; 2] = ["io.containerd.runtime.v2.task", "overlay-containers
 /// What the kubelet calls its cgroup.
 const KUBELETS: [&str; 2] = ["kubepods", "kubepods.slice"];
 
-/// A finding for each kind of evidence, and one for what none of them holds.
-pub(super) fn findings(config: &Config) -> Vec<Finding> {
+/// A finding for each kind of evidence, and one for what none of them holds. `answers`: whether a runtime does, so that nobody
+/// needs what else would tell the names of pods.
+pub(super) fn findings(config: &Config, answers: bool) -> Vec<Finding> {
     let discovery = &config.discovery;
     if !discovery.enabled {
         return vec![Finding::ok(
@@ -27,7 +28,7 @@ pub(super) fn findings(config: &Config) -> Vec<Finding> {
     let has_pods =
         Cgroups::detect().is_ok_and(|cgroups| KUBELETS.iter().any(|name| cgroups.dir(name).is_dir()));
     let mut findings: Vec<Finding> =
-        Source::ALL.into_iter().map(|source| of(source, discovery, &missed, has_pods)).collect();
+        Source::ALL.into_iter().map(|source| of(source, discovery, &missed, has_pods && !answers)).collect();
     findings.push(Finding::ok(
         &what("labels"),
         "of containers and pods are in none of it, but of pods that CRI-O runs, where they are no more than a guess: functions \
@@ -40,15 +41,14 @@ fn what(of: impl std::fmt::Display) -> String {
     format!("discovery, {of}")
 }
 
-fn of(source: Source, discovery: &Discovery, missed: &[String], has_pods: bool) -> Finding {
+fn of(source: Source, discovery: &Discovery, missed: &[String], has_unnamed_pods: bool) -> Finding {
     match source {
-        Source::Path => Finding::ok(&what(source), source.tells()),
+        // What a process has mounted may be read by everybody.
+        Source::Path | Source::Mounts => Finding::ok(&what(source), source.tells()),
         Source::Parent => by_rights(source, &["CAP_SYS_PTRACE"], missed),
-        Source::Mounts | Source::Environment => {
-            by_rights(source, &["CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH"], missed)
-        }
+        Source::Environment => by_rights(source, &["CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH"], missed),
         Source::Bundle => bundles(&discovery.run),
-        Source::Logs => logs(&discovery.var_log, has_pods),
+        Source::Logs => logs(&discovery.var_log, has_unnamed_pods),
     }
 }
 
@@ -93,7 +93,7 @@ fn bundles(run: &[String]) -> Finding {
     Finding::ok(&what(source), format!("{}; {}", source.tells(), readable.join(", ")))
 }
 
-fn logs(logs: &Path, has_pods: bool) -> Finding {
+fn logs(logs: &Path, has_unnamed_pods: bool) -> Finding {
     let source = Source::Logs;
     let folders: [PathBuf; 2] = ["containers", "pods"].map(|name| logs.join(name));
     let readable: Vec<_> = folders.iter().filter(|folder| std::fs::read_dir(folder).is_ok()).collect();
@@ -101,14 +101,15 @@ fn logs(logs: &Path, has_pods: bool) -> Finding {
         return Finding::ok(&what(source), format!("{}; {}", source.tells(), folder.display()));
     }
     let none = format!("neither containers nor pods can be read in {}", logs.display());
-    if !has_pods {
-        return Finding::ok(&what(source), format!("{none}, and no pod is here"));
+    if !has_unnamed_pods {
+        return Finding::ok(&what(source), format!("{none}, and no pod is here that only they would name"));
     }
     Finding::bad(
         &what(source),
         Standing::Warn,
         format!("{none}: {} are not told by them", source.tells()),
-        "mount the node's /var/log read-only, and name it: discovery.var_log",
+        "where no runtime may be asked, mount /var/log/containers and /var/log/pods, read-only (Kubernetes: \
+         components/log-links)",
     )
 }
 
@@ -129,7 +130,7 @@ mod tests {
             (bundles(std::slice::from_ref(&run)), Standing::Ok, "io.containerd.runtime.v2.task"),
             (bundles(&["/nowhere".into()]), Standing::Ok, "none in /nowhere"),
             (logs(&path("log"), true), Standing::Ok, "log/containers"),
-            (logs(&path("none"), false), Standing::Ok, "no pod is here"),
+            (logs(&path("none"), false), Standing::Ok, "no pod is here that"),
             (logs(&path("none"), true), Standing::Warn, "names of pod"),
             (
                 of(Source::Environment, &discovery, &missed, false),

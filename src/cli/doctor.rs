@@ -78,8 +78,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     findings.push(perf_events(&config));
     findings.push(cgroups());
     findings.push(kernel_names());
-    findings.extend(runtimes(&config)?);
-    findings.extend(discovery_doctor::findings(&config));
+    let (runtimes, answers) = runtimes(&config)?;
+    findings.extend(runtimes);
+    findings.extend(discovery_doctor::findings(&config, answers));
     findings.extend(late_doctor::findings(&config));
     // Several stores are a question's; the agent's is one.
     let given = args.filter.given_stores();
@@ -196,8 +197,9 @@ fn kernel_names() -> Finding {
     )
 }
 
-/// Each runtime that is asked; one that has no socket here is none that anybody misses, if there is another.
-fn runtimes(config: &Config) -> anyhow::Result<Vec<Finding>> {
+/// Each runtime that is asked; one that has no socket here is none that anybody misses, if there is another. And whether one
+/// of them answers.
+fn runtimes(config: &Config) -> anyhow::Result<(Vec<Finding>, bool)> {
     let reactor = super::reactor()?;
     let given = &config.runtimes;
     let docker = asked("docker", &given.docker, docker::USUAL, |socket| {
@@ -220,14 +222,15 @@ fn runtimes(config: &Config) -> anyhow::Result<Vec<Finding>> {
         asked("crio", &given.crio, cri::USUAL, |socket| reactor.block_on(cri::ping(&CriOptions::at(socket)))),
     ];
     let none = found.iter().all(|(_, is_here)| !is_here);
+    let answers = found.iter().any(|(finding, is_here)| *is_here && finding.standing == Standing::Ok);
     let findings: Vec<Finding> = found.into_iter().map(|(finding, _)| finding).collect();
     if none && config.cgroup.parents.is_empty() {
         let mend = "start one, or name its socket in [runtimes] or by --docker-socket; or name cgroups by --cgroup-parent";
         let nothing =
             Finding::bad("runtimes", Standing::Warn, "none is here: nobody tells which containers run", mend);
-        return Ok(findings.into_iter().chain([nothing]).collect());
+        return Ok((findings.into_iter().chain([nothing]).collect(), answers));
     }
-    Ok(findings)
+    Ok((findings, answers))
 }
 
 /// What `ping` says of runtime `name`, and whether there is one here.

@@ -80,7 +80,7 @@ Exit codes: 0 ok, 1 nothing found or a check failed, 2 error, 64 wrong usage.";
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Watch this host until SIGTERM: containers of Docker and of configured cgroups.
+    /// Watch this host until SIGTERM: containers of Docker, containerd, CRI-O, podman and of configured cgroups.
     Agent(agent::Args),
     /// Run one command as a function and profile it from its first instruction.
     Exec(exec::Args),

@@ -14,13 +14,6 @@ use super::read;
 const WANTED_FILES: u64 = 4_096;
 /// Frames of a stack, which is also what the kernel takes unasked.
 const WANTED_FRAMES: u32 = 127;
-/// Sockets of engines that are not asked: which engine each is of.
-const OTHER_ENGINES: [(&str, &str); 4] = [
-    ("/run/containerd/containerd.sock", "containerd"),
-    ("/run/crio/crio.sock", "CRI-O"),
-    ("/run/podman/podman.sock", "Podman"),
-    ("/run/k3s/containerd/containerd.sock", "k3s"),
-];
 
 /// Looks at this host, for a process with the text `status` of `/proc/PID/status`.
 pub(super) fn findings(status: &str) -> Vec<Finding> {
@@ -34,18 +27,18 @@ pub(super) fn findings(status: &str) -> Vec<Finding> {
         realtime(&read("/proc/sys/kernel/sched_rt_runtime_us"), getrlimit(Resource::Rtprio).current, may_ask),
         open_files(files.maximum),
         clock(&read("/sys/devices/system/clocksource/clocksource0/current_clocksource"), synchronised()),
-        other_engines(&OTHER_ENGINES.map(|(path, name)| (path, name, Path::new(path).exists()))),
     ]
 }
 
 fn security_modules(modules: &str, profile: &str) -> Finding {
     let what = "security modules";
     let profile = profile.trim_end_matches('\0').trim();
-    if modules.is_empty() {
-        return Finding::ok(what, "none that securityfs tells of");
-    }
-    let confined = !matches!(profile, "" | "unconfined" | "kernel") && !profile.contains("unconfined_t");
-    if confined && ["apparmor", "selinux", "smack"].iter().any(|module| modules.contains(module)) {
+    // In a container there is no securityfs, but what the process is held to is told all the same.
+    let free = ["unconfined_t", "spc_t"].iter().any(|kind| profile.split(':').any(|part| part == *kind));
+    let confined = !matches!(profile, "" | "unconfined" | "kernel") && !free;
+    let confines = |modules: &str| ["apparmor", "selinux", "smack"].iter().any(|name| modules.contains(name));
+    let modules = if modules.is_empty() { "none that securityfs tells of" } else { modules };
+    if confined && (confines(modules) || modules.starts_with("none")) {
         return Finding::bad(
             what,
             Standing::Warn,
@@ -115,7 +108,8 @@ fn realtime(runtime_us: &str, limit: Option<u64>, may_ask: bool) -> Finding {
                 Standing::Warn,
                 "neither CAP_SYS_NICE nor RLIMIT_RTPRIO: readers run at the usual priority, and of very short \
                  processes some files are opened too late",
-                "--cap-add SYS_NICE or --ulimit rtprio=1 (docker), LimitRTPRIO=1 (systemd)",
+                "--cap-add SYS_NICE or --ulimit rtprio=1 (docker), LimitRTPRIO=1 (systemd), capabilities.add: [SYS_NICE] \
+                 (Kubernetes)",
             );
         }
         Some(limit) => format!("RLIMIT_RTPRIO is {limit}"),
@@ -158,16 +152,6 @@ fn clock(source: &str, synchronised: Option<bool>) -> Finding {
             "timedatectl set-ntp true, or run chronyd",
         ),
     }
-}
-
-fn other_engines(sockets: &[(&str, &str, bool)]) -> Finding {
-    let there: Vec<_> = sockets.iter().filter(|(.., exists)| *exists).collect();
-    let what = "other engines";
-    if there.is_empty() {
-        return Finding::ok(what, "none");
-    }
-    let names: Vec<_> = there.iter().map(|(path, name, _)| format!("{name} ({path})")).collect();
-    Finding::ok(what, format!("{}: not asked; their containers by cgroup.parents", names.join(", ")))
 }
 
 /// Looks at where the store is or will be: whether there is room, beyond what is to stay free (`store.min_free_bytes`).
@@ -223,6 +207,8 @@ mod tests {
             (security_modules("lockdown,yama,apparmor", "unconfined"), Standing::Ok),
             (security_modules("capability,apparmor", "docker-default (enforce)"), Standing::Warn),
             (security_modules("selinux", "system_u:system_r:container_t:s0\0"), Standing::Warn),
+            (security_modules("selinux", "system_u:system_r:spc_t:s0\0"), Standing::Ok),
+            (security_modules("", "cri-containerd.apparmor.d (enforce)"), Standing::Warn),
             (lockdown("none [integrity] confidentiality"), Standing::Ok),
             (lockdown("none integrity [confidentiality]"), Standing::Fail),
             (max_stack("127"), Standing::Ok),
@@ -237,7 +223,6 @@ mod tests {
             (clock("tsc", Some(true)), Standing::Ok),
             (clock("", None), Standing::Ok),
             (clock("tsc", Some(false)), Standing::Warn),
-            (other_engines(&[("/run/x.sock", "X", true)]), Standing::Ok),
             (room(1 << 40, Some(256 << 20), false), Standing::Ok),
             (room(300 << 20, Some(256 << 20), false), Standing::Ok),
             (room(300 << 20, Some(1 << 30), false), Standing::Warn),

@@ -127,7 +127,8 @@ fn columns(body: &mut &[u8]) -> Option<Vec<EncodedSample>> {
     for sample in &mut samples {
         sample.cpu = varint::take_u32(body)?;
     }
-    let mut previous = HashMap::new();
+    // A file says which CPUs: their hash has a key of its own.
+    let mut previous = HashMap::with_hasher(ahash::RandomState::new());
     let mut latest = 0i64;
     for sample in &mut samples {
         sample.stack = varint::take_u32(body)?;

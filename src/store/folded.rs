@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use flate2::{Compression, GzBuilder};
 
-use crate::model::{Identity, Stack, Timestamp, frame};
+use crate::model::{IdMap, Identity, Stack, Timestamp, frame};
 
 use super::contents::{InstanceRecord, StoredSample};
 use super::directory::{self, Store};
@@ -59,7 +59,7 @@ impl Store {
         let instances = journal.replay(|_| {})?.0.instances;
         let mut folders = Folders::default();
         let places: Vec<Places> = instances.iter().map(|record| Places::of(record, &mut folders)).collect();
-        let mut files = BTreeMap::<(usize, i64, bool), HashMap<u32, u64>>::new();
+        let mut files = BTreeMap::<(usize, i64, bool), IdMap<u32, u64>>::new();
         let (replay, _) = journal.replay(|seen| {
             let (sample, weight, is_wait) = match seen {
                 Seen::Sample(sample) => (sample, 1, false),
@@ -194,7 +194,7 @@ impl Places<'_> {
 
 /// The lines of `counts`, sorted and zipped; stacks that differ only in their quality are one. Lines are made as they
 /// are written: a hundred thousand deep stacks would be a hundred megabytes of text.
-fn gzip(stacks: &[Arc<Stack>], counts: &HashMap<u32, u64>) -> io::Result<Vec<u8>> {
+fn gzip(stacks: &[Arc<Stack>], counts: &IdMap<u32, u64>) -> io::Result<Vec<u8>> {
     let counted = counts.iter().filter_map(|(stack, count)| Some((&**stacks.get(*stack as usize)?, *count)));
     let mut sorted: Vec<(&Stack, u64)> = counted.collect();
     sorted.sort_unstable_by(|(a, _), (b, _)| compared(a, b));

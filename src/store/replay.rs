@@ -34,7 +34,8 @@ pub(super) struct Replay {
     pub lost_samples: u64,
     /// Waits whose task was lost.
     pub lost_waits: u64,
-    numbers: HashMap<InstanceNo, u32>,
+    /// The file says which there are: their hash has a key of its own.
+    numbers: HashMap<InstanceNo, u32, ahash::RandomState>,
     strings: Ids<Arc<str>>,
     comm_ids: Ids<u32>,
     stack_ids: Ids<u32>,
