@@ -21,6 +21,9 @@ const FACTS_WAIT_NS: u64 = 100_000_000;
 const FIRST_LOOK_NS: u64 = 1_000_000;
 const LAST_LOOK_NS: u64 = 64_000_000;
 
+/// Most instances whose counters stay open: opening them is most of reading them, and each is two open files.
+const MOST_HELD: usize = 256;
+
 /// Accounts by instance.
 #[derive(Default)]
 pub(super) struct Accounts {
@@ -159,9 +162,10 @@ impl Accounts {
 
     /// The counters of an instance.
     pub(super) fn counters(&mut self, no: InstanceNo, now_ns: u64) -> Vec<Fact> {
+        let hold = self.open.len() <= MOST_HELD;
         let Some(account) = self.open.get_mut(&no) else { return Vec::new() };
         account.facts_read_ns = now_ns;
-        account.facts.counters().collect()
+        account.facts.counters(hold).collect()
     }
 
     /// A process of the instance has ended at `at`: reads the account at once, and looks again soon, because it may

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::{Cgroups, read_bounded};
+use super::Cgroups;
 use crate::model::Fact;
 
 /// Longest text read of one of these files, in bytes; they hold some hundred.
@@ -25,10 +25,35 @@ pub(super) struct Mounts {
 /// Where the facts of one cgroup are read.
 #[derive(Debug)]
 pub struct FactFiles {
-    throttling: PathBuf,
-    pressure: PathBuf,
+    throttling: Counter,
+    pressure: Counter,
     /// Held open: it is read again and again.
     freezer: Option<File>,
+}
+
+/// A file of counters.
+#[derive(Debug)]
+struct Counter {
+    path: PathBuf,
+    open: Option<File>,
+}
+
+impl Counter {
+    fn at(path: PathBuf) -> Counter {
+        Counter { path, open: None }
+    }
+
+    /// What `parse` finds in it now. `hold`: whether it stays open.
+    fn read<T>(&mut self, hold: bool, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
+        let file = match self.open.take() {
+            Some(file) => file,
+            None => File::open(&self.path).ok()?,
+        };
+        let mut bytes = [0; MAX_BYTES];
+        let read = file.read_at(&mut bytes, 0);
+        self.open = hold.then_some(file);
+        parse(std::str::from_utf8(bytes.get(..read.ok()?)?).ok()?)
+    }
 }
 
 impl FactFiles {
@@ -42,8 +67,8 @@ impl FactFiles {
             None => own.join("cgroup.events"),
         };
         FactFiles {
-            throttling: cpu.join("cpu.stat"),
-            pressure: own.join("cpu.pressure"),
+            throttling: Counter::at(cpu.join("cpu.stat")),
+            pressure: Counter::at(own.join("cpu.pressure")),
             freezer: File::open(freezer).ok(),
         }
     }
@@ -55,12 +80,10 @@ impl FactFiles {
         frozen(std::str::from_utf8(bytes.get(..read)?).ok()?).map(Fact::Frozen)
     }
 
-    /// Its counters, those that are kept for it.
-    pub fn counters(&self) -> impl Iterator<Item = Fact> {
-        let text = |path: &Path| read_bounded(path, MAX_BYTES).ok();
-        let throttled = text(&self.throttling).and_then(|text| throttled(&text));
-        let pressure = text(&self.pressure).and_then(|text| pressure(&text));
-        throttled.into_iter().chain(pressure)
+    /// Its counters, those that are kept for it. `hold`: whether their files stay open, for who asks again and again.
+    pub fn counters(&mut self, hold: bool) -> impl Iterator<Item = Fact> {
+        let throttled = self.throttling.read(hold, throttled);
+        throttled.into_iter().chain(self.pressure.read(hold, pressure))
     }
 }
 
@@ -135,13 +158,19 @@ mod tests {
         let mountinfo = format!("1 1 0:1 / {} rw - cgroup2 none rw", dir.path().display());
         let cgroups = Cgroups::from_mountinfo(&mountinfo).unwrap();
         std::fs::create_dir(dir.path().join("a")).unwrap();
-        let files = FactFiles::open(&cgroups, "/a");
-        assert_eq!((files.frozen(), files.counters().count()), (None, 0));
+        let mut files = FactFiles::open(&cgroups, "/a");
+        assert_eq!((files.frozen(), files.counters(true).count()), (None, 0));
         std::fs::write(dir.path().join("a/cpu.stat"), "nr_throttled 1\nthrottled_usec 2\n").unwrap();
         std::fs::write(dir.path().join("a/cgroup.events"), "populated 1\nfrozen 1\n").unwrap();
-        let files = FactFiles::open(&cgroups, "/a");
+        let mut files = FactFiles::open(&cgroups, "/a");
         assert_eq!(files.frozen(), Some(Fact::Frozen(true)));
-        assert_eq!(files.counters().collect::<Vec<_>>(), [Fact::Throttled { count: 1, us: 2 }]);
+        // Held or not, they are what they are when they are read.
+        for (us, hold) in [(2, false), (3, true), (4, true), (5, false)] {
+            std::fs::write(dir.path().join("a/cpu.stat"), format!("nr_throttled 1\nthrottled_usec {us}\n"))
+                .unwrap();
+            assert_eq!(files.counters(hold).collect::<Vec<_>>(), [Fact::Throttled { count: 1, us }]);
+            assert_eq!(files.throttling.open.is_some(), hold);
+        }
     }
 
     proptest! {
