@@ -36,9 +36,10 @@ fn security_modules(modules: &str, profile: &str) -> Finding {
     // In a container there is no securityfs, but what the process is held to is told all the same.
     let free = ["unconfined_t", "spc_t"].iter().any(|kind| profile.split(':').any(|part| part == *kind));
     let confined = !matches!(profile, "" | "unconfined" | "kernel") && !free;
-    let confines = |modules: &str| ["apparmor", "selinux", "smack"].iter().any(|name| modules.contains(name));
+    let may_confine =
+        modules.is_empty() || ["apparmor", "selinux", "smack"].iter().any(|name| modules.contains(name));
     let modules = if modules.is_empty() { "none that securityfs tells of" } else { modules };
-    if confined && (confines(modules) || modules.starts_with("none")) {
+    if confined && may_confine {
         return Finding::bad(
             what,
             Standing::Warn,

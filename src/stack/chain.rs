@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::file::Place;
-use super::space::AddressSpace;
+use super::space::{AddressSpace, Mappings};
 
 /// Addresses of a stack, leaf first.
 #[derive(Debug, Clone)]
@@ -28,6 +28,14 @@ pub struct ChainFrame {
     pub in_kernel: bool,
     /// Whether the instruction at the address itself ran, and not the call before it.
     pub exact: bool,
+}
+
+impl ChainFrame {
+    /// What it stands for in a space of which this is `mapped`.
+    #[inline]
+    pub fn place(self, mapped: &mut Mappings<'_>) -> Place {
+        if self.in_kernel { Place::Kernel(self.address) } else { mapped.place(self.address) }
+    }
 }
 
 impl Chain {
@@ -59,11 +67,7 @@ impl Chain {
     /// What it stands for.
     pub fn places(&self) -> Vec<Place> {
         let mut mapped = self.space.mappings();
-        let place = |frame: ChainFrame| match frame.in_kernel {
-            true => Place::Kernel(frame.address),
-            false => mapped.place(frame.address),
-        };
-        let mut places: Vec<Place> = self.frames().map(place).collect();
+        let mut places: Vec<Place> = self.frames().map(|frame| frame.place(&mut mapped)).collect();
         if self.cut {
             places.push(Place::Truncated);
         }

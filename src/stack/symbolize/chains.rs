@@ -100,8 +100,7 @@ impl Symbolizer {
                 above = None;
                 continue;
             }
-            let place =
-                if frame.in_kernel { Place::Kernel(frame.address) } else { mapped.place(frame.address) };
+            let place = frame.place(&mut mapped);
             let spot = self.spot(&place, frame.exact);
             if spot.runs_together() && above == Some(spot) {
                 continue;
