@@ -4,6 +4,7 @@
 //! mounted, else cgroup2. CPU time is the kernel's own account: `cpu.stat` on cgroup2, `cpuacct.usage` on v1.
 
 mod facts;
+mod held;
 #[cfg(test)]
 mod layouts;
 mod place;
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 use crate::model::{CgroupId, Pid};
 
 pub use facts::FactFiles;
+use held::Held;
 pub use place::{Place, container_in, place_of};
 use view::{Mount, Namespace};
 pub use watch::{CgroupWatch, Heard};
@@ -279,9 +281,32 @@ impl Cgroups {
     /// # Errors
     /// The cgroup is gone.
     pub fn is_populated(&self, path: &str) -> io::Result<bool> {
-        match self.version {
-            Version::V2 { .. } => Ok(read_bounded(&self.events_file(path), 4096)?.contains("populated 1")),
-            Version::V1 { .. } => Ok(!self.processes(path)?.is_empty()),
+        self.population(path).is_populated(self, path, false)
+    }
+
+    /// Where that is read again and again of the cgroup at `path`.
+    pub fn population(&self, path: &str) -> Population {
+        Population { events: Held::at(self.events_file(path)) }
+    }
+}
+
+/// Whether a cgroup has processes, to be asked again and again.
+#[derive(Debug)]
+pub struct Population {
+    events: Held,
+}
+
+impl Population {
+    /// Whether any process is in the cgroup, which is at `path` of `cgroups`, or below it. `hold`: whether its file stays
+    /// open, for who asks again.
+    ///
+    /// # Errors
+    /// The cgroup is gone.
+    pub fn is_populated(&mut self, cgroups: &Cgroups, path: &str, hold: bool) -> io::Result<bool> {
+        match cgroups.version {
+            Version::V2 { .. } => self.events.read(hold, |text| text.contains("populated 1")),
+            // A list, which may be longer than what is read of a file that is held, and is old while it is open.
+            Version::V1 { .. } => Ok(!cgroups.processes(path)?.is_empty()),
         }
     }
 }

@@ -3,13 +3,15 @@
 //!
 //! The last reading is hard to get, because whoever made the cgroup removes it soon after its last process: so each
 //! end of a process is followed by a reading at once, and by looks at whether the cgroup is empty a few milliseconds
-//! apart.
+//! apart. In a storm of ends (see `churn`) both wait for [`STORM_LOOK_NS`]: what its last processes took in that time is
+//! missing where the cgroup goes as fast.
 
 use std::collections::BTreeSet;
 
+use super::churn::Churn;
 use super::pace::is_due;
 use crate::attribution::Moment;
-use crate::cgroup::{Cgroups, CpuAccount, FactFiles};
+use crate::cgroup::{Cgroups, CpuAccount, FactFiles, Population};
 use crate::model::{CgroupId, CpuSource, Fact, IdMap, InstanceNo};
 
 /// Readings while an instance runs: a second apart while it does something, up to eight while it waits.
@@ -20,8 +22,10 @@ const FACTS_WAIT_NS: u64 = 100_000_000;
 /// Looks after an end of a process: the first after a millisecond, each next one twice as late.
 const FIRST_LOOK_NS: u64 = 1_000_000;
 const LAST_LOOK_NS: u64 = 64_000_000;
+/// The first look after an end that is one of a storm.
+const STORM_LOOK_NS: u64 = 20_000_000;
 
-/// Most instances whose counters stay open: opening them is most of reading them, and each is two open files.
+/// Most instances whose counters stay open: opening them is most of reading them, and each is three open files.
 const MOST_HELD: usize = 256;
 
 /// Accounts by instance.
@@ -36,6 +40,8 @@ struct Account {
     /// None where it could not be opened: then only whether the cgroup is still there can be told.
     cpu: Option<CpuAccount>,
     facts: FactFiles,
+    population: Population,
+    churn: Churn,
     /// When counters were read last.
     facts_read_ns: u64,
     path: String,
@@ -54,6 +60,8 @@ struct Account {
 struct Look {
     due_ns: u64,
     wait_ns: u64,
+    /// Whether an end is not read yet.
+    owes: bool,
 }
 
 /// What a reading found.
@@ -84,6 +92,8 @@ impl Accounts {
         let account = Account {
             cpu,
             facts: FactFiles::open(cgroups, path),
+            population: cgroups.population(path),
+            churn: Churn::default(),
             facts_read_ns: 0,
             path: path.into(),
             id,
@@ -168,8 +178,20 @@ impl Accounts {
         account.facts.counters(hold).collect()
     }
 
-    /// A process of the instance has ended at `at`: reads the account at once, and looks again soon, because it may
-    /// have been the last.
+    /// A process of the instance has begun or ended.
+    pub(super) fn churn(&mut self, no: InstanceNo, now_ns: u64) {
+        if let Some(account) = self.open.get_mut(&no) {
+            account.churn.add(now_ns);
+        }
+    }
+
+    /// Whether the instance's processes begin and end so fast that nobody hurries after them.
+    pub(super) fn is_in_storm(&mut self, no: InstanceNo, now_ns: u64) -> bool {
+        self.open.get_mut(&no).is_some_and(|account| account.churn.is_storm(now_ns))
+    }
+
+    /// Processes of the instance have ended, the last one at `at`: reads the account at once unless they are of a storm,
+    /// and looks again soon, because it may have been the last.
     pub(super) fn process_ended(
         &mut self,
         no: InstanceNo,
@@ -179,14 +201,16 @@ impl Accounts {
     ) -> Option<Reading> {
         let account = self.open.get_mut(&no)?;
         account.last_exit = Some(at);
-        let due_ns = now_ns.saturating_add(FIRST_LOOK_NS);
+        let owes = account.churn.is_storm(now_ns);
+        let wait_ns = if owes { STORM_LOOK_NS } else { FIRST_LOOK_NS };
+        let due_ns = now_ns.saturating_add(wait_ns);
         if let Some(look) = account.look {
             self.looks.remove(&(look.due_ns, no));
         }
         let due_ns = account.look.map_or(due_ns, |look| look.due_ns.min(due_ns));
-        account.look = Some(Look { due_ns, wait_ns: FIRST_LOOK_NS });
+        account.look = Some(Look { due_ns, wait_ns, owes });
         self.looks.insert((due_ns, no));
-        Some(account.reading(CpuSource::Exit, cgroups))
+        (!owes).then(|| account.reading(CpuSource::Exit, cgroups))
     }
 
     /// When the next look is due.
@@ -194,21 +218,26 @@ impl Accounts {
         self.looks.first().map(|(due_ns, _)| *due_ns)
     }
 
-    /// Looks whose time has come: the final reading of those that are empty now.
+    /// Looks whose time has come: the final reading of those that are empty now, and that of an end in a storm.
     pub(super) fn look(&mut self, now_ns: u64, cgroups: &Cgroups) -> Vec<(InstanceNo, Reading)> {
         let mut found = Vec::new();
         let later = match now_ns.checked_add(1) {
             Some(next) => self.looks.split_off(&(next, InstanceNo(0))),
             None => BTreeSet::new(),
         };
+        let hold = self.open.len() <= MOST_HELD;
         for (_, no) in std::mem::replace(&mut self.looks, later) {
             let Some(account) = self.open.get_mut(&no) else { continue };
             let Some(look) = account.look.take() else { continue };
-            match cgroups.is_populated(&account.path) {
+            let populated = account.population.is_populated(cgroups, &account.path, hold);
+            if look.owes && matches!(populated, Ok(true)) {
+                found.push((no, account.reading(CpuSource::Exit, cgroups)));
+            }
+            match populated {
                 Ok(true) if look.wait_ns < LAST_LOOK_NS => {
                     let wait_ns = look.wait_ns * 2;
                     let due_ns = now_ns.saturating_add(wait_ns);
-                    account.look = Some(Look { due_ns, wait_ns });
+                    account.look = Some(Look { due_ns, wait_ns, owes: false });
                     self.looks.insert((due_ns, no));
                 }
                 Ok(true) => {}
@@ -312,5 +341,31 @@ mod tests {
         accounts.process_ended(NO, at(19), 19 * FIRST_LOOK_NS, &cgroups);
         accounts.close(NO);
         assert_eq!(accounts.next_look_ns(), None);
+    }
+    #[test]
+    fn in_a_storm_of_ends_few_are_read_and_none_is_forgotten() {
+        let (dir, cgroups, id) = host();
+        write(&dir, 1);
+        let mut accounts = Accounts::default();
+        accounts.open(NO, id, "/a", &cgroups);
+        let (mut at_once, mut later) = (0, 0);
+        // A thousand a second for five seconds.
+        for ms in 0..5_000 {
+            let now_ns = ms * FIRST_LOOK_NS;
+            accounts.churn(NO, now_ns);
+            at_once += usize::from(accounts.process_ended(NO, at(ms), now_ns, &cgroups).is_some());
+            later += accounts.look(now_ns, &cgroups).len();
+        }
+        assert!(
+            (500..700).contains(&at_once),
+            "{at_once}: the burst, and what was forgotten of it meanwhile"
+        );
+        assert!((200..=250).contains(&later), "{later}: fifty a second");
+        assert!(accounts.is_in_storm(NO, 5_000 * FIRST_LOOK_NS));
+        write(&dir, 0);
+        let due_ns = accounts.next_look_ns().unwrap();
+        assert!(due_ns <= 5_000 * FIRST_LOOK_NS + STORM_LOOK_NS);
+        let last = (NO, Reading::Cpu { cpu_us: 7, source: CpuSource::Final });
+        assert_eq!(accounts.look(due_ns, &cgroups), [last]);
     }
 }

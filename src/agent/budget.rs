@@ -17,8 +17,8 @@ const NEAR: u64 = 90;
 const FAR: u64 = 60;
 /// CPU time counts over so long: a program's symbols, read once, may take a second of it.
 const WINDOW_NS: u64 = 10_000_000_000;
-/// A step has taken effect so long after it was taken; what the next one is decided by begins with it.
-const EFFECT_NS: u64 = 2_000_000_000;
+/// A step has taken effect so long after it was taken, about a reading; what the next one is decided by begins with it.
+const EFFECT_NS: u64 = 900_000_000;
 /// How long all must be far from their limits before a step goes, and the longest: it doubles where the step is taken
 /// again soon.
 const HOLD_NS: u64 = 15_000_000_000;
@@ -40,7 +40,7 @@ pub struct Limits {
 pub enum Step {
     /// Stacks are not copied: chains of frame pointers are what there is.
     Copies,
-    /// What happens to processes is read less often, accounts too, and fewer files are opened.
+    /// What happens to processes is read less often, accounts and perf maps too, and fewer files are opened.
     Reads,
     /// One sample in [`Step::THINNED`] is looked at, and counts for all of them.
     Rate,

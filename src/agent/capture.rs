@@ -49,7 +49,7 @@ use crate::cgroup::{CgroupWatch, Cgroups};
 use crate::config::{OffCpu, Realtime, Unwind};
 use crate::identity::IdentityConfig;
 use crate::metrics::Metrics;
-use crate::model::{CgroupId, ContainerId, Fact, InstanceNo, Pid};
+use crate::model::{CgroupId, ContainerId, CpuSource, Fact, InstanceNo, Pid};
 use crate::perf::{
     Clock, Hotplug, Mode, Order, RawSample, Sampler, SideBand, Stamped, keep_little, timespec,
 };
@@ -364,8 +364,12 @@ impl Capture {
 
     fn look_at_accounts(&mut self, now_ns: u64) {
         for (no, reading) in self.accounts.look(now_ns, &self.setup.cgroups) {
+            let goes_on = matches!(reading, Reading::Cpu { source: CpuSource::Exit, .. });
             self.reading(no, Some(reading));
-            let facts = self.accounts.counters(no, now_ns);
+            let facts = match goes_on {
+                true => self.accounts.counters_at_end(no, now_ns),
+                false => self.accounts.counters(no, now_ns),
+            };
             self.facts(facts.into_iter().map(|fact| (no, fact)));
         }
     }

@@ -20,6 +20,7 @@ mod accounts;
 mod allowance;
 mod budget;
 mod capture;
+mod churn;
 mod control;
 mod degraded;
 mod discovery;

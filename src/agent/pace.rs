@@ -45,7 +45,7 @@ pub(super) fn is_due(due_ns: u64, now_ns: u64) -> bool {
 /// What a reading of the side-band has found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum News {
-    /// Nothing that concerns a function.
+    /// Nothing that concerns a function, or what is in a storm of one (see `churn`).
     Strangers,
     /// Something of a function, or of a container that may be one.
     Ours,

@@ -40,6 +40,13 @@ impl Places {
         self.unwinder.keep_less(less);
     }
 
+    /// Reads less of what programs tell of their code from now on (`true`), or as much as ever.
+    pub(super) fn read_less(&mut self, less: bool) {
+        if let Some(maps) = &mut self.maps {
+            maps.read_less(less);
+        }
+    }
+
     /// A process has become another one.
     pub(super) fn forget(&mut self, pid: Pid) {
         if let Some(maps) = &mut self.maps {

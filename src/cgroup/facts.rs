@@ -10,10 +10,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::Cgroups;
+use super::held::Held;
 use crate::model::Fact;
-
-/// Longest text read of one of these files, in bytes; they hold some hundred.
-const MAX_BYTES: usize = 4096;
 
 /// Mounts of v1 hierarchies that hold facts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -25,35 +23,10 @@ pub(super) struct Mounts {
 /// Where the facts of one cgroup are read.
 #[derive(Debug)]
 pub struct FactFiles {
-    throttling: Counter,
-    pressure: Counter,
+    throttling: Held,
+    pressure: Held,
     /// Held open: it is read again and again.
     freezer: Option<File>,
-}
-
-/// A file of counters.
-#[derive(Debug)]
-struct Counter {
-    path: PathBuf,
-    open: Option<File>,
-}
-
-impl Counter {
-    fn at(path: PathBuf) -> Counter {
-        Counter { path, open: None }
-    }
-
-    /// What `parse` finds in it now. `hold`: whether it stays open.
-    fn read<T>(&mut self, hold: bool, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
-        let file = match self.open.take() {
-            Some(file) => file,
-            None => File::open(&self.path).ok()?,
-        };
-        let mut bytes = [0; MAX_BYTES];
-        let read = file.read_at(&mut bytes, 0);
-        self.open = hold.then_some(file);
-        parse(std::str::from_utf8(bytes.get(..read.ok()?)?).ok()?)
-    }
 }
 
 impl FactFiles {
@@ -67,8 +40,8 @@ impl FactFiles {
             None => own.join("cgroup.events"),
         };
         FactFiles {
-            throttling: Counter::at(cpu.join("cpu.stat")),
-            pressure: Counter::at(own.join("cpu.pressure")),
+            throttling: Held::at(cpu.join("cpu.stat")),
+            pressure: Held::at(own.join("cpu.pressure")),
             freezer: File::open(freezer).ok(),
         }
     }
@@ -82,8 +55,8 @@ impl FactFiles {
 
     /// Its counters, those that are kept for it. `hold`: whether their files stay open, for who asks again and again.
     pub fn counters(&mut self, hold: bool) -> impl Iterator<Item = Fact> {
-        let throttled = self.throttling.read(hold, throttled);
-        throttled.into_iter().chain(self.pressure.read(hold, pressure))
+        let throttled = self.throttling.read(hold, throttled).ok().flatten();
+        throttled.into_iter().chain(self.pressure.read(hold, pressure).ok().flatten())
     }
 }
 

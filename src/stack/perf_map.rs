@@ -12,6 +12,8 @@ use std::sync::Arc;
 const MAX_ENTRIES: usize = 256 << 10;
 /// Most memory of a map, in bytes.
 const MAX_BYTES: usize = 16 << 20;
+/// Most lines that made no sense or for which there was no room, before no more is taken.
+const MAX_SKIPPED: u64 = MAX_ENTRIES as u64;
 /// Longest name that is kept, in bytes; the rest is cut off.
 const MAX_NAME: usize = 512;
 /// Longest line in bytes; a longer one is skipped.
@@ -77,6 +79,11 @@ impl PerfMap {
     /// Lines that made no sense or for which there was no room.
     pub fn skipped(&self) -> u64 {
         self.skipped
+    }
+
+    /// Whether so much was skipped that reading on is not worth it.
+    pub fn is_hopeless(&self) -> bool {
+        self.skipped >= MAX_SKIPPED
     }
 
     /// What it takes in memory, in bytes.
@@ -317,6 +324,10 @@ mod tests {
         assert!(map.len() <= MAX_ENTRIES && map.memory_bytes() <= MAX_BYTES + MAX_LINE);
         assert_eq!(map.len() as u64 + map.skipped(), MAX_ENTRIES as u64 + 1_000);
         assert!(at(&map, 0).is_some(), "what was there stays");
+        assert!(!map.is_hopeless());
+        let nonsense = "?\n".repeat(MAX_ENTRIES);
+        map.feed(nonsense.as_bytes());
+        assert!(map.is_hopeless());
     }
 
     proptest! {

@@ -31,6 +31,8 @@ const MAX_READ: usize = 1 << 20;
 const MAX_PROCESS_READ: u64 = 64 << 20;
 /// Most bytes that are read of all processes in [`AGAIN_NS`]; and of each beyond that, so that none waits for others.
 const MAX_STRETCH_READ: usize = 2 << 20;
+/// The same while less is to be read.
+const LESS_STRETCH_READ: usize = MAX_STRETCH_READ / 8;
 const MIN_READ: usize = 16 << 10;
 /// Most memory of all maps, in bytes, and most processes, each with an open file.
 const MAX_BYTES: usize = 32 << 20;
@@ -43,6 +45,7 @@ const MAX_STATUS: u64 = 16 << 10;
 pub struct PerfMaps {
     parser: Parser,
     processes: HashMap<Pid, Known>,
+    reads_less: bool,
     /// Counts questions.
     asked: u64,
     /// Since when bytes are counted, and how many.
@@ -63,7 +66,7 @@ pub struct PerfMapStats {
     pub bytes: u64,
     /// Lines that made no sense or for which there was no room.
     pub skipped: u64,
-    /// Maps that are larger than what is read of one.
+    /// Maps of which more is there than is read of one: too many bytes, or too many lines for nothing.
     pub cut: u64,
     /// Maps forgotten to make room for others.
     pub evicted: u64,
@@ -86,6 +89,11 @@ impl PerfMaps {
     /// Maps that `parser` reads.
     pub fn new(parser: Parser) -> PerfMaps {
         PerfMaps { parser, ..PerfMaps::default() }
+    }
+
+    /// Reads less at a time from now on (`true`), or as much as ever.
+    pub fn read_less(&mut self, less: bool) {
+        self.reads_less = less;
     }
 
     /// The name of the code at `address` of `pid` at `now_ns`, a time that does not go back by much.
@@ -165,7 +173,8 @@ impl PerfMaps {
             (self.stretch_ns, self.stretch_bytes) = (now_ns, 0);
         }
         let left = usize::try_from(MAX_PROCESS_READ.saturating_sub(known.offset)).unwrap_or(usize::MAX);
-        let of_all = MAX_STRETCH_READ.saturating_sub(self.stretch_bytes);
+        let stretch = if self.reads_less { LESS_STRETCH_READ } else { MAX_STRETCH_READ };
+        let of_all = stretch.saturating_sub(self.stretch_bytes);
         let room = left.min(MAX_READ).min(of_all.max(MIN_READ));
         let (file, offset) = (Arc::clone(file), known.offset);
         let mut map = std::mem::take(&mut known.map);
@@ -178,7 +187,7 @@ impl PerfMaps {
         known.offset += filled as u64;
         self.stretch_bytes += filled;
         self.stats.bytes += filled as u64;
-        let is_cut = known.offset >= MAX_PROCESS_READ;
+        let is_cut = known.offset >= MAX_PROCESS_READ || known.map.is_hopeless();
         self.stats.cut += u64::from(is_cut && filled > 0);
         known.next_ns = match (is_cut, filled == room) {
             (true, _) => u64::MAX,
@@ -377,6 +386,23 @@ mod tests {
             now += MORE_NS;
         }
         assert!(maps.memory_bytes() < MAX_BYTES);
+        // While less is to be read; then nonsense without end.
+        let line = "nonsense\n";
+        process.append(&line.repeat(32 * LESS_STRETCH_READ / line.len()));
+        maps.read_less(true);
+        let before = maps.stats();
+        for _ in 0..40 {
+            now += AGAIN_NS / 10;
+            maps.name(process.pid(), 0x1000, now);
+        }
+        let read = maps.stats().bytes - before.bytes;
+        assert!((3..=5).contains(&(read / LESS_STRETCH_READ as u64)), "{read} in a second");
+        while maps.stats().cut == before.cut {
+            assert!(now < 1_000 * AGAIN_NS, "it is given up");
+            now += AGAIN_NS;
+            maps.name(process.pid(), 0x1000, now);
+        }
+        assert!(maps.stats().bytes - before.bytes < 24 * LESS_STRETCH_READ as u64, "before its end");
         maps.keep(|pid| pid != process.pid());
         assert_eq!(maps.memory_bytes(), 0);
     }

@@ -2,7 +2,7 @@
 //! back: what was new in a frame that could not be written is forgotten again, so the next frame defines it.
 //!
 //! Strings and stacks, of which an hour may bring a great many, are known by their fingerprints: held are those alone that
-//! the frame being written defines.
+//! the frame being written defines, and some strings that came lately, which are known by where they lie.
 //!
 //! Ids are given in order and never twice in a journal. Each frame tells the first id of what it defines, so a
 //! reader that lost a frame knows which ids it does not know.
@@ -21,6 +21,9 @@ use super::wire::Task;
 const ENTRY_BYTES: usize = 64;
 /// Estimated memory of a frame in a stack, in bytes: where its text is, and how long.
 const FRAME_BYTES: usize = size_of::<Arc<str>>();
+
+/// Strings that came lately are remembered in so many places, by address.
+const NEAR: usize = 1 << 10;
 
 /// What is given an id.
 pub(super) trait Named: Clone {
@@ -99,6 +102,9 @@ impl<T: Named> Table<T> {
     }
 }
 
+/// A string that came lately, with its id.
+type Near = Option<(Arc<str>, u32)>;
+
 /// All ids of one journal.
 #[derive(Debug)]
 pub(super) struct Dictionary {
@@ -110,6 +116,10 @@ pub(super) struct Dictionary {
     pub stacks: Table<Arc<Stack>>,
     /// Tasks.
     pub tasks: Table<Task>,
+    /// Of each new stack the ids of its frames.
+    fresh_frames: Vec<Vec<u32>>,
+    /// Strings that came lately, each where its address tells, with its id: a fingerprint takes longer.
+    near: Vec<Near>,
     bytes: usize,
     fresh_bytes: usize,
 }
@@ -118,7 +128,8 @@ impl Dictionary {
     /// An empty one.
     pub(super) fn new() -> Dictionary {
         let (strings, comms) = (Table::new(), Table::new());
-        Dictionary { strings, comms, stacks: Table::new(), tasks: Table::new(), bytes: 0, fresh_bytes: 0 }
+        let (stacks, tasks, near) = (Table::new(), Table::new(), vec![None; NEAR]);
+        Dictionary { strings, comms, stacks, tasks, fresh_frames: Vec::new(), near, bytes: 0, fresh_bytes: 0 }
     }
 
     /// The ids of `sample`'s task and stack.
@@ -131,12 +142,32 @@ impl Dictionary {
         let (stack, new) = self.stacks.intern(&sample.stack);
         if new {
             self.grow(true, FRAME_BYTES * sample.stack.frames().len());
-            for frame in sample.stack.frames() {
-                let (_, new) = self.strings.intern(frame);
-                self.grow(new, frame.len());
-            }
+            let frames = sample.stack.frames().iter().map(|frame| self.string(frame)).collect();
+            self.fresh_frames.push(frames);
         }
         (task, stack)
+    }
+
+    fn string(&mut self, text: &Arc<str>) -> u32 {
+        // Allocations lie 16 bytes apart.
+        let at = (text.as_ptr() as usize >> 4) % NEAR;
+        if let Some(Some((known, id))) = self.near.get(at)
+            && Arc::ptr_eq(known, text)
+        {
+            return *id;
+        }
+        let (id, new) = self.strings.intern(text);
+        self.grow(new, text.len());
+        if let Some(place) = self.near.get_mut(at) {
+            *place = Some((Arc::clone(text), id));
+        }
+        id
+    }
+
+    /// The first id of new stacks, and each of them with the ids of its frames.
+    pub(super) fn fresh_stacks(&self) -> (u32, impl ExactSizeIterator<Item = (&Stack, &[u32])>) {
+        let (base, fresh) = self.stacks.fresh();
+        (base, fresh.iter().zip(&self.fresh_frames).map(|(stack, frames)| (&**stack, &**frames)))
     }
 
     /// Memory that a reader of the journal takes for what has an id, in bytes, estimated. A writer takes less.
@@ -150,6 +181,7 @@ impl Dictionary {
         self.strings.fresh.clear();
         self.comms.fresh.clear();
         self.stacks.fresh.clear();
+        self.fresh_frames.clear();
         self.tasks.fresh.clear();
     }
 
@@ -160,6 +192,8 @@ impl Dictionary {
         self.strings.roll_back();
         self.comms.roll_back();
         self.stacks.roll_back();
+        self.fresh_frames.clear();
+        self.near.fill(None);
         self.tasks.roll_back();
     }
 

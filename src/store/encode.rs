@@ -66,13 +66,10 @@ fn new_ids(out: &mut Vec<u8>, dictionary: &Dictionary) {
             put(out, tag, &Strings { base, strings: fresh.iter().map(|string| &**string).collect() });
         }
     }
-    let (base, fresh) = dictionary.stacks.fresh();
-    if !fresh.is_empty() {
-        let frames = |stack: &crate::model::Stack| {
-            let id = |frame| dictionary.strings.id(frame).expect("a stack's frames are interned with it");
-            (stack.quality().0, stack.frames().iter().map(id).collect())
-        };
-        put(out, tag::STACKS, &Stacks { base, stacks: fresh.iter().map(|stack| frames(stack)).collect() });
+    let (base, fresh) = dictionary.fresh_stacks();
+    if fresh.len() > 0 {
+        let stacks = fresh.map(|(stack, frames)| (stack.quality().0, frames.to_vec())).collect();
+        put(out, tag::STACKS, &Stacks { base, stacks });
     }
     let (base, fresh) = dictionary.tasks.fresh();
     if !fresh.is_empty() {

@@ -106,6 +106,7 @@ impl InOrder {
         let not_followed = capture.lineage.take_refused();
         capture.setup.degraded.cut(Cut::Processes, refused.processes + not_followed);
         capture.setup.degraded.cut(Cut::Mappings, refused.mappings);
+        self.places.read_less(capture.governor.is_in_force(Step::Reads));
         let less = capture.governor.is_in_force(Step::Symbols);
         if less != std::mem::replace(&mut self.keeps_less, less) {
             self.places.keep_less(less);

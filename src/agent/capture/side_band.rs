@@ -28,16 +28,8 @@ impl Capture {
         let mut records = std::mem::take(&mut self.side_band);
         let full = self.setup.sampler.drain_side_band(&mut records);
         records.sort_by_key(|record| record.time_ns);
-        let mut news = News::Strangers;
-        for record in records.drain(..) {
-            let made = matches!(record.value, SideBand::Cgroup { .. });
-            let waiting = self.order.len();
-            let begun = self.side_band_record(record);
-            // What concerns a function waits for its turn.
-            let ours = made || self.order.len() > waiting;
-            let heard = if ours { News::Ours } else { News::Strangers };
-            news = news.max(if begun { News::Begun } else { heard });
-        }
+        let news = records.drain(..).map(|record| self.side_band_record(record)).max();
+        let news = news.unwrap_or(News::Strangers);
         self.side_band = records;
         for (no, at) in std::mem::take(&mut self.ended) {
             let now_ns = Clock::monotonic_ns();
@@ -50,77 +42,89 @@ impl Capture {
         (news, full)
     }
 
-    /// Takes in one record. True if a process of an instance has just begun.
-    fn side_band_record(&mut self, record: Stamped<SideBand>) -> bool {
+    /// Takes in one record. What is in a storm does not hurry anybody: it is read like strangers.
+    fn side_band_record(&mut self, record: Stamped<SideBand>) -> News {
+        let (time_ns, made) = (record.time_ns, matches!(record.value, SideBand::Cgroup { .. }));
+        match self.happened(record) {
+            Some((no, _)) if self.accounts.is_in_storm(no, time_ns) => News::Strangers,
+            Some((_, news)) => news,
+            None if made => News::Ours,
+            None => News::Strangers,
+        }
+    }
+
+    /// Takes in one record. What concerns a function waits for its turn.
+    fn happened(&mut self, record: Stamped<SideBand>) -> Option<(InstanceNo, News)> {
         let time_ns = record.time_ns;
         match record.value {
             SideBand::Cgroup { id, path } => {
                 let moment = self.moment(time_ns);
                 self.cgroup_seen(id, &path, moment, true);
+                None
             }
             SideBand::Fork { pid, parent, tid } if pid == tid && pid != parent => {
                 // A stranger's child may have the number of a member whose end was not told.
                 self.lineage.remove(&pid);
-                if let Some(no) = self.member(parent)
-                    && self.lineage.insert(pid, no)
-                    && self.setup.attribution.is_sampled(no)
-                {
-                    self.order.push(time_ns, Happening::Fork { pid, parent });
-                }
+                let no = self.member(parent).filter(|no| self.lineage.insert(pid, *no))?;
+                let no = self.sampled(no)?;
+                self.order.push(time_ns, Happening::Fork { pid, parent });
+                Some((no, News::Ours))
             }
             SideBand::Comm { pid, exec: true, comm, .. } => {
                 self.nested.forget(pid);
                 // A process moved into a cgroup leaves no record of that: ask at every exec, while anybody cares.
-                let no = self.member(pid).or_else(|| self.member_by_cgroup(pid));
+                let no = self.member(pid).or_else(|| self.member_by_cgroup(pid))?;
                 // What a sandbox runs on the host says nothing of the function in it.
-                if let Some(no) = no.filter(|no| self.setup.attribution.is_sampled(*no)) {
-                    let moment = self.moment(time_ns);
-                    if self.setup.attribution.exec(no, &comm, moment.wall) {
-                        if let Some(Reading::Cpu { cpu_us, .. }) = self.accounts.read(no, &self.setup.cgroups)
-                        {
-                            self.setup.attribution.usage_at_exec(no, cpu_us);
-                        }
-                        self.unclaimed_exec(no, pid);
+                let no = self.sampled(no)?;
+                let moment = self.moment(time_ns);
+                if self.setup.attribution.exec(no, &comm, moment.wall) {
+                    if let Some(Reading::Cpu { cpu_us, .. }) = self.accounts.read(no, &self.setup.cgroups) {
+                        self.setup.attribution.usage_at_exec(no, cpu_us);
                     }
-                    self.may_name(no, pid, moment);
-                    self.plain.remove(&no);
-                    self.order.push(time_ns, Happening::Exec { pid, no, comm });
-                    return true;
+                    self.unclaimed_exec(no, pid);
                 }
+                self.may_name(no, pid, moment);
+                self.plain.remove(&no);
+                self.accounts.churn(no, time_ns);
+                self.order.push(time_ns, Happening::Exec { pid, no, comm });
+                Some((no, News::Begun))
             }
             SideBand::Comm { pid, tid, exec: false, comm } => {
-                if self.member(pid).is_some() {
-                    self.order.push(time_ns, Happening::Name { pid, tid, comm });
-                }
+                let no = self.member(pid)?;
+                self.order.push(time_ns, Happening::Name { pid, tid, comm });
+                Some((no, News::Ours))
             }
             SideBand::Mmap { pid, start, len, file_offset, build_id, path, .. } => {
-                if let Some(no) = self.member(pid).filter(|no| self.setup.attribution.is_sampled(*no)) {
-                    let end = start.saturating_add(len);
-                    let what = self.what_is_mapped(no, pid, start..end, &path, build_id);
-                    self.order.push(
-                        time_ns,
-                        Happening::Mmap { pid, mapping: Mapping { start, end, file_offset, what } },
-                    );
-                }
+                let no = self.member(pid).and_then(|no| self.sampled(no))?;
+                let end = start.saturating_add(len);
+                let what = self.what_is_mapped(no, pid, start..end, &path, build_id);
+                let mapping = Mapping { start, end, file_offset, what };
+                self.order.push(time_ns, Happening::Mmap { pid, mapping });
+                Some((no, News::Ours))
             }
             SideBand::Exit { pid, tid } if pid == tid => {
-                if let Some(no) = self.lineage.remove(&pid) {
-                    self.ended.insert(no, self.moment(time_ns));
-                    self.order.push(time_ns, Happening::Exit { pid });
-                }
+                let no = self.lineage.remove(&pid)?;
+                self.ended.insert(no, self.moment(time_ns));
+                self.accounts.churn(no, time_ns);
+                self.order.push(time_ns, Happening::Exit { pid });
+                Some((no, News::Ours))
             }
             SideBand::Exit { pid, tid } => {
-                if self.member(pid).is_some() {
-                    self.order.push(time_ns, Happening::ThreadExit { pid, tid });
-                }
+                let no = self.member(pid)?;
+                self.order.push(time_ns, Happening::ThreadExit { pid, tid });
+                Some((no, News::Ours))
             }
-            SideBand::Fork { .. } => {}
+            SideBand::Fork { .. } => None,
             SideBand::Lost { count } => {
                 self.stats.side_band_lost = self.stats.side_band_lost.saturating_add(count);
                 self.rescan = true;
+                None
             }
         }
-        false
+    }
+
+    fn sampled(&self, no: InstanceNo) -> Option<InstanceNo> {
+        self.setup.attribution.is_sampled(no).then_some(no)
     }
 
     /// What a process of an instance has mapped.
