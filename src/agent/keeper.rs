@@ -221,7 +221,8 @@ impl Keeper {
         };
         let is_new = !self.journal.knows(&stack);
         let names = self.symbolizer.stats().looked_up.saturating_sub(before);
-        self.allowances.take(instance, names, is_new);
+        let new_frames = if is_new { stack.frames().len() } else { 0 };
+        self.allowances.take(instance, names, new_frames);
         let stack = match part {
             Part::Whole => stack,
             Part::Leaf if !is_new => stack,

@@ -1,6 +1,8 @@
 //! What profiling costs: the agent against `perf record`, `perf script` and a collapse of what that prints, and against
-//! bpftrace, on the same load at the same rate, each from its start to its end, named stage by stage. Bars are on whole lives:
-//! start, naming, storing and end are part of what an agent takes; what it takes without its start is recorded beside them.
+//! bpftrace, on the same load at the same rate, each from its start to its end, named stage by stage. Bars for a sample are on
+//! whole lives: start, naming, storing and end are part of what an agent takes; what it takes without its start is recorded
+//! beside them. Beside perf it is the other way round: an agent starts once for as long as its host runs, in a turn of a
+//! minute its start would be half of all that it takes, while perf's pipeline is paid whole for each profile.
 //!
 //! Not here: time that the kernel spends on taking a sample in whatever runs: `slowdown.rs` has that.
 
@@ -220,13 +222,13 @@ fn beside() -> anyhow::Result<Vec<Bar>> {
         "perf over agent fp, whole lives",
         times(fp.us_a_sample(), &perf),
         "x",
-        Bound::AtLeast(20.0),
+        Bound::Recorded,
     ));
     bars.push(Bar::new(
         "perf over agent fp without its start",
         times(fp.us_a_sample_without_start(), &perf),
         "x",
-        Bound::Recorded,
+        Bound::AtLeast(20.0),
     ));
     bars.push(Bar::new(
         "perf over agent auto, whole lives",
