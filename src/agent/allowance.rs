@@ -41,9 +41,9 @@ pub(super) struct Allowances {
 pub(super) enum Part {
     /// All of it.
     Whole,
-    /// [`LEAVES`] frames, should it be new.
+    /// [`LEAVES`] frames, unless it is at hand.
     Leaf,
-    /// That it was there.
+    /// What is at hand, else that it was there.
     Mark,
 }
 

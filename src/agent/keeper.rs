@@ -16,7 +16,7 @@ use super::freed::Freed;
 use super::own::OwnAccount;
 use super::work::{PlacedSample, PlacedWait, Trace, Work, add_stats, dropped, shorten};
 use crate::metrics::{Metrics, now_ns};
-use crate::model::{Batch, InstanceNo, Sample, Timestamp, Wait};
+use crate::model::{Batch, InstanceNo, Sample, Stack, Timestamp, Wait};
 use crate::perf::Clock;
 use crate::stack::{Place, SymbolStats, Symbolizer};
 use crate::store::JournalWriter;
@@ -206,38 +206,48 @@ impl Keeper {
 
     fn name(&mut self, instance: InstanceNo, sample: PlacedSample) -> Sample {
         let PlacedSample { time, pid, tid, comm, cpu, count: _, trace } = sample;
-        let before = self.symbolizer.stats().looked_up;
-        let part = self.allowances.of(instance, time.0);
-        let at_hand = match (part, &trace) {
-            (Part::Mark, Trace::Chain(chain)) => self.symbolizer.known_stack_of(chain),
-            _ => None,
-        };
-        let (part, stack) = match (at_hand, &trace) {
-            // No name is looked up for it.
-            (Some(stack), _) => (Part::Leaf, stack),
-            (None, _) if part == Part::Mark => (part, self.symbolizer.stack(&[Place::Truncated])),
-            (None, Trace::Chain(chain)) => (part, self.symbolizer.stack_of(chain)),
-            (None, Trace::Places(places)) => (part, self.symbolizer.stack(places)),
-        };
-        let is_new = !self.journal.knows(&stack);
-        let names = self.symbolizer.stats().looked_up.saturating_sub(before);
-        let new_frames = if is_new { stack.frames().len() } else { 0 };
-        self.allowances.take(instance, names, new_frames);
-        let stack = match part {
-            Part::Whole => stack,
-            Part::Leaf if !is_new => stack,
-            Part::Leaf => {
-                self.degraded.cut(Cut::Stacks, 1);
-                let places = trace.places();
-                let leaf = places.iter().filter(|place| !place.is_end()).take(LEAVES);
-                self.symbolizer.stack(&leaf.cloned().chain([Place::Truncated]).collect::<Vec<_>>())
-            }
-            Part::Mark => {
-                self.degraded.cut(Cut::Names, 1);
+        let stack = match self.allowances.of(instance, time.0) {
+            Part::Whole => {
+                let before = self.symbolizer.stats().looked_up;
+                let stack = match &trace {
+                    Trace::Chain(chain) => self.symbolizer.stack_of(chain),
+                    Trace::Places(places) => self.symbolizer.stack(places),
+                };
+                self.took(instance, before, &stack);
                 stack
             }
+            part => self.name_less(instance, part, &trace),
         };
         Sample { time, instance, pid, tid, comm, cpu, stack }
+    }
+
+    /// The stack of a sample of who has had its share: whole where it is at hand and in the store, else as much of it as
+    /// `part` says.
+    fn name_less(&mut self, instance: InstanceNo, part: Part, trace: &Trace) -> Arc<Stack> {
+        let at_hand = match trace {
+            Trace::Chain(chain) => self.symbolizer.known_stack_of(chain),
+            Trace::Places(places) => self.symbolizer.known_stack(places),
+        };
+        if part == Part::Mark && at_hand.is_none() {
+            self.degraded.cut(Cut::Names, 1);
+            return self.symbolizer.stack(&[Place::Truncated]);
+        }
+        at_hand.filter(|stack| self.journal.knows(stack)).unwrap_or_else(|| {
+            self.degraded.cut(Cut::Stacks, 1);
+            let before = self.symbolizer.stats().looked_up;
+            let mut leaf = trace.leaf(LEAVES);
+            leaf.push(Place::Truncated);
+            let stack = self.symbolizer.stack(&leaf);
+            self.took(instance, before, &stack);
+            stack
+        })
+    }
+
+    /// `stack` of an instance was made, before which so many places had been looked up.
+    fn took(&mut self, instance: InstanceNo, before: u64, stack: &Arc<Stack>) {
+        let names = self.symbolizer.stats().looked_up.saturating_sub(before);
+        let new_frames = if self.journal.knows(stack) { 0 } else { stack.frames().len() };
+        self.allowances.take(instance, names, new_frames);
     }
 
     fn write(&mut self, now: Timestamp) {

@@ -1,6 +1,5 @@
 //! What the capture thread hands to the keeper.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -17,11 +16,25 @@ pub(super) enum Trace {
 }
 
 impl Trace {
+    /// Its innermost `count` places, leaf first.
+    pub(super) fn leaf(&self, count: usize) -> Vec<Place> {
+        match self {
+            Trace::Chain(chain) => {
+                let mut mapped = chain.space().mappings();
+                chain.frames().take(count).map(|frame| frame.place(&mut mapped)).collect()
+            }
+            Trace::Places(places) => {
+                places.iter().filter(|place| !place.is_end()).take(count).cloned().collect()
+            }
+        }
+    }
+
     /// Its places, leaf first.
-    pub(super) fn places(&self) -> Cow<'_, [Place]> {
+    #[cfg(test)]
+    pub(super) fn places(&self) -> std::borrow::Cow<'_, [Place]> {
         match self {
             Trace::Chain(chain) => chain.places().into(),
-            Trace::Places(places) => Cow::Borrowed(places),
+            Trace::Places(places) => std::borrow::Cow::Borrowed(places),
         }
     }
 

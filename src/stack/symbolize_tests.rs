@@ -245,8 +245,9 @@ proptest::proptest! {
             let chain = Chain::new(addresses, in_kernel, spaces[space].clone(), choice % 2 == 0);
             let named = symbols.stack_of(&chain);
             proptest::prop_assert!(Arc::ptr_eq(&named, &symbols.stack(&chain.places())), "{chain:?}");
-            if let Some(known) = symbols.known_stack_of(&chain) {
-                proptest::prop_assert!(Arc::ptr_eq(&named, &known), "{chain:?}");
+            let known = [symbols.known_stack_of(&chain), symbols.known_stack(&chain.places())];
+            for known in known.iter().flatten() {
+                proptest::prop_assert!(Arc::ptr_eq(&named, known), "{chain:?}");
             }
             let afresh = symbolizer().stack(&chain.places());
             proptest::prop_assert_eq!((named.frames(), named.quality()), (afresh.frames(), afresh.quality()));
@@ -263,9 +264,11 @@ fn what_is_at_hand_is_named_without_a_look_until_it_grows_old() {
     let chain = |addresses: &[u64]| Chain::new(addresses.to_vec(), 0, space.clone(), false);
     let first = chain(&[0x5000, 0x5028]);
     assert_eq!(symbols.known_stack_of(&first), None);
+    assert_eq!(symbols.known_stack(&first.places()), None);
     let named = symbols.stack_of(&first);
     assert_eq!(lines(&named), ["[unwound short]", "leaf [pi]", "main [pi]"]);
     let looked_up = symbols.stats().looked_up;
+    assert_eq!(symbols.known_stack(&first.places()).as_ref(), Some(&named));
     assert_eq!(symbols.known_stack_of(&first), Some(named));
     // The same two addresses, but the second ran itself; the first was a call.
     assert_eq!(symbols.known_stack_of(&chain(&[0x5028, 0x5000])), None);

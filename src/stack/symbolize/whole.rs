@@ -55,6 +55,20 @@ impl Symbolizer {
         stack
     }
 
+    /// The stack of `places` if it is at hand, without looking any of them up.
+    pub fn known_stack(&mut self, places: &[Place]) -> Option<Arc<Stack>> {
+        let (mut spots, mut key) = (std::mem::take(&mut self.spots), std::mem::take(&mut self.numbers));
+        let end = self.spots_of(places, &mut spots);
+        key.clear();
+        let numbers = spots.iter().map_while(|(_, spot)| self.places.read(spot, |texts| texts.number));
+        key.extend(numbers);
+        let is_whole = key.len() == spots.len();
+        key.push(number_of_end(end));
+        let known = is_whole.then(|| self.stacks.get(key.as_slice())).flatten();
+        (self.spots, self.numbers) = (spots, key);
+        known
+    }
+
     /// Puts those of `places` that count into `spots`: of a run of what has no name, one. How the stack ends, if that is
     /// told.
     fn spots_of(&mut self, places: &[Place], spots: &mut Vec<(usize, Spot)>) -> Option<Spot> {
