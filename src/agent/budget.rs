@@ -19,6 +19,8 @@ const FAR: u64 = 60;
 const WINDOW_NS: u64 = 10_000_000_000;
 /// A step has taken effect so long after it was taken, about a reading; what the next one is decided by begins with it.
 const EFFECT_NS: u64 = 900_000_000;
+/// The same of memory and of the queue, which fall with the work that is under way.
+const SLOW_EFFECT_NS: u64 = 1_900_000_000;
 /// How long all must be far from their limits before a step goes, and the longest: it doubles where the step is taken
 /// again soon.
 const HOLD_NS: u64 = 15_000_000_000;
@@ -210,8 +212,9 @@ impl Governor {
 
     fn up(&mut self, cause: Cause, at_ns: u64) -> Option<Change> {
         let step = *Step::ALL.get(self.level)?;
-        // What was taken a moment ago shows only now: the window of the CPU time waits for that, memory must as well.
-        if self.level > 0 && self.span_ns() < EFFECT_NS {
+        // What was taken a moment ago shows only now.
+        let effect_ns = if let Cause::Cpu(..) = cause { EFFECT_NS } else { SLOW_EFFECT_NS };
+        if self.level > 0 && self.span_ns() < effect_ns {
             return None;
         }
         let again = self.down_ns.is_some_and(|down_ns| at_ns.saturating_sub(down_ns) < 2 * self.hold_ns);

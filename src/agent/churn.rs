@@ -1,6 +1,6 @@
-//! How fast the processes of one container begin and end, and whether that is so fast that nobody hurries after them.
+//! How fast one container runs programs and ends processes, and whether that is so fast that nobody hurries after it.
 //!
-//! Each beginning and each end is read at once, because its files and its cgroup may be gone a moment later: some hundred
+//! Each of these beginnings and each end is read at once, because its files and its cgroup may be gone a moment later: some hundred
 //! microseconds of CPU time, which the tenant chooses to cause. A script runs a hundred programs a second at most, and a
 //! program that starts forks a few hundred; who goes on beyond that is in a storm, and is read like a stranger until it
 //! is over. Pure: the caller tells the time.

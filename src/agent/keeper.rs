@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use rustc_hash::FxHashSet;
+
 use super::allowance::{Allowances, LEAVES, Part};
 use super::budget::Step;
 use super::degraded::{Cut, Degraded};
@@ -16,7 +18,7 @@ use super::freed::Freed;
 use super::own::OwnAccount;
 use super::work::{PlacedSample, PlacedWait, Trace, Work, add_stats, dropped, shorten};
 use crate::metrics::{Metrics, now_ns};
-use crate::model::{Batch, InstanceNo, Sample, Stack, Timestamp, Wait};
+use crate::model::{Batch, Fingerprint, InstanceNo, Sample, Stack, Timestamp, Wait};
 use crate::perf::Clock;
 use crate::stack::{Place, SymbolStats, Symbolizer};
 use crate::store::JournalWriter;
@@ -78,6 +80,8 @@ pub(super) struct Keeper {
     deadline: Arc<Deadline>,
     metrics: Arc<Metrics>,
     allowances: Allowances,
+    /// Stacks that the store does not know before the next write: each is counted once.
+    fresh: FxHashSet<Fingerprint>,
     degraded: Arc<Degraded>,
     /// Whether little is kept of symbols.
     keeps_less: bool,
@@ -111,6 +115,7 @@ impl Keeper {
             deadline,
             metrics,
             allowances: Allowances::default(),
+            fresh: FxHashSet::default(),
             degraded,
             keeps_less: false,
             freed: Arc::default(),
@@ -246,8 +251,8 @@ impl Keeper {
     /// `stack` of an instance was made, before which so many places had been looked up.
     fn took(&mut self, instance: InstanceNo, before: u64, stack: &Arc<Stack>) {
         let names = self.symbolizer.stats().looked_up.saturating_sub(before);
-        let new_frames = if self.journal.knows(stack) { 0 } else { stack.frames().len() };
-        self.allowances.take(instance, names, new_frames);
+        let is_new = !self.journal.knows(stack) && self.fresh.insert(stack.fingerprint());
+        self.allowances.take(instance, names, if is_new { stack.frames().len() } else { 0 });
     }
 
     fn write(&mut self, now: Timestamp) {
@@ -265,6 +270,7 @@ impl Keeper {
         self.batch.waits.sort_by_key(|wait| wait.left.time);
         self.batch.own_use = self.batch.own_use.with(self.own.since_last());
         let batch = std::mem::take(&mut self.batch);
+        self.fresh.clear();
         self.symbolizer.look_for_files();
         match self.journal.append(&batch) {
             Ok(appended) => {
@@ -398,6 +404,34 @@ mod tests {
             from_birth: true,
         };
         Entry::Instance { no: NO, info }
+    }
+
+    #[test]
+    fn who_has_had_its_share_keeps_what_is_stored_and_of_new_stacks_the_leaf() {
+        const DEPTH: usize = 127;
+        let dir = tempfile::tempdir().unwrap();
+        let mut keeper = keeper(dir.path());
+        keeper.batch.entries.push(declared());
+        // Functions that a program tells the names of need no file.
+        let deep = |first: usize| {
+            let place = |n: usize| Place::Jit { name: format!("f{n}").into() };
+            let trace = Trace::Places((first..first + DEPTH).map(place).chain([Place::Root]).collect());
+            PlacedSample { time: NOON, pid: 1, tid: 1, comm: "c".into(), cpu: 0, count: 1, trace }
+        };
+        let name = |keeper: &mut Keeper, first: usize| keeper.name(NO, deep(first)).stack.frames().len();
+        let cut = (0..).find(|first| name(&mut keeper, *first) != DEPTH).unwrap();
+        assert_eq!(cut, 1_000_000_usize.div_ceil(DEPTH));
+        assert_eq!(keeper.name(NO, deep(cut)).stack.frames().len(), LEAVES + 1);
+        assert_eq!(keeper.degraded.cuts(Cut::Stacks), 2);
+        // The last one is at hand, but is it stored?
+        assert_eq!(name(&mut keeper, cut - 1), LEAVES + 1);
+        let other = InstanceNo(2);
+        let stored = keeper.name(other, deep(cut - 1));
+        assert_eq!(stored.stack.frames().len(), DEPTH, "others have their own share");
+        keeper.batch.samples.push(Sample { instance: NO, ..stored });
+        keeper.write(NOON);
+        assert_eq!(name(&mut keeper, cut - 1), DEPTH);
+        assert_eq!(keeper.degraded.cuts(Cut::Stacks), 3);
     }
 
     #[test]

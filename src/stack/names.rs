@@ -3,6 +3,10 @@
 //! Names are most of a symbol table (20 MB for a compiler) and shrink to a fifth or less. A frame's text is made once and
 //! remembered, so unpacking 16 KiB for it costs nothing that shows.
 
+use std::cell::RefCell;
+
+use zstd::bulk::Decompressor;
+
 use super::source::ReadError;
 
 /// Where a name stands: number of the block, and place in the unpacked block in the low bits.
@@ -45,16 +49,33 @@ impl Names {
             Some(previous) => usize::try_from(*self.ends.get(previous)?).ok()?,
             None => 0,
         };
-        let block = zstd::bulk::decompress(self.packed.get(begin..end)?, 1 << NameRef::PLACE_BITS).ok()?;
-        let rest = block.get(place..)?;
-        let length = rest.iter().position(|byte| *byte == 0)?;
-        rest.get(..length).map(<[u8]>::to_vec)
+        unpacked(self.packed.get(begin..end)?, |block| {
+            let rest = block.get(place..)?;
+            let length = rest.iter().position(|byte| *byte == 0)?;
+            rest.get(..length).map(<[u8]>::to_vec)
+        })
     }
 
     /// Size in memory in bytes.
     pub fn memory_bytes(&self) -> usize {
         self.packed.len() + self.ends.len() * 4
     }
+}
+
+/// What `of` finds in the block that is `packed`.
+fn unpacked<T>(packed: &[u8], of: impl FnOnce(&[u8]) -> Option<T>) -> Option<T> {
+    // Making a decompressor and room for a block takes longer than unpacking one.
+    type Tools = Option<(Decompressor<'static>, Vec<u8>)>;
+    thread_local!(static TOOLS: RefCell<Tools> = const { RefCell::new(None) });
+    TOOLS.with_borrow_mut(|tools| {
+        let (decompressor, block) = match tools {
+            Some(tools) => tools,
+            none => none.insert((Decompressor::new().ok()?, Vec::with_capacity(1 << NameRef::PLACE_BITS))),
+        };
+        block.clear();
+        decompressor.decompress_to_buffer(packed, block).ok()?;
+        of(block)
+    })
 }
 
 /// Packs names.

@@ -32,6 +32,8 @@ pub struct PerfMap {
     overlong: bool,
     bytes: usize,
     skipped: u64,
+    /// Lines with nothing in them, and pieces of lines that are too long.
+    blank: u64,
 }
 
 impl PerfMap {
@@ -41,9 +43,11 @@ impl PerfMap {
         while let Some(piece) = pieces.next() {
             let is_whole = pieces.peek().is_some();
             if self.overlong {
+                self.blank += (piece.len() / MAX_LINE) as u64;
                 self.overlong = !is_whole;
             } else if self.rest.len() + piece.len() > MAX_LINE {
                 self.skipped += 1;
+                self.blank += (piece.len() / MAX_LINE) as u64;
                 self.rest.clear();
                 self.overlong = !is_whole;
             } else if !is_whole {
@@ -81,9 +85,9 @@ impl PerfMap {
         self.skipped
     }
 
-    /// Whether so much was skipped that reading on is not worth it.
+    /// Whether so much led nowhere that reading on is not worth it. What was read stays.
     pub fn is_hopeless(&self) -> bool {
-        self.skipped >= MAX_SKIPPED
+        self.skipped + self.blank >= MAX_SKIPPED
     }
 
     /// What it takes in memory, in bytes.
@@ -93,6 +97,7 @@ impl PerfMap {
 
     fn line(&mut self, line: &[u8]) {
         if line.iter().all(u8::is_ascii_whitespace) {
+            self.blank += 1;
             return;
         }
         match parse(line) {
@@ -328,6 +333,13 @@ mod tests {
         let nonsense = "?\n".repeat(MAX_ENTRIES);
         map.feed(nonsense.as_bytes());
         assert!(map.is_hopeless());
+        for nothing in ["\n", " \n"] {
+            let mut map = PerfMap::default();
+            map.feed(nothing.repeat(MAX_ENTRIES - 1).as_bytes());
+            assert!(!map.is_hopeless());
+            map.feed(nothing.as_bytes());
+            assert!(map.is_hopeless() && map.skipped() == 0);
+        }
     }
 
     proptest! {

@@ -210,3 +210,42 @@ impl Dictionary {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{InstanceNo, Quality, Timestamp};
+
+    fn sample(frames: &[&Arc<str>]) -> Sample {
+        let stack = Stack::new(frames.iter().map(|frame| Arc::clone(frame)).collect(), Quality::default());
+        let (time, instance, comm) = (Timestamp(0), InstanceNo(1), "f".into());
+        Sample { time, instance, pid: 1, tid: 1, comm, cpu: 0, stack: Arc::new(stack) }
+    }
+
+    /// Ids that new strings are defined by, and those that new stacks use.
+    fn fresh(dictionary: &Dictionary) -> (Vec<(u32, &str)>, Vec<Vec<u32>>) {
+        let (base, strings) = dictionary.strings.fresh();
+        let strings = (base..).zip(strings.iter().map(|text| &**text)).collect();
+        (strings, dictionary.fresh_stacks().1.map(|(_, frames)| frames.to_vec()).collect())
+    }
+
+    #[test]
+    fn what_was_not_written_is_defined_again_under_the_ids_that_are_next() {
+        let [one, two, three]: [Arc<str>; 3] = ["one", "two", "three"].map(Arc::from);
+        let mut dictionary = Dictionary::new();
+        let (kept, refused) = (sample(&[&one]), sample(&[&one, &two]));
+        dictionary.intern(&kept);
+        dictionary.commit();
+        dictionary.intern(&refused);
+        assert_eq!(fresh(&dictionary), (vec![(1, "two")], vec![vec![0, 1]]));
+        dictionary.roll_back();
+        assert_eq!(fresh(&dictionary), (vec![], vec![]));
+        // The very same strings, behind another one.
+        dictionary.intern(&sample(&[&three]));
+        dictionary.intern(&refused);
+        assert_eq!(fresh(&dictionary), (vec![(1, "three"), (2, "two")], vec![vec![1], vec![0, 2]]));
+        dictionary.commit();
+        dictionary.intern(&refused);
+        assert_eq!(fresh(&dictionary), (vec![], vec![]));
+    }
+}

@@ -23,6 +23,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -256,9 +257,7 @@ BinaryName = "{dir}/{handler}"
         self.will_use(&format!("/{namespace}/{id}"));
         let mut command = self.ctr_command(namespace);
         command.args(["run", "--rm", "--snapshotter", self.snapshotter]).args(options);
-        command.args([image, id, "/function"]).args(arguments);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        RunningPlain { child: command.spawn().expect("run ctr") }.end()
+        RunningPlain::start(command, self.said(), &[&[image, id, "/function"], arguments].concat()).end()
     }
 
     /// Runs the example function as container `id` of `namespace`, where it was imported, to its end, which must be a
@@ -275,15 +274,22 @@ BinaryName = "{dir}/{handler}"
         options: &[&str],
         arguments: &[&str],
     ) -> RunningPlain {
-        let mut command = self.run_command(namespace, id, &[&["--rm"], options].concat(), arguments);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        RunningPlain { child: command.spawn().expect("run ctr") }
+        let command = self.run_command(namespace, id, &[&["--rm"], options].concat());
+        RunningPlain::start(command, self.said(), &[&[FUNCTION_IMAGE, id, "/function"], arguments].concat())
+    }
+
+    /// A file for what a container says.
+    fn said(&self) -> PathBuf {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        self.path("logs").join(format!("said-{}", NEXT.fetch_add(1, Ordering::Relaxed)))
     }
 
     /// Starts such a container that stays when it has ended; what it says goes nowhere.
     pub fn start_plain(&self, namespace: &str, id: &str, options: &[&str], arguments: &[&str]) {
         let options = [&["--detach", "--null-io"], options].concat();
-        let output = self.run_command(namespace, id, &options, arguments).output().expect("run ctr");
+        let mut command = self.run_command(namespace, id, &options);
+        let output = command.args([FUNCTION_IMAGE, id, "/function"]).args(arguments).output();
+        let output = output.expect("run ctr");
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "ctr run {id}: {stderr}\n{}", self.log());
     }
@@ -294,12 +300,12 @@ BinaryName = "{dir}/{handler}"
         self.ctr(namespace, &["containers", "rm", id]);
     }
 
-    fn run_command(&self, namespace: &str, id: &str, options: &[&str], arguments: &[&str]) -> Command {
+    /// `ctr run` with these options; image, id and words are still to come.
+    fn run_command(&self, namespace: &str, id: &str, options: &[&str]) -> Command {
         let given = options.iter().skip_while(|word| **word != "--cgroup").nth(1);
         self.will_use(given.map_or(&format!("/{namespace}/{id}"), |cgroup| cgroup));
         let mut command = self.ctr_command(namespace);
         command.args(["run", "--snapshotter", self.snapshotter]).args(options);
-        command.args([FUNCTION_IMAGE, id, "/function"]).args(arguments);
         command
     }
 
@@ -344,15 +350,24 @@ BinaryName = "{dir}/{handler}"
 /// A container that `ctr run` waits for.
 pub struct RunningPlain {
     child: Child,
+    said: PathBuf,
 }
 
 impl RunningPlain {
+    /// Starts it by `command` and these `words`. What it says goes to `said`: `ctr` itself reads from a pipe, which it may
+    /// give up before it has opened it where the container is quick.
+    fn start(mut command: Command, said: PathBuf, words: &[&str]) -> RunningPlain {
+        command.arg("--log-uri").arg(format!("file://{}", said.display())).args(words);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        RunningPlain { child: command.spawn().expect("run ctr"), said }
+    }
+
     /// Waits for its end, which must be a good one; its truth.
     pub fn end(self) -> Value {
         let output = self.child.wait_with_output().expect("wait for ctr");
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "ctr run: {stderr}");
-        truth(&String::from_utf8_lossy(&output.stdout))
+        truth(&fs::read_to_string(self.said).expect("it has said something"))
     }
 }
 

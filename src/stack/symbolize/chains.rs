@@ -107,11 +107,15 @@ impl Symbolizer {
             }
             // An address that nothing is known of may never come again: what stands behind the root is one of those.
             let stays = !spot.runs_together();
-            if stays && effort == Effort::None || self.is_to_be_read_again(&place) {
+            if self.is_to_be_read_again(&place) {
                 return false;
             }
+            let number = match self.places.read(&spot, |texts| texts.number) {
+                Some(number) => number,
+                None if stays && effort == Effort::None => return false,
+                None => self.number_of(&place, spot),
+            };
             above = Some(spot);
-            let number = self.number_of(&place, spot);
             key.push(number);
             if stays && let Some(slot) = self.lately.slot(space, address) {
                 *slot = Slot { space, address, number };

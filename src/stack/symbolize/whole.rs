@@ -57,6 +57,11 @@ impl Symbolizer {
 
     /// The stack of `places` if it is at hand, without looking any of them up.
     pub fn known_stack(&mut self, places: &[Place]) -> Option<Arc<Stack>> {
+        // A name that a program tells gets a number when it is asked for, which takes another's place.
+        let is_named = |place: &Place| !matches!(place, Place::Jit { name } if self.jit.get(name).is_none());
+        if !places.iter().all(is_named) {
+            return None;
+        }
         let (mut spots, mut key) = (std::mem::take(&mut self.spots), std::mem::take(&mut self.numbers));
         let end = self.spots_of(places, &mut spots);
         key.clear();
