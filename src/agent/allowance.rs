@@ -1,9 +1,10 @@
 //! What naming the stacks of one container may cost: how many frames of new stacks of it enter the store, and how many
 //! places are looked up for it.
 //!
-//! A program may have as many stacks as it is sampled, and as many functions as fit a file; each frame of a new stack takes
-//! disk and work, now and when its hour is sealed, each new place work. So an instance may have many at once, as a program that starts does, and few for ever. Beyond
-//! that its samples are kept whole in number, with less of a stack. Pure: the caller tells the time.
+//! A program may have as many stacks as it is sampled, and as many functions as fit a file; each frame of a new stack
+//! takes disk and work, now and when its hour is sealed, each new place work. So an instance may have many at once, as
+//! a program that starts does, and few for ever. Beyond that its samples are kept whole in number, with less of a
+//! stack. Pure: the caller tells the time.
 
 use crate::model::{IdMap, InstanceNo};
 

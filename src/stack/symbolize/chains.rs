@@ -53,9 +53,9 @@ impl Lately {
     }
 }
 
-/// What may be done to name a chain.
+/// What may be done to name an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Effort {
+pub(super) enum Effort {
     /// Addresses are looked up.
     Any,
     /// They are not: only what is at hand.
@@ -110,11 +110,8 @@ impl Symbolizer {
             if self.is_to_be_read_again(&place) {
                 return false;
             }
-            let number = match self.places.read(&spot, |texts| texts.number) {
-                Some(number) => number,
-                None if stays && effort == Effort::None => return false,
-                None => self.number_of(&place, spot),
-            };
+            let effort = if stays { effort } else { Effort::Any };
+            let Some(number) = self.number_of(&place, spot, effort) else { return false };
             above = Some(spot);
             key.push(number);
             if stays && let Some(slot) = self.lately.slot(space, address) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::super::file::Place;
 use super::super::root;
+use super::chains::Effort;
 use super::{Spot, Symbolizer, Text, Texts};
 use crate::model::{Quality, Stack};
 
@@ -38,7 +39,9 @@ impl Symbolizer {
         let (mut spots, mut key) = (std::mem::take(&mut self.spots), std::mem::take(&mut self.numbers));
         let end = self.spots_of(places, &mut spots);
         key.clear();
-        key.extend(spots.iter().filter_map(|(at, spot)| Some(self.number_of(places.get(*at)?, *spot))));
+        key.extend(
+            spots.iter().filter_map(|(at, spot)| self.number_of(places.get(*at)?, *spot, Effort::Any)),
+        );
         key.push(number_of_end(end));
         let known = self.stacks.get(key.as_slice());
         let stack = known.unwrap_or_else(|| {
@@ -65,8 +68,8 @@ impl Symbolizer {
         let (mut spots, mut key) = (std::mem::take(&mut self.spots), std::mem::take(&mut self.numbers));
         let end = self.spots_of(places, &mut spots);
         key.clear();
-        let numbers = spots.iter().map_while(|(_, spot)| self.places.read(spot, |texts| texts.number));
-        key.extend(numbers);
+        let at_hand = |(at, spot): &(usize, Spot)| self.number_of(places.get(*at)?, *spot, Effort::None);
+        key.extend(spots.iter().map_while(at_hand));
         let is_whole = key.len() == spots.len();
         key.push(number_of_end(end));
         let known = is_whole.then(|| self.stacks.get(key.as_slice())).flatten();
@@ -96,10 +99,10 @@ impl Symbolizer {
         end
     }
 
-    /// The number of the texts at `place`.
-    pub(super) fn number_of(&mut self, place: &Place, spot: Spot) -> u64 {
+    /// The number of the texts at `place`; none where they would have to be looked up and are not to be.
+    pub(super) fn number_of(&mut self, place: &Place, spot: Spot, effort: Effort) -> Option<u64> {
         let known = self.places.read(&spot, |texts| texts.number);
-        known.unwrap_or_else(|| self.texts(place, spot).number)
+        known.or_else(|| (effort == Effort::Any).then(|| self.texts(place, spot).number))
     }
 
     fn make(&mut self, places: &[Place], spots: &[(usize, Spot)], end: Option<Spot>) -> Stack {
