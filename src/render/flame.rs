@@ -31,6 +31,8 @@ pub struct Style {
 
 /// Longest frame shown, in characters.
 const MAX_FRAME: usize = 512;
+/// Where the line below the title is broken: nobody's text has it, for it is none that is shown.
+const BREAK: &str = "\u{2028}";
 
 /// Writes the flame graph of `profile`. An empty one is an error of kind `InvalidData`.
 pub fn write(profile: &Profile, style: &Style, out: &mut dyn Write) -> io::Result<()> {
@@ -57,12 +59,21 @@ pub fn write(profile: &Profile, style: &Style, out: &mut dyn Write) -> io::Resul
     }
     let legend: Vec<String> =
         hues.iter().map(|hue| format!("{} {}", hue.colour(measure), hue.meaning())).collect();
-    let lines_below = [style.subtitle.as_str(), &legend.join(", ")];
-    let subtitle =
-        lines_below.iter().filter(|text| !text.is_empty()).copied().collect::<Vec<_>>().join(" · ");
-    let mut options = options(&Style { subtitle, ..style.clone() }, measure);
+    let mut options = options(style, measure);
+    options.subtitle = Some(options.subtitle.unwrap_or_default() + BREAK + &legend.join(", "));
     options.palette_map = Some(&mut colours);
-    flamegraph::from_lines(&mut options, lines.iter().map(String::as_str), out)
+    let mut svg = Vec::new();
+    flamegraph::from_lines(&mut options, lines.iter().map(String::as_str), &mut svg)?;
+    out.write_all(in_two_lines(&String::from_utf8_lossy(&svg)).as_bytes())
+}
+
+/// The line below the title as two, where it is broken: with all colours it is wider than the graph. There is room for
+/// them where inferno has one.
+fn in_two_lines(svg: &str) -> String {
+    let Some((before, after)) = svg.split_once(BREAK) else { return svg.into() };
+    let (tag, first) = before.rsplit_once('>').unwrap_or(("", before));
+    let (second, rest) = after.split_once('<').unwrap_or((after, ""));
+    format!(r#"{tag}><tspan dy="-8">{first}</tspan><tspan x="50%" dy="15">{second}</tspan><{rest}"#)
 }
 
 /// Writes what `after` is against `before` as a differential flame graph: widths are those of `after`, a frame is red
@@ -287,6 +298,22 @@ mod tests {
             let svg = svg(&profile(stacks), &Style { reverse, ..Style::default() });
             assert!(svg.contains("total_samples=\"33\""), "reverse {reverse}");
         }
+    }
+
+    #[test]
+    fn what_is_shown_and_its_colours_are_two_lines_below_the_title() {
+        let hostile = "a\u{2028}b > c";
+        let style =
+            Style { title: hostile.into(), subtitle: format!("{hostile} 3 samples"), ..Style::default() };
+        let svg = svg(&profile(&[(&["main [pi]", "read [kernel]_[k]", hostile], 3)]), &style);
+        let below = svg.split_once(r#"<text id="subtitle""#).and_then(|(_, rest)| rest.split_once("</text>"));
+        let (tag, lines) =
+            below.and_then(|(below, _)| below.split_once('>')).expect("a line below the title");
+        assert!(!tag.contains("tspan"), "{tag}");
+        let first = r#"<tspan dy="-8">a\xe2\x80\xa8b &gt; c 3 samples</tspan>"#;
+        let second = r#"<tspan x="50%" dy="15">red kernel, yellow native</tspan>"#;
+        assert_eq!(lines, format!("{first}{second}"));
+        assert!(!svg.contains('\u{2028}'));
     }
 
     #[test]
