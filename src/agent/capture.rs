@@ -1,12 +1,14 @@
 //! Capture: drains the rings, opens files while their processes live, and joins samples with instances.
 //!
 //! Two paces, two kinds of threads. *At once*, on a reader thread of the CPU where it happened ([`readers`]): which
-//! process belongs to which instance (by descent, and by `/proc/PID/cgroup` at an exec), files of theirs are opened, CPU
-//! accounts read. *In order*, on the capture thread at each tick (see `pace`): all of it and the samples, merged over
-//! CPUs by time, so that an address is looked up in what was mapped when it was sampled, and stacks walked
-//! ([`in_order`]). What both need is [`Capture`], behind a lock that is held for as long as a reading takes and never
-//! while a stack is walked. Never waits for the keeper: what does not fit its queue is counted and dropped.
+//! process belongs to which instance (by descent, by who is found in a new cgroup, and by `/proc/PID/cgroup` at an
+//! exec), files of theirs are opened, CPU accounts read. *In order*, on the capture thread at each tick (see `pace`): all
+//! of it and the samples, merged over CPUs by time, so that an address is looked up in what was mapped when it was
+//! sampled, and stacks walked ([`in_order`]). What both need is [`Capture`], behind a lock that is held for as long as a
+//! reading takes and never while a stack is walked. Never waits for the keeper: what does not fit its queue is counted
+//! and dropped.
 
+mod arrivals;
 mod commands;
 mod containers;
 mod cpus;
@@ -162,6 +164,8 @@ pub(super) struct Capture {
     switching: Switching,
     nested: nested::Nested,
     unclaimed: Unclaimed,
+    /// Cgroups whose first process is still to come.
+    arrivals: arrivals::Arrivals,
     /// Instances of which all programs are known to need no copies of their stacks.
     plain: HashSet<InstanceNo>,
     /// Processes of instances, as far as the side-band has been read.
@@ -334,6 +338,7 @@ impl Capture {
             switching: Switching::default(),
             nested: nested::Nested::default(),
             unclaimed,
+            arrivals: arrivals::Arrivals::default(),
             plain: HashSet::new(),
             lineage: Lineage::default(),
             governor,
@@ -404,12 +409,13 @@ impl Capture {
     fn due_ns(&mut self, now_ns: u64) -> u64 {
         // Brought forward once, not again with every moment that passes.
         self.next_tick_ns = self.pace.tick_by(self.next_tick_ns, now_ns);
-        let looks = [self.accounts.next_look_ns(), self.unclaimed.due_ns()];
+        let looks = [self.accounts.next_look_ns(), self.unclaimed.due_ns(), self.arrivals.due_ns()];
         looks.into_iter().flatten().fold(self.next_tick_ns, u64::min)
     }
 
     /// What is looked at whenever anything has woken anybody.
     fn look_around(&mut self, now_ns: u64) {
+        self.look_for_arrivals(now_ns);
         self.read_newborns();
         self.ask_unclaimed(now_ns);
         self.look_at_accounts(now_ns);

@@ -147,7 +147,9 @@ impl Capture {
         if !from_birth || matches!(reading, Some(Reading::Gone { .. })) {
             self.reading(no, reading);
         }
-        if !from_birth {
+        if from_birth {
+            self.await_arrival(no);
+        } else {
             // It execs no more for us to see: its oldest process stands for that.
             self.setup.attribution.exec(no, "", at.wall);
             self.adopt_processes(path, from_birth);
