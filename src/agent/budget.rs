@@ -193,7 +193,9 @@ impl Governor {
         let percent = cause.percent();
         if percent >= NEAR {
             self.far_since_ns = None;
-            return self.up(cause, at_ns);
+            // Where CPU time is near its limit, more memory makes no step come later.
+            let cpu_is_near = self.cpu(reading.cpus).is_some_and(|cpu| cpu.percent() >= NEAR);
+            return self.up(cause, if cpu_is_near { EFFECT_NS } else { SLOW_EFFECT_NS }, at_ns);
         }
         if percent >= FAR {
             self.far_since_ns = None;
@@ -210,10 +212,9 @@ impl Governor {
         Some(Change { step, taken: false, cause })
     }
 
-    fn up(&mut self, cause: Cause, at_ns: u64) -> Option<Change> {
+    /// What was taken a moment ago shows after `effect_ns`.
+    fn up(&mut self, cause: Cause, effect_ns: u64, at_ns: u64) -> Option<Change> {
         let step = *Step::ALL.get(self.level)?;
-        // What was taken a moment ago shows only now.
-        let effect_ns = if let Cause::Cpu(..) = cause { EFFECT_NS } else { SLOW_EFFECT_NS };
         if self.level > 0 && self.span_ns() < effect_ns {
             return None;
         }
@@ -241,12 +242,16 @@ impl Governor {
 
     /// What is nearest its limit.
     fn worst(&self, reading: Reading) -> Cause {
-        let cpu = self.limits.cpu_millipercent.zip(self.used(reading.cpus));
-        let cpu = cpu.map(|(limit, used)| Cause::Cpu(used, limit.into()));
+        let cpu = self.cpu(reading.cpus);
         let memory = self.limits.memory_bytes.map(|limit| Cause::Memory(reading.memory_bytes, limit));
         let queue = (self.limits != Limits::default()).then_some(Cause::Queue(reading.queue_percent));
         let all = [cpu, memory, queue].into_iter().flatten();
         all.max_by_key(|cause| cause.percent()).unwrap_or(Cause::Unlimited)
+    }
+
+    fn cpu(&self, cpus: u32) -> Option<Cause> {
+        let limit = self.limits.cpu_millipercent?;
+        Some(Cause::Cpu(self.used(cpus)?, limit.into()))
     }
 
     /// CPU time of the window, in thousandths of a percent of all CPUs; none while too little of it has been seen. With

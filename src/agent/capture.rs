@@ -25,6 +25,7 @@ mod switches;
 mod told;
 mod unclaimed;
 
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -201,6 +202,9 @@ pub(super) struct Capture {
     next_hand_over_ns: u64,
     next_sweep_ns: u64,
     rescan: bool,
+    /// Whether the kernel tells when CPUs come and go, and whether it has told nothing since they were looked at.
+    hears_of_cpus: bool,
+    cpus_told: bool,
     /// Why a CPU is not sampled.
     cpu_trouble: Option<String>,
     stats: AgentStats,
@@ -264,6 +268,7 @@ pub(super) fn run(setup: Setup, wake: OwnedFd, hotplug: Option<Hotplug>, broken:
     let shared = Arc::new(Shared { capture: Mutex::new(Capture::new(setup)), wake, hotplug });
     {
         let mut capture = shared.lock();
+        capture.hears_of_cpus = shared.hotplug.is_some();
         capture.listen_for_newcomers();
         capture.scan();
         capture.follow_demand();
@@ -285,6 +290,7 @@ pub(super) fn run(setup: Setup, wake: OwnedFd, hotplug: Option<Hotplug>, broken:
         let mut capture = shared.lock();
         if cpus_changed {
             // They are followed, and what began on one that came is looked for, in a whole tick at once.
+            capture.cpus_told = false;
             (capture.next_tick_ns, capture.last_flush_ns) = (0, 0);
         }
         let last = capture.commands();
@@ -361,6 +367,8 @@ impl Capture {
             next_hand_over_ns: 0,
             next_sweep_ns: 0,
             rescan: false,
+            hears_of_cpus: false,
+            cpus_told: false,
             cpu_trouble: None,
             stats: AgentStats::default(),
             told: told::Told::default(),
@@ -484,10 +492,18 @@ impl Capture {
         let mut taken = std::mem::take(&mut self.taken);
         let Capture { setup, side_band_read_ns, .. } = self;
         let join = &setup.attribution;
-        let wanted = |id, time_ns| join.wants(id) || time_ns >= *side_band_read_ns;
+        // One behind the other, samples are mostly the same container's.
+        let last = Cell::new((CgroupId(0), join.wants(CgroupId(0))));
+        let wants = |id| {
+            if last.get().0 != id {
+                last.set((id, join.wants(id)));
+            }
+            last.get().1
+        };
+        let wanted = |id, time_ns| wants(id) || time_ns >= *side_band_read_ns;
         let mut strangers = false;
         let each = |sample: RawSample| {
-            strangers |= !join.wants(sample.cgroup);
+            strangers |= !wants(sample.cgroup);
             taken.push(sample);
         };
         match cpu {
@@ -548,7 +564,10 @@ impl Capture {
         }
         let facts = self.accounts.facts(&read, now_ns);
         self.facts(facts.into_iter());
-        self.follow_cpus();
+        // Where the kernel tells of them, this is for what it did not.
+        if last || !self.cpus_told || self.flushes.is_multiple_of(8) {
+            self.follow_cpus();
+        }
         let stats = self.setup.sampler.take_stats();
         self.stats.lost += stats.iter().map(|cpu| cpu.lost).sum::<u64>();
         let stats: Vec<_> = stats.into_iter().filter(|cpu| cpu.samples + cpu.lost > 0).collect();

@@ -1,11 +1,13 @@
 //! A sample's stack for who names it: the kernel's chain, or the places that a walk along the copy of the stack found; and
 //! when a process began.
 
+use std::sync::Arc;
+
 use crate::model::{Pid, Timestamp};
 use crate::perf::{Clock, Context, RawSample, UserState, context};
 use crate::stack::apart::Parser;
 use crate::stack::unwind::{End, Frame, Registers, Snapshot, UnwindOptions, UnwindStats, Unwinder};
-use crate::stack::{Chain, Mappings, PerfMapStats, PerfMaps, Place, Processes};
+use crate::stack::{Chain, Mappings, PerfMapStats, PerfMaps, Place, Processes, Recurring};
 
 use super::work::Trace;
 
@@ -17,6 +19,8 @@ pub(super) struct Places {
     unwinder: Unwinder,
     /// Names of code made at run time, where they are wanted.
     maps: Option<PerfMaps>,
+    /// Chains that need not be made again.
+    recurring: Recurring,
     max_stack: usize,
     frames: Vec<Frame>,
 }
@@ -27,7 +31,7 @@ impl Places {
     pub(super) fn new(max_stack: usize, scan: bool, perf_maps: bool, parser: Parser) -> Places {
         let maps = perf_maps.then(|| PerfMaps::new(parser.clone()));
         let unwinder = Unwinder::new(UnwindOptions { scan }, parser);
-        Places { unwinder, maps, max_stack, frames: Vec::new() }
+        Places { unwinder, maps, recurring: Recurring::default(), max_stack, frames: Vec::new() }
     }
 
     /// How walking and reading perf maps went.
@@ -38,6 +42,7 @@ impl Places {
     /// Keeps less of what is needed to walk stacks from now on (`true`), or as much as ever.
     pub(super) fn keep_less(&mut self, less: bool) {
         self.unwinder.keep_less(less);
+        self.recurring.clear();
     }
 
     /// Reads less of what programs tell of their code from now on (`true`), or as much as ever.
@@ -59,40 +64,50 @@ impl Places {
         if let Some(maps) = &mut self.maps {
             maps.keep(|pid| processes.knows(pid));
         }
+        if processes.has_lent_much() {
+            self.recurring.clear();
+        }
     }
 
     /// The stack of a sample, which is named soon, with how it ends where that is known. If it was walked to its root, also
     /// whether the chain tells the same.
-    pub(super) fn of(&mut self, processes: &mut Processes, mut sample: RawSample) -> (Trace, Option<bool>) {
-        let in_kernel = without_marks(&mut sample.chain);
-        // What code made at run time is called is asked now: its program may be gone soon, or call it something else.
-        let has_names = self.maps.is_some()
-            && processes.has_made(sample.pid, sample.chain.iter().skip(in_kernel).copied());
-        let space = if sample.user.is_none() && !has_names { processes.lend(sample.pid) } else { None };
-        if let Some(space) = space {
-            let cut = sample.chain.len() >= self.max_stack;
-            return (Trace::Chain(Chain::new(sample.chain, in_kernel, space, cut)), None);
+    pub(super) fn of(&mut self, processes: &mut Processes, sample: RawSample) -> (Trace, Option<bool>) {
+        let is_walked = sample.user.is_some();
+        if !is_walked && let Some(known) = self.recurring.get(processes.version(sample.pid), &sample.chain) {
+            return (Trace::Chain(Arc::clone(known)), None);
         }
-        let (places, agrees) = self.look_up(processes, &sample, in_kernel);
+        let (chain, in_kernel) = without_marks(&sample.chain);
+        // What code made at run time is called is asked now: its program may be gone soon, or call it something else.
+        let has_names =
+            self.maps.is_some() && processes.has_made(sample.pid, chain.iter().skip(in_kernel).copied());
+        let space = if !is_walked && !has_names { processes.lend(sample.pid) } else { None };
+        if let Some(space) = space {
+            let cut = chain.len() >= self.max_stack;
+            let chain = Arc::new(Chain::new(chain, in_kernel, space, cut));
+            self.recurring.put(sample.chain, &chain);
+            return (Trace::Chain(chain), None);
+        }
+        let (places, agrees) = self.look_up(processes, &sample, &chain, in_kernel);
         (Trace::Places(places.into()), agrees)
     }
 
     /// The same for one that may be named much later: nothing is kept for it but what its frames need.
-    pub(super) fn for_long(&mut self, processes: &Processes, mut sample: RawSample) -> (Trace, Option<bool>) {
-        let in_kernel = without_marks(&mut sample.chain);
-        let (places, agrees) = self.look_up(processes, &sample, in_kernel);
+    pub(super) fn for_long(&mut self, processes: &Processes, sample: RawSample) -> (Trace, Option<bool>) {
+        let (chain, in_kernel) = without_marks(&sample.chain);
+        let (places, agrees) = self.look_up(processes, &sample, &chain, in_kernel);
         (Trace::Places(places.into()), agrees)
     }
 
-    /// The places of `sample`, whose chain begins with so many addresses of the kernel. As [`Places::of`], whether the
+    /// The places of `sample`, whose `chain` begins with so many addresses of the kernel. As [`Places::of`], whether the
     /// chain tells the same.
     fn look_up(
         &mut self,
         processes: &Processes,
         sample: &RawSample,
+        chain: &[u64],
         in_kernel: usize,
     ) -> (Vec<Place>, Option<bool>) {
-        let (of_kernel, of_user) = sample.chain.split_at_checked(in_kernel).unwrap_or_default();
+        let (of_kernel, of_user) = chain.split_at_checked(in_kernel).unwrap_or_default();
         let mut places: Vec<Place> = of_kernel.iter().map(|ip| Place::Kernel(*ip)).collect();
         let walked = sample.user.as_ref().map(|user| self.walk(processes, sample.pid, user));
         // A walk that did not get away from the leaf tells nothing that the chain does not.
@@ -127,31 +142,23 @@ impl Places {
     }
 }
 
-/// Takes the marks out of `chain`, and what is neither the kernel's nor the program's. Returns how many addresses of the
-/// kernel stand in front then; those of the program stand behind them.
-fn without_marks(chain: &mut Vec<u64>) -> usize {
-    let (mut part, mut in_kernel, mut kept) = (Context::User, 0, 0);
-    for at in 0..chain.len() {
-        let Some(ip) = chain.get(at).copied() else { break };
+/// A chain without the marks, and without what is neither the kernel's nor the program's. And how many addresses of the
+/// kernel stand in front; those of the program stand behind them.
+fn without_marks(told: &[u64]) -> (Vec<u64>, usize) {
+    let (mut part, mut in_kernel, mut chain) = (Context::User, 0, Vec::with_capacity(told.len()));
+    for ip in told.iter().copied() {
         match (context(ip), part) {
             (Some(next), _) => part = next,
             (None, Context::Foreign) => {}
-            (None, Context::User) => {
-                chain.swap(kept, at);
-                kept += 1;
-            }
+            (None, Context::User) => chain.push(ip),
             (None, Context::Kernel) => {
-                chain.swap(kept, at);
                 // The kernel tells its part first; were it not so, this would put it there.
-                if let Some(moved) = chain.get_mut(in_kernel..=kept) {
-                    moved.rotate_right(1);
-                }
-                (in_kernel, kept) = (in_kernel + 1, kept + 1);
+                chain.insert(in_kernel, ip);
+                in_kernel += 1;
             }
         }
     }
-    chain.truncate(kept);
-    in_kernel
+    (chain, in_kernel)
 }
 
 /// Addresses of a sample to places, with the names that its program told of them where they are code made at run time.
@@ -227,6 +234,7 @@ mod tests {
 
     fn sample(chain: Vec<u64>) -> RawSample {
         let (pid, tid) = (Pid(1), Pid(1));
+        let chain = chain.into();
         RawSample { time_ns: 0, cpu: 0, pid, tid, period_ns: 0, cgroup: CgroupId(1), chain, user: None }
     }
 
@@ -324,8 +332,7 @@ mod tests {
                     None => {}
                 }
             }
-            let mut plain = chain;
-            let in_kernel = without_marks(&mut plain);
+            let (plain, in_kernel) = without_marks(&chain);
             proptest::prop_assert_eq!(in_kernel, parts[0].len());
             proptest::prop_assert_eq!(plain, parts.concat());
         }

@@ -10,7 +10,7 @@ use crate::stack::{Chain, Place};
 #[derive(Debug, Clone)]
 pub(super) enum Trace {
     /// Addresses, with what was mapped there.
-    Chain(Chain),
+    Chain(Arc<Chain>),
     /// What was walked, or has names that are not to be had later: leaf first.
     Places(Box<[Place]>),
 }

@@ -18,6 +18,7 @@ mod scoped;
 #[cfg(test)]
 mod scoped_tests;
 mod switches;
+mod told;
 mod wait;
 
 pub use cpus::{online_cpus, parse_cpu_list};

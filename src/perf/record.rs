@@ -2,6 +2,9 @@
 //!
 //! Pure and bounded: any bytes give a record or none, never a panic, and no length inside them is believed.
 
+use std::sync::Arc;
+
+use super::told::words;
 use crate::model::{BuildId, CgroupId, Pid};
 use crate::sys::perf_bindings as abi;
 
@@ -93,7 +96,7 @@ pub struct RawSample {
     /// The cgroup it ran in: the leaf.
     pub cgroup: CgroupId,
     /// Instruction pointers, leaf first, with the kernel's context markers between them (see [`context`]).
-    pub chain: Vec<u64>,
+    pub chain: Arc<[u64]>,
     /// The thread in user mode, where the event copies it.
     pub user: Option<Box<UserState>>,
 }
@@ -257,6 +260,15 @@ const CHAIN_LEN_OFFSET: usize = HEADER_BYTES + SAMPLE_FIXED_BYTES;
 /// Reads a record of a sample ring: `bytes` is the whole record with its header. The cgroup of a scoped sample is the
 /// identifier of its event, for the caller to translate.
 pub fn parse_sample(bytes: &[u8], layout: Layout) -> Option<Record> {
+    parse_sample_by(bytes, layout, words)
+}
+
+/// The same; `chain_of` has the bytes of a chain.
+pub(super) fn parse_sample_by(
+    bytes: &[u8],
+    layout: Layout,
+    chain_of: impl FnOnce(&[u8]) -> Arc<[u64]>,
+) -> Option<Record> {
     let mut at = Reader { rest: bytes };
     let (kind, _misc, _size) = header(at.array()?);
     match kind {
@@ -268,9 +280,7 @@ pub fn parse_sample(bytes: &[u8], layout: Layout) -> Option<Record> {
             let period_ns = at.u64()?;
             let chain_len = usize::try_from(at.u64()?).ok()?;
             let chain_bytes = at.take(chain_len.checked_mul(8)?)?;
-            // Its bytes are there: no length that is only told.
-            let mut chain = Vec::with_capacity(chain_len);
-            chain.extend(chain_bytes.chunks_exact(8).filter_map(|ip| Reader { rest: ip }.u64()));
+            let chain = chain_of(chain_bytes);
             let user = if layout.copies { parse_user(&mut at)? } else { None };
             let cgroup = CgroupId(if layout.scoped { identifier } else { at.u64()? });
             let (pid, tid) = (Pid(pid), Pid(tid));
@@ -464,7 +474,7 @@ mod tests {
         };
         assert_eq!((sample.pid, sample.tid, sample.cpu), (Pid(11), Pid(12), 1));
         assert_eq!((sample.time_ns, sample.period_ns, sample.cgroup), (1_000, 5_025_125, CgroupId(4242)));
-        assert_eq!(sample.chain, [abi::PERF_CONTEXT_USER, 0x10, 0x20]);
+        assert_eq!(*sample.chain, [abi::PERF_CONTEXT_USER, 0x10, 0x20]);
         assert_eq!(
             (cgroup_offset(bytes.len(), Layout::default()), cgroup_offset(8, SCOPED)),
             (Some(bytes.len() - 8), None)
@@ -544,7 +554,7 @@ mod tests {
         let body = words(&[9, 0x0000_000c_0000_000b, 1_000, 1, 1, 1, 0x10]);
         let bytes = record(abi::PERF_RECORD_SAMPLE, 2, &body);
         let Some(Record::Sample(sample)) = parse_sample(&bytes, SCOPED) else { panic!("no sample") };
-        assert_eq!((sample.cgroup, sample.tid, sample.chain), (CgroupId(9), Pid(12), vec![0x10]));
+        assert_eq!((sample.cgroup, sample.tid, &*sample.chain), (CgroupId(9), Pid(12), &[0x10][..]));
         assert_eq!(cgroup_offset(bytes.len(), SCOPED), Some(HEADER_BYTES));
         assert_eq!(parse_sample(&bytes, Layout::default()), None, "no field for the cgroup");
         let read = parse_switch(&bytes, false).unwrap();

@@ -6,11 +6,17 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use super::record::{HEADER_BYTES, Layout, TIME_OFFSET, cgroup_offset, copied_parts, header};
 use crate::sys::{RingMemory, perf_bindings as abi, perf_event_enable};
 
+/// Largest record: its header tells its size in 16 bits.
+const MAX_RECORD_BYTES: u64 = 1 << 16;
+
 /// An open event with its mapped ring.
 pub(super) struct Ring {
     event: OwnedFd,
     memory: RingMemory,
     record: Vec<u8>,
+    /// Its size, and whether it was found so full since [`Ring::lost`] that a record may not have fitted.
+    data_bytes: u64,
+    was_full: bool,
     /// How its samples are laid out. Most copies of stacks do not fill the room that the record has for them.
     layout: Layout,
 }
@@ -19,7 +25,8 @@ impl Ring {
     /// Maps the ring of `event`, whose samples are laid out so.
     pub(super) fn new(event: OwnedFd, data_bytes: usize, layout: Layout) -> io::Result<Ring> {
         let memory = RingMemory::map(event.as_fd(), data_bytes)?;
-        Ok(Ring { event, memory, record: Vec::new(), layout })
+        let data_bytes = data_bytes as u64;
+        Ok(Ring { event, memory, record: Vec::new(), data_bytes, was_full: false, layout })
     }
 
     /// How its samples are laid out.
@@ -35,8 +42,14 @@ impl Ring {
         perf_event_enable(self.event.as_fd(), on)
     }
 
-    /// Samples the kernel has dropped for want of room since the event was opened, where it counts them.
-    pub(super) fn lost(&self) -> Option<u64> {
+    /// Samples the kernel has dropped for want of room since the event was opened, where it counts them. None, too, where
+    /// none can have been since this was called last: asking interrupts the CPU that is sampled.
+    pub(super) fn lost(&mut self) -> Option<u64> {
+        let begun = self.memory.tail();
+        let is_full = self.is_full(self.memory.head().saturating_sub(begun));
+        if !std::mem::replace(&mut self.was_full, is_full) && !is_full {
+            return None;
+        }
         let mut words = [0; 16];
         let read = rustix::io::read(&self.event, &mut words).ok()?;
         if read < 16 {
@@ -108,8 +121,15 @@ impl Ring {
             }
             position += size as u64;
         }
+        // From then on nothing fits, until it is read.
+        self.was_full |= self.is_full(end.saturating_sub(begin));
         self.memory.release(end);
         end.saturating_sub(begin)
+    }
+
+    /// Whether with so many bytes in it a record may not have fitted.
+    fn is_full(&self, bytes: u64) -> bool {
+        self.data_bytes.saturating_sub(bytes) <= MAX_RECORD_BYTES
     }
 
     /// Reads a record without the part of its room for the stack that holds none: as if only so much had been asked for.

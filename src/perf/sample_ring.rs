@@ -4,9 +4,10 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 use super::event::{PerfError, Sampling, open_owner, open_sampling};
-use super::record::{RawSample, Record, parse_sample};
+use super::record::{RawSample, Record, parse_sample_by};
 use super::ring::Ring;
 use super::scoped::Scoped;
+use super::told::Told;
 use crate::model::CgroupId;
 
 /// A ring of samples.
@@ -73,11 +74,12 @@ impl SampleRing {
         }
     }
 
-    /// Every sample that `wanted` wants.
+    /// Every sample that `wanted` wants; `told` knows chains that came before.
     pub(super) fn drain(
         &mut self,
         wanted: &impl Fn(CgroupId, u64) -> bool,
         each: &mut impl FnMut(RawSample),
+        told: &mut Told,
     ) {
         let SampleRing { ring, scoped, lost_told, .. } = self;
         let layout = ring.layout();
@@ -86,14 +88,16 @@ impl SampleRing {
             None => Some(CgroupId(word)),
         };
         let wanted = |word, time_ns| cgroup_of(word).is_some_and(|cgroup| wanted(cgroup, time_ns));
-        self.seen += ring.drain_samples(wanted, |bytes| match parse_sample(bytes, layout) {
-            Some(Record::Sample(sample)) => {
-                if let Some(cgroup) = cgroup_of(sample.cgroup.0) {
-                    each(RawSample { cgroup, ..sample });
+        self.seen += ring.drain_samples(wanted, |bytes| {
+            match parse_sample_by(bytes, layout, |chain| told.chain(chain)) {
+                Some(Record::Sample(sample)) => {
+                    if let Some(cgroup) = cgroup_of(sample.cgroup.0) {
+                        each(RawSample { cgroup, ..sample });
+                    }
                 }
+                Some(Record::Lost(count)) => *lost_told = lost_told.saturating_add(count),
+                Some(Record::Throttled | Record::Other) | None => {}
             }
-            Some(Record::Lost(count)) => *lost_told = lost_told.saturating_add(count),
-            Some(Record::Throttled | Record::Other) | None => {}
         });
         if let Some(scoped) = scoped {
             scoped.settle();

@@ -18,6 +18,7 @@ use super::record::{Layout, RawSample, SideBand, Stamped, Switch, parse_side_ban
 use super::ring::Ring;
 use super::sample_ring::SampleRing;
 use super::switches::SwitchRing;
+use super::told::Told;
 use super::wait::{CpuWait, Kind};
 use crate::model::{CgroupId, CpuStats};
 
@@ -50,6 +51,7 @@ pub struct Sampler {
     switching: BTreeMap<CgroupId, OwnedFd>,
     /// Whether samples were taken at any time since the statistics were asked for.
     was_armed: bool,
+    told: Told,
 }
 
 struct CpuRings {
@@ -84,6 +86,7 @@ impl Sampler {
             attached: BTreeMap::new(),
             switching: BTreeMap::new(),
             was_armed: false,
+            told: Told::default(),
         };
         for cpu in cpus {
             match sampler.open_cpu(cpu) {
@@ -130,6 +133,9 @@ impl Sampler {
     pub fn arm(&mut self, mode: Mode) -> Result<(), PerfError> {
         let was = std::mem::replace(&mut self.mode, mode);
         self.was_armed |= mode != Mode::Off;
+        if mode == Mode::Off {
+            self.told.clear();
+        }
         let mut result = Ok(());
         for (cpu, rings) in &self.cpus {
             if let Err(error) = rings.switch(*cpu, was, mode) {
@@ -219,7 +225,7 @@ impl Sampler {
     /// Every sample that `wanted` wants, by its cgroup and its time (monotonic clock, nanoseconds); unordered.
     pub fn drain_samples(&mut self, wanted: impl Fn(CgroupId, u64) -> bool, mut each: impl FnMut(RawSample)) {
         for rings in self.cpus.values_mut() {
-            rings.drain_samples(&wanted, &mut each);
+            rings.drain_samples(&wanted, &mut each, &mut self.told);
         }
     }
 
@@ -231,7 +237,7 @@ impl Sampler {
         mut each: impl FnMut(RawSample),
     ) {
         if let Some(rings) = self.cpus.get_mut(&cpu) {
-            rings.drain_samples(&wanted, &mut each);
+            rings.drain_samples(&wanted, &mut each, &mut self.told);
         }
     }
 
@@ -263,7 +269,7 @@ impl Sampler {
         }
         for cpu in gone {
             if let Some(mut rings) = self.cpus.remove(&cpu) {
-                rings.drain_samples(&wanted, &mut each);
+                rings.drain_samples(&wanted, &mut each, &mut self.told);
                 rings.drain_processes(&mut self.left);
                 rings.drain_cgroups(&mut self.left);
                 if let Some(switches) = &mut rings.switches {
@@ -417,9 +423,14 @@ impl CpuRings {
         }
     }
 
-    fn drain_samples(&mut self, wanted: &impl Fn(CgroupId, u64) -> bool, each: &mut impl FnMut(RawSample)) {
+    fn drain_samples(
+        &mut self,
+        wanted: &impl Fn(CgroupId, u64) -> bool,
+        each: &mut impl FnMut(RawSample),
+        told: &mut Told,
+    ) {
         for samples in std::iter::once(&mut self.chains).chain(&mut self.copies) {
-            samples.drain(wanted, each);
+            samples.drain(wanted, each, told);
         }
     }
 

@@ -3,13 +3,14 @@
 //! It is an eighth of the size of its [`Place`]s, and nothing is counted for each frame: most chains are of addresses that
 //! were looked up before ([`super::Symbolizer::stack_of`]), so that most places are never made.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::file::Place;
 use super::space::{AddressSpace, Mappings};
+use crate::model::Stack;
 
 /// Addresses of a stack, leaf first.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Chain {
     /// Those of the kernel, and those of the program behind them.
     addresses: Vec<u64>,
@@ -17,6 +18,8 @@ pub struct Chain {
     space: Arc<AddressSpace>,
     /// Whether it reached the limit for chains.
     cut: bool,
+    /// The stack that it was named with last, and when that was.
+    named: Mutex<(u64, Weak<Stack>)>,
 }
 
 /// A frame of a chain.
@@ -42,7 +45,7 @@ impl Chain {
     /// Of `addresses`, leaf first, the first `in_kernel` of them the kernel's, the others those of a program in `space`.
     /// `cut`: whether there were more.
     pub fn new(addresses: Vec<u64>, in_kernel: usize, space: Arc<AddressSpace>, cut: bool) -> Chain {
-        Chain { addresses, in_kernel, space, cut }
+        Chain { addresses, in_kernel, space, cut, named: Mutex::default() }
     }
 
     /// Its frames, leaf first. Exact are the first of all and the first of the program, where the kernel was entered.
@@ -62,6 +65,18 @@ impl Chain {
     /// Whether it reached the limit for chains.
     pub fn is_cut(&self) -> bool {
         self.cut
+    }
+
+    /// The stack that it was [`name`](Chain::name)d with when `when` was the same, if anybody has that still.
+    pub(super) fn named(&self, when: u64) -> Option<Arc<Stack>> {
+        let named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
+        if named.0 == when { named.1.upgrade() } else { None }
+    }
+
+    /// It is named with `stack`, as long as `when` is the same. A chain that comes again need not be named again.
+    pub(super) fn name(&self, when: u64, stack: &Arc<Stack>) {
+        let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
+        *named = (when, Arc::downgrade(stack));
     }
 
     /// What it stands for.

@@ -95,6 +95,16 @@ impl Processes {
         Some(space)
     }
 
+    /// What stands for all that the process has mapped now, as [`AddressSpace::version`]; 0 of one that is not known.
+    pub fn version(&self, pid: Pid) -> u64 {
+        self.by_pid.get(&pid).map_or(0, |process| process.table.version())
+    }
+
+    /// Whether so much is lent that soon there will be no more: who keeps spaces of the past is to give them back.
+    pub fn has_lent_much(&self) -> bool {
+        self.lent.get() > MOST_LENT_BYTES / 2
+    }
+
     /// Whether one of `addresses` of a process may be code that is made at run time.
     pub fn has_made(&self, pid: Pid, addresses: impl Iterator<Item = u64>) -> bool {
         self.by_pid.get(&pid).is_some_and(|process| process.table.has_made(addresses))

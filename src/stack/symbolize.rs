@@ -26,6 +26,7 @@ mod whole;
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use self::chains::Lately;
@@ -116,6 +117,8 @@ pub struct Symbolizer {
     stacks: Memo<Box<[u64]>, Arc<Stack>>,
     /// Numbers of texts by address, of those that were asked for lately.
     lately: Lately,
+    /// Which names of chains still hold: those that were given since it has this number.
+    valid_names: u64,
     /// Of the stack at hand: which of its places count, and where they are looked up.
     spots: Vec<(usize, Spot)>,
     /// What the stack at hand is known by.
@@ -175,6 +178,12 @@ struct Text {
     number: u64,
 }
 
+/// A number that no [`Symbolizer`] has had: a chain may be named by several.
+fn new_names() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
 impl Symbolizer {
     /// Reads kallsyms and the vdso (before privileges are dropped) and keeps symbol tables under `cache_dir`, or in
     /// memory alone.
@@ -200,6 +209,7 @@ impl Symbolizer {
             next_jit: 0,
             stacks: Memo::new(STACKS_BYTES),
             lately: Lately::default(),
+            valid_names: new_names(),
             spots: Vec::new(),
             numbers: Vec::new(),
             numbered: 0,
@@ -225,7 +235,7 @@ impl Symbolizer {
         self.kernel_functions.limit(KERNEL_FUNCTIONS_BYTES / part);
         self.jit.limit(JIT_BYTES / part);
         self.stacks.limit(STACKS_BYTES / part);
-        self.lately.clear();
+        self.forget_lately();
         self.inliner = (self.inlines && !less).then(Inliner::new);
     }
 
@@ -238,7 +248,7 @@ impl Symbolizer {
         self.jit.age();
         self.stacks.age();
         // Or nobody would ask for what is in use.
-        self.lately.clear();
+        self.forget_lately();
     }
 
     /// Looks for debug files that have come; to be called once in a while. Those that they belong to are read again when
@@ -247,8 +257,14 @@ impl Symbolizer {
         let known = self.outdated.len();
         self.outdated.extend(self.debug_files.arrived(Instant::now()));
         if self.outdated.len() > known {
-            self.lately.clear();
+            self.forget_lately();
         }
+    }
+
+    /// What was found lately may be found otherwise now.
+    fn forget_lately(&mut self) {
+        self.lately.clear();
+        self.valid_names = new_names();
     }
 
     /// The frame at `place`. `exact`: the instruction at the place itself ran; else it is a return address and the
@@ -392,7 +408,7 @@ impl Symbolizer {
             self.places.clear();
             self.functions.clear();
             self.stacks.clear();
-            self.lately.clear();
+            self.forget_lately();
         }
     }
 

@@ -25,6 +25,9 @@ const FRAME_BYTES: usize = size_of::<Arc<str>>();
 /// Strings that came lately are remembered in so many places, by address.
 const NEAR: usize = 1 << 10;
 
+/// The same of tasks, by thread.
+const NEAR_TASKS: usize = 1 << 6;
+
 /// What is given an id.
 pub(super) trait Named: Clone {
     /// What it is known by from then on.
@@ -120,6 +123,8 @@ pub(super) struct Dictionary {
     fresh_frames: Vec<Vec<u32>>,
     /// Strings that came lately, each where its address tells, with its id: a fingerprint takes longer.
     near: Vec<Near>,
+    /// The same of tasks and the names they had: a process runs on, most often, as it did.
+    near_tasks: Vec<Option<(Arc<str>, Task, u32)>>,
     bytes: usize,
     fresh_bytes: usize,
 }
@@ -129,16 +134,22 @@ impl Dictionary {
     pub(super) fn new() -> Dictionary {
         let (strings, comms) = (Table::new(), Table::new());
         let (stacks, tasks, near) = (Table::new(), Table::new(), vec![None; NEAR]);
-        Dictionary { strings, comms, stacks, tasks, fresh_frames: Vec::new(), near, bytes: 0, fresh_bytes: 0 }
+        Dictionary {
+            strings,
+            comms,
+            stacks,
+            tasks,
+            fresh_frames: Vec::new(),
+            near,
+            near_tasks: vec![None; NEAR_TASKS],
+            bytes: 0,
+            fresh_bytes: 0,
+        }
     }
 
     /// The ids of `sample`'s task and stack.
     pub(super) fn intern(&mut self, sample: &Sample) -> (u32, u32) {
-        let (comm, new) = self.comms.intern(&sample.comm);
-        self.grow(new, sample.comm.len());
-        let task = Task { instance: sample.instance, pid: sample.pid, tid: sample.tid, comm };
-        let (task, new) = self.tasks.intern(&task);
-        self.grow(new, 0);
+        let task = self.task(sample);
         let (stack, new) = self.stacks.intern(&sample.stack);
         if new {
             self.grow(true, FRAME_BYTES * sample.stack.frames().len());
@@ -146,6 +157,26 @@ impl Dictionary {
             self.fresh_frames.push(frames);
         }
         (task, stack)
+    }
+
+    fn task(&mut self, sample: &Sample) -> u32 {
+        let Sample { instance, pid, tid, ref comm, .. } = *sample;
+        let at = tid as usize % NEAR_TASKS;
+        if let Some(Some((name, known, id))) = self.near_tasks.get(at)
+            && Arc::ptr_eq(name, comm)
+            && (known.instance, known.pid, known.tid) == (instance, pid, tid)
+        {
+            return *id;
+        }
+        let (name, new) = self.comms.intern(comm);
+        self.grow(new, comm.len());
+        let task = Task { instance, pid, tid, comm: name };
+        let (id, new) = self.tasks.intern(&task);
+        self.grow(new, 0);
+        if let Some(place) = self.near_tasks.get_mut(at) {
+            *place = Some((Arc::clone(comm), task, id));
+        }
+        id
     }
 
     fn string(&mut self, text: &Arc<str>) -> u32 {
@@ -194,6 +225,7 @@ impl Dictionary {
         self.stacks.roll_back();
         self.fresh_frames.clear();
         self.near.fill(None);
+        self.near_tasks.fill(None);
         self.tasks.roll_back();
     }
 
@@ -201,6 +233,7 @@ impl Dictionary {
     pub(super) fn renumber_tasks(&mut self) {
         self.bytes = self.bytes.saturating_sub(self.tasks.ids.len() * ENTRY_BYTES);
         self.tasks.ids.clear();
+        self.near_tasks.fill(None);
     }
 
     fn grow(&mut self, new: bool, text_bytes: usize) {

@@ -27,6 +27,7 @@ impl Capture {
             (Err(error), trouble) if *trouble != self.cpu_trouble => tracing::warn!("{error}"),
             (Ok(false) | Err(_), _) => {}
         }
+        self.cpus_told = self.hears_of_cpus && trouble.is_none();
         self.tell_cpus(trouble);
     }
 }

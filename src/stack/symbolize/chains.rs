@@ -65,17 +65,21 @@ pub(super) enum Effort {
 impl Symbolizer {
     /// The stack of `chain`: as [`Symbolizer::stack`] makes it of its places.
     pub fn stack_of(&mut self, chain: &Chain) -> Arc<Stack> {
-        if let Some(stack) = self.stack_at_hand(chain, Effort::Any) {
+        if let Some(stack) = chain.named(self.valid_names) {
             return stack;
         }
-        let stack = self.stack(&chain.places());
-        self.refresh(chain);
+        let stack = self.stack_at_hand(chain, Effort::Any).unwrap_or_else(|| {
+            let stack = self.stack(&chain.places());
+            self.refresh(chain);
+            stack
+        });
+        chain.name(self.valid_names, &stack);
         stack
     }
 
     /// The stack of `chain` if it is at hand, without looking any of its addresses up.
     pub fn known_stack_of(&mut self, chain: &Chain) -> Option<Arc<Stack>> {
-        self.stack_at_hand(chain, Effort::None)
+        chain.named(self.valid_names).or_else(|| self.stack_at_hand(chain, Effort::None))
     }
 
     fn stack_at_hand(&mut self, chain: &Chain, effort: Effort) -> Option<Arc<Stack>> {

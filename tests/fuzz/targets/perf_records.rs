@@ -26,7 +26,7 @@ fuzz_target!(|bytes: &[u8]| {
         if let Some(Record::Sample(sample)) = parse_sample(record, layout) {
             assert!(sample.chain.len() * 8 <= record.len());
             let mut mapped = Mappings::new(processes.mappings(sample.pid));
-            for ip in sample.chain.into_iter().filter(|ip| context(*ip).is_none()) {
+            for ip in sample.chain.iter().copied().filter(|ip| context(*ip).is_none()) {
                 match mapped.place(ip) {
                     Place::Anonymous(found) | Place::Unknown(found) => assert_eq!(found, ip),
                     Place::Vdso(_) => {}
