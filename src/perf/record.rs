@@ -441,5 +441,4 @@ impl<'a> Reader<'a> {
 }
 
 #[cfg(test)]
-#[path = "record_tests.rs"]
 mod tests;

@@ -45,9 +45,10 @@ impl Ring {
     /// Samples the kernel has dropped for want of room since the event was opened, where it counts them. None, too, where
     /// none can have been since this was called last: asking interrupts the CPU that is sampled.
     pub(super) fn lost(&mut self) -> Option<u64> {
-        let begun = self.memory.tail();
-        let is_full = self.is_full(self.memory.head().saturating_sub(begun));
-        if !std::mem::replace(&mut self.was_full, is_full) && !is_full {
+        // What was read since, and what is still to be.
+        let waits = self.memory.head().saturating_sub(self.memory.tail());
+        self.was_full |= self.is_full(waits);
+        if !std::mem::take(&mut self.was_full) {
             return None;
         }
         let mut words = [0; 16];

@@ -242,7 +242,7 @@ proptest::proptest! {
             addresses[..in_kernel].iter_mut().for_each(|address| *address |= 0xffff_ffff_8100_0000);
             // Words that a program writes to its stack: nearly an address that is known.
             addresses.iter_mut().take(usize::from(choice / 4)).for_each(|address| *address ^= 1 << 63);
-            let chain = Arc::new(Chain::new(addresses, in_kernel, spaces[space].clone(), choice % 2 == 0));
+            let chain = Chain::new(addresses, in_kernel, spaces[space].clone(), choice % 2 == 0);
             let named = symbols.stack_of(&chain);
             proptest::prop_assert!(Arc::ptr_eq(&named, &symbols.stack(&chain.places())), "{chain:?}");
             let known = [symbols.known_stack_of(&chain), symbols.known_stack(&chain.places())];
@@ -261,7 +261,7 @@ fn what_is_at_hand_is_named_without_a_look_until_it_grows_old() {
     let what = Mapped::File(file(1, "/pi", &program("leaf")));
     let mapping = Mapping { start: 0x5000, end: 0x6000, file_offset: 0x1000, what };
     let space = Arc::new(AddressSpace::new(1, vec![mapping]));
-    let chain = |addresses: &[u64]| Arc::new(Chain::new(addresses.to_vec(), 0, space.clone(), false));
+    let chain = |addresses: &[u64]| Chain::new(addresses.to_vec(), 0, space.clone(), false);
     let first = chain(&[0x5000, 0x5028]);
     assert_eq!(symbols.known_stack_of(&first), None);
     assert_eq!(symbols.known_stack(&first.places()), None);

@@ -219,8 +219,7 @@ fn a_debug_file_that_comes_later_names_frames_from_then_on() {
     let Place::File { offset, .. } = place else { unreachable!() };
     let mapping =
         Mapping { start: 0x1000, end: 0x9000, file_offset: 0, what: Mapped::File(Arc::clone(&file)) };
-    let space = AddressSpace::new(1, vec![mapping]).into();
-    let chain = Arc::new(Chain::new(vec![0x1000 + offset], 0, space, false));
+    let chain = Chain::new(vec![0x1000 + offset], 0, AddressSpace::new(1, vec![mapping]).into(), false);
     let by_address = |symbols: &mut Symbolizer| symbols.stack_of(&chain).frames().last().unwrap().to_string();
     symbols.look_for_files();
     assert_eq!((stack(&mut symbols), by_address(&mut symbols)), (unnamed.clone(), unnamed.clone()));

@@ -82,10 +82,9 @@ impl Capture {
             }
             let Some(info) = join.living(arrival.no) else { continue };
             let Ok(pids) = self.setup.cgroups.processes(&info.cgroup_path) else { continue };
-            for pid in pids.iter().take(MAX_OF_ONE) {
-                self.lineage.insert(*pid, arrival.no);
-            }
-            self.arrivals.looked(arrival, !pids.is_empty(), now_ns);
+            let met = !pids.is_empty();
+            self.adopt(arrival.no, pids.into_iter().take(MAX_OF_ONE));
+            self.arrivals.looked(arrival, met, now_ns);
         }
     }
 }

@@ -232,7 +232,13 @@ impl Capture {
             return;
         }
         let Some(no) = self.setup.attribution.instance_at(path) else { return };
-        for pid in self.setup.cgroups.processes(path).unwrap_or_default() {
+        let pids = self.setup.cgroups.processes(path).unwrap_or_default();
+        self.adopt(no, pids);
+    }
+
+    /// From now on these processes are of instance `no`.
+    pub(super) fn adopt(&mut self, no: InstanceNo, pids: impl IntoIterator<Item = Pid>) {
+        for pid in pids {
             self.lineage.insert(pid, no);
         }
     }
