@@ -9,6 +9,7 @@ pub mod frame;
 pub mod identity;
 pub mod ids;
 pub mod isolation;
+pub mod recent;
 pub mod record;
 pub mod stack;
 pub mod swap;
@@ -20,6 +21,7 @@ pub use frame::{Frame, FrameKind};
 pub use identity::{Confidence, Identity};
 pub use ids::{BuildId, CgroupId, ContainerId, IdMap, IdSet, InstanceKey, Pid};
 pub use isolation::Isolation;
+pub use recent::Recent;
 pub use record::{
     Batch, CpuSource, CpuStats, Entry, Fact, FactKind, InstanceInfo, InstanceNo, OwnUse, Sample, Wait,
     WriterInfo,

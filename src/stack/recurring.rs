@@ -7,15 +7,22 @@
 use std::sync::Arc;
 
 use super::chain::Chain;
+use crate::model::Recent;
 
-/// Chains that are remembered, each where its address says; a power of two.
-const SLOTS: usize = 1_024;
+/// The bits of how many pairs of chains are remembered: as many as those who tell them apart remember.
+const BITS: u32 = 10;
 
-/// Chains by what the kernel told. What came last stays.
-#[derive(Debug, Default)]
-pub struct Recurring(Vec<Option<Known>>);
+/// Chains by what the kernel told.
+#[derive(Debug)]
+pub struct Recurring(Recent<Known>);
 
-#[derive(Debug, Clone)]
+impl Default for Recurring {
+    fn default() -> Recurring {
+        Recurring(Recent::new(BITS))
+    }
+}
+
+#[derive(Debug)]
 struct Known {
     /// Held, so that nothing else can come to lie there.
     told: Arc<[u64]>,
@@ -27,30 +34,27 @@ struct Known {
 impl Recurring {
     /// What was made of `told` in the space of this `version`.
     #[inline]
-    pub fn get(&self, version: u64, told: &Arc<[u64]>) -> Option<&Arc<Chain>> {
-        let known = self.0.get(place(told))?.as_ref()?;
-        (known.version == version && Arc::ptr_eq(&known.told, told)).then_some(&known.chain)
+    pub fn get(&mut self, version: u64, told: &Arc<[u64]>) -> Option<&Arc<Chain>> {
+        let is = |known: &Known| known.version == version && Arc::ptr_eq(&known.told, told);
+        self.0.find(hash(told), is).map(|known| &known.chain)
     }
 
     /// `chain` was made of `told`.
     pub fn put(&mut self, told: Arc<[u64]>, chain: &Arc<Chain>) {
-        if self.0.is_empty() {
-            self.0.resize(SLOTS, None);
-        }
-        if let Some(slot) = self.0.get_mut(place(&told)) {
-            *slot = Some(Known { told, version: chain.space().version(), chain: Arc::clone(chain) });
-        }
+        let hash = hash(&told);
+        // Of a space of the past nothing comes any more.
+        self.0.remove(hash, |known| Arc::ptr_eq(&known.told, &told));
+        self.0.put(hash, Known { version: chain.space().version(), chain: Arc::clone(chain), told });
     }
 
     /// Forgets everything: the spaces of past samples, too.
     pub fn clear(&mut self) {
-        self.0 = Vec::new();
+        self.0.clear();
     }
 }
 
-fn place(told: &Arc<[u64]>) -> usize {
-    let mixed = (told.as_ptr().addr() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    (mixed >> (u64::BITS - SLOTS.ilog2())) as usize
+fn hash(told: &Arc<[u64]>) -> u64 {
+    (told.as_ptr().addr() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 #[cfg(test)]
@@ -92,6 +96,6 @@ mod tests {
             made.push((told, chain));
         }
         let kept = made.iter().filter(|(_, chain)| Arc::strong_count(chain) > 1).count();
-        assert!((SLOTS / 2..=SLOTS).contains(&kept), "{kept}");
+        assert!((1 << BITS..=2 << BITS).contains(&kept), "{kept}");
     }
 }

@@ -23,14 +23,13 @@ use std::sync::Arc;
 
 use flate2::{Compression, GzBuilder};
 
-use crate::model::{IdMap, Identity, Stack, Timestamp, frame};
+use crate::model::{IdMap, Identity, Stack, Timestamp, Window, frame};
 
-use super::contents::{InstanceRecord, StoredSample};
+use super::contents::{InstanceRecord, JournalContents, StoredSample};
 use super::directory::{self, Store};
 use super::error::StoreError;
 use super::names::{self, encode_optional};
 use super::reader::JournalFile;
-use super::replay::Seen;
 use super::writer::{HOUR_US, hour};
 
 /// Files that are synced one by one; more take a second for each hundred so, and are synced all at once, with
@@ -54,30 +53,24 @@ impl Store {
     /// # Errors
     /// If the journal cannot be read or a file cannot be written; files that were written stay.
     pub fn write_folded(&self, journal: &JournalFile) -> Result<Folded, StoreError> {
-        // Names may come after the samples, so the journal is read once for each: memory for its stacks, not for
-        // its samples.
-        let instances = journal.replay(|_| {})?.0.instances;
-        let mut folders = Folders::default();
-        let places: Vec<Places> = instances.iter().map(|record| Places::of(record, &mut folders)).collect();
-        let mut files = BTreeMap::<(usize, i64, bool), IdMap<u32, u64>>::new();
-        let (replay, _) = journal.replay(|seen| {
-            let (sample, weight, is_wait) = match seen {
-                Seen::Sample(sample) => (sample, 1, false),
-                Seen::Wait(wait) if !wait.preempted => (wait.back, wait.ns, true),
-                _ => return,
-            };
-            if instances.get(sample.instance as usize).is_some_and(InstanceRecord::is_unseen) {
-                return;
-            }
-            let places = places.get(sample.instance as usize);
-            if let Some(folder) = places.and_then(|places| places.at(&sample)) {
-                let counts = files.entry((folder, hour(sample.time), is_wait)).or_default();
-                let sum = counts.entry(sample.stack).or_default();
-                *sum = sum.saturating_add(weight);
-            }
-        })?;
-        let writer = replay.head.as_ref().map(|head| &head.info).filter(|info| !info.is_clock());
-        let of_samples = writer.map_or(String::new(), |info| format!(".{}", names::encode(&info.event)));
+        self.write_folded_of(journal, &journal.load(Window::ALL)?)
+    }
+
+    /// The same where `contents`, all of the journal, are at hand.
+    ///
+    /// # Errors
+    /// If a file cannot be written.
+    pub(super) fn write_folded_of(
+        &self,
+        journal: &JournalFile,
+        contents: &JournalContents,
+    ) -> Result<Folded, StoreError> {
+        let (folders, files) = counted(contents);
+        let writer = &contents.writer;
+        let of_samples = match writer.is_clock() {
+            true => String::new(),
+            false => format!(".{}", names::encode(&writer.event)),
+        };
         let many = files.len() > MAX_SYNCED;
         let mut folded = Folded { journals: 1, ..Folded::default() };
         for ((folder, hour, is_wait), mut counts) in files {
@@ -91,8 +84,8 @@ impl Store {
                 counts.retain(|_, us| *us > 0);
             }
             let path = folder.join(format!("{}-{}{event}.folded.gz", hour_name(hour), journal.name()));
-            let bytes =
-                gzip(&replay.stacks, &counts).map_err(|source| StoreError::io("compress", &path, source))?;
+            let bytes = gzip(&contents.stacks, &counts)
+                .map_err(|source| StoreError::io("compress", &path, source))?;
             if many {
                 directory::replace_unsynced(&self.folded_folder(), &path, &bytes)?;
             } else {
@@ -155,6 +148,28 @@ impl Folders {
             self.list.len() - 1
         })
     }
+}
+
+/// Counts by stack for each file: of a folder, an hour, and whether it is of waits.
+type Files = BTreeMap<(usize, i64, bool), IdMap<u32, u64>>;
+
+/// What of `contents` goes into which file.
+fn counted(contents: &JournalContents) -> (Folders, Files) {
+    let mut folders = Folders::default();
+    let places: Vec<Places> =
+        contents.instances.iter().map(|record| Places::of(record, &mut folders)).collect();
+    let samples = contents.samples.iter().map(|sample| (sample, 1, false));
+    let waits = contents.waits.iter().filter(|wait| !wait.preempted).map(|wait| (&wait.back, wait.ns, true));
+    let mut files = Files::new();
+    for (sample, weight, is_wait) in samples.chain(waits) {
+        let place = places.get(sample.instance as usize).and_then(|places| places.at(sample));
+        if let Some(folder) = place {
+            let counts = files.entry((folder, hour(sample.time), is_wait)).or_default();
+            let sum = counts.entry(sample.stack).or_default();
+            *sum = sum.saturating_add(weight);
+        }
+    }
+    (folders, files)
 }
 
 /// Where the samples of an instance go.

@@ -10,8 +10,8 @@ use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 
 use super::schema::Table;
 
-/// Values handed to the encoder at a time.
-const PIECE: usize = 8_192;
+/// Values handed to the encoder at a time, which is what it takes at a time.
+const PIECE: usize = 1_024;
 
 /// A finished file.
 #[derive(Debug)]
@@ -56,57 +56,82 @@ pub(super) struct Group<'a> {
 }
 
 impl Group<'_> {
-    /// The next column, of texts. Equal ones should share their bytes: that costs less.
+    /// The next column, of texts that are made for it.
     pub(super) fn text(
         &mut self,
         values: impl Iterator<Item = Option<ByteArray>>,
     ) -> Result<(), ParquetError> {
-        self.column::<ByteArrayType>(values)
+        self.owned::<ByteArrayType>(values)
+    }
+
+    /// The next column, of texts that are there, of which most follow their like: those cost no count of owners.
+    pub(super) fn shared<'v>(
+        &mut self,
+        values: impl Iterator<Item = Option<&'v ByteArray>>,
+    ) -> Result<(), ParquetError> {
+        self.column::<ByteArrayType, _>(values, |piece, at, value| match piece.get_mut(at) {
+            Some(slot) if std::ptr::eq(slot.data(), value.data()) => {}
+            Some(slot) => slot.clone_from(value),
+            None => piece.push(value.clone()),
+        })
     }
 
     /// The next column, of numbers or times of 64 bits.
     pub(super) fn int(&mut self, values: impl Iterator<Item = Option<i64>>) -> Result<(), ParquetError> {
-        self.column::<Int64Type>(values)
+        self.owned::<Int64Type>(values)
     }
 
     /// The next column, of numbers of 32 bits.
     pub(super) fn short(&mut self, values: impl Iterator<Item = Option<i32>>) -> Result<(), ParquetError> {
-        self.column::<Int32Type>(values)
+        self.owned::<Int32Type>(values)
     }
 
     /// The next column, of floating point numbers.
     pub(super) fn float(&mut self, values: impl Iterator<Item = Option<f64>>) -> Result<(), ParquetError> {
-        self.column::<DoubleType>(values)
+        self.owned::<DoubleType>(values)
     }
 
     /// The next column, of truth values.
     pub(super) fn bool(&mut self, values: impl Iterator<Item = Option<bool>>) -> Result<(), ParquetError> {
-        self.column::<BoolType>(values)
+        self.owned::<BoolType>(values)
     }
 
-    fn column<T: DataType>(
+    fn owned<T: DataType>(&mut self, values: impl Iterator<Item = Option<T::T>>) -> Result<(), ParquetError> {
+        self.column::<T, _>(values, |piece, at, value| match piece.get_mut(at) {
+            Some(slot) => *slot = value,
+            None => piece.push(value),
+        })
+    }
+
+    /// `put` sets a piece's value at a place, where one of the piece before may be, or which is its end.
+    fn column<T: DataType, V>(
         &mut self,
-        mut values: impl Iterator<Item = Option<T::T>>,
+        mut values: impl Iterator<Item = Option<V>>,
+        put: impl Fn(&mut Vec<T::T>, usize, V),
     ) -> Result<(), ParquetError> {
         let missing = || ParquetError::General("more columns than the table has".into());
         let mut column = self.writer.next_column()?.ok_or_else(missing)?;
         let typed: &mut ColumnWriterImpl<'_, T> = column.typed::<T>();
         let nullable = typed.get_descriptor().max_def_level() > 0;
-        let (mut piece, mut levels) = (Vec::with_capacity(PIECE), Vec::new());
+        let (mut piece, mut levels) = (Vec::<T::T>::new(), Vec::new());
         loop {
-            piece.clear();
             levels.clear();
+            let mut filled = 0;
             for value in values.by_ref().take(PIECE) {
                 levels.push(i16::from(value.is_some()));
-                piece.extend(value);
+                if let Some(value) = value {
+                    put(&mut piece, filled, value);
+                    filled += 1;
+                }
             }
             if levels.is_empty() {
                 break;
             }
-            if !nullable && piece.len() < levels.len() {
+            if !nullable && filled < levels.len() {
                 return Err(ParquetError::General("a null in a column that has none".into()));
             }
-            typed.write_batch(&piece, nullable.then_some(levels.as_slice()), None)?;
+            let piece = piece.get(..filled).unwrap_or_default();
+            typed.write_batch(piece, nullable.then_some(levels.as_slice()), None)?;
         }
         column.close()
     }

@@ -5,7 +5,7 @@
 //! in which it has samples or waits and in the journal's last one, a row for each of its names there: so whoever reads an hour
 //! knows the names of all who lived in it, and a name that came late is found in the hour it came in.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use super::names::Name;
@@ -214,25 +214,28 @@ impl Rows {
         [groups, wait_groups]: [&[Range<usize>]; 2],
         is_last: bool,
     ) -> Vec<InstanceRow> {
-        let mut present: BTreeSet<usize> = BTreeSet::new();
+        let mut present = vec![is_last; contents.instances.len()];
+        let mut mark = |record: u32| present.get_mut(record as usize).map(|present| *present = true);
         for position in groups.iter().cloned().flatten() {
-            present.extend(self.sample(contents, position).map(|(sample, _)| sample.instance as usize));
+            self.sample(contents, position).and_then(|(sample, _)| mark(sample.instance));
         }
         for position in wait_groups.iter().cloned().flatten() {
-            present.extend(self.wait(contents, position).map(|(wait, _)| wait.back.instance as usize));
-        }
-        if is_last {
-            present.extend(0..contents.instances.len());
+            self.wait(contents, position).and_then(|(wait, _)| mark(wait.back.instance));
         }
         let mut rows: Vec<InstanceRow> = Vec::new();
-        let mut places: HashMap<(usize, usize), usize> = HashMap::new();
-        for record in present {
-            let Some(life) = lives.get(record) else { continue };
+        // Of each record the position of its first row; that of its next name follows.
+        let mut firsts = vec![None; lives.len()];
+        for (record, life) in lives.iter().enumerate() {
+            if !present.get(record).is_some_and(|present| *present) {
+                continue;
+            }
+            if let Some(first) = firsts.get_mut(record) {
+                *first = Some(rows.len());
+            }
             let begins: Vec<Timestamp> = life.names.iter().map(|(_, from, _)| *from).collect();
             let cuts: Vec<Timestamp> = begins.iter().copied().chain(life.cuts.cuts()).collect();
             let marks = readings::marks(&life.readings, stretch, &cuts);
             for (place, (identity, from, rank)) in life.names.iter().enumerate() {
-                places.insert((record, place), rows.len());
                 let end = begins.get(place + 1).copied().unwrap_or(Timestamp::MAX);
                 rows.push(InstanceRow {
                     record,
@@ -248,12 +251,15 @@ impl Rows {
                 });
             }
         }
+        let row_of = |sample: &StoredSample| {
+            let record = sample.instance as usize;
+            let (life, first) = (lives.get(record)?, (*firsts.get(record)?)?);
+            Some((first + life.place(sample.time), life))
+        };
         for (group, range) in groups.iter().enumerate() {
             for (sample, _) in range.clone().filter_map(|at| self.sample(contents, at)) {
-                let record = sample.instance as usize;
-                let Some(life) = lives.get(record) else { continue };
-                let row = places.get(&(record, life.place(sample.time))).and_then(|at| rows.get_mut(*at));
-                let Some(row) = row else { continue };
+                let Some((at, life)) = row_of(sample) else { continue };
+                let Some(row) = rows.get_mut(at) else { continue };
                 row.group = Some(group);
                 let quality = contents.stacks.get(sample.stack as usize).map(|stack| stack.quality());
                 row.count(sample.time, &life.cuts, quality.unwrap_or_default(), rates.lost_for(sample));
@@ -261,10 +267,7 @@ impl Rows {
         }
         for (group, range) in wait_groups.iter().enumerate() {
             for (wait, _) in range.clone().filter_map(|at| self.wait(contents, at)) {
-                let record = wait.back.instance as usize;
-                let Some(life) = lives.get(record) else { continue };
-                let place = (record, life.place(wait.back.time));
-                let Some(row) = places.get(&place).and_then(|at| rows.get_mut(*at)) else { continue };
+                let Some(row) = row_of(&wait.back).and_then(|(at, _)| rows.get_mut(at)) else { continue };
                 row.wait_group = Some(group);
                 row.waits.add(wait);
             }

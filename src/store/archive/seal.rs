@@ -69,11 +69,11 @@ impl Store {
     /// If it cannot be read or a file cannot be written: then the journal stays and nothing else does.
     pub fn seal(&self, journal: &JournalFile, folded: bool) -> Result<Sealed, StoreError> {
         let mut sealed = Sealed { journals: 1, ..Sealed::default() };
-        if folded && !folded::marker(journal.path()).exists() {
-            sealed.folded_files = self.write_folded(journal)?.files;
-        }
         sealed.journal_bytes = fs::metadata(journal.path()).map_or(0, |meta| meta.len());
         let contents = journal.load(Window::ALL)?;
+        if folded && !folded::marker(journal.path()).exists() {
+            sealed.folded_files = self.write_folded_of(journal, &contents)?.files;
+        }
         let mut made = Vec::new();
         let published = self.publish(journal, &contents, &mut made, &mut sealed);
         if published.is_err() {

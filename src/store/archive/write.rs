@@ -47,12 +47,12 @@ impl Texts {
         }
     }
 
-    fn name(&self, rank: u32, part: usize) -> Option<ByteArray> {
-        self.names.get(rank as usize)?.get(part)?.clone()
+    fn name(&self, rank: u32, part: usize) -> Option<&ByteArray> {
+        self.names.get(rank as usize)?.get(part)?.as_ref()
     }
 
-    fn key(&self, instance: usize) -> Option<ByteArray> {
-        self.keys.get(instance).cloned()
+    fn key(&self, instance: usize) -> Option<&ByteArray> {
+        self.keys.get(instance)
     }
 }
 
@@ -118,21 +118,21 @@ fn taken<'a, I: Iterator<Item = (&'a StoredSample, u32)>>(
 ) -> Result<(), ParquetError> {
     let of = |value: fn(&StoredSample) -> i64| all().map(move |(sample, _)| Some(value(sample)));
     group.int(of(|sample| sample.time.0))?;
-    group.text(all().map(|_| Some(texts.node.clone())))?;
+    group.shared(all().map(|_| Some(&texts.node)))?;
     for part in 0..4 {
-        group.text(all().map(|(_, rank)| texts.name(rank, part)))?;
+        group.shared(all().map(|(_, rank)| texts.name(rank, part)))?;
     }
-    group.text(all().map(|(sample, _)| texts.key(sample.instance as usize)))?;
-    group.text(all().map(|(sample, _)| {
+    group.shared(all().map(|(sample, _)| texts.key(sample.instance as usize)))?;
+    group.shared(all().map(|(sample, _)| {
         let phase = cuts.get(sample.instance as usize).map(|cuts| cuts.phase(sample.time));
-        texts.phases.get(phase?).cloned()
+        texts.phases.get(phase?)
     }))?;
     group.int(of(|sample| sample.pid.into()))?;
     group.int(of(|sample| sample.tid.into()))?;
-    group.text(all().map(|(sample, _)| texts.comms.get(sample.comm as usize).cloned()))?;
+    group.shared(all().map(|(sample, _)| texts.comms.get(sample.comm as usize)))?;
     group.short(all().map(|(sample, _)| i32::try_from(sample.cpu).ok()))?;
-    group.text(all().map(|_| Some(event.clone())))?;
-    group.text(all().map(|(sample, _)| texts.stacks.get(sample.stack as usize).cloned()))?;
+    group.shared(all().map(|_| Some(event)))?;
+    group.shared(all().map(|(sample, _)| texts.stacks.get(sample.stack as usize)))?;
     group.short(all().map(|(sample, _)| {
         let stack = contents.stacks.get(sample.stack as usize);
         stack.map(|stack| i32::from(stack.quality().0))
@@ -166,11 +166,11 @@ pub(super) fn instances(
     }
     let writer = &contents.writer;
     file.group(|group| {
-        group.text(rows.iter().map(|_| Some(texts.node.clone())))?;
+        group.shared(rows.iter().map(|_| Some(&texts.node)))?;
         for part in 0..4 {
-            group.text(rows.iter().map(|row| texts.name(row.row.rank, part)))?;
+            group.shared(rows.iter().map(|row| texts.name(row.row.rank, part)))?;
         }
-        group.text(rows.iter().map(|row| texts.key(row.row.record)))?;
+        group.shared(rows.iter().map(|row| texts.key(row.row.record)))?;
         group.int(rows.iter().map(|row| Some(row.identity()?.0.0)))?;
         group.text(rows.iter().map(|row| Some(names::confidence(row.identity()?.1.confidence).into())))?;
         group.text(rows.iter().map(|row| Some(row.identity()?.1.rule.as_str().into())))?;
@@ -361,11 +361,11 @@ pub(super) fn usage(
     let number = |value: Option<u64>| value.map(signed);
     file.group(|group| {
         group.int(rows.iter().map(|(_, _, row)| Some(row.at.0)))?;
-        group.text(rows.iter().map(|_| Some(texts.node.clone())))?;
+        group.shared(rows.iter().map(|_| Some(&texts.node)))?;
         for part in 0..4 {
-            group.text(rows.iter().map(|(rank, _, _)| texts.name(*rank, part)))?;
+            group.shared(rows.iter().map(|(rank, _, _)| texts.name(*rank, part)))?;
         }
-        group.text(rows.iter().map(|(_, record, _)| texts.key(*record)))?;
+        group.shared(rows.iter().map(|(_, record, _)| texts.key(*record)))?;
         group.int(rows.iter().map(|(_, _, row)| number(row.cpu.map(|(us, _)| us))))?;
         group.text(rows.iter().map(|(_, _, row)| row.cpu.map(|(_, from)| source(from).into())))?;
         group.int(rows.iter().map(|(_, _, row)| number(row.throttled.map(|(count, _)| count))))?;
