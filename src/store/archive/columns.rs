@@ -6,12 +6,15 @@ use parquet::column::writer::ColumnWriterImpl;
 use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DataType, DoubleType, Int32Type, Int64Type};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaData;
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesPtr};
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
+use parquet::schema::types::ColumnDescPtr;
 
+use super::coded::Coded;
 use super::schema::Table;
 
-/// Values handed to the encoder at a time, which is what it takes at a time.
-const PIECE: usize = 1_024;
+/// Values handed to the encoder at a time.
+const PIECE: usize = 8_192;
 
 /// A finished file.
 #[derive(Debug)]
@@ -23,13 +26,17 @@ pub(super) struct Written {
 /// A file in the making.
 pub(super) struct TableWriter {
     writer: SerializedFileWriter<Vec<u8>>,
+    columns: Vec<ColumnDescPtr>,
+    properties: WriterPropertiesPtr,
 }
 
 impl TableWriter {
     /// An empty file of `table`, with its first `columns` columns.
     pub(super) fn new(table: Table, columns: usize) -> Result<TableWriter, ParquetError> {
-        let writer = SerializedFileWriter::new(Vec::new(), table.schema(columns), table.properties())?;
-        Ok(TableWriter { writer })
+        let properties = table.properties();
+        let writer = SerializedFileWriter::new(Vec::new(), table.schema(columns), properties.clone())?;
+        let columns = writer.schema_descr().columns().to_vec();
+        Ok(TableWriter { writer, columns, properties })
     }
 
     /// Adds a row group; `fill` gives it each column in order.
@@ -37,7 +44,8 @@ impl TableWriter {
         &mut self,
         fill: impl FnOnce(&mut Group<'_>) -> Result<(), ParquetError>,
     ) -> Result<(), ParquetError> {
-        let mut group = Group { writer: self.writer.next_row_group()? };
+        let TableWriter { writer, columns, properties } = self;
+        let mut group = Group { writer: writer.next_row_group()?, columns: columns.iter(), properties };
         fill(&mut group)?;
         group.writer.close()?;
         Ok(())
@@ -53,86 +61,84 @@ impl TableWriter {
 /// A row group in the making.
 pub(super) struct Group<'a> {
     writer: SerializedRowGroupWriter<'a, Vec<u8>>,
+    /// Those that are still to come.
+    columns: std::slice::Iter<'a, ColumnDescPtr>,
+    properties: &'a WriterProperties,
 }
 
 impl Group<'_> {
-    /// The next column, of texts that are made for it.
+    /// The next column, of texts.
     pub(super) fn text(
         &mut self,
         values: impl Iterator<Item = Option<ByteArray>>,
     ) -> Result<(), ParquetError> {
-        self.owned::<ByteArrayType>(values)
+        self.column::<ByteArrayType>(values)
     }
 
-    /// The next column, of texts that are there, of which most follow their like: those cost no count of owners.
-    pub(super) fn shared<'v>(
+    /// The next column, of those of `texts` that stand at these `numbers`.
+    pub(super) fn coded(
         &mut self,
-        values: impl Iterator<Item = Option<&'v ByteArray>>,
+        texts: &[Option<ByteArray>],
+        numbers: impl Iterator<Item = u32>,
     ) -> Result<(), ParquetError> {
-        self.column::<ByteArrayType, _>(values, |piece, at, value| match piece.get_mut(at) {
-            Some(slot) if std::ptr::eq(slot.data(), value.data()) => {}
-            Some(slot) => slot.clone_from(value),
-            None => piece.push(value.clone()),
-        })
+        let coded = Coded::of(texts, numbers);
+        if coded.is_too_much() {
+            return self.text(coded.texts().map(Option::<&ByteArray>::cloned));
+        }
+        let descr = self.columns.next().ok_or_else(missing)?;
+        let statistics = self.properties.statistics_enabled(descr.path()) != EnabledStatistics::None;
+        let (bytes, close) = coded.chunk(descr, statistics)?;
+        self.writer.append_column(&bytes, close)
     }
 
     /// The next column, of numbers or times of 64 bits.
     pub(super) fn int(&mut self, values: impl Iterator<Item = Option<i64>>) -> Result<(), ParquetError> {
-        self.owned::<Int64Type>(values)
+        self.column::<Int64Type>(values)
     }
 
     /// The next column, of numbers of 32 bits.
     pub(super) fn short(&mut self, values: impl Iterator<Item = Option<i32>>) -> Result<(), ParquetError> {
-        self.owned::<Int32Type>(values)
+        self.column::<Int32Type>(values)
     }
 
     /// The next column, of floating point numbers.
     pub(super) fn float(&mut self, values: impl Iterator<Item = Option<f64>>) -> Result<(), ParquetError> {
-        self.owned::<DoubleType>(values)
+        self.column::<DoubleType>(values)
     }
 
     /// The next column, of truth values.
     pub(super) fn bool(&mut self, values: impl Iterator<Item = Option<bool>>) -> Result<(), ParquetError> {
-        self.owned::<BoolType>(values)
+        self.column::<BoolType>(values)
     }
 
-    fn owned<T: DataType>(&mut self, values: impl Iterator<Item = Option<T::T>>) -> Result<(), ParquetError> {
-        self.column::<T, _>(values, |piece, at, value| match piece.get_mut(at) {
-            Some(slot) => *slot = value,
-            None => piece.push(value),
-        })
-    }
-
-    /// `put` sets a piece's value at a place, where one of the piece before may be, or which is its end.
-    fn column<T: DataType, V>(
+    fn column<T: DataType>(
         &mut self,
-        mut values: impl Iterator<Item = Option<V>>,
-        put: impl Fn(&mut Vec<T::T>, usize, V),
+        mut values: impl Iterator<Item = Option<T::T>>,
     ) -> Result<(), ParquetError> {
-        let missing = || ParquetError::General("more columns than the table has".into());
+        self.columns.next();
         let mut column = self.writer.next_column()?.ok_or_else(missing)?;
         let typed: &mut ColumnWriterImpl<'_, T> = column.typed::<T>();
         let nullable = typed.get_descriptor().max_def_level() > 0;
-        let (mut piece, mut levels) = (Vec::<T::T>::new(), Vec::new());
+        let (mut piece, mut levels) = (Vec::with_capacity(PIECE), Vec::new());
         loop {
+            piece.clear();
             levels.clear();
-            let mut filled = 0;
             for value in values.by_ref().take(PIECE) {
                 levels.push(i16::from(value.is_some()));
-                if let Some(value) = value {
-                    put(&mut piece, filled, value);
-                    filled += 1;
-                }
+                piece.extend(value);
             }
             if levels.is_empty() {
                 break;
             }
-            if !nullable && filled < levels.len() {
+            if !nullable && piece.len() < levels.len() {
                 return Err(ParquetError::General("a null in a column that has none".into()));
             }
-            let piece = piece.get(..filled).unwrap_or_default();
-            typed.write_batch(piece, nullable.then_some(levels.as_slice()), None)?;
+            typed.write_batch(&piece, nullable.then_some(levels.as_slice()), None)?;
         }
         column.close()
     }
+}
+
+fn missing() -> ParquetError {
+    ParquetError::General("more columns than the table has".into())
 }

@@ -14,7 +14,7 @@
 //! | `schema` | the columns, which are frozen, and how they are encoded |
 //! | `partition` | hours and their folders |
 //! | `rows`, `readings`, `names` | a journal to rows: pure |
-//! | `write`, `columns` | rows to the bytes of Parquet files |
+//! | `write`, `columns`, `coded` | rows to the bytes of Parquet files |
 //! | `sums` | the checksum file |
 //! | `set` | a sealed set: where it lies, which there are |
 //! | `seal`, `tidy` | making sets of journals; doing it for all that are closed, and dropping what is old |
@@ -24,6 +24,7 @@
 //! Promises: what is read was written; a flipped bit, a missing end or a missing file is told as damage that names the
 //! file and what is missing.
 
+mod coded;
 mod columns;
 mod decode;
 #[cfg(test)]

@@ -11,9 +11,9 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPrope
 use parquet::schema::types::{ColumnPath, Type, TypePtr};
 
 /// Most bytes of a dictionary: beyond it the writer would store each value by itself, and stacks are long.
-const DICTIONARY_BYTES: usize = 64 << 20;
+pub(super) const DICTIONARY_BYTES: usize = 64 << 20;
 /// Compression level. 1 costs a tenth more bytes, 9 twice the time.
-const ZSTD_LEVEL: i32 = 3;
+pub(super) const ZSTD_LEVEL: i32 = 3;
 
 /// What a column holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,10 +101,9 @@ impl Table {
 
     /// How it is written.
     pub(super) fn properties(self) -> WriterPropertiesPtr {
-        let level = ZstdLevel::try_new(ZSTD_LEVEL).expect("a level that zstd has");
         let mut properties = WriterProperties::builder()
             .set_created_by(format!("fnscope {}", env!("CARGO_PKG_VERSION")))
-            .set_compression(Compression::ZSTD(level))
+            .set_compression(compression())
             .set_statistics_enabled(EnabledStatistics::Chunk)
             .set_offset_index_disabled(true)
             .set_dictionary_page_size_limit(DICTIONARY_BYTES);
@@ -122,6 +121,11 @@ impl Table {
         }
         Arc::new(properties.build())
     }
+}
+
+/// How all pages are compressed.
+pub(super) fn compression() -> Compression {
+    Compression::ZSTD(ZstdLevel::try_new(ZSTD_LEVEL).expect("a level that zstd has"))
 }
 
 fn field(column: &Column) -> Type {

@@ -4,7 +4,7 @@ use parquet::data_type::ByteArray;
 use parquet::errors::ParquetError;
 
 use super::columns::{Group, TableWriter, Written};
-use super::names::{self, Name};
+use super::names;
 use super::readings::{self, UsageRow};
 use super::rows::{HourRows, InstanceRow, Rows, WaitCounts};
 use super::schema::Table;
@@ -20,39 +20,38 @@ const NO_CLOCK: &str = "no-clock";
 /// What the phases are called.
 pub(super) const PHASES: [&str; 3] = ["runtime-init", "cold", "warm"];
 
-/// The whole journal's texts, each once, so that equal values share their bytes.
+/// The whole journal's texts, each kind by its numbers.
 pub(super) struct Texts {
-    node: ByteArray,
-    event: ByteArray,
-    off_cpu: ByteArray,
-    names: Vec<[Option<ByteArray>; 4]>,
-    keys: Vec<ByteArray>,
-    comms: Vec<ByteArray>,
-    stacks: Vec<ByteArray>,
-    phases: [ByteArray; 3],
+    node: [Option<ByteArray>; 1],
+    event: [Option<ByteArray>; 1],
+    off_cpu: [Option<ByteArray>; 1],
+    /// The parts of names, each by the name's place in order.
+    names: [Vec<Option<ByteArray>>; 4],
+    keys: Vec<Option<ByteArray>>,
+    comms: Vec<Option<ByteArray>>,
+    stacks: Vec<Option<ByteArray>>,
+    phases: [Option<ByteArray>; 3],
 }
 
 impl Texts {
     pub(super) fn of(contents: &JournalContents, rows: &Rows) -> Texts {
-        let parts = |name: &Name| name.parts().map(|part| part.map(ByteArray::from));
-        Texts {
-            node: contents.writer.node.as_str().into(),
-            event: contents.writer.event.as_str().into(),
-            off_cpu: OFF_CPU.into(),
-            names: rows.names.iter().map(parts).collect(),
-            keys: contents.instances.iter().map(|record| ByteArray::from(&*record.info.key.0)).collect(),
-            comms: contents.comms.iter().map(|comm| ByteArray::from(&**comm)).collect(),
-            stacks: contents.stacks.iter().map(|stack| text_of(stack)).collect(),
-            phases: PHASES.map(ByteArray::from),
+        let text = |text: &str| Some(ByteArray::from(text));
+        let mut names = [const { Vec::new() }; 4];
+        for name in &rows.names {
+            for (parts, part) in names.iter_mut().zip(name.parts()) {
+                parts.push(part.and_then(text));
+            }
         }
-    }
-
-    fn name(&self, rank: u32, part: usize) -> Option<&ByteArray> {
-        self.names.get(rank as usize)?.get(part)?.as_ref()
-    }
-
-    fn key(&self, instance: usize) -> Option<&ByteArray> {
-        self.keys.get(instance)
+        Texts {
+            node: [text(&contents.writer.node)],
+            event: [text(&contents.writer.event)],
+            off_cpu: [text(OFF_CPU)],
+            names,
+            keys: contents.instances.iter().map(|record| text(&record.info.key.0)).collect(),
+            comms: contents.comms.iter().map(|comm| text(comm)).collect(),
+            stacks: contents.stacks.iter().map(|stack| Some(text_of(stack))).collect(),
+            phases: PHASES.map(text),
+        }
     }
 }
 
@@ -113,26 +112,29 @@ fn taken<'a, I: Iterator<Item = (&'a StoredSample, u32)>>(
     contents: &JournalContents,
     texts: &Texts,
     cuts: &[super::rows::PhaseCuts],
-    event: &ByteArray,
+    event: &[Option<ByteArray>],
     all: impl Fn() -> I,
 ) -> Result<(), ParquetError> {
     let of = |value: fn(&StoredSample) -> i64| all().map(move |(sample, _)| Some(value(sample)));
     group.int(of(|sample| sample.time.0))?;
-    group.shared(all().map(|_| Some(&texts.node)))?;
-    for part in 0..4 {
-        group.shared(all().map(|(_, rank)| texts.name(rank, part)))?;
+    group.coded(&texts.node, all().map(|_| 0))?;
+    for parts in &texts.names {
+        group.coded(parts, all().map(|(_, rank)| rank))?;
     }
-    group.shared(all().map(|(sample, _)| texts.key(sample.instance as usize)))?;
-    group.shared(all().map(|(sample, _)| {
-        let phase = cuts.get(sample.instance as usize).map(|cuts| cuts.phase(sample.time));
-        texts.phases.get(phase?)
-    }))?;
+    group.coded(&texts.keys, all().map(|(sample, _)| sample.instance))?;
+    group.coded(
+        &texts.phases,
+        all().map(|(sample, _)| {
+            let phase = cuts.get(sample.instance as usize).map(|cuts| cuts.phase(sample.time));
+            phase.map_or(u32::MAX, |phase| phase as u32)
+        }),
+    )?;
     group.int(of(|sample| sample.pid.into()))?;
     group.int(of(|sample| sample.tid.into()))?;
-    group.shared(all().map(|(sample, _)| texts.comms.get(sample.comm as usize)))?;
+    group.coded(&texts.comms, all().map(|(sample, _)| sample.comm))?;
     group.short(all().map(|(sample, _)| i32::try_from(sample.cpu).ok()))?;
-    group.shared(all().map(|_| Some(event)))?;
-    group.shared(all().map(|(sample, _)| texts.stacks.get(sample.stack as usize)))?;
+    group.coded(event, all().map(|_| 0))?;
+    group.coded(&texts.stacks, all().map(|(sample, _)| sample.stack))?;
     group.short(all().map(|(sample, _)| {
         let stack = contents.stacks.get(sample.stack as usize);
         stack.map(|stack| i32::from(stack.quality().0))
@@ -166,11 +168,11 @@ pub(super) fn instances(
     }
     let writer = &contents.writer;
     file.group(|group| {
-        group.shared(rows.iter().map(|_| Some(&texts.node)))?;
-        for part in 0..4 {
-            group.shared(rows.iter().map(|row| texts.name(row.row.rank, part)))?;
+        group.coded(&texts.node, rows.iter().map(|_| 0))?;
+        for parts in &texts.names {
+            group.coded(parts, rows.iter().map(|row| row.row.rank))?;
         }
-        group.shared(rows.iter().map(|row| texts.key(row.row.record)))?;
+        group.coded(&texts.keys, rows.iter().map(|row| row.row.record as u32))?;
         group.int(rows.iter().map(|row| Some(row.identity()?.0.0)))?;
         group.text(rows.iter().map(|row| Some(names::confidence(row.identity()?.1.confidence).into())))?;
         group.text(rows.iter().map(|row| Some(row.identity()?.1.rule.as_str().into())))?;
@@ -361,11 +363,11 @@ pub(super) fn usage(
     let number = |value: Option<u64>| value.map(signed);
     file.group(|group| {
         group.int(rows.iter().map(|(_, _, row)| Some(row.at.0)))?;
-        group.shared(rows.iter().map(|_| Some(&texts.node)))?;
-        for part in 0..4 {
-            group.shared(rows.iter().map(|(rank, _, _)| texts.name(*rank, part)))?;
+        group.coded(&texts.node, rows.iter().map(|_| 0))?;
+        for parts in &texts.names {
+            group.coded(parts, rows.iter().map(|(rank, _, _)| *rank))?;
         }
-        group.shared(rows.iter().map(|(_, record, _)| texts.key(*record)))?;
+        group.coded(&texts.keys, rows.iter().map(|(_, record, _)| *record as u32))?;
         group.int(rows.iter().map(|(_, _, row)| number(row.cpu.map(|(us, _)| us))))?;
         group.text(rows.iter().map(|(_, _, row)| row.cpu.map(|(_, from)| source(from).into())))?;
         group.int(rows.iter().map(|(_, _, row)| number(row.throttled.map(|(count, _)| count))))?;
