@@ -157,8 +157,8 @@ impl<'v> Coded<'v> {
             present = codes.iter().copied().filter(|code| *code != NULL).collect();
             values = &present;
         }
-        let most = (self.dictionary.len() as u32).saturating_sub(1);
-        let width = u32::BITS - most.leading_zeros();
+        // Codes rise as texts come up: the first pages need fewer bits.
+        let width = u32::BITS - values.iter().max().map_or(u32::BITS, |most| most.leading_zeros());
         page.push(width as u8);
         runs(values, width, &mut page);
         page
@@ -370,6 +370,20 @@ mod tests {
             alike(&texts, &(0..rows).map(|row| row / 700 % count).collect::<Vec<_>>());
             alike(&texts, &(0..rows).map(|row| row * row / 9_000 % count).collect::<Vec<_>>());
         }
+    }
+
+    #[test]
+    fn texts_beyond_what_a_dictionary_should_hold_are_left_to_the_library() {
+        const TEXT_BYTES: usize = 1 << 20;
+        let count = DICTIONARY_BYTES / TEXT_BYTES + 1;
+        let long = "x".repeat(TEXT_BYTES);
+        let texts: Vec<Option<ByteArray>> =
+            (0..count).map(|at| Some(format!("{at} {long}").as_str().into())).collect();
+        let numbers: Vec<u32> = (0..count as u32).collect();
+        assert!(Coded::of(&texts, numbers.iter().copied()).is_too_much());
+        assert!(!Coded::of(&texts, numbers.iter().copied().skip(2)).is_too_much());
+        let ((read, _), _) = read(&file(&texts, &numbers, false), REQUIRED);
+        assert!(read.into_iter().map(Some).eq(texts));
     }
 
     #[test]
