@@ -14,6 +14,9 @@ use super::work::Trace;
 /// Frames that a walk and a chain must have in common, at the walk's end, for the chain to go on from there.
 const COMMON: usize = 4;
 
+/// Flushes between two ageings of chains that need not be made again: seconds, while functions work.
+const AGE_FLUSHES: u32 = 16;
+
 /// Makes traces of samples.
 pub(super) struct Places {
     unwinder: Unwinder,
@@ -21,6 +24,8 @@ pub(super) struct Places {
     maps: Option<PerfMaps>,
     /// Chains that need not be made again.
     recurring: Recurring,
+    /// Flushes since they were aged.
+    flushes: u32,
     max_stack: usize,
     frames: Vec<Frame>,
 }
@@ -31,7 +36,7 @@ impl Places {
     pub(super) fn new(max_stack: usize, scan: bool, perf_maps: bool, parser: Parser) -> Places {
         let maps = perf_maps.then(|| PerfMaps::new(parser.clone()));
         let unwinder = Unwinder::new(UnwindOptions { scan }, parser);
-        Places { unwinder, maps, recurring: Recurring::default(), max_stack, frames: Vec::new() }
+        Places { unwinder, maps, recurring: Recurring::default(), flushes: 0, max_stack, frames: Vec::new() }
     }
 
     /// How walking and reading perf maps went.
@@ -64,8 +69,12 @@ impl Places {
         if let Some(maps) = &mut self.maps {
             maps.keep(|pid| processes.knows(pid));
         }
+        self.flushes += 1;
         if processes.has_lent_much() {
             self.recurring.clear();
+        } else if self.flushes >= AGE_FLUSHES {
+            self.flushes = 0;
+            self.recurring.age();
         }
     }
 

@@ -2,14 +2,22 @@
 //!
 //! A value lies where its hash says, with one other at most: of those that came there, the two that were asked for last
 //! stay. Two, because half as many values as there is room for would otherwise push each other out for ever. Who makes
-//! hashes collide makes his own values be forgotten, and some others be made again.
+//! hashes collide makes his own values be forgotten, and some others be made again. What nobody asks for any more goes when
+//! it is aged twice: it may hold what is a tenant's, files that are deleted too.
 
 /// Values by hash.
 #[derive(Debug)]
 pub struct Recent<T> {
-    pairs: Vec<[Option<T>; 2]>,
+    pairs: Vec<[Option<Kept<T>>; 2]>,
     /// How many bits of a hash say where.
     bits: u32,
+}
+
+#[derive(Debug)]
+struct Kept<T> {
+    value: T,
+    /// Whether it was put or asked for since the last ageing.
+    is_young: bool,
 }
 
 impl<T> Recent<T> {
@@ -23,13 +31,16 @@ impl<T> Recent<T> {
     pub fn find(&mut self, hash: u64, is: impl Fn(&T) -> bool) -> Option<&T> {
         let place = self.place(hash);
         let [last, before] = self.pairs.get_mut(place)?;
-        if !last.as_ref().is_some_and(&is) {
-            if !before.as_ref().is_some_and(&is) {
+        let is_it = |kept: &Option<Kept<T>>| kept.as_ref().is_some_and(|kept| is(&kept.value));
+        if !is_it(last) {
+            if !is_it(before) {
                 return None;
             }
             std::mem::swap(last, before);
         }
-        last.as_ref()
+        let found = last.as_mut()?;
+        found.is_young = true;
+        Some(&found.value)
     }
 
     /// Remembers the `value` of this `hash`, which is not there.
@@ -39,7 +50,7 @@ impl<T> Recent<T> {
         }
         let place = self.place(hash);
         if let Some([last, before]) = self.pairs.get_mut(place) {
-            *before = last.replace(value);
+            *before = last.replace(Kept { value, is_young: true });
         }
     }
 
@@ -47,7 +58,14 @@ impl<T> Recent<T> {
     pub fn remove(&mut self, hash: u64, of: impl Fn(&T) -> bool) {
         let place = self.place(hash);
         for slot in self.pairs.get_mut(place).into_iter().flatten() {
-            slot.take_if(|value| of(value));
+            slot.take_if(|kept| of(&kept.value));
+        }
+    }
+
+    /// Forgets what was neither put nor asked for since the last ageing.
+    pub fn age(&mut self) {
+        for slot in self.pairs.iter_mut().flatten() {
+            slot.take_if(|kept| !std::mem::take(&mut kept.is_young));
         }
     }
 
@@ -83,6 +101,21 @@ mod tests {
         assert_eq!(recent.find(3, |known| *known == "c"), Some(&"c"));
         recent.clear();
         assert_eq!(recent.find(3, |known| *known == "c"), None);
+    }
+
+    #[test]
+    fn what_nobody_asks_for_goes_at_the_second_ageing() {
+        let mut recent = Recent::new(0);
+        recent.put(1, "asked for");
+        recent.put(2, "not");
+        recent.age();
+        assert!(recent.find(1, |known| *known == "asked for").is_some());
+        recent.age();
+        assert_eq!(recent.find(2, |known| *known == "not"), None);
+        assert!(recent.find(1, |known| *known == "asked for").is_some());
+        recent.age();
+        recent.age();
+        assert_eq!(recent.find(1, |known| *known == "asked for"), None);
     }
 
     proptest! {

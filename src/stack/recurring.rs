@@ -47,6 +47,11 @@ impl Recurring {
         self.0.put(hash, Known { version: chain.space().version(), chain: Arc::clone(chain), told });
     }
 
+    /// Forgets what did not come since this was called last: with a process that has ended, its space and the files in it.
+    pub fn age(&mut self) {
+        self.0.age();
+    }
+
     /// Forgets everything: the spaces of past samples, too.
     pub fn clear(&mut self) {
         self.0.clear();
