@@ -1,4 +1,4 @@
-//! Whole numbers in as few bytes as they need (LEB128, zigzag for signed ones), as columns of samples use them.
+//! Whole numbers in as few bytes as they need (LEB128, zigzag for signed ones), as journals and Parquet files have them.
 //!
 //! Promises: reading never goes beyond the slice and refuses what no writer writes (over 64 bits).
 

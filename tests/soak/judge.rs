@@ -127,7 +127,7 @@ impl Told {
         const DOCKER_MAKES_NS: u64 = 900_000_000;
         // And it tells of an end after it has taken the container apart: an agent that began in the middle may have come
         // too late.
-        const DOCKER_ENDS_NS: u64 = 900_000_000;
+        const DOCKER_ENDS_NS: u64 = 400_000_000;
         let seen = |(from, to): (u64, u64)| {
             let (early, late) = (to < life.end_ns, from > life.begin_ns);
             let unsure_ns = match life.runtime.as_str() {

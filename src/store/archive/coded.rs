@@ -21,6 +21,7 @@ use parquet::file::writer::{SerializedPageWriter, TrackedWrite};
 use parquet::schema::types::ColumnDescPtr;
 
 use super::schema::{self, DICTIONARY_BYTES};
+use crate::store::varint;
 
 /// Rows of a page, as many as the library gives one.
 const PAGE_ROWS: usize = 20_000;
@@ -181,7 +182,7 @@ fn runs(values: &[u32], width: u32, out: &mut Vec<u8>) {
         if is_run {
             pack(&packed, width, out);
             packed.clear();
-            varint(((run - given) as u32) << 1, out);
+            varint::put(out, ((run - given) as u64) << 1);
             let bytes = value.to_le_bytes();
             out.extend(bytes.iter().take(width.div_ceil(u8::BITS) as usize));
         }
@@ -194,7 +195,7 @@ fn runs(values: &[u32], width: u32, out: &mut Vec<u8>) {
 fn pack(values: &[u32], width: u32, out: &mut Vec<u8>) {
     for values in values.chunks(MOST_GROUPS * GROUP) {
         let groups = values.len().div_ceil(GROUP);
-        varint((groups as u32) << 1 | 1, out);
+        varint::put(out, (groups as u64) << 1 | 1);
         let end = out.len() + groups * width as usize;
         let (mut bits, mut held) = (0u64, 0);
         for value in values {
@@ -211,14 +212,6 @@ fn pack(values: &[u32], width: u32, out: &mut Vec<u8>) {
         }
         out.resize(end, 0);
     }
-}
-
-fn varint(mut value: u32, out: &mut Vec<u8>) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
 }
 
 /// The pages of a chunk in the making.

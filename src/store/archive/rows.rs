@@ -225,13 +225,11 @@ impl Rows {
         let mut rows: Vec<InstanceRow> = Vec::new();
         // Of each record the position of its first row; that of its next name follows.
         let mut firsts = vec![None; lives.len()];
-        for (record, life) in lives.iter().enumerate() {
-            if !present.get(record).is_some_and(|present| *present) {
+        for (record, ((life, present), first)) in lives.iter().zip(present).zip(&mut firsts).enumerate() {
+            if !present {
                 continue;
             }
-            if let Some(first) = firsts.get_mut(record) {
-                *first = Some(rows.len());
-            }
+            *first = Some(rows.len());
             let begins: Vec<Timestamp> = life.names.iter().map(|(_, from, _)| *from).collect();
             let cuts: Vec<Timestamp> = begins.iter().copied().chain(life.cuts.cuts()).collect();
             let marks = readings::marks(&life.readings, stretch, &cuts);
