@@ -4,7 +4,8 @@
 //! Every command does real work in functions with names of their own, and ends with one JSON line on stdout (`ping` and
 //! `echo`, whose stdout is their work: on stderr) that tells what it did by the kernel's own clocks. That line is the truth which profiles are compared with. In all of them
 //! `exec_cpu_ms` is what the process's CPU clock showed when `main` began (a container's first process has spent CPU
-//! time as `runc` before) and `cpu_ms` is CPU time from there on.
+//! time as `runc` before), `cpu_ms` is CPU time from there on, and `ended_ms` is when it ended by the monotonic clock,
+//! which the whole host shares.
 //!
 //! Exit status: 0 done, 1 the work failed, 64 wrong usage.
 
@@ -42,16 +43,17 @@ usage: function COMMAND [--OPTION VALUE]...
 ";
 
 fn main() -> ExitCode {
-    let exec_cpu = cpu_ns(PROCESS_CPU);
+    let exec_cpu = clock_ns(PROCESS_CPU);
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let outcome = match arguments.split_first() {
         Some((command, rest)) => run(command, rest, exec_cpu),
         None => Err(Failure::Usage("no command".into())),
     };
     let printed = outcome.and_then(|truth| {
-        let cpu = millis(cpu_ns(PROCESS_CPU) - exec_cpu);
+        let cpu = millis(clock_ns(PROCESS_CPU) - exec_cpu);
         let exec = millis(exec_cpu);
-        let line = format!("{{{truth}\"cpu_ms\":{cpu},\"exec_cpu_ms\":{exec}}}");
+        let ended = millis(clock_ns(MONOTONIC));
+        let line = format!("{{{truth}\"cpu_ms\":{cpu},\"exec_cpu_ms\":{exec},\"ended_ms\":{ended}}}");
         match arguments.first().map(String::as_str) {
             Some("ping" | "echo") => {
                 eprintln!("{line}");
@@ -190,7 +192,7 @@ const DIGITS: usize = 1200;
 fn pi(until: u64, revision: u64) -> Result<Truth, Failure> {
     let mut rounds = 0_u64;
     let mut digits = String::new();
-    while cpu_ns(PROCESS_CPU) < until || rounds == 0 {
+    while clock_ns(PROCESS_CPU) < until || rounds == 0 {
         digits = compute_pi();
         if revision >= 2 && !verify_digits(&digits) {
             return Err(Failure::Work("two formulas for pi disagree".into()));
@@ -342,7 +344,7 @@ const FIB: u64 = 24;
 fn fib(until: u64) -> Truth {
     let mut rounds = 0_u64;
     let mut number = 0;
-    while cpu_ns(PROCESS_CPU) < until || rounds == 0 {
+    while clock_ns(PROCESS_CPU) < until || rounds == 0 {
         number = fibonacci(black_box(FIB));
         rounds += 1;
     }
@@ -394,9 +396,9 @@ fn threads(count: u64, cpu_ms: u64) -> Result<Truth, Failure> {
 /// A thread's work; returns the CPU time it took in nanoseconds.
 #[inline(never)]
 fn worker(cpu_ms: u64) -> u64 {
-    let begin = cpu_ns(THREAD_CPU);
+    let begin = clock_ns(THREAD_CPU);
     black_box(spend::<0xbf58_476d_1ce4_e5b9>(THREAD_CPU, begin + cpu_ms * 1_000_000));
-    cpu_ns(THREAD_CPU) - begin
+    clock_ns(THREAD_CPU) - begin
 }
 
 // ---- shares
@@ -406,18 +408,18 @@ fn worker(cpu_ms: u64) -> u64 {
 fn shares(until: u64) -> Truth {
     let mut random = Random::from_clock();
     let mut took = [0_u64; 3];
-    while cpu_ns(PROCESS_CPU) < until {
+    while clock_ns(PROCESS_CPU) < until {
         for which in random.order_of_three() {
             // 0.05 to 0.15 ms for each tenth.
             let tenth = 50_000 + random.below(100_000);
-            let begin = cpu_ns(THREAD_CPU);
+            let begin = clock_ns(THREAD_CPU);
             let (share, function): (u64, fn(u64) -> u64) = match which {
                 0 => (6, spend_sixty),
                 1 => (3, spend_thirty),
                 _ => (1, spend_ten),
             };
             black_box(function(begin + share * tenth));
-            took[which] += cpu_ns(THREAD_CPU) - begin;
+            took[which] += clock_ns(THREAD_CPU) - begin;
         }
     }
     let [sixty, thirty, ten] = took.map(millis);
@@ -447,18 +449,18 @@ fn spend_ten(until: u64) -> u64 {
 fn part(until: u64, per_mille: u64) -> Truth {
     let mut random = Random::from_clock();
     let mut took = [0_u64; 2];
-    while cpu_ns(PROCESS_CPU) < until {
+    while clock_ns(PROCESS_CPU) < until {
         let first = random.below(2) as usize;
         for which in [first, 1 - first] {
             // 0.5 to 1.5 us for each thousandth.
             let thousandth = 500 + random.below(1_000);
-            let begin = cpu_ns(THREAD_CPU);
+            let begin = clock_ns(THREAD_CPU);
             let (share, function): (u64, fn(u64) -> u64) = match which {
                 0 => (per_mille, spend_part),
                 _ => (1000 - per_mille, spend_rest),
             };
             black_box(function(begin + share * thousandth));
-            took[which] += cpu_ns(THREAD_CPU) - begin;
+            took[which] += clock_ns(THREAD_CPU) - begin;
         }
     }
     let [part, rest] = took.map(millis);
@@ -480,7 +482,7 @@ fn spend_rest(until: u64) -> u64 {
 #[inline(always)]
 fn spend<const MULTIPLIER: u64>(clock: c_int, until: u64) -> u64 {
     let mut value = MULTIPLIER;
-    while cpu_ns(clock) < until {
+    while clock_ns(clock) < until {
         for _ in 0..4096 {
             value = (value ^ (value >> 31)).wrapping_mul(MULTIPLIER);
         }
@@ -494,7 +496,7 @@ fn pulse(count: u64, cpu_us: u64, pause_us_max: u64) -> Truth {
     let mut random = Random::from_clock();
     for _ in 0..count {
         std::thread::sleep(Duration::from_micros(random.below(pause_us_max + 1)));
-        black_box(invoke(cpu_ns(PROCESS_CPU) + cpu_us * 1000));
+        black_box(invoke(clock_ns(PROCESS_CPU) + cpu_us * 1000));
     }
     format!("\"count\":{count},")
 }
@@ -673,6 +675,7 @@ impl Random {
 
 // ---- the kernel
 
+const MONOTONIC: c_int = 1;
 const PROCESS_CPU: c_int = 2;
 const THREAD_CPU: c_int = 3;
 const RUSAGE_CHILDREN: c_int = -1;
@@ -688,10 +691,10 @@ unsafe extern "C" {
     fn getrusage(who: c_int, usage: *mut [c_long; 18]) -> c_int;
 }
 
-/// A CPU clock in nanoseconds, by a system call in the very function that asks: through libc and the vdso, samples
+/// A clock in nanoseconds, by a system call in the very function that asks: through libc and the vdso, samples
 /// inside the kernel would show two frames without frame pointers and lose the caller.
 #[inline(always)]
-fn cpu_ns(clock: c_int) -> u64 {
+fn clock_ns(clock: c_int) -> u64 {
     let mut time = [0_i64; 2];
     // SAFETY: clock_gettime writes one 64-bit timespec, which `time` has the size and the life for, and no more.
     unsafe {

@@ -87,7 +87,7 @@ impl Churn<'_> {
             }
             let _ = child.kill();
         }
-        let told_us = told(&mut child);
+        let truth = told(&mut child);
         let killed = child.wait().is_ok_and(|status| status.code().is_none());
         self.alive.lock().expect("no panic holds it").remove(&name);
         // A fault may have frozen it, or killed its first process alone.
@@ -106,7 +106,8 @@ impl Churn<'_> {
             begin_ns,
             end_ns,
             account_us,
-            told_us,
+            told_us: truth.cpu_us,
+            done_ns: truth.done_ns,
             killed,
         }));
     }
@@ -140,7 +141,7 @@ impl Churn<'_> {
         while self.ask(&["rm", "--force", &id]).is_none() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(200));
         }
-        let told_us = truth_us(&said);
+        let truth = Truth::of(&said);
         let (runtime, function, account_us) = ("docker".into(), function.into(), None);
         self.ledger.write(Entry::Life(Life {
             runtime,
@@ -149,7 +150,8 @@ impl Churn<'_> {
             begin_ns,
             end_ns,
             account_us,
-            told_us,
+            told_us: truth.cpu_us,
+            done_ns: truth.done_ns,
             killed,
         }));
     }
@@ -186,15 +188,24 @@ fn wait_until(holds: impl Fn() -> bool) {
     }
 }
 
-fn told(child: &mut Child) -> Option<u64> {
+fn told(child: &mut Child) -> Truth {
     let mut said = String::new();
-    let pipe = child.stdout.as_mut()?;
-    std::io::Read::read_to_string(pipe, &mut said).ok()?;
-    truth_us(&said)
+    let read = child.stdout.as_mut().map(|pipe| std::io::Read::read_to_string(pipe, &mut said));
+    if let Some(Ok(_)) = read { Truth::of(&said) } else { Truth::default() }
 }
 
-/// CPU time that a program told of itself on its last line.
-fn truth_us(said: &str) -> Option<u64> {
-    let truth: Value = serde_json::from_str(said.lines().last()?).ok()?;
-    Some((truth.get("cpu_ms")?.as_f64()? * 1e3) as u64)
+/// What a program told of itself on its last line; one that was killed told nothing.
+#[derive(Debug, Clone, Copy, Default)]
+struct Truth {
+    cpu_us: Option<u64>,
+    done_ns: Option<u64>,
+}
+
+impl Truth {
+    fn of(said: &str) -> Truth {
+        let last = said.lines().last().unwrap_or_default();
+        let truth: Value = serde_json::from_str(last).unwrap_or_default();
+        let number = |key: &str, scale: f64| Some((truth.get(key)?.as_f64()? * scale) as u64);
+        Truth { cpu_us: number("cpu_ms", 1e3), done_ns: number("ended_ms", 1e6) }
+    }
 }

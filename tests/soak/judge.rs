@@ -125,17 +125,18 @@ impl Told {
         // Docker's are asked for hundreds of milliseconds before there is a container: an agent that ended in the middle
         // may have seen none.
         const DOCKER_MAKES_NS: u64 = 900_000_000;
-        // And it tells of an end after it has taken the container apart: an agent that began in the middle may have come
-        // too late.
+        // And it tells of an end after it has taken the container apart, which a busy host makes long: when its program
+        // was done is what counts for an agent that began in the middle, and a guess where it was killed and told nothing.
         const DOCKER_ENDS_NS: u64 = 400_000_000;
         let seen = |(from, to): (u64, u64)| {
             let (early, late) = (to < life.end_ns, from > life.begin_ns);
-            let unsure_ns = match life.runtime.as_str() {
-                "docker" if early => DOCKER_MAKES_NS,
-                "docker" if late => DOCKER_ENDS_NS,
-                _ => 0,
+            let (end_ns, unsure_ns) = match (life.runtime.as_str(), life.done_ns) {
+                ("docker", _) if early => (life.end_ns, DOCKER_MAKES_NS),
+                ("docker", Some(done_ns)) if late => (done_ns, 0),
+                ("docker", None) if late => (life.end_ns, DOCKER_ENDS_NS),
+                _ => (life.end_ns, 0),
             };
-            life.end_ns.min(to).saturating_sub(life.begin_ns.max(from)) > LEAST_NS + unsure_ns
+            end_ns.min(to).saturating_sub(life.begin_ns.max(from)) > LEAST_NS + unsure_ns
         };
         // A full disk costs what it refused.
         self.watched().any(seen) && !self.touched("disk-full", life.begin_ns, life.end_ns, KILL_COSTS_NS)
@@ -442,6 +443,7 @@ mod tests {
             end_ns: end * SECOND,
             account_us: Some(1_000_000),
             told_us: Some(990_000),
+            done_ns: None,
             killed: false,
         };
         Told {
@@ -500,6 +502,26 @@ mod tests {
             (vec![row("fib.1", 1.0, 340), row("fib.4", 1.0, 199)], vec![covered]),
         ] {
             assert_eq!(broken(&told(), &answers(rows.clone())), expected, "{rows:#?}");
+        }
+    }
+
+    #[test]
+    fn when_a_program_was_done_decides_for_an_agent_that_began_late() {
+        let of_docker = |done_ms: Option<u64>, told_ms: u64| Life {
+            runtime: "docker".into(),
+            name: "0123456789abcdef".into(),
+            function: "fib".into(),
+            begin_ns: 20 * SECOND,
+            end_ns: 21 * SECOND + told_ms * 1_000_000,
+            account_us: None,
+            told_us: None,
+            done_ns: done_ms.map(|ms| 21 * SECOND + ms * 1_000_000),
+            killed: done_ms.is_none(),
+        };
+        for (done_ms, told_ms, must) in
+            [(Some(90), 900, false), (Some(110), 300, true), (None, 490, false), (None, 510, true)]
+        {
+            assert_eq!(told().must_be_there(&of_docker(done_ms, told_ms)), must, "{done_ms:?}, {told_ms}");
         }
     }
 

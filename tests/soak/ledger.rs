@@ -48,6 +48,8 @@ pub struct Life {
     pub account_us: Option<u64>,
     /// CPU time that the program told of itself, from its exec on.
     pub told_us: Option<u64>,
+    /// When the program said that it was done, by itself.
+    pub done_ns: Option<u64>,
     /// Whether it was killed.
     pub killed: bool,
 }
