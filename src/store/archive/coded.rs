@@ -1,12 +1,12 @@
-//! A column of texts that are known by numbers, to its chunk of a Parquet file: a dictionary, and pages of numbers into
-//! it. Pure.
+//! A column whose values are known by numbers, to its chunk of a Parquet file: a dictionary, and pages of numbers into it.
+//! Pure.
 //!
-//! The library's own column writer takes texts, and hashes and compares each to find it in its dictionary. A sample has ten,
-//! most of which are those of the sample before; the stack alone is half a kilobyte. Here a text is looked at once for a
-//! row group, and a run of rows with the same is one step. How pages and metadata are told is the library's part.
+//! The library's own column writer takes values, and hashes and compares each to find it in its dictionary. A sample has
+//! fifteen, most of which are those of the sample before; the stack alone is half a kilobyte. Here a value is looked at once
+//! for a run of rows that have it, a text once for a row group. How pages and metadata are told is the library's part.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::hash::Hash;
 use std::io;
 
 use bytes::Bytes;
@@ -16,97 +16,173 @@ use parquet::column::writer::ColumnCloseResult;
 use parquet::data_type::ByteArray;
 use parquet::errors::{ParquetError, Result};
 use parquet::file::metadata::{ColumnChunkMetaData, PageEncodingStats};
-use parquet::file::statistics::ValueStatistics;
+use parquet::file::statistics::{Statistics, ValueStatistics};
 use parquet::file::writer::{SerializedPageWriter, TrackedWrite};
 use parquet::schema::types::ColumnDescPtr;
+use rustc_hash::FxHashMap;
 
+use super::runs::{Run, Runs};
 use super::schema::{self, DICTIONARY_BYTES};
-use crate::store::varint;
 
 /// Rows of a page, as many as the library gives one.
 const PAGE_ROWS: usize = 20_000;
-/// The code of a row without a text.
+/// The code of a row without a value.
 const NULL: u32 = u32::MAX;
 /// Stands for a number that no row had yet.
 const UNSEEN: u32 = NULL - 1;
-/// Codes are packed so many at a time, which is also the least that a run is worth.
-const GROUP: usize = 8;
-/// Most groups that are packed behind one head, so that it is one byte.
-const MOST_GROUPS: usize = 63;
 
-/// The values of a column.
-pub(super) struct Coded<'v> {
-    /// Each text once, in the order in which rows have come to it.
-    dictionary: Vec<&'v ByteArray>,
-    dictionary_bytes: usize,
-    /// Of each row the position of its text in the dictionary, or [`NULL`].
-    codes: Vec<u32>,
+/// A value that a dictionary may hold.
+pub(super) trait Plain: Copy + Eq + Hash + Ord {
+    /// What Parquet calls its type.
+    const TYPE: Physical;
+
+    /// How many bytes it takes.
+    fn bytes(&self) -> usize;
+
+    /// Appends it.
+    fn put(&self, out: &mut Vec<u8>);
+
+    /// What is told of a chunk with these.
+    fn statistics(least: Option<Self>, most: Option<Self>, nulls: u64) -> Statistics;
 }
 
-impl<'v> Coded<'v> {
+impl Plain for &[u8] {
+    const TYPE: Physical = Physical::BYTE_ARRAY;
+
+    fn bytes(&self) -> usize {
+        size_of::<u32>() + self.len()
+    }
+
+    fn put(&self, out: &mut Vec<u8>) {
+        out.extend((self.len() as u32).to_le_bytes());
+        out.extend(*self);
+    }
+
+    fn statistics(least: Option<Self>, most: Option<Self>, nulls: u64) -> Statistics {
+        let text = |text: &[u8]| ByteArray::from(text.to_vec());
+        ValueStatistics::new(least.map(text), most.map(text), None, Some(nulls), false).into()
+    }
+}
+
+/// Numbers, which are told by their bytes.
+macro_rules! plain {
+    ($number:ty, $type:expr) => {
+        impl Plain for $number {
+            const TYPE: Physical = $type;
+
+            fn bytes(&self) -> usize {
+                size_of::<$number>()
+            }
+
+            fn put(&self, out: &mut Vec<u8>) {
+                out.extend(self.to_le_bytes());
+            }
+
+            fn statistics(least: Option<Self>, most: Option<Self>, nulls: u64) -> Statistics {
+                let told = ValueStatistics::new(least, most, None, Some(nulls), false);
+                // Old readers, which compared bytes as if they had a sign, are right about these.
+                told.with_backwards_compatible_min_max(true).into()
+            }
+        }
+    };
+}
+
+plain!(i64, Physical::INT64);
+plain!(i32, Physical::INT32);
+
+/// The values of a column.
+pub(super) struct Coded<V> {
+    /// Each value once, in the order in which rows have come to it.
+    dictionary: Vec<V>,
+    dictionary_bytes: usize,
+    places: FxHashMap<V, u32>,
+    /// Of each row the position of its value in the dictionary, or [`NULL`].
+    codes: Runs,
+}
+
+impl<'v> Coded<&'v [u8]> {
     /// Of rows with these `numbers`, which are positions in `texts`; a row whose number leads nowhere has none.
-    pub(super) fn of(texts: &'v [Option<ByteArray>], numbers: impl Iterator<Item = u32>) -> Coded<'v> {
-        let mut coded = Coded { dictionary: Vec::new(), dictionary_bytes: 0, codes: Vec::new() };
+    pub(super) fn of_texts(texts: &'v [Option<ByteArray>], numbers: &Runs) -> Coded<&'v [u8]> {
+        let mut coded = Coded::empty();
         let mut codes = vec![UNSEEN; texts.len()];
-        // Several numbers may stand for the same text.
-        let mut places: HashMap<&[u8], u32> = HashMap::new();
-        for number in numbers {
+        for Run { number, rows } in numbers.iter() {
             let code = match codes.get_mut(number as usize) {
                 Some(code) if *code == UNSEEN => {
                     let text = texts.get(number as usize).and_then(Option::as_ref);
-                    *code = text.map_or(NULL, |text| coded.code(text, &mut places));
+                    *code = coded.code(text.map(ByteArray::data));
                     *code
                 }
                 Some(code) => *code,
                 None => NULL,
             };
-            coded.codes.push(code);
+            coded.codes.push(code, rows as usize);
+        }
+        coded
+    }
+}
+
+impl<V: Plain> Coded<V> {
+    /// Of rows with these `values`.
+    pub(super) fn of(values: impl Iterator<Item = Option<V>>) -> Coded<V> {
+        let mut coded = Coded::empty();
+        let mut last = None;
+        for value in values {
+            let code = match last {
+                Some((known, code)) if known == value => code,
+                _ => coded.code(value),
+            };
+            last = Some((value, code));
+            coded.codes.push(code, 1);
         }
         coded
     }
 
-    fn code(&mut self, text: &'v ByteArray, places: &mut HashMap<&'v [u8], u32>) -> u32 {
-        match places.entry(text.data()) {
+    fn empty() -> Coded<V> {
+        let places = FxHashMap::default();
+        Coded { dictionary: Vec::new(), dictionary_bytes: 0, places, codes: Runs::default() }
+    }
+
+    fn code(&mut self, value: Option<V>) -> u32 {
+        let Some(value) = value else { return NULL };
+        match self.places.entry(value) {
             Entry::Occupied(known) => *known.get(),
             Entry::Vacant(place) => {
                 let code = *place.insert(self.dictionary.len() as u32);
-                self.dictionary.push(text);
-                self.dictionary_bytes += size_of::<u32>() + text.len();
+                self.dictionary.push(value);
+                self.dictionary_bytes += value.bytes();
                 code
             }
         }
     }
 
-    /// Whether its texts are more than a dictionary should hold.
+    /// Whether its values are more than a dictionary should hold.
     pub(super) fn is_too_much(&self) -> bool {
         self.dictionary_bytes > DICTIONARY_BYTES
     }
 
-    /// The texts, row by row.
-    pub(super) fn texts(&self) -> impl Iterator<Item = Option<&'v ByteArray>> {
-        self.codes.iter().map(|code| self.dictionary.get(*code as usize).copied())
-    }
-
-    /// The chunk of the column `descr`; with the least and the greatest of its texts, if `statistics`.
+    /// The chunk of the column `descr`; with the least and the greatest of its values, if `statistics`.
     pub(super) fn chunk(
         &self,
         descr: &ColumnDescPtr,
         statistics: bool,
+        compressor: &mut Compressor,
     ) -> Result<(Bytes, ColumnCloseResult)> {
         let nullable = descr.max_def_level() > 0;
-        if descr.physical_type() != Physical::BYTE_ARRAY {
-            return Err(ParquetError::General("texts in a column of something else".into()));
+        if descr.physical_type() != V::TYPE {
+            let (ours, theirs) = (V::TYPE, descr.physical_type());
+            return Err(ParquetError::General(format!("values of {ours} in a column of {theirs}")));
         }
-        let nulls = self.codes.iter().filter(|code| **code == NULL).count();
+        let without = self.codes.iter().filter(|run| run.number == NULL);
+        let nulls: u64 = without.map(|run| u64::from(run.rows)).sum();
         if !nullable && nulls > 0 {
             return Err(ParquetError::General("a null in a column that has none".into()));
         }
-        let mut pages = Pages::new()?;
+        let mut pages = Pages::new(compressor);
         pages.dictionary(self.plain(), self.dictionary.len())?;
-        for rows in self.codes.chunks(PAGE_ROWS) {
-            pages.data(self.page(rows, nullable), rows.len())?;
+        for rows in self.codes.parts(PAGE_ROWS) {
+            pages.data(page(&rows, nullable), rows.rows())?;
         }
-        let (rows, bytes) = (self.codes.len(), Bytes::from(pages.sink.into_inner()?));
+        let (rows, bytes) = (self.codes.rows(), Bytes::from(pages.sink.into_inner()?));
         let mut metadata = ColumnChunkMetaData::builder(descr.clone())
             .set_compression(schema::compression())
             .set_encodings(vec![Encoding::PLAIN, Encoding::RLE, Encoding::RLE_DICTIONARY])
@@ -117,11 +193,8 @@ impl<'v> Coded<'v> {
             .set_dictionary_page_offset(Some(0))
             .set_data_page_offset(pages.data_at.unwrap_or(bytes.len() as u64) as i64);
         if statistics {
-            let texts = || self.dictionary.iter().copied();
-            let (least, most) =
-                (texts().min_by_key(|text| text.data()), texts().max_by_key(|text| text.data()));
-            let told = ValueStatistics::new(least.cloned(), most.cloned(), None, Some(nulls as u64), false);
-            metadata = metadata.set_statistics(told.into());
+            let values = || self.dictionary.iter().copied();
+            metadata = metadata.set_statistics(V::statistics(values().min(), values().max(), nulls));
         }
         let close = ColumnCloseResult {
             bytes_written: bytes.len() as u64,
@@ -134,101 +207,60 @@ impl<'v> Coded<'v> {
         Ok((bytes, close))
     }
 
-    /// The dictionary: each text behind its length.
+    /// The dictionary.
     fn plain(&self) -> Vec<u8> {
         let mut plain = Vec::with_capacity(self.dictionary_bytes);
-        for text in &self.dictionary {
-            plain.extend((text.len() as u32).to_le_bytes());
-            plain.extend(text.data());
-        }
+        self.dictionary.iter().for_each(|value| value.put(&mut plain));
         plain
     }
-
-    /// A page of the rows with these `codes`: which have a text, where not all must, and the codes of those that have.
-    fn page(&self, codes: &[u32], nullable: bool) -> Vec<u8> {
-        let mut page = Vec::new();
-        let present: Vec<u32>;
-        let mut values = codes;
-        if nullable {
-            let levels: Vec<u32> = codes.iter().map(|code| u32::from(*code != NULL)).collect();
-            let mut told = Vec::new();
-            runs(&levels, 1, &mut told);
-            page.extend((told.len() as u32).to_le_bytes());
-            page.extend(told);
-            present = codes.iter().copied().filter(|code| *code != NULL).collect();
-            values = &present;
-        }
-        // Codes rise as texts come up: the first pages need fewer bits.
-        let width = u32::BITS - values.iter().max().map_or(u32::BITS, |most| most.leading_zeros());
-        page.push(width as u8);
-        runs(values, width, &mut page);
-        page
-    }
 }
 
-/// Appends `values` of `width` bits, in Parquet's hybrid of runs and packed groups.
-fn runs(values: &[u32], width: u32, out: &mut Vec<u8>) {
-    let mut packed: Vec<u32> = Vec::new();
-    let mut rest = values;
-    while let Some(value) = rest.first() {
-        let run = rest.iter().take_while(|next| *next == value).count();
-        // What is packed comes in whole groups: a run gives the last one what it lacks. All that there is, is a run however
-        // short: codes of no bits are told by nothing else.
-        let lacks = packed.len().next_multiple_of(GROUP) - packed.len();
-        let is_run = run >= lacks + GROUP || (packed.is_empty() && run == rest.len());
-        let given = if is_run { lacks } else { run };
-        let (to_pack, _) = rest.split_at(given);
-        packed.extend(to_pack);
-        if is_run {
-            pack(&packed, width, out);
-            packed.clear();
-            varint::put(out, ((run - given) as u64) << 1);
-            let bytes = value.to_le_bytes();
-            out.extend(bytes.iter().take(width.div_ceil(u8::BITS) as usize));
-        }
-        rest = rest.get(run..).unwrap_or_default();
+/// A page of rows with these `codes`: which have a value, where not all must, and the codes of those that have.
+fn page(codes: &Runs, nullable: bool) -> Vec<u8> {
+    let mut page = Vec::new();
+    let present: Runs;
+    let mut values = codes;
+    if nullable {
+        let is_there = |run: Run| (u32::from(run.number != NULL), run.rows as usize);
+        let mut told = Vec::new();
+        Runs::of_runs(codes.iter().map(is_there)).put(1, &mut told);
+        page.extend((told.len() as u32).to_le_bytes());
+        page.extend(told);
+        let there = codes.iter().filter(|run| run.number != NULL);
+        present = Runs::of_runs(there.map(|run| (run.number, run.rows as usize)));
+        values = &present;
     }
-    pack(&packed, width, out);
+    // Codes rise as values come up: the first pages need fewer bits.
+    let width = u32::BITS - values.most().map_or(u32::BITS, u32::leading_zeros);
+    page.push(width as u8);
+    values.put(width, &mut page);
+    page
 }
 
-/// Appends `values` packed, the last group filled up with zeros.
-fn pack(values: &[u32], width: u32, out: &mut Vec<u8>) {
-    for values in values.chunks(MOST_GROUPS * GROUP) {
-        let groups = values.len().div_ceil(GROUP);
-        varint::put(out, (groups as u64) << 1 | 1);
-        let end = out.len() + groups * width as usize;
-        let (mut bits, mut held) = (0u64, 0);
-        for value in values {
-            bits |= u64::from(*value) << held;
-            held += width;
-            while held >= u8::BITS {
-                out.push(bits as u8);
-                bits >>= u8::BITS;
-                held -= u8::BITS;
-            }
-        }
-        if held > 0 {
-            out.push(bits as u8);
-        }
-        out.resize(end, 0);
+/// Compresses pages, of as many columns as it is asked for.
+pub(super) struct Compressor(zstd::bulk::Compressor<'static>);
+
+impl Compressor {
+    /// For pages as the schema wants them.
+    pub(super) fn new() -> Result<Compressor> {
+        zstd::bulk::Compressor::new(schema::ZSTD_LEVEL).map(Compressor).map_err(external)
     }
 }
 
 /// The pages of a chunk in the making.
-struct Pages {
+struct Pages<'c> {
     sink: TrackedWrite<Vec<u8>>,
-    compressor: zstd::bulk::Compressor<'static>,
+    compressor: &'c mut Compressor,
     encodings: Vec<PageEncodingStats>,
     uncompressed: usize,
     /// Where the first behind the dictionary begins.
     data_at: Option<u64>,
 }
 
-impl Pages {
-    fn new() -> Result<Pages> {
-        let compressor = zstd::bulk::Compressor::new(schema::ZSTD_LEVEL).map_err(external)?;
+impl Pages<'_> {
+    fn new(compressor: &mut Compressor) -> Pages<'_> {
         let sink = TrackedWrite::new(Vec::new());
-        Ok(Pages { sink, compressor, encodings: Vec::new(), uncompressed: 0, data_at: None })
+        Pages { sink, compressor, encodings: Vec::new(), uncompressed: 0, data_at: None }
     }
 
     fn dictionary(&mut self, plain: Vec<u8>, entries: usize) -> Result<()> {
@@ -257,7 +289,7 @@ impl Pages {
 
     /// Writes a page with this body, and returns where.
     fn write(&mut self, body: &[u8], page: impl Fn(Bytes) -> Page) -> Result<u64> {
-        let page = page(self.compressor.compress(body).map_err(external)?.into());
+        let page = page(self.compressor.0.compress(body).map_err(external)?.into());
         let (page_type, encoding) = (page.page_type(), page.encoding());
         match self.encodings.last_mut() {
             Some(last) if last.page_type == page_type => last.count += 1,
@@ -277,10 +309,10 @@ fn external(error: io::Error) -> ParquetError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::archive::columns::TableWriter;
-    use crate::store::archive::schema::Table;
+    use crate::store::archive::columns::{Group, TableWriter};
+    use crate::store::archive::schema::{Kind, Table};
     use parquet::column::reader::get_typed_column_reader;
-    use parquet::data_type::{ByteArrayType, Int64Type};
+    use parquet::data_type::{ByteArrayType, DataType, DoubleType, Int32Type, Int64Type};
     use parquet::file::metadata::RowGroupMetaData;
     use parquet::file::reader::{FileReader as _, SerializedFileReader};
     use proptest::prelude::*;
@@ -294,7 +326,7 @@ mod tests {
         let mut file = TableWriter::new(Table::Usage, 3).unwrap();
         let text = |number: &u32| texts.get(*number as usize).cloned().flatten();
         let all = || numbers.iter().copied().filter(|number| text(number).is_some());
-        let fill = |group: &mut super::super::columns::Group<'_>| {
+        let fill = |group: &mut Group<'_>| {
             let rows = numbers.len();
             group.int((0..rows).map(|row| Some(row as i64)))?;
             // Who has no text there has the first that is one.
@@ -307,8 +339,8 @@ mod tests {
                     group.text(numbers.iter().map(text))
                 }
                 false => {
-                    group.coded(texts, required().into_iter())?;
-                    group.coded(texts, numbers.iter().copied())
+                    group.coded(texts, &Runs::of(required().into_iter()))?;
+                    group.coded(texts, &Runs::of(numbers.iter().copied()))
                 }
             }
         };
@@ -338,12 +370,74 @@ mod tests {
         for column in [REQUIRED, OPTIONAL] {
             let ((got, got_group), (wanted, wanted_group)) = (read(&coded, column), read(&written, column));
             assert!(got == wanted, "column {column} of {} rows", numbers.len());
-            let [got, wanted] = [&got_group, &wanted_group].map(|group| group.column(column));
-            assert_eq!(got.statistics(), wanted.statistics());
-            assert_eq!(got.encodings_mask(), wanted.encodings_mask());
-            assert_eq!(got.page_encoding_stats(), wanted.page_encoding_stats());
-            assert_eq!((got.num_values(), got.compression()), (wanted.num_values(), wanted.compression()));
-            assert!(got.dictionary_page_offset() < Some(got.data_page_offset()));
+            told_alike(&got_group, &wanted_group, column);
+        }
+    }
+
+    fn told_alike(got: &RowGroupMetaData, wanted: &RowGroupMetaData, column: usize) {
+        let [got, wanted] = [got, wanted].map(|group| group.column(column));
+        assert_eq!(got.statistics(), wanted.statistics());
+        assert_eq!(got.encodings_mask(), wanted.encodings_mask());
+        assert_eq!(got.page_encoding_stats(), wanted.page_encoding_stats());
+        assert_eq!((got.num_values(), got.compression()), (wanted.num_values(), wanted.compression()));
+        assert!(got.dictionary_page_offset() < Some(got.data_page_offset()));
+    }
+
+    /// A file of the samples table with these in all columns of numbers, 0 for none where there must be one, by the
+    /// library's way or by that of this file.
+    fn numbers_file(values: &[Option<i64>], by_library: bool) -> Bytes {
+        let mut file = TableWriter::new(Table::Samples, Table::Samples.columns().len()).unwrap();
+        let rows = values.len();
+        let fill = |group: &mut Group<'_>| {
+            for column in Table::Samples.columns() {
+                let ints = values.iter().map(|value| value.or((!column.nullable).then_some(0)));
+                let shorts = ints.clone().map(|value| value.map(|value| value as i32));
+                match (column.kind, by_library) {
+                    (Kind::Text, _) => group.coded(&texts(1), &Runs::same(0, rows))?,
+                    (Kind::Float, _) => group.column::<DoubleType>(ints.map(|_| None))?,
+                    (Kind::Short, true) => group.column::<Int32Type>(shorts)?,
+                    (Kind::Short, false) => group.short(shorts)?,
+                    (_, true) => group.column::<Int64Type>(ints)?,
+                    (_, false) => group.int(ints)?,
+                }
+            }
+            Ok(())
+        };
+        file.group(fill).unwrap();
+        file.finish().unwrap().bytes.into()
+    }
+
+    fn numbers_of<T: DataType>(file: &Bytes, column: usize) -> ((Vec<T::T>, Vec<i16>), RowGroupMetaData) {
+        let reader = SerializedFileReader::new(file.clone()).unwrap();
+        let group = reader.get_row_group(0).unwrap();
+        let rows = usize::try_from(group.metadata().num_rows()).unwrap();
+        let mut values = get_typed_column_reader::<T>(group.get_column_reader(column).unwrap());
+        let (mut numbers, mut levels) = (Vec::new(), Vec::new());
+        let (records, ..) = values.read_records(rows + 1, Some(&mut levels), None, &mut numbers).unwrap();
+        assert_eq!(records, rows);
+        ((numbers, levels), group.metadata().clone())
+    }
+
+    fn numbers_alike(values: &[Option<i64>]) {
+        let [coded, written] = [false, true].map(|by_library| numbers_file(values, by_library));
+        // All but the time, which both tell by differences.
+        for (at, column) in Table::Samples.columns().iter().enumerate().skip(1) {
+            let [got, wanted] = match column.kind {
+                Kind::Int => {
+                    let [(got, got_group), (wanted, wanted_group)] =
+                        [&coded, &written].map(|file| numbers_of::<Int64Type>(file, at));
+                    assert!(got == wanted, "{}", column.name);
+                    [got_group, wanted_group]
+                }
+                Kind::Short => {
+                    let [(got, got_group), (wanted, wanted_group)] =
+                        [&coded, &written].map(|file| numbers_of::<Int32Type>(file, at));
+                    assert!(got == wanted, "{}", column.name);
+                    [got_group, wanted_group]
+                }
+                _ => continue,
+            };
+            told_alike(&got, &wanted, at);
         }
     }
 
@@ -366,6 +460,15 @@ mod tests {
     }
 
     #[test]
+    fn numbers_are_as_the_library_writes_them() {
+        numbers_alike(&[None]);
+        numbers_alike(&[Some(7)]);
+        let rows = PAGE_ROWS as i64 * 2 + 1_000;
+        numbers_alike(&(0..rows).map(|row| (row % 3 > 0).then_some(row)).collect::<Vec<_>>());
+        numbers_alike(&(0..rows).map(|row| Some(row / 700)).collect::<Vec<_>>());
+    }
+
+    #[test]
     fn texts_beyond_what_a_dictionary_should_hold_are_left_to_the_library() {
         const TEXT_BYTES: usize = 1 << 20;
         let count = DICTIONARY_BYTES / TEXT_BYTES + 1;
@@ -373,8 +476,9 @@ mod tests {
         let texts: Vec<Option<ByteArray>> =
             (0..count).map(|at| Some(format!("{at} {long}").as_str().into())).collect();
         let numbers: Vec<u32> = (0..count as u32).collect();
-        assert!(Coded::of(&texts, numbers.iter().copied()).is_too_much());
-        assert!(!Coded::of(&texts, numbers.iter().copied().skip(2)).is_too_much());
+        let is_too_much =
+            |from| Coded::of_texts(&texts, &Runs::of(numbers.iter().copied().skip(from))).is_too_much();
+        assert!(is_too_much(0) && !is_too_much(2));
         let ((read, _), _) = read(&file(&texts, &numbers, false), REQUIRED);
         assert!(read.into_iter().map(Some).eq(texts));
     }
@@ -384,12 +488,12 @@ mod tests {
         let mut file = TableWriter::new(Table::Usage, 2).unwrap();
         let refused = file.group(|group| {
             group.int([Some(1)].into_iter())?;
-            group.coded(&[None], [0].into_iter())
+            group.coded(&[None], &Runs::same(0, 1))
         });
         assert!(refused.unwrap_err().to_string().contains("a null in a column that has none"));
         let mut file = TableWriter::new(Table::Usage, 1).unwrap();
-        let refused = file.group(|group| group.coded(&texts(1), [0].into_iter()));
-        assert!(refused.unwrap_err().to_string().contains("texts in a column of something else"));
+        let refused = file.group(|group| group.coded(&texts(1), &Runs::same(0, 1)));
+        assert!(refused.unwrap_err().to_string().contains("values of BYTE_ARRAY in a column of INT64"));
     }
 
     proptest! {
@@ -402,6 +506,19 @@ mod tests {
                 runs.iter().flat_map(|(number, run)| std::iter::repeat_n(*number, *run)).collect();
             let texts = texts(count);
             alike(&texts, &numbers);
+        }
+
+        #[test]
+        fn any_numbers_are_as_the_library_writes_them(
+            runs in proptest::collection::vec((proptest::option::of(-3..9i64), any::<bool>(), 1..30usize), 1..60),
+        ) {
+            // Some at the ends of what they may be.
+            let value = |value: i64, far: bool| if far { value.wrapping_add(i64::MAX) } else { value };
+            let values: Vec<Option<i64>> = runs
+                .into_iter()
+                .flat_map(|(own, far, rows)| std::iter::repeat_n(own.map(|own| value(own, far)), rows))
+                .collect();
+            numbers_alike(&values);
         }
     }
 }

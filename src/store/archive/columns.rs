@@ -10,7 +10,8 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPrope
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::types::ColumnDescPtr;
 
-use super::coded::Coded;
+use super::coded::{Coded, Compressor, Plain};
+use super::runs::Runs;
 use super::schema::Table;
 
 /// Values handed to the encoder at a time.
@@ -28,6 +29,7 @@ pub(super) struct TableWriter {
     writer: SerializedFileWriter<Vec<u8>>,
     columns: Vec<ColumnDescPtr>,
     properties: WriterPropertiesPtr,
+    compressor: Compressor,
 }
 
 impl TableWriter {
@@ -36,7 +38,7 @@ impl TableWriter {
         let properties = table.properties();
         let writer = SerializedFileWriter::new(Vec::new(), table.schema(columns), properties.clone())?;
         let columns = writer.schema_descr().columns().to_vec();
-        Ok(TableWriter { writer, columns, properties })
+        Ok(TableWriter { writer, columns, properties, compressor: Compressor::new()? })
     }
 
     /// Adds a row group; `fill` gives it each column in order.
@@ -44,8 +46,9 @@ impl TableWriter {
         &mut self,
         fill: impl FnOnce(&mut Group<'_>) -> Result<(), ParquetError>,
     ) -> Result<(), ParquetError> {
-        let TableWriter { writer, columns, properties } = self;
-        let mut group = Group { writer: writer.next_row_group()?, columns: columns.iter(), properties };
+        let TableWriter { writer, columns, properties, compressor } = self;
+        let (writer, columns) = (writer.next_row_group()?, columns.iter());
+        let mut group = Group { writer, columns, properties, compressor };
         fill(&mut group)?;
         group.writer.close()?;
         Ok(())
@@ -64,6 +67,7 @@ pub(super) struct Group<'a> {
     /// Those that are still to come.
     columns: std::slice::Iter<'a, ColumnDescPtr>,
     properties: &'a WriterProperties,
+    compressor: &'a mut Compressor,
 }
 
 impl Group<'_> {
@@ -76,29 +80,53 @@ impl Group<'_> {
     }
 
     /// The next column, of those of `texts` that stand at these `numbers`.
-    pub(super) fn coded(
-        &mut self,
-        texts: &[Option<ByteArray>],
-        numbers: impl Iterator<Item = u32>,
-    ) -> Result<(), ParquetError> {
-        let coded = Coded::of(texts, numbers);
+    pub(super) fn coded(&mut self, texts: &[Option<ByteArray>], numbers: &Runs) -> Result<(), ParquetError> {
+        let coded = Coded::of_texts(texts, numbers);
         if coded.is_too_much() {
-            return self.text(coded.texts().map(Option::<&ByteArray>::cloned));
+            return self.text(numbers.numbers().map(|number| texts.get(number as usize).cloned().flatten()));
         }
-        let descr = self.columns.next().ok_or_else(missing)?;
-        let statistics = self.properties.statistics_enabled(descr.path()) != EnabledStatistics::None;
-        let (bytes, close) = coded.chunk(descr, statistics)?;
-        self.writer.append_column(&bytes, close)
+        self.append(&coded)
     }
 
     /// The next column, of numbers or times of 64 bits.
-    pub(super) fn int(&mut self, values: impl Iterator<Item = Option<i64>>) -> Result<(), ParquetError> {
-        self.column::<Int64Type>(values)
+    pub(super) fn int(
+        &mut self,
+        values: impl Iterator<Item = Option<i64>> + Clone,
+    ) -> Result<(), ParquetError> {
+        self.number::<Int64Type>(values)
     }
 
     /// The next column, of numbers of 32 bits.
-    pub(super) fn short(&mut self, values: impl Iterator<Item = Option<i32>>) -> Result<(), ParquetError> {
-        self.column::<Int32Type>(values)
+    pub(super) fn short(
+        &mut self,
+        values: impl Iterator<Item = Option<i32>> + Clone,
+    ) -> Result<(), ParquetError> {
+        self.number::<Int32Type>(values)
+    }
+
+    /// The next column; values that are all different, as times are, the library tells by their differences.
+    fn number<T: DataType>(
+        &mut self,
+        values: impl Iterator<Item = Option<T::T>> + Clone,
+    ) -> Result<(), ParquetError>
+    where
+        T::T: Plain,
+    {
+        let next = self.columns.as_slice().first();
+        if next.is_some_and(|descr| self.properties.dictionary_enabled(descr.path())) {
+            let coded = Coded::of(values.clone());
+            if !coded.is_too_much() {
+                return self.append(&coded);
+            }
+        }
+        self.column::<T>(values)
+    }
+
+    fn append<V: Plain>(&mut self, coded: &Coded<V>) -> Result<(), ParquetError> {
+        let descr = self.columns.next().ok_or_else(missing)?;
+        let statistics = self.properties.statistics_enabled(descr.path()) != EnabledStatistics::None;
+        let (bytes, close) = coded.chunk(descr, statistics, self.compressor)?;
+        self.writer.append_column(&bytes, close)
     }
 
     /// The next column, of floating point numbers.
@@ -111,7 +139,8 @@ impl Group<'_> {
         self.column::<BoolType>(values)
     }
 
-    fn column<T: DataType>(
+    /// The next column, by the library's own way.
+    pub(super) fn column<T: DataType>(
         &mut self,
         mut values: impl Iterator<Item = Option<T::T>>,
     ) -> Result<(), ParquetError> {

@@ -13,8 +13,8 @@
 //! |---|---|
 //! | `schema` | the columns, which are frozen, and how they are encoded |
 //! | `partition` | hours and their folders |
-//! | `rows`, `readings`, `names` | a journal to rows: pure |
-//! | `write`, `columns`, `coded` | rows to the bytes of Parquet files |
+//! | `rows`, `order`, `readings`, `names` | a journal to rows: pure |
+//! | `write`, `columns`, `coded`, `runs` | rows to the bytes of Parquet files |
 //! | `sums` | the checksum file |
 //! | `set` | a sealed set: where it lies, which there are |
 //! | `seal`, `tidy` | making sets of journals; doing it for all that are closed, and dropping what is old |
@@ -32,12 +32,14 @@ mod grouped_tests;
 mod host;
 mod instances;
 mod names;
+mod order;
 mod pages;
 mod partition;
 mod read;
 mod readings;
 mod retention;
 mod rows;
+mod runs;
 mod schema;
 mod seal;
 mod set;

@@ -6,26 +6,18 @@
 //! knows the names of all who lived in it, and a name that came late is found in the hour it came in.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
 
 use super::names::Name;
+use super::order::{Order, Place, RowGroup};
 use super::partition::Hour;
 use super::readings::{self, Mark};
+use super::runs::Runs;
 use crate::model::{Fact, Quality, QualityCounts, Timestamp, Window};
 use crate::store::contents::{InstanceRecord, JournalContents, StoredSample, StoredWait, Usage};
 use crate::store::loss::Rates;
 
 /// How long a start is cold where no platform tells when it was ready, in microseconds.
 const COLD_US: i64 = 1_000_000;
-
-/// Samples of a function follow each other, and so do its waits; `rank` is its place among the names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Key {
-    hour: Hour,
-    rank: u32,
-    /// Position among the journal's samples, or waits.
-    at: u32,
-}
 
 /// A journal, ready to be written.
 #[derive(Debug)]
@@ -34,8 +26,8 @@ pub(super) struct Rows {
     pub(super) names: Vec<Name>,
     /// The hours, in order.
     pub(super) hours: Vec<HourRows>,
-    order: Vec<Key>,
-    wait_order: Vec<Key>,
+    order: Order,
+    wait_order: Order,
 }
 
 /// One hour of it.
@@ -44,10 +36,10 @@ pub(super) struct HourRows {
     pub(super) hour: Hour,
     /// The time whose readings belong to it: its own, and what no other hour of the journal takes.
     pub(super) stretch: Window,
-    /// Row groups: ranges of positions for [`Rows::sample`].
-    pub(super) groups: Vec<Range<usize>>,
-    /// Row groups of the waits: ranges of positions for [`Rows::wait`]; none where nobody waited.
-    pub(super) wait_groups: Vec<Range<usize>>,
+    /// Row groups of its samples.
+    pub(super) groups: Vec<RowGroup>,
+    /// Row groups of its waits; none where nobody waited.
+    pub(super) wait_groups: Vec<RowGroup>,
     /// Rows of the instances table, by function, then by instance.
     pub(super) instances: Vec<InstanceRow>,
 }
@@ -163,29 +155,32 @@ impl Rows {
         rows
     }
 
-    /// The sample at `position` of the order, and its function.
-    pub(super) fn sample<'a>(
-        &self,
+    /// The samples of `group`, each with the rank of its function.
+    pub(super) fn samples<'a>(
+        &'a self,
         contents: &'a JournalContents,
-        position: usize,
-    ) -> Option<(&'a StoredSample, u32)> {
-        let key = self.order.get(position)?;
-        Some((contents.samples.get(key.at as usize)?, key.rank))
+        group: &RowGroup,
+    ) -> impl Iterator<Item = (&'a StoredSample, u32)> + Clone {
+        self.order.rows(group).filter_map(|(at, rank)| Some((contents.samples.get(at as usize)?, rank)))
     }
 
-    /// The wait at `position` of the order of waits, and its function.
-    pub(super) fn wait<'a>(
-        &self,
+    /// The waits of `group`, each with the rank of its function.
+    pub(super) fn waits<'a>(
+        &'a self,
         contents: &'a JournalContents,
-        position: usize,
-    ) -> Option<(&'a StoredWait, u32)> {
-        let key = self.wait_order.get(position)?;
-        Some((contents.waits.get(key.at as usize)?, key.rank))
+        group: &RowGroup,
+    ) -> impl Iterator<Item = (&'a StoredWait, u32)> + Clone {
+        self.wait_order.rows(group).filter_map(|(at, rank)| Some((contents.waits.get(at as usize)?, rank)))
+    }
+
+    /// The ranks of the samples of `group`, or of its waits, row by row.
+    pub(super) fn ranks(&self, group: &RowGroup, waits: bool) -> Runs {
+        let order = if waits { &self.wait_order } else { &self.order };
+        Runs::of_runs(order.ranks(group))
     }
 
     fn make_hours(&mut self, contents: &JournalContents, lives: &[Life], rates: &Rates, group_rows: usize) {
-        let mut hours: BTreeSet<Hour> =
-            self.order.iter().chain(&self.wait_order).map(|key| key.hour).collect();
+        let mut hours: BTreeSet<Hour> = self.order.hours().chain(self.wait_order.hours()).collect();
         let last_told = contents.batches.iter().map(|batch| batch.to).max();
         if hours.is_empty() || last_told.is_some_and(|told| hours.iter().all(|hour| *hour < Hour::of(told))) {
             hours.insert(Hour::of(last_told.unwrap_or(contents.writer.started_at)));
@@ -196,8 +191,8 @@ impl Rows {
                 from: hour.window().from,
                 to: hours.get(at + 1).map_or(Timestamp::MAX, |next| next.window().from),
             };
-            let groups = groups(&self.order, *hour, group_rows);
-            let wait_groups = self::groups(&self.wait_order, *hour, group_rows);
+            let groups = self.order.groups(*hour, group_rows);
+            let wait_groups = self.wait_order.groups(*hour, group_rows);
             let is_last = at + 1 == hours.len();
             let of = [groups.as_slice(), &wait_groups];
             let instances = self.instances(contents, lives, rates, stretch, of, is_last);
@@ -211,16 +206,16 @@ impl Rows {
         lives: &[Life],
         rates: &Rates,
         stretch: Window,
-        [groups, wait_groups]: [&[Range<usize>]; 2],
+        [groups, wait_groups]: [&[RowGroup]; 2],
         is_last: bool,
     ) -> Vec<InstanceRow> {
         let mut present = vec![is_last; contents.instances.len()];
         let mut mark = |record: u32| present.get_mut(record as usize).map(|present| *present = true);
-        for position in groups.iter().cloned().flatten() {
-            self.sample(contents, position).and_then(|(sample, _)| mark(sample.instance));
+        for (sample, _) in groups.iter().flat_map(|group| self.samples(contents, group)) {
+            mark(sample.instance);
         }
-        for position in wait_groups.iter().cloned().flatten() {
-            self.wait(contents, position).and_then(|(wait, _)| mark(wait.back.instance));
+        for (wait, _) in wait_groups.iter().flat_map(|group| self.waits(contents, group)) {
+            mark(wait.back.instance);
         }
         let mut rows: Vec<InstanceRow> = Vec::new();
         // Of each record the position of its first row; that of its next name follows.
@@ -254,19 +249,19 @@ impl Rows {
             let (life, first) = (lives.get(record)?, (*firsts.get(record)?)?);
             Some((first + life.place(sample.time), life))
         };
-        for (group, range) in groups.iter().enumerate() {
-            for (sample, _) in range.clone().filter_map(|at| self.sample(contents, at)) {
-                let Some((at, life)) = row_of(sample) else { continue };
-                let Some(row) = rows.get_mut(at) else { continue };
-                row.group = Some(group);
+        for (at, group) in groups.iter().enumerate() {
+            for (sample, _) in self.samples(contents, group) {
+                let Some((row, life)) = row_of(sample) else { continue };
+                let Some(row) = rows.get_mut(row) else { continue };
+                row.group = Some(at);
                 let quality = contents.stacks.get(sample.stack as usize).map(|stack| stack.quality());
                 row.count(sample.time, &life.cuts, quality.unwrap_or_default(), rates.lost_for(sample));
             }
         }
-        for (group, range) in wait_groups.iter().enumerate() {
-            for (wait, _) in range.clone().filter_map(|at| self.wait(contents, at)) {
-                let Some(row) = row_of(&wait.back).and_then(|(at, _)| rows.get_mut(at)) else { continue };
-                row.wait_group = Some(group);
+        for (at, group) in wait_groups.iter().enumerate() {
+            for (wait, _) in self.waits(contents, group) {
+                let Some(row) = row_of(&wait.back).and_then(|(row, _)| rows.get_mut(row)) else { continue };
+                row.wait_group = Some(at);
                 row.waits.add(wait);
             }
         }
@@ -276,33 +271,12 @@ impl Rows {
 }
 
 /// The order of `stored`, which are all samples of a journal or all waits.
-fn order<'a>(stored: impl ExactSizeIterator<Item = &'a StoredSample>, lives: &[Life]) -> Vec<Key> {
-    let mut order: Vec<Key> = Vec::with_capacity(stored.len());
-    // A journal holds two million of both at most, and a batch.
-    for (at, stored) in (0u32..).zip(stored) {
-        let Some(life) = lives.get(stored.instance as usize) else { continue };
-        let Some((_, _, rank)) = life.names.get(life.place(stored.time)) else { continue };
-        order.push(Key { hour: Hour::of(stored.time), rank: *rank, at });
-    }
-    order.sort_unstable();
-    order
-}
-
-/// The row groups of `hour` in `order`.
-fn groups(order: &[Key], hour: Hour, group_rows: usize) -> Vec<Range<usize>> {
-    let first = order.partition_point(|key| key.hour < hour);
-    let end = order.partition_point(|key| key.hour <= hour);
-    let mut groups = Vec::new();
-    let mut begin = first;
-    for at in first..end {
-        let rank = |at: usize| order.get(at).map(|key| key.rank);
-        let function_ends = at + 1 == end || rank(at) != rank(at + 1);
-        if function_ends && (at + 1 - begin >= group_rows || at + 1 == end) {
-            groups.push(begin..at + 1);
-            begin = at + 1;
-        }
-    }
-    groups
+fn order<'a>(stored: impl ExactSizeIterator<Item = &'a StoredSample>, lives: &[Life]) -> Order {
+    Order::of(stored.map(|stored| {
+        let life = lives.get(stored.instance as usize)?;
+        let (_, _, rank) = life.names.get(life.place(stored.time))?;
+        Some(Place { hour: Hour::of(stored.time), rank: *rank })
+    }))
 }
 
 impl WaitCounts {

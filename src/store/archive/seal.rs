@@ -12,6 +12,7 @@ use std::path::Path;
 use parquet::errors::ParquetError;
 
 use super::columns::Written;
+use super::order::RowGroup;
 use super::rows::{HourRows, Rows};
 use super::schema::Table;
 use super::set::{SUMS, SealedSet};
@@ -181,7 +182,7 @@ impl Store {
 }
 
 fn sums_of(contents: &JournalContents, hour: &HourRows, hours: &[String], tables: Vec<FileSums>) -> Sums {
-    let samples: usize = hour.groups.iter().map(|group| group.len()).sum();
+    let samples: usize = hour.groups.iter().map(RowGroup::rows).sum();
     Sums {
         hours: hours.to_vec(),
         samples: samples as u64,

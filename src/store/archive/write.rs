@@ -5,8 +5,10 @@ use parquet::errors::ParquetError;
 
 use super::columns::{Group, TableWriter, Written};
 use super::names;
+use super::order::RowGroup;
 use super::readings::{self, UsageRow};
 use super::rows::{HourRows, InstanceRow, Rows, WaitCounts};
+use super::runs::Runs;
 use super::schema::Table;
 use crate::model::{CpuSource, CpuStats, Fact, FactKind, Stack, Timestamp, Window, WriterInfo};
 use crate::store::contents::{self, InstanceRecord, JournalContents, StoredSample, Usage};
@@ -71,11 +73,11 @@ pub(super) fn samples(
 ) -> Result<Written, ParquetError> {
     let mut file = TableWriter::new(Table::Samples, Table::Samples.columns().len())?;
     let cuts: Vec<_> = contents.instances.iter().map(super::rows::PhaseCuts::of).collect();
-    for range in &hour.groups {
-        let all = || range.clone().filter_map(|at| rows.sample(contents, at));
+    for of in &hour.groups {
+        let (all, ranks) = (|| rows.samples(contents, of), rows.ranks(of, false));
         file.group(|group| {
-            taken(group, contents, texts, &cuts, &texts.event, all)?;
-            group.int(all().map(|_| Some(signed(contents.writer.sampled_ns()))))?;
+            taken(group, contents, texts, &cuts, &texts.event, &ranks, all)?;
+            group.int(std::iter::repeat_n(Some(signed(contents.writer.sampled_ns())), ranks.rows()))?;
             group.float(all().map(|(sample, _)| rates.lost_for(sample)))
         })?;
     }
@@ -94,11 +96,11 @@ pub(super) fn off_cpu(
     }
     let mut file = TableWriter::new(Table::OffCpu, Table::OffCpu.columns().len())?;
     let cuts: Vec<_> = contents.instances.iter().map(super::rows::PhaseCuts::of).collect();
-    for range in &hour.wait_groups {
-        let all = || range.clone().filter_map(|at| rows.wait(contents, at));
+    for of in &hour.wait_groups {
+        let (all, ranks) = (|| rows.waits(contents, of), rows.ranks(of, true));
         let back = || all().map(|(wait, rank)| (&wait.back, rank));
         file.group(|group| {
-            taken(group, contents, texts, &cuts, &texts.off_cpu, back)?;
+            taken(group, contents, texts, &cuts, &texts.off_cpu, &ranks, back)?;
             group.int(all().map(|(wait, _)| Some(signed(wait.ns))))?;
             group.bool(all().map(|(wait, _)| Some(wait.preempted)))
         })?;
@@ -106,40 +108,42 @@ pub(super) fn off_cpu(
     file.finish().map(Some)
 }
 
-/// The columns that samples and waits have in common: all up to how many a row stands for, which is one.
-fn taken<'a, I: Iterator<Item = (&'a StoredSample, u32)>>(
+/// The columns that samples and waits have in common: all up to how many a row stands for, which is one. `ranks` are those
+/// of the functions of `all`.
+fn taken<'a, I: Iterator<Item = (&'a StoredSample, u32)> + Clone>(
     group: &mut Group<'_>,
     contents: &JournalContents,
     texts: &Texts,
     cuts: &[super::rows::PhaseCuts],
     event: &[Option<ByteArray>],
+    ranks: &Runs,
     all: impl Fn() -> I,
 ) -> Result<(), ParquetError> {
-    let of = |value: fn(&StoredSample) -> i64| all().map(move |(sample, _)| Some(value(sample)));
-    group.int(of(|sample| sample.time.0))?;
-    group.coded(&texts.node, all().map(|_| 0))?;
+    let same = Runs::same(0, ranks.rows());
+    let number = |value: fn(&StoredSample) -> u32| Runs::of(all().map(|(sample, _)| value(sample)));
+    let int = |value: fn(&StoredSample) -> i64| all().map(move |(sample, _)| Some(value(sample)));
+    group.int(int(|sample| sample.time.0))?;
+    group.coded(&texts.node, &same)?;
     for parts in &texts.names {
-        group.coded(parts, all().map(|(_, rank)| rank))?;
+        group.coded(parts, ranks)?;
     }
-    group.coded(&texts.keys, all().map(|(sample, _)| sample.instance))?;
-    group.coded(
-        &texts.phases,
-        all().map(|(sample, _)| {
-            let phase = cuts.get(sample.instance as usize).map(|cuts| cuts.phase(sample.time));
-            phase.map_or(u32::MAX, |phase| phase as u32)
-        }),
-    )?;
-    group.int(of(|sample| sample.pid.into()))?;
-    group.int(of(|sample| sample.tid.into()))?;
-    group.coded(&texts.comms, all().map(|(sample, _)| sample.comm))?;
+    group.coded(&texts.keys, &number(|sample| sample.instance))?;
+    let phases = all().map(|(sample, _)| {
+        let phase = cuts.get(sample.instance as usize).map(|cuts| cuts.phase(sample.time));
+        phase.map_or(u32::MAX, |phase| phase as u32)
+    });
+    group.coded(&texts.phases, &Runs::of(phases))?;
+    group.int(int(|sample| sample.pid.into()))?;
+    group.int(int(|sample| sample.tid.into()))?;
+    group.coded(&texts.comms, &number(|sample| sample.comm))?;
     group.short(all().map(|(sample, _)| i32::try_from(sample.cpu).ok()))?;
-    group.coded(event, all().map(|_| 0))?;
-    group.coded(&texts.stacks, all().map(|(sample, _)| sample.stack))?;
+    group.coded(event, &same)?;
+    group.coded(&texts.stacks, &number(|sample| sample.stack))?;
     group.short(all().map(|(sample, _)| {
         let stack = contents.stacks.get(sample.stack as usize);
         stack.map(|stack| i32::from(stack.quality().0))
     }))?;
-    group.int(all().map(|_| Some(1)))
+    group.int(std::iter::repeat_n(Some(1), ranks.rows()))
 }
 
 /// The instances table of `hour`.
@@ -168,11 +172,12 @@ pub(super) fn instances(
     }
     let writer = &contents.writer;
     file.group(|group| {
-        group.coded(&texts.node, rows.iter().map(|_| 0))?;
+        group.coded(&texts.node, &Runs::same(0, rows.len()))?;
+        let ranks = Runs::of(rows.iter().map(|row| row.row.rank));
         for parts in &texts.names {
-            group.coded(parts, rows.iter().map(|row| row.row.rank))?;
+            group.coded(parts, &ranks)?;
         }
-        group.coded(&texts.keys, rows.iter().map(|row| row.row.record as u32))?;
+        group.coded(&texts.keys, &Runs::of(rows.iter().map(|row| row.row.record as u32)))?;
         group.int(rows.iter().map(|row| Some(row.identity()?.0.0)))?;
         group.text(rows.iter().map(|row| Some(names::confidence(row.identity()?.1.confidence).into())))?;
         group.text(rows.iter().map(|row| Some(row.identity()?.1.rule.as_str().into())))?;
@@ -363,11 +368,12 @@ pub(super) fn usage(
     let number = |value: Option<u64>| value.map(signed);
     file.group(|group| {
         group.int(rows.iter().map(|(_, _, row)| Some(row.at.0)))?;
-        group.coded(&texts.node, rows.iter().map(|_| 0))?;
+        group.coded(&texts.node, &Runs::same(0, rows.len()))?;
+        let ranks = Runs::of(rows.iter().map(|(rank, _, _)| *rank));
         for parts in &texts.names {
-            group.coded(parts, rows.iter().map(|(rank, _, _)| *rank))?;
+            group.coded(parts, &ranks)?;
         }
-        group.coded(&texts.keys, rows.iter().map(|(_, record, _)| *record as u32))?;
+        group.coded(&texts.keys, &Runs::of(rows.iter().map(|(_, record, _)| *record as u32)))?;
         group.int(rows.iter().map(|(_, _, row)| number(row.cpu.map(|(us, _)| us))))?;
         group.text(rows.iter().map(|(_, _, row)| row.cpu.map(|(_, from)| source(from).into())))?;
         group.int(rows.iter().map(|(_, _, row)| number(row.throttled.map(|(count, _)| count))))?;
@@ -392,7 +398,7 @@ pub(super) fn hosts(contents: &JournalContents, hour: &HourRows) -> Result<Writt
     let lost = rings.iter().fold(0u64, |sum, cpu| sum.saturating_add(cpu.lost));
     let unattributed = batches.iter().fold(0u64, |sum, batch| sum.saturating_add(batch.unattributed));
     let own_use = contents::own_use(batches.iter().copied());
-    let samples: usize = hour.groups.iter().map(|group| group.len()).sum();
+    let samples: usize = hour.groups.iter().map(RowGroup::rows).sum();
     let offsets = || batches.iter().map(|batch| batch.clock_offset_ns).filter(|offset| *offset != 0);
     let one = |text: &str| std::iter::once(Some(ByteArray::from(text)));
     let number = |value: u64| std::iter::once(Some(signed(value)));
