@@ -78,24 +78,18 @@ impl Runs {
     }
 
     /// Their parts of `most` rows, the last of which may have fewer.
-    pub(super) fn parts(&self, most: usize) -> Vec<Runs> {
-        let mut parts = Vec::with_capacity(self.rows.div_ceil(most));
-        let mut part = Runs::default();
-        for Run { number, rows } in self.iter() {
-            let mut left = rows as usize;
-            while left > 0 {
-                let fits = left.min(most - part.rows);
-                part.push(number, fits);
-                left -= fits;
-                if part.rows == most {
-                    parts.push(std::mem::take(&mut part));
-                }
+    pub(super) fn parts(&self, most: usize) -> impl Iterator<Item = Runs> {
+        let (mut runs, mut left) = (self.iter(), None::<Run>);
+        std::iter::from_fn(move || {
+            let mut part = Runs::default();
+            while part.rows < most {
+                let Some(run) = left.take().or_else(|| runs.next()) else { break };
+                let fits = run.rows.min(u32::try_from(most - part.rows).unwrap_or(u32::MAX));
+                part.push(run.number, fits as usize);
+                left = Some(Run { rows: run.rows - fits, ..run }).filter(|left| left.rows > 0);
             }
-        }
-        if part.rows > 0 {
-            parts.push(part);
-        }
-        parts
+            (part.rows > 0).then_some(part)
+        })
     }
 
     /// Appends them in numbers of `width` bits.
@@ -163,7 +157,7 @@ mod tests {
             prop_assert!(runs.numbers().eq(numbers.iter().copied()));
             prop_assert_eq!((runs.rows(), runs.most()), (numbers.len(), numbers.iter().copied().max()));
             prop_assert!(runs.iter().zip(runs.iter().skip(1)).all(|(one, next)| one.number != next.number));
-            let parts: Vec<Vec<u32>> = runs.parts(most).iter().map(|part| part.numbers().collect()).collect();
+            let parts: Vec<Vec<u32>> = runs.parts(most).map(|part| part.numbers().collect()).collect();
             prop_assert_eq!(parts, numbers.chunks(most).map(<[u32]>::to_vec).collect::<Vec<_>>());
         }
     }
