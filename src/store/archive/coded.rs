@@ -463,6 +463,10 @@ mod tests {
     fn numbers_are_as_the_library_writes_them() {
         numbers_alike(&[None]);
         numbers_alike(&[Some(7)]);
+        for odd in [None, Some(137), Some(0)] {
+            let codes = [vec![Some(0); 5], vec![odd], vec![Some(0); 10], vec![Some(64)]].concat();
+            numbers_alike(&codes);
+        }
         let rows = PAGE_ROWS as i64 * 2 + 1_000;
         numbers_alike(&(0..rows).map(|row| (row % 3 > 0).then_some(row)).collect::<Vec<_>>());
         numbers_alike(&(0..rows).map(|row| Some(row / 700)).collect::<Vec<_>>());
