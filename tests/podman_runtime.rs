@@ -49,6 +49,7 @@ fn containers_of_podman_are_stored_under_their_names() {
             assert_covered(told);
         }
     }
+    assert_eq!(row(&rows, "wrong")["exit_code"].as_i64(), Some(64));
     assert!(text(row(&rows, "early"), "instance").starts_with(&early[..12]));
     assert_eq!(rows.len(), 3 * EACH + 2, "{rows:#?}");
 }

@@ -5,6 +5,7 @@
 //! fifteen, most of which are those of the sample before; the stack alone is half a kilobyte. Here a value is looked at once
 //! for a run of rows that have it, a text once for a row group. How pages and metadata are told is the library's part.
 
+use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::Hash;
 use std::io;
@@ -19,7 +20,6 @@ use parquet::file::metadata::{ColumnChunkMetaData, PageEncodingStats};
 use parquet::file::statistics::{Statistics, ValueStatistics};
 use parquet::file::writer::{SerializedPageWriter, TrackedWrite};
 use parquet::schema::types::ColumnDescPtr;
-use rustc_hash::FxHashMap;
 
 use super::runs::{Run, Runs};
 use super::schema::{self, DICTIONARY_BYTES};
@@ -90,12 +90,14 @@ macro_rules! plain {
 plain!(i64, Physical::INT64);
 plain!(i32, Physical::INT32);
 
+/// Where each value of a dictionary stands. Tenants choose texts: their hash has a key.
+type Places<V> = HashMap<V, u32, ahash::RandomState>;
+
 /// The values of a column.
 pub(super) struct Coded<V> {
     /// Each value once, in the order in which rows have come to it.
     dictionary: Vec<V>,
     dictionary_bytes: usize,
-    places: FxHashMap<V, u32>,
     /// Of each row the position of its value in the dictionary, or [`NULL`].
     codes: Runs,
 }
@@ -103,13 +105,14 @@ pub(super) struct Coded<V> {
 impl<'v> Coded<&'v [u8]> {
     /// Of rows with these `numbers`, which are positions in `texts`; a row whose number leads nowhere has none.
     pub(super) fn of_texts(texts: &'v [Option<ByteArray>], numbers: &Runs) -> Coded<&'v [u8]> {
-        let mut coded = Coded::empty();
+        let (mut coded, mut places) = (Coded::empty(), Places::default());
         let mut codes = vec![UNSEEN; texts.len()];
         for Run { number, rows } in numbers.iter() {
             let code = match codes.get_mut(number as usize) {
                 Some(code) if *code == UNSEEN => {
                     let text = texts.get(number as usize).and_then(Option::as_ref);
-                    *code = coded.code(text.map(ByteArray::data));
+                    // Several numbers may stand for the same text.
+                    *code = coded.code(text.map(ByteArray::data), &mut places);
                     *code
                 }
                 Some(code) => *code,
@@ -124,12 +127,12 @@ impl<'v> Coded<&'v [u8]> {
 impl<V: Plain> Coded<V> {
     /// Of rows with these `values`.
     pub(super) fn of(values: impl Iterator<Item = Option<V>>) -> Coded<V> {
-        let mut coded = Coded::empty();
+        let (mut coded, mut places) = (Coded::empty(), Places::default());
         let mut last = None;
         for value in values {
             let code = match last {
                 Some((known, code)) if known == value => code,
-                _ => coded.code(value),
+                _ => coded.code(value, &mut places),
             };
             last = Some((value, code));
             coded.codes.push(code, 1);
@@ -138,13 +141,12 @@ impl<V: Plain> Coded<V> {
     }
 
     fn empty() -> Coded<V> {
-        let places = FxHashMap::default();
-        Coded { dictionary: Vec::new(), dictionary_bytes: 0, places, codes: Runs::default() }
+        Coded { dictionary: Vec::new(), dictionary_bytes: 0, codes: Runs::default() }
     }
 
-    fn code(&mut self, value: Option<V>) -> u32 {
+    fn code(&mut self, value: Option<V>, places: &mut Places<V>) -> u32 {
         let Some(value) = value else { return NULL };
-        match self.places.entry(value) {
+        match places.entry(value) {
             Entry::Occupied(known) => *known.get(),
             Entry::Vacant(place) => {
                 let code = *place.insert(self.dictionary.len() as u32);
@@ -348,34 +350,34 @@ mod tests {
         file.finish().unwrap().bytes.into()
     }
 
-    type Rows = (Vec<ByteArray>, Vec<i16>);
+    type Read<T> = ((Vec<<T as DataType>::T>, Vec<i16>), RowGroupMetaData);
 
-    fn read(file: &Bytes, column: usize) -> (Rows, RowGroupMetaData) {
+    fn read<T: DataType>(file: &Bytes, column: usize) -> Read<T> {
         let reader = SerializedFileReader::new(file.clone()).unwrap();
         let group = reader.get_row_group(0).unwrap();
         let rows = usize::try_from(group.metadata().num_rows()).unwrap();
-        let mut values = get_typed_column_reader::<ByteArrayType>(group.get_column_reader(column).unwrap());
-        let (mut texts, mut levels) = (Vec::new(), Vec::new());
-        let (records, ..) = values.read_records(rows + 1, Some(&mut levels), None, &mut texts).unwrap();
+        let mut values = get_typed_column_reader::<T>(group.get_column_reader(column).unwrap());
+        let (mut read, mut levels) = (Vec::new(), Vec::new());
+        let (records, ..) = values.read_records(rows + 1, Some(&mut levels), None, &mut read).unwrap();
         assert_eq!(records, rows);
-        let mut times = get_typed_column_reader::<Int64Type>(group.get_column_reader(0).unwrap());
-        let mut read = Vec::new();
-        times.read_records(rows + 1, None, None, &mut read).unwrap();
-        assert_eq!(read, (0..rows as i64).collect::<Vec<_>>(), "what lies beside it");
-        ((texts, levels), group.metadata().clone())
+        ((read, levels), group.metadata().clone())
     }
 
     fn alike(texts: &[Option<ByteArray>], numbers: &[u32]) {
-        let [coded, written] = [false, true].map(|by_library| file(texts, numbers, by_library));
-        for column in [REQUIRED, OPTIONAL] {
-            let ((got, got_group), (wanted, wanted_group)) = (read(&coded, column), read(&written, column));
-            assert!(got == wanted, "column {column} of {} rows", numbers.len());
-            told_alike(&got_group, &wanted_group, column);
+        let files = [false, true].map(|by_library| file(texts, numbers, by_library));
+        for file in &files {
+            let ((times, _), _) = read::<Int64Type>(file, 0);
+            assert_eq!(times, (0..numbers.len() as i64).collect::<Vec<_>>(), "what lies beside it");
         }
+        column_alike::<ByteArrayType>(&files, REQUIRED);
+        column_alike::<ByteArrayType>(&files, OPTIONAL);
     }
 
-    fn told_alike(got: &RowGroupMetaData, wanted: &RowGroupMetaData, column: usize) {
-        let [got, wanted] = [got, wanted].map(|group| group.column(column));
+    /// Whether a column of two files holds the same, and the same is told of it.
+    fn column_alike<T: DataType>(files: &[Bytes; 2], column: usize) {
+        let [(got, got_group), (wanted, wanted_group)] = files.each_ref().map(|file| read::<T>(file, column));
+        assert!(got == wanted, "column {column} of {} rows", wanted.1.len());
+        let [got, wanted] = [&got_group, &wanted_group].map(|group| group.column(column));
         assert_eq!(got.statistics(), wanted.statistics());
         assert_eq!(got.encodings_mask(), wanted.encodings_mask());
         assert_eq!(got.page_encoding_stats(), wanted.page_encoding_stats());
@@ -407,37 +409,15 @@ mod tests {
         file.finish().unwrap().bytes.into()
     }
 
-    fn numbers_of<T: DataType>(file: &Bytes, column: usize) -> ((Vec<T::T>, Vec<i16>), RowGroupMetaData) {
-        let reader = SerializedFileReader::new(file.clone()).unwrap();
-        let group = reader.get_row_group(0).unwrap();
-        let rows = usize::try_from(group.metadata().num_rows()).unwrap();
-        let mut values = get_typed_column_reader::<T>(group.get_column_reader(column).unwrap());
-        let (mut numbers, mut levels) = (Vec::new(), Vec::new());
-        let (records, ..) = values.read_records(rows + 1, Some(&mut levels), None, &mut numbers).unwrap();
-        assert_eq!(records, rows);
-        ((numbers, levels), group.metadata().clone())
-    }
-
     fn numbers_alike(values: &[Option<i64>]) {
-        let [coded, written] = [false, true].map(|by_library| numbers_file(values, by_library));
+        let files = [false, true].map(|by_library| numbers_file(values, by_library));
         // All but the time, which both tell by differences.
         for (at, column) in Table::Samples.columns().iter().enumerate().skip(1) {
-            let [got, wanted] = match column.kind {
-                Kind::Int => {
-                    let [(got, got_group), (wanted, wanted_group)] =
-                        [&coded, &written].map(|file| numbers_of::<Int64Type>(file, at));
-                    assert!(got == wanted, "{}", column.name);
-                    [got_group, wanted_group]
-                }
-                Kind::Short => {
-                    let [(got, got_group), (wanted, wanted_group)] =
-                        [&coded, &written].map(|file| numbers_of::<Int32Type>(file, at));
-                    assert!(got == wanted, "{}", column.name);
-                    [got_group, wanted_group]
-                }
-                _ => continue,
-            };
-            told_alike(&got, &wanted, at);
+            match column.kind {
+                Kind::Int => column_alike::<Int64Type>(&files, at),
+                Kind::Short => column_alike::<Int32Type>(&files, at),
+                _ => {}
+            }
         }
     }
 
@@ -483,7 +463,7 @@ mod tests {
         let is_too_much =
             |from| Coded::of_texts(&texts, &Runs::of(numbers.iter().copied().skip(from))).is_too_much();
         assert!(is_too_much(0) && !is_too_much(2));
-        let ((read, _), _) = read(&file(&texts, &numbers, false), REQUIRED);
+        let ((read, _), _) = read::<ByteArrayType>(&file(&texts, &numbers, false), REQUIRED);
         assert!(read.into_iter().map(Some).eq(texts));
     }
 

@@ -11,7 +11,6 @@ use super::names::Name;
 use super::order::{Order, Place, RowGroup};
 use super::partition::Hour;
 use super::readings::{self, Mark};
-use super::runs::Runs;
 use crate::model::{Fact, Quality, QualityCounts, Timestamp, Window};
 use crate::store::contents::{InstanceRecord, JournalContents, StoredSample, StoredWait, Usage};
 use crate::store::loss::Rates;
@@ -171,12 +170,6 @@ impl Rows {
         group: &RowGroup,
     ) -> impl Iterator<Item = (&'a StoredWait, u32)> + Clone {
         self.wait_order.rows(group).filter_map(|(at, rank)| Some((contents.waits.get(at as usize)?, rank)))
-    }
-
-    /// The ranks of the samples of `group`, or of its waits, row by row.
-    pub(super) fn ranks(&self, group: &RowGroup, waits: bool) -> Runs {
-        let order = if waits { &self.wait_order } else { &self.order };
-        Runs::of_runs(order.ranks(group))
     }
 
     fn make_hours(&mut self, contents: &JournalContents, lives: &[Life], rates: &Rates, group_rows: usize) {

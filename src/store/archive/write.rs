@@ -74,10 +74,10 @@ pub(super) fn samples(
     let mut file = TableWriter::new(Table::Samples, Table::Samples.columns().len())?;
     let cuts: Vec<_> = contents.instances.iter().map(super::rows::PhaseCuts::of).collect();
     for of in &hour.groups {
-        let (all, ranks) = (|| rows.samples(contents, of), rows.ranks(of, false));
+        let all = || rows.samples(contents, of);
         file.group(|group| {
-            taken(group, contents, texts, &cuts, &texts.event, &ranks, all)?;
-            group.int(std::iter::repeat_n(Some(signed(contents.writer.sampled_ns())), ranks.rows()))?;
+            taken(group, contents, texts, &cuts, &texts.event, all)?;
+            group.int(std::iter::repeat_n(Some(signed(contents.writer.sampled_ns())), of.rows()))?;
             group.float(all().map(|(sample, _)| rates.lost_for(sample)))
         })?;
     }
@@ -97,10 +97,10 @@ pub(super) fn off_cpu(
     let mut file = TableWriter::new(Table::OffCpu, Table::OffCpu.columns().len())?;
     let cuts: Vec<_> = contents.instances.iter().map(super::rows::PhaseCuts::of).collect();
     for of in &hour.wait_groups {
-        let (all, ranks) = (|| rows.waits(contents, of), rows.ranks(of, true));
+        let all = || rows.waits(contents, of);
         let back = || all().map(|(wait, rank)| (&wait.back, rank));
         file.group(|group| {
-            taken(group, contents, texts, &cuts, &texts.off_cpu, &ranks, back)?;
+            taken(group, contents, texts, &cuts, &texts.off_cpu, back)?;
             group.int(all().map(|(wait, _)| Some(signed(wait.ns))))?;
             group.bool(all().map(|(wait, _)| Some(wait.preempted)))
         })?;
@@ -108,24 +108,23 @@ pub(super) fn off_cpu(
     file.finish().map(Some)
 }
 
-/// The columns that samples and waits have in common: all up to how many a row stands for, which is one. `ranks` are those
-/// of the functions of `all`.
+/// The columns that samples and waits have in common: all up to how many a row stands for, which is one.
 fn taken<'a, I: Iterator<Item = (&'a StoredSample, u32)> + Clone>(
     group: &mut Group<'_>,
     contents: &JournalContents,
     texts: &Texts,
     cuts: &[super::rows::PhaseCuts],
     event: &[Option<ByteArray>],
-    ranks: &Runs,
     all: impl Fn() -> I,
 ) -> Result<(), ParquetError> {
+    let ranks = Runs::of(all().map(|(_, rank)| rank));
     let same = Runs::same(0, ranks.rows());
     let number = |value: fn(&StoredSample) -> u32| Runs::of(all().map(|(sample, _)| value(sample)));
     let int = |value: fn(&StoredSample) -> i64| all().map(move |(sample, _)| Some(value(sample)));
     group.int(int(|sample| sample.time.0))?;
     group.coded(&texts.node, &same)?;
     for parts in &texts.names {
-        group.coded(parts, ranks)?;
+        group.coded(parts, &ranks)?;
     }
     group.coded(&texts.keys, &number(|sample| sample.instance))?;
     let phases = all().map(|(sample, _)| {
