@@ -22,7 +22,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("privilege", &["model", "sys"]),
     ("cgroup", &["model", "sys"]),
     ("discovery", &["model", "identity", "cgroup"]),
-    ("runtime", &["model", "metrics", "identity", "cgroup"]),
+    ("runtime", &["model", "sys", "metrics", "identity", "cgroup"]),
     ("perf", &["model", "sys"]),
     ("stack", &["model", "sys"]),
     ("attribution", &["model", "cgroup"]),

@@ -3,12 +3,13 @@
 use std::fs::File;
 use std::io::Read as _;
 use std::os::unix::fs::FileExt as _;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::model::OwnUse;
 use crate::model::identity::bounded_name;
+use crate::perf::Clock;
 
 /// Of a list of all CPUs the first is enough.
 const MAX_CPUINFO_BYTES: u64 = 16 << 10;
@@ -43,7 +44,7 @@ impl OwnAccount {
         let now_us = cpu_us();
         let cpu_us = now_us.saturating_sub(self.told_us);
         self.told_us = now_us;
-        OwnUse { cpu_us, memory_bytes: memory_bytes().unwrap_or(0) }
+        OwnUse { cpu_us, memory_bytes: Memory::at(now_us).map_or(0, |memory| memory.resident_bytes) }
     }
 }
 
@@ -53,25 +54,55 @@ pub(super) fn cpu_us() -> u64 {
     u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000 + now.tv_nsec.unsigned_abs() / 1_000
 }
 
-/// Memory that this process alone holds, in bytes: neither the rings, which it shares with the kernel, nor its own
-/// program, which the system may drop.
-pub(super) fn private_bytes() -> Option<u64> {
-    let (resident, shared) = statm()?;
-    resident.saturating_sub(shared).checked_mul(rustix::param::page_size() as u64)
+/// Memory that this process alone holds when its CPU time is `cpu_us`, in bytes: neither the rings, which it shares with the
+/// kernel, nor its own program, which the system may drop.
+pub(super) fn private_bytes(cpu_us: u64) -> Option<u64> {
+    let Memory { resident_bytes, shared_bytes } = Memory::at(cpu_us)?;
+    Some(resident_bytes.saturating_sub(shared_bytes))
 }
 
-fn memory_bytes() -> Option<u64> {
-    statm()?.0.checked_mul(rustix::param::page_size() as u64)
+/// Memory of this process.
+#[derive(Debug, Clone, Copy)]
+struct Memory {
+    resident_bytes: u64,
+    shared_bytes: u64,
 }
 
-/// Resident and shared pages of this process. The file is held open: it is read once a second and more.
-fn statm() -> Option<(u64, u64)> {
-    static STATM: LazyLock<Option<File>> = LazyLock::new(|| File::open("/proc/self/statm").ok());
-    let mut bytes = [0; 256];
-    let length = STATM.as_ref()?.read_at(&mut bytes, 0).ok()?;
-    let text = std::str::from_utf8(bytes.get(..length)?).ok()?;
-    let mut pages = text.split(' ').skip(1).map_while(|field| field.parse().ok());
-    pages.next().zip(pages.next())
+impl Memory {
+    /// When the CPU time of the process is `cpu_us`. Asked by two threads each second, it is read where it can have changed:
+    /// the kernel adds it up over all CPUs, and memory takes work to grow, a millisecond for a few MiB.
+    fn at(cpu_us: u64) -> Option<Memory> {
+        const SAME_US: u64 = 5_000;
+        const SAME_NS: u64 = 4_000_000_000;
+        static LAST: Mutex<Option<(u64, u64, Memory)>> = Mutex::new(None);
+        let now_ns = Clock::monotonic_ns();
+        let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+        match *last {
+            Some((at_us, at_ns, memory))
+                if cpu_us.saturating_sub(at_us) < SAME_US && now_ns.saturating_sub(at_ns) < SAME_NS =>
+            {
+                Some(memory)
+            }
+            _ => {
+                let memory = Memory::read()?;
+                *last = Some((cpu_us, now_ns, memory));
+                Some(memory)
+            }
+        }
+    }
+
+    /// The file is held open: it is read again and again.
+    fn read() -> Option<Memory> {
+        static STATM: LazyLock<Option<File>> = LazyLock::new(|| File::open("/proc/self/statm").ok());
+        let mut bytes = [0; 256];
+        let length = STATM.as_ref()?.read_at(&mut bytes, 0).ok()?;
+        let text = std::str::from_utf8(bytes.get(..length)?).ok()?;
+        let page_bytes = rustix::param::page_size() as u64;
+        let mut fields =
+            text.split(' ').skip(1).map_while(|pages| pages.parse::<u64>().ok()?.checked_mul(page_bytes));
+        let (resident_bytes, shared_bytes) = fields.next().zip(fields.next())?;
+        Some(Memory { resident_bytes, shared_bytes })
+    }
 }
 
 #[cfg(test)]

@@ -40,8 +40,11 @@ pub(super) fn switch_bytes() -> usize {
     SWITCH_BYTES + rustix::param::page_size()
 }
 
-/// Largest ring of each kind.
+/// Largest ring of each kind, but for samples at high rates.
 const SAMPLE_MAX: usize = 512 << 10;
+/// Above this rate samples get twice as much where the budget has it: at 997 Hz and 200 bytes half of a ring, at which its
+/// reader is woken, would be full before the tick that reads it anyway.
+const USUAL_HZ: u32 = 499;
 const COPIES_MAX: usize = 8 << 20;
 /// A record beside its copy: chain, registers and the rest.
 const RECORD_BYTES: usize = 1_280;
@@ -51,13 +54,13 @@ const LEAST_COPY: usize = 4_096;
 const RINGS_A_SECOND: usize = 5;
 
 impl RingOptions {
-    /// Sizes within `budget_bytes` for all rings of `cpus` CPUs together, at most 512, 256 and 32 KiB each and 8 MiB for
-    /// copies of `copy_bytes`, if any are wanted. Where the budget is too small for them, less is copied, and below 4 KiB
-    /// the rate is lower: compare what was asked for.
+    /// Sizes within `budget_bytes` for all rings of `cpus` CPUs together, at most 512, 256 and 32 KiB each, 1 MiB for
+    /// samples above 499 Hz, and 8 MiB for copies of `copy_bytes`, if any are wanted. Where the budget is too small for
+    /// them, less is copied, and below 4 KiB the rate is lower: compare what was asked for.
     pub fn within(budget_bytes: usize, cpus: usize, hz: u32, copy_bytes: Option<u32>) -> RingOptions {
-        let budget = budget_bytes / cpus.max(1);
+        let cpu_budget = budget_bytes / cpus.max(1);
         let (budget, copies_budget) =
-            if copy_bytes.is_some() { (budget / 4, budget / 2) } else { (budget, 0) };
+            if copy_bytes.is_some() { (cpu_budget / 4, cpu_budget / 2) } else { (cpu_budget, 0) };
         // Of 25 parts of a CPU's share, samples get 16, the side-band 8 and cgroups 1, each a power of two of pages.
         let share = (budget / 25 * 8).max(4096);
         let side_band_bytes = (1usize << share.ilog2()).min(SAMPLE_MAX / 2);
@@ -82,6 +85,9 @@ impl RingOptions {
             let stack_bytes = u32::try_from(stack_bytes).unwrap_or(copy_bytes);
             options.copies = Some(CopyOptions { stack_bytes, ring_bytes });
         }
+        if options.hz > USUAL_HZ && options.cpu_bytes() + options.sample_bytes <= cpu_budget {
+            options.sample_bytes *= 2;
+        }
         options
     }
 
@@ -99,14 +105,18 @@ mod tests {
 
     #[test]
     fn rings_stay_within_their_budget() {
-        for (budget, cpus, expected) in [
-            (64 << 20, 2, (512 << 10, 256 << 10, 32 << 10)),
-            (64 << 20, 128, (256 << 10, 128 << 10, 16 << 10)),
-            (1 << 20, 1024, (8192, 4096, 4096)),
+        for (budget, cpus, hz, expected) in [
+            (64 << 20, 2, 199, (512 << 10, 256 << 10, 32 << 10)),
+            (64 << 20, 2, 499, (512 << 10, 256 << 10, 32 << 10)),
+            (64 << 20, 2, 997, (1 << 20, 256 << 10, 32 << 10)),
+            (64 << 20, 128, 199, (256 << 10, 128 << 10, 16 << 10)),
+            (64 << 20, 128, 997, (256 << 10, 128 << 10, 16 << 10)),
+            (1 << 20, 1024, 199, (8192, 4096, 4096)),
         ] {
-            let options = RingOptions::within(budget, cpus, 199, None);
+            let options = RingOptions::within(budget, cpus, hz, None);
             let RingOptions { sample_bytes, side_band_bytes, cgroup_bytes, .. } = options;
-            assert_eq!((sample_bytes, side_band_bytes, cgroup_bytes), expected, "{cpus} cpus");
+            assert_eq!((sample_bytes, side_band_bytes, cgroup_bytes), expected, "{cpus} cpus, {hz} Hz");
+            assert!(options.cpu_bytes() <= budget / cpus || budget < 4 << 20, "{cpus} cpus, {hz} Hz");
         }
     }
 

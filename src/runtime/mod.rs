@@ -15,6 +15,7 @@
 //!
 //! Not here: which function a container is (identity), where its cgroup is, when it is sampled.
 
+mod appear;
 mod backoff;
 pub mod book;
 pub mod cgroup;

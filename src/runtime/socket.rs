@@ -16,10 +16,17 @@ impl Socket {
     pub fn find(&self) -> Option<PathBuf> {
         match self {
             Socket::At(path) => Some(path.clone()),
-            Socket::Usual(paths) => {
-                paths.iter().map(Path::new).find(|path| path.exists()).map(Path::to_owned)
-            }
+            Socket::Usual(_) => self.paths().find(|path| path.exists()).map(Path::to_owned),
         }
+    }
+
+    /// Where it may be.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        let (at, usual): (_, &[&str]) = match self {
+            Socket::At(path) => (Some(path.as_path()), &[]),
+            Socket::Usual(paths) => (None, paths),
+        };
+        at.into_iter().chain(usual.iter().map(Path::new))
     }
 }
 

@@ -12,6 +12,7 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, Stream, StreamExt};
 use tracing::{debug, info, warn};
 
+use super::appear::appears;
 use super::backoff::{Backoff, until_next_look};
 use super::book::{Answer, Ask, Book, Event, Inspected, Listed, Mark};
 use super::engine::{Connection, Engine, EngineError};
@@ -52,10 +53,11 @@ pub async fn watch(
                 sink(ContainerEvent::Absent { runtime });
                 is_absent = true;
             }
-            if rest(until_next_look(), &mut shutdown).await {
-                continue;
+            tokio::select! {
+                biased;
+                () = &mut shutdown => return,
+                () = appears(engine.socket()) => continue,
             }
-            return;
         };
         let mut up = Up::default();
         let why = tokio::select! {

@@ -56,11 +56,12 @@ impl Capture {
             return;
         }
         let queued = self.setup.queued_bytes.load(Ordering::Relaxed);
+        let cpu_us = own::cpu_us();
         let reading = Reading {
             at_ns: now_ns,
-            cpu_us: own::cpu_us(),
+            cpu_us,
             cpus: u32::try_from(self.setup.sampler.cpu_count()).unwrap_or(u32::MAX),
-            memory_bytes: own::private_bytes().unwrap_or(0),
+            memory_bytes: own::private_bytes(cpu_us).unwrap_or(0),
             queue_percent: (queued.saturating_mul(100) / self.most_queued_bytes()) as u64,
         };
         let Some(change) = self.governor.read(reading) else { return };

@@ -35,7 +35,8 @@ use tracing::{debug, info, warn};
 use self::api::{Api, LookedUp};
 use self::book::{Ask, Book, Listed, Mark, Outcome};
 pub use self::told::containers_in;
-use super::backoff::{Backoff, until_next_look};
+use super::appear::appears;
+use super::backoff::Backoff;
 use super::engine::EngineError;
 use super::look_up::Wanted;
 use super::socket::Socket;
@@ -112,7 +113,7 @@ pub async fn watch(
             tokio::select! {
                 biased;
                 () = &mut shutdown => return,
-                () = tokio::time::sleep(until_next_look()) => continue,
+                () = appears(&options.socket) => continue,
                 () = leave(&mut wanted) => {}
             }
             continue;
