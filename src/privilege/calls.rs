@@ -133,7 +133,7 @@ pub(super) const CALLS: &[Call] = calls! {
         #[cfg(target_arch = "x86_64")] SYS_epoll_wait
         #[cfg(target_arch = "x86_64")] SYS_poll
         #[cfg(target_arch = "x86_64")] SYS_select;
-    "new cgroups, where events are attached to each; lines of platforms' logs, where some are configured", REST | LOGS, Any:
+    "new cgroups, where events are attached to each; sockets of runtimes that are not there yet; lines of platforms' logs, where some are configured", REST | RUNTIMES | LOGS, Any:
         SYS_inotify_add_watch SYS_inotify_init1 SYS_inotify_rm_watch;
     "files of containers, of /proc and of cgroups are found and read; the store's as well", ALL, Any:
         SYS_close SYS_fstat SYS_openat SYS_pread64 SYS_statx;
