@@ -4,9 +4,12 @@
 //! only claim.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::io::Read;
 
 use serde::Deserialize;
+use zstd::stream::read::Decoder;
+use zstd::zstd_safe::{DCtx, ResetDirective};
 
 use crate::model::{Entry, OwnUse, Timestamp};
 
@@ -52,14 +55,44 @@ pub(super) struct EncodedWait {
     pub preempted: bool,
 }
 
-/// The payload as it was before compression.
-pub(super) fn decompress(payload: &[u8]) -> Result<Vec<u8>, Malformed> {
-    let bad = |_| Malformed("a frame that cannot be decompressed");
-    let mut decoder = zstd::stream::read::Decoder::with_buffer(payload).map_err(bad)?;
-    decoder.window_log_max(MAX_WINDOW_LOG).map_err(bad)?;
-    let mut raw = Vec::new();
-    decoder.take(MAX_RAW_BYTES as u64 + 1).read_to_end(&mut raw).map_err(bad)?;
-    if raw.len() > MAX_RAW_BYTES { Err(Malformed("a frame that is too large decompressed")) } else { Ok(raw) }
+/// Payloads to what they were before compression, one behind the other: a context of zstd is 100 KiB, and a journal of an
+/// hour has 3,600 frames.
+#[derive(Default)]
+pub(super) struct Decompressor {
+    context: DCtx<'static>,
+    /// What the last one gives back.
+    raw: Vec<u8>,
+}
+
+impl Decompressor {
+    /// The payload as it was before compression. Lent until it is [given back](Decompressor::give_back).
+    pub(super) fn decompress(&mut self, payload: &[u8]) -> Result<Vec<u8>, Malformed> {
+        let bad = |_| Malformed("a frame that cannot be decompressed");
+        let mut raw = std::mem::take(&mut self.raw);
+        raw.clear();
+        // The last one may have ended in the middle.
+        let reset = self.context.reset(ResetDirective::SessionOnly);
+        reset.map_err(|_| Malformed("a frame that cannot be decompressed"))?;
+        let mut decoder = Decoder::with_context(payload, &mut self.context);
+        decoder.window_log_max(MAX_WINDOW_LOG).map_err(bad)?;
+        decoder.take(MAX_RAW_BYTES as u64 + 1).read_to_end(&mut raw).map_err(bad)?;
+        if raw.len() > MAX_RAW_BYTES {
+            return Err(Malformed("a frame that is too large decompressed"));
+        }
+        Ok(raw)
+    }
+
+    /// Takes back the memory of what was decompressed. Of a large one it is not kept.
+    pub(super) fn give_back(&mut self, raw: Vec<u8>) {
+        const MOST_KEPT: usize = 1 << 20;
+        self.raw = if raw.capacity() > MOST_KEPT { Vec::new() } else { raw };
+    }
+}
+
+impl fmt::Debug for Decompressor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Decompressor").finish_non_exhaustive()
+    }
 }
 
 /// The item of tag `tag` in `body`.
@@ -127,17 +160,40 @@ fn columns(body: &mut &[u8]) -> Option<Vec<EncodedSample>> {
     for sample in &mut samples {
         sample.cpu = varint::take_u32(body)?;
     }
-    // A file says which CPUs: their hash has a key of its own.
-    let mut previous = HashMap::with_hasher(ahash::RandomState::new());
+    let mut previous = Previous::default();
     let mut latest = 0i64;
     for sample in &mut samples {
         sample.stack = varint::take_u32(body)?;
-        let before = previous.get(&sample.cpu).copied().unwrap_or(latest);
-        latest = before.wrapping_add(sample.time.0);
+        let before = previous.of(sample.cpu);
+        latest = before.unwrap_or(latest).wrapping_add(sample.time.0);
         sample.time.0 = latest;
-        previous.insert(sample.cpu, latest);
+        *before = Some(latest);
     }
     Some(samples)
+}
+
+/// The times of the samples before on each CPU.
+#[derive(Default)]
+struct Previous {
+    /// Of CPUs as there are.
+    near: Vec<Option<i64>>,
+    /// A file says which CPUs: their hash has a key of its own.
+    far: HashMap<u32, Option<i64>, ahash::RandomState>,
+}
+
+impl Previous {
+    /// That of `cpu`.
+    fn of(&mut self, cpu: u32) -> &mut Option<i64> {
+        const NEAR: usize = 4_096;
+        let at = cpu as usize;
+        if at < NEAR && at >= self.near.len() {
+            self.near.resize(at + 1, None);
+        }
+        match self.near.get_mut(at) {
+            Some(near) => near,
+            None => self.far.entry(cpu).or_default(),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -150,7 +206,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_items_or_errors(bytes in proptest::collection::vec(any::<u8>(), 0..400), tag in 0u8..14) {
-            let _ = decompress(&bytes);
+            let _ = Decompressor::default().decompress(&bytes);
             let _ = item(tag, &bytes);
             for (tag, body) in items(&bytes).flatten() {
                 let _ = item(tag, body);
@@ -158,10 +214,44 @@ mod tests {
         }
     }
 
+    proptest! {
+        /// One that cannot be decompressed, or ends in the middle, is nothing to the next.
+        #[test]
+        fn frames_are_decompressed_one_behind_the_other(
+            frames in proptest::collection::vec((proptest::collection::vec(0u8..9, 0..5_000), 0usize..3), 1..8),
+        ) {
+            let mut decompressor = Decompressor::default();
+            for (bytes, harm) in frames {
+                let mut payload = zstd::bulk::compress(&bytes, 1).unwrap();
+                match harm {
+                    0 => {}
+                    1 => payload.truncate(payload.len() / 2),
+                    _ => payload.iter_mut().skip(1).step_by(3).for_each(|byte| *byte ^= 0x55),
+                }
+                let raw = decompressor.decompress(&payload);
+                if harm == 0 {
+                    prop_assert_eq!(raw.as_ref().ok(), Some(&bytes));
+                }
+                raw.into_iter().for_each(|raw| decompressor.give_back(raw));
+            }
+        }
+
+        #[test]
+        fn the_time_before_is_that_of_the_same_cpu(cpus in proptest::collection::vec(0u32..9_000, 0..40)) {
+            let (mut previous, mut model) = (Previous::default(), HashMap::new());
+            for (at, cpu) in (0..).zip(cpus) {
+                let before = previous.of(cpu);
+                prop_assert_eq!(*before, model.insert(cpu, at));
+                *before = Some(at);
+            }
+        }
+    }
+
     #[test]
     fn a_bomb_and_a_lying_count_are_refused() {
         let bomb = zstd::bulk::compress(&vec![0; MAX_RAW_BYTES + 1], 1).unwrap();
-        assert!(bomb.len() < 100_000 && decompress(&bomb).is_err());
+        let mut decompressor = Decompressor::default();
+        assert!(bomb.len() < 100_000 && decompressor.decompress(&bomb).is_err());
         let mut lie = Vec::new();
         varint::put(&mut lie, u64::MAX / 8);
         varint::put_signed(&mut lie, 1);

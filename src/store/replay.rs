@@ -14,7 +14,7 @@ use crate::model::{
 };
 
 use super::contents::{self, Ended, InstanceRecord, StoredSample, StoredWait, Usage};
-use super::decode::{self, EncodedSample, EncodedWait, Item};
+use super::decode::{self, Decompressor, EncodedSample, EncodedWait, Item};
 use super::living::number;
 use super::wire::{BatchHead, Closed, Head, Malformed, Stacks, Task, items, tag};
 
@@ -34,6 +34,7 @@ pub(super) struct Replay {
     pub lost_samples: u64,
     /// Waits whose task was lost.
     pub lost_waits: u64,
+    decompressor: Decompressor,
     /// The file says which there are: their hash has a key of its own.
     numbers: HashMap<InstanceNo, u32, ahash::RandomState>,
     strings: Ids<Arc<str>>,
@@ -69,7 +70,7 @@ impl Replay {
     /// Takes in a frame's payload; returns what in it made no sense.
     pub(super) fn frame(&mut self, payload: &[u8], seen: &mut impl FnMut(Seen)) -> Vec<Malformed> {
         seen(Seen::Frame);
-        let raw = match decode::decompress(payload) {
+        let raw = match self.decompressor.decompress(payload) {
             Ok(raw) => raw,
             Err(malformed) => return vec![malformed],
         };
@@ -79,7 +80,9 @@ impl Replay {
             let (tag, body) = item?;
             self.item(decode::item(tag, body)?, seen)
         };
-        items(&raw).map(one).filter_map(Result::err).collect()
+        let malformed = items(&raw).map(one).filter_map(Result::err).collect();
+        self.decompressor.give_back(raw);
+        malformed
     }
 
     fn item(&mut self, item: Item<'_>, seen: &mut impl FnMut(Seen)) -> Result<(), Malformed> {

@@ -1,8 +1,8 @@
 //! What profiling costs: the agent against `perf record`, `perf script` and a collapse of what that prints, and against
 //! bpftrace, on the same load at the same rate, each from its start to its end, named stage by stage. Bars for a sample are on
 //! whole lives: start, naming, storing and end are part of what an agent takes; what it takes without its start is recorded
-//! beside them. Beside perf it is the other way round: an agent starts once for as long as its host runs, in a turn of a
-//! minute its start would be half of all that it takes, while perf's pipeline is paid whole for each profile.
+//! beside them. Beside perf it is the other way round: an agent starts once for as long as its host runs, in a turn of two
+//! minutes its start would be a quarter of all that it takes, while perf's pipeline is paid whole for each profile.
 //!
 //! Not here: time that the kernel spends on taking a sample in whatever runs: `slowdown.rs` has that.
 
@@ -46,19 +46,21 @@ pub const AT_997: Measurement = Measurement {
 /// Beside the other tools.
 pub const BESIDE: Measurement = Measurement {
     name: "accept-cost-beside",
-    about: "the agent and the perf pipeline in turns of 60 s, bpftrace of 20 s, at 997 Hz, for a sample",
+    about: "the agent and the perf pipeline in turns of 120 s, `auto` of 30 s, bpftrace of 5 s, at 997 Hz, for a sample",
     runs: 5,
     run: beside,
 };
 
 /// How long each of them watches in the quick version.
 const SHORT: Duration = Duration::from_secs(8);
-/// How long the agent and perf watch beside each other. In 20 s the agent's start and end, which are the same however long
-/// it lives, were nearly half of all it took.
-const TURN: Duration = Duration::from_secs(60);
-/// How long bpftrace watches. It prints every stack that it has, which takes it longer than watching, in step with its
-/// samples; no bar is on it.
-const BPFTRACE_TURN: Duration = Duration::from_secs(20);
+/// How long the agent and perf watch beside each other. What the agent's end takes depends little on how long it lived, 45 ms
+/// after one minute as after two, and it ends as seldom as it starts; what perf's pipeline takes for a sample does not
+/// depend on it at all.
+const TURN: Duration = Duration::from_secs(120);
+/// How long those that no bar is on: the agent as it is by default, and bpftrace, which takes longer to print every stack
+/// than to watch, in step with its samples.
+const AUTO_TURN: Duration = Duration::from_secs(30);
+const BPFTRACE_TURN: Duration = Duration::from_secs(5);
 /// After the start, before the steady pace of the agent is measured.
 const SETTLED: Duration = Duration::from_secs(2);
 const ENOUGH_SAMPLES: f64 = 50_000.0;
@@ -182,7 +184,9 @@ fn beside() -> anyhow::Result<Vec<Bar>> {
     for turn in 0..costs.len() {
         let tool = (turn + first) % costs.len();
         costs[tool] = match tool {
-            0 | 1 => Some(agent(&load.parent, "997", &["--unwind", UNWIND[tool]], TURN)?.0),
+            0 | 1 => {
+                Some(agent(&load.parent, "997", &["--unwind", UNWIND[tool]], [TURN, AUTO_TURN][tool])?.0)
+            }
             2 => Some(perf("997", &["-g"], &[], TURN)?),
             _ if has_bpftrace => {
                 let (cost, kernel) = bpftrace::cost("997", BPFTRACE_TURN)?;
