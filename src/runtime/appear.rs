@@ -60,15 +60,15 @@ impl Watch {
     async fn heard(&self) {
         loop {
             let Ok(mut ready) = self.inotify.readable().await else { return };
-            match ready.try_io(|inotify| self.take(inotify.get_ref())) {
-                Ok(Ok(false)) | Err(_) => {}
-                Ok(Ok(true) | Err(_)) => return,
+            // One that cannot be read is looked at again as one that was heard.
+            if ready.try_io(|inotify| self.take(inotify.get_ref())).is_ok() {
+                return;
             }
         }
     }
 
-    /// Whether one of what has happened since it was asked last is what was waited for; `WouldBlock` where nothing has.
-    fn take(&self, inotify: &OwnedFd) -> io::Result<bool> {
+    /// Takes what has happened up to what was waited for; `WouldBlock` where nothing of that has.
+    fn take(&self, inotify: &OwnedFd) -> io::Result<()> {
         let mut buffer = [MaybeUninit::uninit(); BUFFER_BYTES];
         let mut reader = Reader::new(inotify, &mut buffer);
         loop {
@@ -79,7 +79,7 @@ impl Watch {
             if event.events().intersects(gone)
                 || event.file_name().is_some_and(|name| comes(OsStr::from_bytes(name.to_bytes())))
             {
-                return Ok(true);
+                return Ok(());
             }
         }
     }
@@ -148,7 +148,7 @@ mod tests {
                 "one that concerns nobody was read"
             );
             std::fs::write(dir.path().join("a.sock"), "").unwrap();
-            assert!(watch.take(watch.inotify.get_ref()).unwrap());
+            watch.take(watch.inotify.get_ref()).unwrap();
             // One that is there is not waited for.
             appears(&socket).await;
         });
