@@ -82,7 +82,8 @@ fn records(scope: &Fnscope) -> BTreeMap<String, (InstanceRecord, usize)> {
     for journal in store.journals().expect("list the journals") {
         let contents = journal.load(fnscope::model::Window::ALL).expect("read a journal");
         for (at, record) in contents.instances.iter().enumerate() {
-            let samples = contents.samples.iter().filter(|sample| sample.instance as usize == at).count();
+            let samples =
+                contents.samples.iter().filter(|sample| contents.instance_of(sample) == Some(at)).count();
             found.insert(record.info.container_id.clone(), (record.clone(), samples));
         }
     }

@@ -296,8 +296,11 @@ impl Keeper {
         self.age();
     }
 
-    /// Forgets what nobody asks for any more, if it is time.
+    /// Forgets what nobody asks for any more, if it is time; and tells of what was freed.
     fn age(&mut self) {
+        if self.journal.was_tidied() {
+            self.freed.tell(now_ns());
+        }
         if self.ages > 0 && self.aged_at.elapsed() >= AGE_EVERY {
             self.symbolizer.age();
             self.freed.tell(now_ns());
@@ -450,6 +453,26 @@ mod tests {
         assert_ne!(second, first);
         keeper.write(NOON.plus_us(5 * HOUR_US));
         assert_eq!(path(&keeper), second, "an empty journal is good for any hour");
+    }
+
+    #[test]
+    fn what_tidying_up_freed_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut keeper = keeper(dir.path());
+        keeper.batch.entries.push(declared());
+        keeper.write(NOON);
+        assert!(!keeper.freed.take(now_ns(), true));
+        keeper.write(NOON.plus_us(HOUR_US + LATE_US));
+        let begun = Instant::now();
+        while !keeper.freed.take(now_ns(), true) {
+            assert!(begun.elapsed() < Duration::from_secs(60), "the closed journal is not tidied up");
+            keeper.age();
+            std::thread::yield_now();
+        }
+        assert!(
+            keeper.ages > 0 && keeper.aged_at.elapsed() < AGE_EVERY,
+            "it is not for names that were forgotten"
+        );
     }
 
     #[test]

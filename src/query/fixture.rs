@@ -6,7 +6,7 @@ use crate::model::{
     CgroupId, Confidence, CpuSource, CpuStats, Identity, InstanceInfo, InstanceKey, Quality, Stack,
     Timestamp, WriterInfo,
 };
-use crate::store::{BatchRecord, InstanceRecord, JournalContents, StoredSample, Usage};
+use crate::store::{BatchRecord, InstanceRecord, JournalContents, StoredSample, StoredThread, Usage};
 
 /// Time of one sample in these journals: 10 ms.
 pub const PERIOD_NS: u64 = 10_000_000;
@@ -76,6 +76,7 @@ impl Journal {
             instances: Vec::new(),
             stacks: Vec::new(),
             comms: vec!["main".into()],
+            threads: Vec::new(),
             samples: Vec::new(),
             waits: Vec::new(),
             batches: Vec::new(),
@@ -123,16 +124,9 @@ impl Journal {
         let frames = stack.split(';').filter(|frame| !frame.is_empty()).map(Arc::from).collect();
         self.contents.stacks.push(Arc::new(Stack::new(frames, quality)));
         let stack = u32::try_from(self.contents.stacks.len() - 1).unwrap();
-        let sample = |at: u32| StoredSample {
-            time: at_ms(ms + i64::from(at)),
-            instance,
-            pid: 10,
-            tid: 10,
-            comm: 0,
-            cpu: 0,
-            stack,
-            batch,
-        };
+        self.contents.threads.push(StoredThread { instance, pid: 10, tid: 10, comm: 0 });
+        let thread = u32::try_from(self.contents.threads.len() - 1).unwrap();
+        let sample = |at: u32| StoredSample { time: at_ms(ms + i64::from(at)), thread, cpu: 0, stack, batch };
         self.contents.samples.extend((0..count).map(sample));
         self
     }

@@ -214,7 +214,8 @@ impl Merger {
         let window = self.window;
         if !journal.writer.is_clock() {
             for stored in journal.samples.iter().filter(|stored| window.contains(stored.time)) {
-                self.by_counter(instances.get(stored.instance as usize).copied());
+                let instance = journal.instance_of(stored).and_then(|at| instances.get(at));
+                self.by_counter(instance.copied());
             }
         }
         let waits = || journal.waits.iter().filter(|wait| window.contains(wait.back.time));
@@ -229,8 +230,8 @@ impl Merger {
         };
         if let Event::OffCpu(preempted) = self.event {
             let left_out = &mut self.left_out;
-            let chosen = waits::chosen(waits(), preempted, |instance, weight| {
-                if let Some(instance) = instances.get(instance as usize) {
+            let chosen = waits::chosen(waits(), preempted, |wait, weight| {
+                if let Some(instance) = journal.instance_of(&wait.back).and_then(|at| instances.get(at)) {
                     left_out.entry(*instance).or_default().add(weight);
                 }
             });
@@ -255,7 +256,7 @@ impl Merger {
         }
         if self.totals && !matches!(self.event, Event::OffCpu(_)) {
             let total = |wait: &crate::store::StoredWait| {
-                let instance = *instances.get(wait.back.instance as usize)?;
+                let instance = *instances.get(journal.instance_of(&wait.back)?)?;
                 Some(Waited { instance, at: wait.back.time, time: OffCpu::of(wait.ns, wait.preempted) })
             };
             self.waits.extend(waits().filter_map(total));
@@ -273,15 +274,20 @@ impl Merger {
         instances: &[u32],
         stacks: &[u32],
     ) -> bool {
-        let place = (instances.get(stored.instance as usize), stacks.get(stored.stack as usize));
-        let (Some(&instance), Some(&stack)) = place else {
+        let place = || {
+            let thread = journal.threads.get(stored.thread as usize)?;
+            let (instance, stack) =
+                (instances.get(thread.instance as usize)?, stacks.get(stored.stack as usize)?);
+            Some((thread, *instance, *stack))
+        };
+        let Some((thread, instance, stack)) = place() else {
             self.orphans += 1;
             return false;
         };
         part.samples.push(Sample { time: stored.time, instance, stack });
-        let comm = journal.comms.get(stored.comm as usize);
+        let comm = journal.comms.get(thread.comm as usize);
         let comm = comm.map_or_else(|| frame::LOST.into(), Arc::clone);
-        let task = Task { pid: stored.pid, tid: stored.tid, comm };
+        let task = Task { pid: thread.pid, tid: thread.tid, comm };
         part.tasks.push(self.tasks.number(task));
         part.cpus.push(u16::try_from(stored.cpu).unwrap_or(u16::MAX));
         true

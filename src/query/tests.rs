@@ -172,6 +172,7 @@ fn copy(journal: &Journal) -> crate::store::JournalContents {
         writer: from.writer.clone(),
         instances: from.instances.clone(),
         stacks: from.stacks.clone(),
+        threads: from.threads.clone(),
         comms: from.comms.clone(),
         samples: from.samples.clone(),
         waits: from.waits.clone(),

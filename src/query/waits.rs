@@ -83,13 +83,13 @@ impl Length {
 pub(super) fn chosen<'a>(
     waits: impl Iterator<Item = &'a StoredWait>,
     wanted: Preempted,
-    mut left_out: impl FnMut(u32, Weight),
+    mut left_out: impl FnMut(&StoredWait, Weight),
 ) -> Vec<&'a StoredWait> {
     waits
         .filter(|wait| {
             let taken = wanted.takes(wait.preempted);
             if !taken {
-                left_out(wait.back.instance, Weight { samples: 1, time_ns: wait.ns });
+                left_out(wait, Weight { samples: 1, time_ns: wait.ns });
             }
             taken
         })

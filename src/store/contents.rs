@@ -17,8 +17,10 @@ pub struct JournalContents {
     pub instances: Vec<InstanceRecord>,
     /// Stacks that samples refer to by position.
     pub stacks: Vec<Arc<Stack>>,
-    /// Process names that samples refer to by position.
+    /// Process names that threads refer to by position.
     pub comms: Vec<Arc<str>>,
+    /// Threads that samples refer to by position.
+    pub threads: Vec<StoredThread>,
     /// Samples of the window, in order of time.
     pub samples: Vec<StoredSample>,
     /// Waits that ended in the window, in order of their ends.
@@ -116,11 +118,16 @@ pub struct Usage {
     pub source: CpuSource,
 }
 
-/// One stored sample.
+impl JournalContents {
+    /// The instance that `sample` is of: position among the instances. None if there is no such thread.
+    pub fn instance_of(&self, sample: &StoredSample) -> Option<usize> {
+        self.threads.get(sample.thread as usize).map(|thread| thread.instance as usize)
+    }
+}
+
+/// A thread of an instance, under one of its names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StoredSample {
-    /// When it was taken.
-    pub time: Timestamp,
+pub struct StoredThread {
     /// Position in [`JournalContents::instances`].
     pub instance: u32,
     /// Process, as the host saw it.
@@ -129,6 +136,15 @@ pub struct StoredSample {
     pub tid: u32,
     /// Position in [`JournalContents::comms`].
     pub comm: u32,
+}
+
+/// One stored sample. There are a million of them in memory while a journal is sealed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoredSample {
+    /// When it was taken.
+    pub time: Timestamp,
+    /// Position in [`JournalContents::threads`].
+    pub thread: u32,
     /// CPU it ran on.
     pub cpu: u32,
     /// Position in [`JournalContents::stacks`].

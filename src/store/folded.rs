@@ -162,7 +162,8 @@ fn counted(contents: &JournalContents) -> (Folders, Files) {
     let waits = contents.waits.iter().filter(|wait| !wait.preempted).map(|wait| (&wait.back, wait.ns, true));
     let mut files = Files::new();
     for (sample, weight, is_wait) in samples.chain(waits) {
-        let place = places.get(sample.instance as usize).and_then(|places| places.at(sample));
+        let places = contents.instance_of(sample).and_then(|instance| places.get(instance));
+        let place = places.and_then(|places| places.at(sample));
         if let Some(folder) = place {
             let counts = files.entry((folder, hour(sample.time), is_wait)).or_default();
             let sum = counts.entry(sample.stack).or_default();
@@ -214,10 +215,13 @@ fn gzip(stacks: &[Arc<Stack>], counts: &IdMap<u32, u64>) -> io::Result<Vec<u8>> 
     let mut sorted: Vec<(&Stack, u64)> = counted.collect();
     sorted.sort_unstable_by(|(a, _), (b, _)| compared(a, b));
     let mut encoder = GzBuilder::new().write(Vec::new(), Compression::default());
+    let mut line = String::new();
     for equal in sorted.chunk_by(|(a, _), (b, _)| compared(a, b).is_eq()) {
         if let Some((stack, _)) = equal.first() {
             let count: u64 = equal.iter().map(|(_, count)| count).sum();
-            writeln!(encoder, "{} {count}", line(stack))?;
+            line.clear();
+            put_line(stack, &mut line);
+            writeln!(encoder, "{line} {count}")?;
         }
     }
     encoder.finish()
@@ -234,8 +238,8 @@ fn compared(a: &Stack, b: &Stack) -> Ordering {
     rest(a).cmp(rest(b))
 }
 
-pub(super) fn line(stack: &Stack) -> String {
-    let mut line = String::new();
+/// Appends the line of `stack`, without its count.
+pub(super) fn put_line(stack: &Stack, line: &mut String) {
     for (at, text) in texts(stack).enumerate() {
         if at > 0 {
             line.push(';');
@@ -245,7 +249,6 @@ pub(super) fn line(stack: &Stack) -> String {
             false => line.push_str(text),
         }
     }
-    line
 }
 
 /// The frames of `stack`; a marker where its line would be empty.
@@ -299,6 +302,11 @@ mod tests {
                 Stack::new(frames.iter().map(|frame| Arc::from(frame.as_str())).collect(), Quality::COMPLETE)
             };
             let (a, b) = (stack(&a), stack(&b));
+            let line = |stack: &Stack| {
+                let mut line = String::new();
+                put_line(stack, &mut line);
+                line
+            };
             let (line_a, line_b) = (line(&a), line(&b));
             prop_assert_eq!(compared(&a, &b), line_a.cmp(&line_b), "{} {}", line_a, line_b);
             prop_assert!(!line_a.is_empty() && !line_a.contains(char::is_control));

@@ -2,6 +2,7 @@
 //! them. It may take a minute on a busy host, and nobody waits for it but a writer that ends.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -37,6 +38,8 @@ pub(super) struct Folding {
     ended: Receiver<()>,
     seals: bool,
     told_full: Option<Instant>,
+    /// Whether it did something that was not asked for yet.
+    tidied: Arc<AtomicBool>,
 }
 
 /// What it is told.
@@ -56,6 +59,8 @@ impl Folding {
         let (work, told) = channel::<Work>();
         let (alive, ended) = channel();
         let folder = store.clone();
+        let tidied = Arc::<AtomicBool>::default();
+        let done = tidied.clone();
         let seals = matches!(at_close, AtClose::Seal(..));
         let run = move || {
             let _alive = alive;
@@ -67,6 +72,7 @@ impl Folding {
                     tracing::warn!(%error, "a closed journal is not tidied up; tried again later");
                     outcome = Err(error);
                 }
+                done.store(true, Ordering::Relaxed);
             }
             outcome
         };
@@ -76,7 +82,7 @@ impl Folding {
             // What an earlier writer left.
             let _ = work.send(Work::Look);
         }
-        Ok(Folding { work, thread, ended, seals, told_full: None })
+        Ok(Folding { work, thread, ended, seals, told_full: None, tidied })
     }
 
     /// Tells it that the disk is full.
@@ -92,6 +98,11 @@ impl Folding {
         if self.seals {
             let _ = self.work.send(Work::Look);
         }
+    }
+
+    /// Whether it did something since this was asked before.
+    pub(super) fn was_tidied(&self) -> bool {
+        self.tidied.swap(false, Ordering::Relaxed)
     }
 
     /// Hands it a closed journal.

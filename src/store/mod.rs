@@ -53,8 +53,8 @@ pub mod writer;
 pub(crate) mod tests;
 
 pub use contents::{
-    BatchRecord, Damage, Ended, InstanceRecord, JournalContents, Retold, StoredSample, StoredWait, Usage,
-    own_use,
+    BatchRecord, Damage, Ended, InstanceRecord, JournalContents, Retold, StoredSample, StoredThread,
+    StoredWait, Usage, own_use,
 };
 pub use directory::{Store, StoreLock};
 pub use error::StoreError;

@@ -150,10 +150,10 @@ impl JournalFile {
         samples.sort_by_key(|sample| sample.time);
         waits.sort_by_key(|wait| wait.back.time);
         let head = replay.head.ok_or_else(|| StoreError::NoHead { path: self.path.clone() })?;
-        let (instances, stacks, comms) = (replay.instances, replay.stacks, replay.comms);
+        let Replay { instances, stacks, comms, threads, .. } = replay;
         let writer = head.info;
         let mut contents =
-            JournalContents { writer, instances, stacks, comms, samples, waits, batches, damage };
+            JournalContents { writer, instances, stacks, comms, threads, samples, waits, batches, damage };
         unseen::leave_out(&mut contents);
         Ok(contents)
     }

@@ -13,7 +13,7 @@ use crate::model::{
     CgroupId, Entry, InstanceInfo, InstanceKey, InstanceNo, OwnUse, Quality, Stack, Timestamp, frame,
 };
 
-use super::contents::{self, Ended, InstanceRecord, StoredSample, StoredWait, Usage};
+use super::contents::{self, Ended, InstanceRecord, StoredSample, StoredThread, StoredWait, Usage};
 use super::decode::{self, Decompressor, EncodedSample, EncodedWait, Item};
 use super::living::number;
 use super::wire::{BatchHead, Closed, Head, Malformed, Stacks, Task, items, tag};
@@ -29,6 +29,7 @@ pub(super) struct Replay {
     pub instances: Vec<InstanceRecord>,
     pub stacks: Vec<Arc<Stack>>,
     pub comms: Vec<Arc<str>>,
+    pub threads: Vec<StoredThread>,
     pub closed: Option<Closed>,
     /// Samples whose task was lost.
     pub lost_samples: u64,
@@ -40,10 +41,18 @@ pub(super) struct Replay {
     strings: Ids<Arc<str>>,
     comm_ids: Ids<u32>,
     stack_ids: Ids<u32>,
-    tasks: Ids<Task>,
+    tasks: Ids<Known>,
     introducing: bool,
     lost_comm: Option<u32>,
     lost_stack: Option<u32>,
+}
+
+/// A task that was introduced.
+#[derive(Debug)]
+struct Known {
+    task: Task,
+    /// Its place among the threads, once a sample refers to it.
+    thread: Option<u32>,
 }
 
 /// What a caller looks at as it goes by.
@@ -101,7 +110,10 @@ impl Replay {
                 self.comms.extend(new.strings.into_iter().map(Arc::<str>::from));
             }
             Item::Stacks(new) => self.define_stacks(new)?,
-            Item::Tasks(new) => self.tasks.define(new.base, new.tasks.into_iter())?,
+            Item::Tasks(new) => {
+                let known = |task| Known { task, thread: None };
+                self.tasks.define(new.base, new.tasks.into_iter().map(known))?;
+            }
             Item::Entry(entry) => self.entry(entry),
             Item::Batch(batch) => seen(Seen::Batch(batch)),
             Item::Samples(samples) => {
@@ -124,7 +136,7 @@ impl Replay {
         self.stack_ids.define(new.base, (first..).take(new.stacks.len()))?;
         let lost: Arc<str> = frame::LOST.into();
         for (quality, frames) in new.stacks {
-            let name = |id: &u32| self.strings.get(*id).unwrap_or_else(|| lost.clone());
+            let name = |id: &u32| self.strings.get(*id).unwrap_or(&lost).clone();
             self.stacks.push(Arc::new(Stack::new(frames.iter().map(name).collect(), Quality(quality))));
         }
         Ok(())
@@ -146,20 +158,32 @@ impl Replay {
     }
 
     fn stored(&mut self, sample: EncodedSample) -> Option<StoredSample> {
-        let task = self.tasks.get(sample.task)?;
-        let comms = &mut self.comms;
-        let comm = self
-            .comm_ids
-            .get(task.comm)
-            .unwrap_or_else(|| *self.lost_comm.get_or_insert_with(|| push(comms, frame::LOST.into())));
+        let thread = self.thread(sample.task, sample.time)?;
         let stacks = &mut self.stacks;
-        let stack = self.stack_ids.get(sample.stack).unwrap_or_else(|| {
+        let stack = self.stack_ids.get(sample.stack).copied().unwrap_or_else(|| {
             let lost = || Arc::new(Stack::new(vec![frame::LOST.into()], Quality::SHORT));
             *self.lost_stack.get_or_insert_with(|| push(stacks, lost()))
         });
-        let instance = self.position(task.instance, sample.time);
-        let (pid, tid, cpu) = (task.pid, task.tid, sample.cpu);
-        Some(StoredSample { time: sample.time, instance, pid, tid, comm, cpu, stack, batch: u32::MAX })
+        Some(StoredSample { time: sample.time, thread, cpu: sample.cpu, stack, batch: u32::MAX })
+    }
+
+    /// Where the thread is that ran as `task`, of which there is a sample at `seen_at`.
+    fn thread(&mut self, task: u32, seen_at: Timestamp) -> Option<u32> {
+        let known = self.tasks.get(task)?;
+        if known.thread.is_some() {
+            return known.thread;
+        }
+        let Task { instance, pid, tid, comm } = known.task;
+        let comms = &mut self.comms;
+        let comm = self
+            .comm_ids
+            .get(comm)
+            .copied()
+            .unwrap_or_else(|| *self.lost_comm.get_or_insert_with(|| push(comms, frame::LOST.into())));
+        let instance = self.position(instance, seen_at);
+        let thread = push(&mut self.threads, StoredThread { instance, pid, tid, comm });
+        self.tasks.get_mut(task)?.thread = Some(thread);
+        Some(thread)
     }
 
     fn entry(&mut self, entry: Entry) {
@@ -246,7 +270,7 @@ impl<T> Default for Ids<T> {
     }
 }
 
-impl<T: Clone> Ids<T> {
+impl<T> Ids<T> {
     fn define(&mut self, base: u32, values: impl Iterator<Item = T>) -> Result<(), Malformed> {
         let hole = (base as usize).checked_sub(self.next).ok_or(Malformed("ids that were given before"))?;
         if hole > MAX_HOLE {
@@ -270,10 +294,21 @@ impl<T: Clone> Ids<T> {
         Ok(())
     }
 
-    fn get(&self, id: u32) -> Option<T> {
+    fn get(&self, id: u32) -> Option<&T> {
+        let (run, at) = self.place(id)?;
+        self.runs.get(run)?.1.get(at)
+    }
+
+    fn get_mut(&mut self, id: u32) -> Option<&mut T> {
+        let (run, at) = self.place(id)?;
+        self.runs.get_mut(run)?.1.get_mut(at)
+    }
+
+    /// The run in which `id` may be, and where there.
+    fn place(&self, id: u32) -> Option<(usize, usize)> {
         let run = self.runs.partition_point(|(first, _)| *first <= id).checked_sub(1)?;
-        let (first, values) = self.runs.get(run)?;
-        values.get((id - first) as usize).cloned()
+        let (first, _) = self.runs.get(run)?;
+        Some((run, (id - first) as usize))
     }
 }
 
@@ -290,7 +325,7 @@ mod tests {
             ids.define(n * (MAX_HOLE as u32), std::iter::once(n)).unwrap();
         }
         assert!(ids.runs.iter().map(|(_, run)| run.capacity()).sum::<usize>() < 100_000);
-        assert_eq!((ids.get(7 * MAX_HOLE as u32), ids.get(7 * MAX_HOLE as u32 + 1)), (Some(7), None));
+        assert_eq!((ids.get(7 * MAX_HOLE as u32), ids.get(7 * MAX_HOLE as u32 + 1)), (Some(&7), None));
         assert!(ids.define(u32::MAX, std::iter::once(0)).is_err(), "more than a hole can be");
     }
 
@@ -307,7 +342,7 @@ mod tests {
                 prop_assert!(base == 0 || ids.define(base - 1, 0..1).is_err());
             }
             for id in 0..model.len() as u32 + 5 {
-                prop_assert_eq!(ids.get(id), model.get(id as usize).copied().flatten());
+                prop_assert_eq!(ids.get(id).copied(), model.get(id as usize).copied().flatten());
             }
         }
     }

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use super::contents::{InstanceRecord, JournalContents};
+use super::contents::{InstanceRecord, JournalContents, StoredSample};
 use crate::model::{Entry, Timestamp};
 
 /// Takes them out of `journal`, and says of each instance how many were left out.
@@ -13,17 +13,21 @@ pub(super) fn leave_out(journal: &mut JournalContents) {
     if !journal.instances.iter().any(InstanceRecord::is_unseen) {
         return;
     }
-    let JournalContents { instances, samples, waits, .. } = journal;
-    let is_unseen = |at: u32| instances.get(at as usize).is_some_and(InstanceRecord::is_unseen);
+    let JournalContents { instances, threads, samples, waits, .. } = journal;
+    let unseen: Vec<bool> = instances.iter().map(InstanceRecord::is_unseen).collect();
+    let unseen_of = |sample: &StoredSample| {
+        let of = threads.get(sample.thread as usize)?.instance;
+        unseen.get(of as usize)?.then_some(of)
+    };
     let mut left_out: HashMap<u32, (Timestamp, u64)> = HashMap::new();
     samples.retain(|sample| {
-        let leave = is_unseen(sample.instance);
-        if leave {
-            left_out.entry(sample.instance).or_insert((sample.time, 0)).1 += 1;
+        let unseen = unseen_of(sample);
+        if let Some(instance) = unseen {
+            left_out.entry(instance).or_insert((sample.time, 0)).1 += 1;
         }
-        !leave
+        unseen.is_none()
     });
-    waits.retain(|wait| !is_unseen(wait.back.instance));
+    waits.retain(|wait| unseen_of(&wait.back).is_none());
     for (at, (first, count)) in left_out {
         if let Some(record) = instances.get_mut(at as usize) {
             record.dropped.push((first, Entry::UNSEEN.into(), count));

@@ -17,8 +17,8 @@ use super::error::StoreError;
 use super::folding::{AtClose, Folding};
 use super::living::Living;
 
-/// Samples and waits in one journal.
-const MAX_ROWS: u64 = 2_000_000;
+/// Samples and waits in one journal; who seals it has them all in memory.
+const MAX_ROWS: u64 = 1_000_000;
 /// Bytes of one journal's file.
 const MAX_FILE_BYTES: u64 = 64 << 20;
 /// Memory that a reader takes for what has an id in one journal, in bytes, estimated.
@@ -141,6 +141,11 @@ impl JournalWriter {
     /// Whether `stack` stands in the journal that is being written: it takes no more room there.
     pub fn knows(&self, stack: &Arc<Stack>) -> bool {
         self.current.knows(stack)
+    }
+
+    /// Whether closed journals were tidied up since this was asked before: much memory was freed then.
+    pub fn was_tidied(&self) -> bool {
+        self.folding.was_tidied()
     }
 
     /// The file being written.

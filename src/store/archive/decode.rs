@@ -22,7 +22,7 @@ use super::schema::Table;
 use super::sums::{FileSums, TAIL_BYTES, ranges};
 use crate::store::contents::Damage;
 
-/// Most rows of a row group that are believed; a journal holds two million samples.
+/// Most rows of a row group that are believed; a journal holds a million samples.
 const MAX_ROWS: usize = 64 << 20;
 
 /// Why something of a file is not read.

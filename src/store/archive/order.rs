@@ -44,8 +44,8 @@ pub(super) struct Order {
 }
 
 impl Order {
-    /// The order of rows that go to these `places`; one without is left out. A journal holds two million of both at most,
-    /// and a batch.
+    /// The order of rows that go to these `places`; one without is left out. A journal holds a million of both at most, and
+    /// a batch.
     pub(super) fn of(places: impl ExactSizeIterator<Item = Option<Place>>) -> Order {
         // Rows of a few functions come in turns, and of each there are many: they are counted, not compared.
         let mut known: BTreeMap<Place, u32> = BTreeMap::new();

@@ -147,8 +147,8 @@ impl Rows {
     /// The rows of `contents`; a row group is cut at the first end of a function from `group_rows` rows on.
     pub(super) fn of(contents: &JournalContents, rates: &Rates, group_rows: usize) -> Rows {
         let (names, lives) = lives(&contents.instances);
-        let order = order(contents.samples.iter(), &lives);
-        let wait_order = self::order(contents.waits.iter().map(|wait| &wait.back), &lives);
+        let order = order(contents, contents.samples.iter(), &lives);
+        let wait_order = self::order(contents, contents.waits.iter().map(|wait| &wait.back), &lives);
         let mut rows = Rows { names, hours: Vec::new(), order, wait_order };
         rows.make_hours(contents, &lives, rates, group_rows);
         rows
@@ -203,12 +203,15 @@ impl Rows {
         is_last: bool,
     ) -> Vec<InstanceRow> {
         let mut present = vec![is_last; contents.instances.len()];
-        let mut mark = |record: u32| present.get_mut(record as usize).map(|present| *present = true);
+        let mut mark = |sample: &StoredSample| {
+            let present = contents.instance_of(sample).and_then(|record| present.get_mut(record));
+            present.into_iter().for_each(|present| *present = true);
+        };
         for (sample, _) in groups.iter().flat_map(|group| self.samples(contents, group)) {
-            mark(sample.instance);
+            mark(sample);
         }
         for (wait, _) in wait_groups.iter().flat_map(|group| self.waits(contents, group)) {
-            mark(wait.back.instance);
+            mark(&wait.back);
         }
         let mut rows: Vec<InstanceRow> = Vec::new();
         // Of each record the position of its first row; that of its next name follows.
@@ -238,7 +241,7 @@ impl Rows {
             }
         }
         let row_of = |sample: &StoredSample| {
-            let record = sample.instance as usize;
+            let record = contents.instance_of(sample)?;
             let (life, first) = (lives.get(record)?, (*firsts.get(record)?)?);
             Some((first + life.place(sample.time), life))
         };
@@ -264,9 +267,13 @@ impl Rows {
 }
 
 /// The order of `stored`, which are all samples of a journal or all waits.
-fn order<'a>(stored: impl ExactSizeIterator<Item = &'a StoredSample>, lives: &[Life]) -> Order {
+fn order<'a>(
+    contents: &JournalContents,
+    stored: impl ExactSizeIterator<Item = &'a StoredSample>,
+    lives: &[Life],
+) -> Order {
     Order::of(stored.map(|stored| {
-        let life = lives.get(stored.instance as usize)?;
+        let life = lives.get(contents.instance_of(stored)?)?;
         let (_, _, rank) = life.names.get(life.place(stored.time))?;
         Some(Place { hour: Hour::of(stored.time), rank: *rank })
     }))

@@ -1,5 +1,7 @@
 //! The rows of a sealed hour to the bytes of its files. Pure.
 
+use std::sync::Arc;
+
 use parquet::data_type::ByteArray;
 use parquet::errors::ParquetError;
 
@@ -11,7 +13,7 @@ use super::rows::{HourRows, InstanceRow, Rows, WaitCounts};
 use super::runs::Runs;
 use super::schema::Table;
 use crate::model::{CpuSource, CpuStats, Fact, FactKind, Stack, Timestamp, Window, WriterInfo};
-use crate::store::contents::{self, InstanceRecord, JournalContents, StoredSample, Usage};
+use crate::store::contents::{self, InstanceRecord, JournalContents, StoredSample, StoredThread, Usage};
 use crate::store::folded;
 use crate::store::loss::Rates;
 
@@ -31,7 +33,6 @@ pub(super) struct Texts {
     names: [Vec<Option<ByteArray>>; 4],
     keys: Vec<Option<ByteArray>>,
     comms: Vec<Option<ByteArray>>,
-    stacks: Vec<Option<ByteArray>>,
     phases: [Option<ByteArray>; 3],
 }
 
@@ -51,16 +52,27 @@ impl Texts {
             names,
             keys: contents.instances.iter().map(|record| text(&record.info.key.0)).collect(),
             comms: contents.comms.iter().map(|comm| text(comm)).collect(),
-            stacks: contents.stacks.iter().map(|stack| Some(text_of(stack))).collect(),
             phases: PHASES.map(text),
         }
     }
 }
 
-/// Frames, root first, parted by `;`.
-fn text_of(stack: &Stack) -> ByteArray {
-    let line = if stack.frames().is_empty() { String::new() } else { folded::line(stack) };
-    line.into_bytes().into()
+/// Those of `stacks` that stand in `numbers`: frames, root first, parted by `;`. They lie in one block of memory, which is
+/// gone when it is freed; a block for each would leave holes between what a service keeps.
+fn stack_texts(stacks: &[Arc<Stack>], numbers: &Runs) -> Vec<Option<ByteArray>> {
+    let mut places: Vec<Option<(usize, usize)>> = vec![None; stacks.len()];
+    let mut lines = String::new();
+    for run in numbers.iter() {
+        let at = run.number as usize;
+        let (Some(stack), Some(place @ None)) = (stacks.get(at), places.get_mut(at)) else { continue };
+        let start = lines.len();
+        if !stack.frames().is_empty() {
+            folded::put_line(stack, &mut lines);
+        }
+        *place = Some((start, lines.len() - start));
+    }
+    let lines = ByteArray::from(lines.into_bytes());
+    places.into_iter().map(|place| place.map(|(start, length)| lines.slice(start, length))).collect()
 }
 
 /// The samples table of `hour`.
@@ -119,25 +131,32 @@ fn taken<'a, I: Iterator<Item = (&'a StoredSample, u32)> + Clone>(
 ) -> Result<(), ParquetError> {
     let ranks = Runs::of(all().map(|(_, rank)| rank));
     let same = Runs::same(0, ranks.rows());
-    let number = |value: fn(&StoredSample) -> u32| Runs::of(all().map(|(sample, _)| value(sample)));
-    let int = |value: fn(&StoredSample) -> i64| all().map(move |(sample, _)| Some(value(sample)));
-    group.int(int(|sample| sample.time.0))?;
+    let thread = |sample: &StoredSample| contents.threads.get(sample.thread as usize);
+    let number = |value: fn(&StoredThread) -> u32| {
+        Runs::of(all().map(|(sample, _)| thread(sample).map_or(u32::MAX, value)))
+    };
+    let int = |value: fn(&StoredThread) -> u32| {
+        all().map(move |(sample, _)| thread(sample).map(|thread| i64::from(value(thread))))
+    };
+    group.int(all().map(|(sample, _)| Some(sample.time.0)))?;
     group.coded(&texts.node, &same)?;
     for parts in &texts.names {
         group.coded(parts, &ranks)?;
     }
-    group.coded(&texts.keys, &number(|sample| sample.instance))?;
+    group.coded(&texts.keys, &number(|thread| thread.instance))?;
     let phases = all().map(|(sample, _)| {
-        let phase = cuts.get(sample.instance as usize).map(|cuts| cuts.phase(sample.time));
+        let cuts = contents.instance_of(sample).and_then(|instance| cuts.get(instance));
+        let phase = cuts.map(|cuts| cuts.phase(sample.time));
         phase.map_or(u32::MAX, |phase| phase as u32)
     });
     group.coded(&texts.phases, &Runs::of(phases))?;
-    group.int(int(|sample| sample.pid.into()))?;
-    group.int(int(|sample| sample.tid.into()))?;
-    group.coded(&texts.comms, &number(|sample| sample.comm))?;
+    group.int(int(|thread| thread.pid))?;
+    group.int(int(|thread| thread.tid))?;
+    group.coded(&texts.comms, &number(|thread| thread.comm))?;
     group.short(all().map(|(sample, _)| i32::try_from(sample.cpu).ok()))?;
     group.coded(event, &same)?;
-    group.coded(&texts.stacks, &number(|sample| sample.stack))?;
+    let stacks = Runs::of(all().map(|(sample, _)| sample.stack));
+    group.coded(&stack_texts(&contents.stacks, &stacks), &stacks)?;
     group.short(all().map(|(sample, _)| {
         let stack = contents.stacks.get(sample.stack as usize);
         stack.map(|stack| i32::from(stack.quality().0))
@@ -492,8 +511,10 @@ mod tests {
 
     #[test]
     fn markers_are_text_too() {
-        let stack = Stack::new(vec![frame::TRUNCATED.into(), "a [b]".into()], Default::default());
-        assert_eq!(text_of(&stack).data(), b"[truncated];a [b]");
-        assert_eq!(text_of(&Stack::new(Vec::new(), Default::default())).data(), b"");
+        let stack = |frames| Arc::new(Stack::new(frames, Default::default()));
+        let stacks = [vec!["other".into()], vec![], vec![frame::TRUNCATED.into(), "a [b]".into()]].map(stack);
+        let texts = stack_texts(&stacks, &Runs::of([2, 1, 2, 7].into_iter()));
+        let texts: Vec<Option<&[u8]>> = texts.iter().map(|text| text.as_ref().map(ByteArray::data)).collect();
+        assert_eq!(texts, [None, Some(&b""[..]), Some(b"[truncated];a [b]")]);
     }
 }

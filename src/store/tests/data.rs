@@ -143,12 +143,13 @@ pub fn truth<'a>(batches: impl IntoIterator<Item = &'a Batch>) -> Vec<Told> {
 pub fn told(contents: &JournalContents) -> Vec<Told> {
     let told = |sample: &StoredSample| {
         let stack = &contents.stacks[sample.stack as usize];
+        let thread = &contents.threads[sample.thread as usize];
         Told {
             time: sample.time.0,
-            instance: contents.instances[sample.instance as usize].info.key.to_string(),
-            pid: sample.pid,
-            tid: sample.tid,
-            comm: contents.comms[sample.comm as usize].to_string(),
+            instance: contents.instances[thread.instance as usize].info.key.to_string(),
+            pid: thread.pid,
+            tid: thread.tid,
+            comm: contents.comms[thread.comm as usize].to_string(),
             cpu: sample.cpu,
             frames: stack.frames().iter().map(|frame| frame.to_string()).collect(),
             quality: stack.quality().0,

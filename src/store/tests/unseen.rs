@@ -32,8 +32,9 @@ fn samples_from_before_it_was_known_are_left_out_and_counted() {
     journal.append(&Batch { entries: vec![unseen(0)], ..Batch::default() }).unwrap();
 
     let contents = only_journal(&store).load(Window::ALL).unwrap();
-    assert!(contents.samples.iter().all(|sample| sample.instance == 1) && contents.samples.len() == 5);
-    assert!(contents.waits.iter().all(|wait| wait.back.instance == 1) && contents.waits.len() == 1);
+    assert!(contents.samples.iter().all(|sample| contents.instance_of(sample) == Some(1)));
+    assert!(contents.waits.iter().all(|wait| contents.instance_of(&wait.back) == Some(1)));
+    assert_eq!((contents.samples.len(), contents.waits.len()), (5, 1));
     assert_eq!((dropped(&contents, 0), dropped(&contents, 1)), (vec![(Entry::UNSEEN, 5)], vec![]));
     let window = Window { from: Timestamp(EIGHT + 20), to: Timestamp::MAX };
     assert_eq!(dropped(&only_journal(&store).load(window).unwrap(), 0), [(Entry::UNSEEN, 3)]);

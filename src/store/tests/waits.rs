@@ -55,8 +55,9 @@ fn told(contents: &JournalContents) -> Vec<Told> {
     let told = |wait: &crate::store::StoredWait| {
         let stack = &contents.stacks[wait.back.stack as usize];
         let frames = stack.frames().iter().map(ToString::to_string).collect();
-        let key = contents.instances[wait.back.instance as usize].info.key.to_string();
-        (wait.back.time.0, key, wait.back.tid, frames, wait.ns, wait.preempted)
+        let thread = &contents.threads[wait.back.thread as usize];
+        let key = contents.instances[thread.instance as usize].info.key.to_string();
+        (wait.back.time.0, key, thread.tid, frames, wait.ns, wait.preempted)
     };
     let mut all: Vec<Told> = contents.waits.iter().map(told).collect();
     all.sort();

@@ -45,16 +45,18 @@ impl Default for Slot {
 pub fn check(contents: &JournalContents, window: Window) {
     for sample in &contents.samples {
         assert!(window.contains(sample.time));
-        assert!((sample.instance as usize) < contents.instances.len());
+        assert!((sample.thread as usize) < contents.threads.len());
         assert!((sample.stack as usize) < contents.stacks.len());
-        assert!((sample.comm as usize) < contents.comms.len());
         assert!(sample.batch == u32::MAX || (sample.batch as usize) < contents.batches.len());
     }
     for wait in &contents.waits {
         assert!(window.contains(wait.back.time));
-        assert!((wait.back.instance as usize) < contents.instances.len());
+        assert!((wait.back.thread as usize) < contents.threads.len());
         assert!((wait.back.stack as usize) < contents.stacks.len());
-        assert!((wait.back.comm as usize) < contents.comms.len());
+    }
+    for thread in &contents.threads {
+        assert!((thread.instance as usize) < contents.instances.len());
+        assert!((thread.comm as usize) < contents.comms.len());
     }
     assert!(contents.waits.is_sorted_by_key(|wait| wait.back.time));
     assert!(contents.samples.is_sorted_by_key(|sample| sample.time));

@@ -7,7 +7,7 @@ use fnscope::model::{
     CgroupId, Confidence, CpuSource, CpuStats, Fact, Identity, InstanceInfo, InstanceKey, Quality, Stack,
     Timestamp, Window, WriterInfo,
 };
-use fnscope::store::{BatchRecord, Ended, InstanceRecord, JournalContents, StoredSample, StoredWait, Usage};
+use fnscope::store::{BatchRecord, Ended, InstanceRecord, JournalContents, StoredSample, StoredThread, StoredWait, Usage};
 use fnscope_fuzz::answers::{MIDDLE, ask, ask_waits};
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
@@ -68,10 +68,7 @@ fuzz_target!(|journals: Vec<Journal>| {
 fn contents(journal: &Journal) -> JournalContents {
     let sample = |(time, instance, stack, batch, cpu): &(Time, u8, u8, u8, u8)| StoredSample {
         time: (*time).into(),
-        instance: (*instance).into(),
-        pid: 1,
-        tid: 1,
-        comm: 0,
+        thread: (*instance).into(),
         cpu: (*cpu).into(),
         stack: (*stack).into(),
         batch: (*batch).into(),
@@ -100,6 +97,8 @@ fn contents(journal: &Journal) -> JournalContents {
         let plain = |frame: &String| Arc::from(frame.replace([';', '\n', '\r'], "_"));
         Arc::new(Stack::new(frames.iter().map(plain).collect(), Quality(*quality)))
     };
+    // One for each instance there can be, whether there is or not.
+    let thread = |instance| StoredThread { instance, pid: 1, tid: 1, comm: 0 };
     JournalContents {
         writer: WriterInfo {
             node: "node-1".into(),
@@ -117,6 +116,7 @@ fn contents(journal: &Journal) -> JournalContents {
         instances: journal.lives.iter().map(record).collect(),
         stacks: journal.stacks.iter().map(stack).collect(),
         comms: vec!["main".into()],
+        threads: (0..=u8::MAX.into()).map(thread).collect(),
         samples,
         waits,
         batches: journal.batches.iter().map(batch).collect(),

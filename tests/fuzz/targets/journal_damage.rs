@@ -274,10 +274,11 @@ fn instance(no: u32) -> InstanceInfo {
 fn told(contents: &JournalContents) -> impl Iterator<Item = (i64, Told)> {
     contents.samples.iter().map(|sample| {
         let stack = &contents.stacks[sample.stack as usize];
+        let thread = &contents.threads[sample.thread as usize];
         let told = Told {
-            instance: contents.instances[sample.instance as usize].info.key.to_string(),
-            thread: (sample.pid, sample.tid, sample.cpu),
-            comm: contents.comms[sample.comm as usize].to_string(),
+            instance: contents.instances[thread.instance as usize].info.key.to_string(),
+            thread: (thread.pid, thread.tid, sample.cpu),
+            comm: contents.comms[thread.comm as usize].to_string(),
             frames: stack.frames().iter().map(ToString::to_string).collect(),
             quality: stack.quality().0,
         };
