@@ -42,8 +42,8 @@ pub(super) fn switch_bytes() -> usize {
 
 /// Largest ring of each kind, but for samples at high rates.
 const SAMPLE_MAX: usize = 512 << 10;
-/// Above this rate samples get twice as much where the budget has it: at 997 Hz and 200 bytes half of a ring, at which its
-/// reader is woken, would be full before the tick that reads it anyway.
+/// Above this rate samples get twice as much where the budget has it: the kernel wakes a reader each time that half of a ring
+/// was written, though a tick has read it meanwhile; at 997 Hz and 200 bytes that would be nearly as often as there are ticks.
 const USUAL_HZ: u32 = 499;
 const COPIES_MAX: usize = 8 << 20;
 /// A record beside its copy: chain, registers and the rest.

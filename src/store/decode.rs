@@ -67,15 +67,14 @@ pub(super) struct Decompressor {
 impl Decompressor {
     /// The payload as it was before compression. Lent until it is [given back](Decompressor::give_back).
     pub(super) fn decompress(&mut self, payload: &[u8]) -> Result<Vec<u8>, Malformed> {
-        let bad = |_| Malformed("a frame that cannot be decompressed");
+        const BAD: Malformed = Malformed("a frame that cannot be decompressed");
         let mut raw = std::mem::take(&mut self.raw);
         raw.clear();
         // The last one may have ended in the middle.
-        let reset = self.context.reset(ResetDirective::SessionOnly);
-        reset.map_err(|_| Malformed("a frame that cannot be decompressed"))?;
+        self.context.reset(ResetDirective::SessionOnly).map_err(|_| BAD)?;
         let mut decoder = Decoder::with_context(payload, &mut self.context);
-        decoder.window_log_max(MAX_WINDOW_LOG).map_err(bad)?;
-        decoder.take(MAX_RAW_BYTES as u64 + 1).read_to_end(&mut raw).map_err(bad)?;
+        decoder.window_log_max(MAX_WINDOW_LOG).map_err(|_| BAD)?;
+        decoder.take(MAX_RAW_BYTES as u64 + 1).read_to_end(&mut raw).map_err(|_| BAD)?;
         if raw.len() > MAX_RAW_BYTES {
             return Err(Malformed("a frame that is too large decompressed"));
         }

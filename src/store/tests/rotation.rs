@@ -91,13 +91,13 @@ fn a_journal_grows_neither_too_long_nor_too_costly() {
     let mut journal = store.journal(writer("node-1")).unwrap();
     journal.append(&with(vec![instance(1), identity(1, EIGHT, "figlet")], vec![])).unwrap();
     let mut rotated = Vec::new();
-    let many = with(vec![], vec![sample(1, EIGHT, &["main [figlet]"]); 250_000]);
+    let many = with(vec![], vec![sample(1, EIGHT, &["main [figlet]"]); 125_000]);
     for n in 0..9 {
         if journal.append(&many).unwrap().rotated {
             rotated.push(n);
         }
     }
-    assert_eq!(rotated, [8], "2 M samples");
+    assert_eq!(rotated, [8], "1 M samples");
     let stacks = |n: u32| {
         (0..8_000u32).map(move |i| Sample {
             stack: Arc::new(Stack::new(
