@@ -3,8 +3,9 @@
 //! Promises: a journal is deleted when all that was made of it is on disk under its name, not before. What fails leaves
 //! the journal and no unfinished set; trying again is always right.
 //!
-//! Memory: one journal at a time, all of it. A journal holds two million samples at most, so that is the bound whatever
-//! an hour holds: 140 MiB at the peak for an hour of five million samples (`accept-damage-sealing`).
+//! Memory: one journal at a time, all of it. A journal holds a million samples at most, so that is the bound whatever
+//! an hour holds: 59 MiB at the peak, the program's own included, for an hour of five million samples
+//! (`accept-damage-sealing`).
 
 use std::fs;
 use std::path::Path;
