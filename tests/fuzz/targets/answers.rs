@@ -7,7 +7,9 @@ use fnscope::model::{
     CgroupId, Confidence, CpuSource, CpuStats, Fact, Identity, InstanceInfo, InstanceKey, Quality, Stack,
     Timestamp, Window, WriterInfo,
 };
-use fnscope::store::{BatchRecord, Ended, InstanceRecord, JournalContents, StoredSample, StoredThread, StoredWait, Usage};
+use fnscope::store::{
+    BatchRecord, Ended, InstanceRecord, JournalContents, StoredSample, StoredThread, StoredWait, Usage,
+};
 use fnscope_fuzz::answers::{MIDDLE, ask, ask_waits};
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;

@@ -84,18 +84,29 @@ fn forged(whole: &[u8], edits: &[(u16, Edit)]) -> Vec<u8> {
 
 /// Checksums that fit, of what can be found.
 fn sums_of(bytes: &[u8]) -> Value {
-    let footer_bytes = bytes.last_chunk::<8>().map_or(0, |[a, b, c, d, ..]| u32::from_le_bytes([*a, *b, *c, *d]));
+    let footer_bytes =
+        bytes.last_chunk::<8>().map_or(0, |[a, b, c, d, ..]| u32::from_le_bytes([*a, *b, *c, *d]));
     let footer_at = (bytes.len() as u64).saturating_sub(8).saturating_sub(footer_bytes.into());
     let footer = &bytes[footer_at as usize..];
     let metadata = ParquetMetaDataReader::decode_metadata(&footer[..footer.len().saturating_sub(8)]).ok();
     let groups = metadata.iter().flat_map(|metadata| metadata.row_groups());
-    let chunks: Vec<Vec<u32>> = groups.map(|group| group.columns().iter().map(|chunk| {
-        // Its own function for this panics where the numbers are negative.
-        let begin = chunk.dictionary_page_offset().unwrap_or(chunk.data_page_offset());
-        let (begin, length) = (usize::try_from(begin).ok(), usize::try_from(chunk.compressed_size()).ok());
-        let range = begin.zip(length).and_then(|(begin, length)| Some(begin..begin.checked_add(length)?));
-        range.and_then(|range| bytes.get(range)).map_or(0, crc32fast::hash)
-    }).collect()).collect();
+    let chunks: Vec<Vec<u32>> = groups
+        .map(|group| {
+            group
+                .columns()
+                .iter()
+                .map(|chunk| {
+                    // Its own function for this panics where the numbers are negative.
+                    let begin = chunk.dictionary_page_offset().unwrap_or(chunk.data_page_offset());
+                    let (begin, length) =
+                        (usize::try_from(begin).ok(), usize::try_from(chunk.compressed_size()).ok());
+                    let range =
+                        begin.zip(length).and_then(|(begin, length)| Some(begin..begin.checked_add(length)?));
+                    range.and_then(|range| bytes.get(range)).map_or(0, crc32fast::hash)
+                })
+                .collect()
+        })
+        .collect();
     json!({"bytes": bytes.len(), "footer_at": footer_at, "footer": crc32fast::hash(footer), "chunks": chunks})
 }
 

@@ -7,7 +7,9 @@ use fnscope::runtime::cri::{containers_in, info};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|answer: &[u8]| {
-    if let Ok(info) = std::str::from_utf8(answer).map_err(drop).and_then(|text| info::parse(text).map_err(drop)) {
+    if let Ok(info) =
+        std::str::from_utf8(answer).map_err(drop).and_then(|text| info::parse(text).map_err(drop))
+    {
         assert!(info.sandbox.as_deref() != Some("") && info.annotations.is_sorted());
     }
     let config = IdentityConfig { functions: Functions::All, ..IdentityConfig::default() };

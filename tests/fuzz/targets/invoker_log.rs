@@ -9,7 +9,11 @@ fuzz_target!(|bytes: &[u8]| {
     let mut log = InvokerLog::default();
     let config = IdentityConfig::default();
     for fact in bytes.split(|byte| *byte == b'\n').filter_map(|line| log.line(line)) {
-        assert!(!fact.container.is_empty() && fact.container.len() <= Identity::MAX_NAME && fact.at <= fact.written);
+        assert!(
+            !fact.container.is_empty()
+                && fact.container.len() <= Identity::MAX_NAME
+                && fact.at <= fact.written
+        );
         let LogTold::Runs(action) = fact.what else { continue };
         let later = Later { invoked: Some(action), ..Later::default() };
         for name in ["wsk0_1_prewarm_nodejs20", "wsk0_1_guest_hello", "plain"] {

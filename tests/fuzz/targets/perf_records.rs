@@ -42,7 +42,9 @@ fuzz_target!(|bytes: &[u8]| {
                 let what = if path == "[vdso]" { Mapped::Vdso } else { Mapped::Anonymous };
                 processes.mmap(pid, Mapping { start, end: start.saturating_add(len), file_offset, what });
             }
-            SideBand::Comm { pid, exec: true, comm, .. } => processes.exec(pid, fnscope::model::InstanceNo(1), &comm),
+            SideBand::Comm { pid, exec: true, comm, .. } => {
+                processes.exec(pid, fnscope::model::InstanceNo(1), &comm)
+            }
             SideBand::Comm { pid, tid, comm, .. } => processes.name(pid, tid, &comm),
             SideBand::Fork { pid, parent, .. } => processes.fork(pid, parent),
             SideBand::Exit { pid, .. } => processes.exit(pid, stamped.time_ns),

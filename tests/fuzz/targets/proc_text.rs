@@ -36,7 +36,9 @@ fuzz_target!(|text: &[u8]| {
 
 /// What is read of a cgroup whose every file holds `text`.
 fn check_cgroup(mount: &Path, cgroup: &Path, text: &[u8]) {
-    for name in ["cpu.stat", "cpu.pressure", "cgroup.events", "cgroup.procs", "freezer.state", "cpuacct.usage"] {
+    for name in
+        ["cpu.stat", "cpu.pressure", "cgroup.events", "cgroup.procs", "freezer.state", "cpuacct.usage"]
+    {
         fs::write(cgroup.join(name), text).expect("write to a file of our own");
     }
     let place = mount.display();

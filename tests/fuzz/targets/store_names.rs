@@ -16,7 +16,8 @@ thread_local! {
 }
 
 /// Folders that are looked into, with and without the parts of an hour.
-const FOLDERS: [&str; 6] = ["journal", "samples", "sums", "sums/date=2026-11-23", "sums/date=2026-11-23/hour=08", "hosts"];
+const FOLDERS: [&str; 6] =
+    ["journal", "samples", "sums", "sums/date=2026-11-23", "sums/date=2026-11-23/hour=08", "hosts"];
 
 fuzz_target!(|input: (&str, Vec<(u8, bool, &str)>)| {
     ROOT.with(|folder| look(folder.path(), input.0, &input.1));
@@ -34,7 +35,9 @@ fn look(folder: &Path, format: &str, names: &[(u8, bool, &str)]) {
         let folder = root.join(FOLDERS[usize::from(*folder) % FOLDERS.len()]);
         fs::create_dir_all(&folder).expect("a folder of our own");
         if *is_folder {
-            fs::create_dir_all(folder.join(&plain)).or_else(|_| fs::write(folder.join(&plain), "")).expect("room");
+            fs::create_dir_all(folder.join(&plain))
+                .or_else(|_| fs::write(folder.join(&plain), ""))
+                .expect("room");
         } else if !folder.join(&plain).is_dir() {
             fs::write(folder.join(&plain), name).expect("room");
         }
