@@ -27,6 +27,7 @@ test: ## every test, with Docker started and stopped if none answers
 
 check: ## the fast loop: format, lints, unit tests
 	cargo fmt --check
+	cargo fmt --check --manifest-path tests/fuzz/Cargo.toml
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo test --locked --quiet --lib -- --skip ::real:: --skip ::disk::
 
