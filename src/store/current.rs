@@ -13,7 +13,7 @@ use super::encode;
 use super::error::StoreError;
 use super::folded;
 use super::living::{Living, number};
-use super::reader::JournalFile;
+use super::reader::{JournalFile, SUFFIX};
 use super::replay::wait_end;
 use super::tail::Tail;
 use super::wire::{BatchHead, Closed, Head, KEY_FRAMES};
@@ -45,9 +45,15 @@ impl Current {
         let named = introduce(&mut tail, &head, living, &mut introduced).and_then(|()| {
             let seconds = u32::try_from(opened_at.0.max(0) / 1_000_000).unwrap_or(u32::MAX);
             for seq in (seconds..=u32::MAX).chain(0..seconds) {
-                let path = store.journal_folder().join(JournalFile::file_name(info, seq));
-                // A marker without a journal is what is left of a deleted one, whose folded files may still be there.
-                if !folded::marker(&path).exists() && tail.publish(&path)? {
+                let file = JournalFile::file_name(info, seq);
+                let path = store.journal_folder().join(&file);
+                // A marker without a journal is what is left of a deleted one, whose folded files may still be there. It
+                // goes with time, and behind a clock that was set back the same second comes again: a journal called as
+                // what is sealed would count as sealed.
+                let was_there = folded::marker(&path).exists()
+                    || path.exists()
+                    || store.has_sealed(file.trim_end_matches(SUFFIX))?;
+                if !was_there && tail.publish(&path)? {
                     return Ok(path);
                 }
             }

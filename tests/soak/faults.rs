@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustix::process::{Pid, Signal};
 
@@ -26,7 +26,7 @@ const fn kind(name: &'static str) -> Kind {
 }
 
 /// All of them.
-pub const KINDS: [Kind; 12] = [
+pub const KINDS: [Kind; 13] = [
     Kind { name: "agent-term", ends_agent: true },
     Kind { name: "agent-kill", ends_agent: true },
     kind("agent-hangup"),
@@ -34,6 +34,7 @@ pub const KINDS: [Kind; 12] = [
     kind("docker-kill"),
     kind("disk-full"),
     kind(CLOCK_STEP),
+    kind(HOUR_TURN),
     kind("cpu-off"),
     kind("kills"),
     kind("freeze"),
@@ -43,6 +44,9 @@ pub const KINDS: [Kind; 12] = [
 
 /// The one that everything on the host sees: its wall clock is stepped, and back.
 pub const CLOCK_STEP: &str = "clock-step";
+
+/// The same to where the hour after the next one turns: whatever is done at the turn of an hour is done again and again.
+pub const HOUR_TURN: &str = "hour-turn";
 
 /// What faults are done with.
 pub struct Hands<'a, 'b> {
@@ -70,6 +74,7 @@ impl Hands<'_, '_> {
             "docker-kill" => self.docker_restart(true),
             "disk-full" => self.disk_full(),
             CLOCK_STEP => self.clock_step(),
+            HOUR_TURN => self.hour_turn(),
             "cpu-off" => self.cpu_off(),
             "kills" => self.kills(),
             "freeze" => self.freeze(),
@@ -146,6 +151,22 @@ impl Hands<'_, '_> {
         std::thread::sleep(self.some_ms(2000, 3000));
         drop(off);
         Ok(format!("{seconds} s, then back"))
+    }
+
+    fn hour_turn(&mut self) -> Result<String, String> {
+        // A journal that was turned stays for samples up to an hour late, and so would not turn again in the next one.
+        const HOURS: u64 = 2;
+        const BEFORE_S: u64 = 3;
+        /// Journals turn at the first samples of an hour, and are sealed seconds later.
+        const BEHIND_S: u64 = 12;
+        let since =
+            SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_err(|error| error.to_string())?;
+        let seconds = (HOURS * 3600 - since.as_secs() % 3600).saturating_sub(BEFORE_S);
+        let seconds = i64::try_from(seconds).map_err(|error| error.to_string())?;
+        let off = ClockOff::new(seconds, &self.clock_note).map_err(|error| format!("{error:#}"))?;
+        std::thread::sleep(Duration::from_secs(BEFORE_S + BEHIND_S));
+        drop(off);
+        Ok(format!("{seconds} s, over the turn of an hour, then back"))
     }
 
     fn cpu_off(&mut self) -> Result<String, String> {

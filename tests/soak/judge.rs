@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+use super::faults::{CLOCK_STEP, HOUR_TURN};
 use super::ledger::{AgentLife, Entry, Fault, Life, Reading};
 use super::trend::Slope;
 
@@ -145,7 +146,7 @@ impl Told {
     /// Whether nothing was done that may cost samples of it.
     fn undisturbed(&self, life: &Life) -> bool {
         let within = |(from, to): (u64, u64)| life.begin_ns >= from && life.end_ns <= to;
-        let costly = ["disk-full", "clock-step", "cpu-off"];
+        let costly = ["disk-full", CLOCK_STEP, HOUR_TURN, "cpu-off"];
         let touched = |kind: &&str| self.touched(kind, life.begin_ns, life.end_ns, KILL_COSTS_NS);
         self.watched().any(within) && !costly.iter().any(touched)
     }

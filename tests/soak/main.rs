@@ -1,6 +1,6 @@
 //! `make soak MINUTES=30`: the agent for that long on a host where everything goes wrong, and a verdict.
 //!
-//! Every fault is done unless it is left out, the wall clock of this machine stepped by up to 90 s and back included
+//! Every fault is done unless it is left out, the wall clock of this machine stepped by up to two hours and back included
 //! (`--without clock-step`): that is said before it begins. Interrupted, it goes on where it was when it is run again. Needs root, Docker's programs and cgroup2.
 //! Exit status: 0 every invariant holds, 1 one does not, 2 interrupted (run it again), 64 wrong usage.
 
@@ -21,8 +21,8 @@ const USAGE: &str = "usage: soak [--minutes N] [--seed N] [--folder DIR] [--with
 
 const CLOCK_WARNING: &str = "\
 soak: ********************************************************************************
-soak: THE WALL CLOCK OF THIS MACHINE WILL BE STEPPED by up to 90 s, again and again, and
-soak: back each time. Everything that runs here sees it: timers, logs, certificates, builds.
+soak: THE WALL CLOCK OF THIS MACHINE WILL BE STEPPED by up to two hours, again and again,
+soak: and back each time. Everything that runs here sees it: timers, logs, certificates, builds.
 soak: On a machine that others use, end this now (Ctrl-C) and run it --without clock-step.
 soak: ********************************************************************************";
 

@@ -41,7 +41,7 @@ use crate::support::{Fnscope, Function};
 use churn::Churn;
 use daemon::{Arguments, Daemon, ask, reading};
 pub use faults::CLOCK_STEP;
-use faults::{Hands, KINDS, Kind};
+use faults::{HOUR_TURN, Hands, KINDS, Kind};
 use host::{ClockOff, Disk, Parent};
 use judge::{Answers, Told};
 use ledger::{Entry, Ledger, Question, now_ns};
@@ -307,6 +307,7 @@ fn rounds(
     let began = Instant::now();
     let before = state.seconds_done;
     let mut deck: Vec<Kind> = Vec::new();
+    let mut turned = false;
     loop {
         // So that what a fault touches and what it does not can be told apart.
         wait(options.between, interrupted);
@@ -317,14 +318,22 @@ fn rounds(
             return Ok(());
         }
         let first_third = state.seconds_done * 3 < options.seconds;
+        let wanted = |kind: &Kind| {
+            let stays = kind.name != HOUR_TURN || steps_the_clock(options);
+            stays && !options.without.iter().any(|name| name == kind.name)
+        };
         deck.retain(|kind| first_third || !kind.ends_agent);
         if deck.is_empty() {
-            let wanted = |kind: &Kind| !options.without.iter().any(|name| name == kind.name);
             let all: Vec<Kind> =
                 KINDS.into_iter().filter(wanted).filter(|kind| first_third || !kind.ends_agent).collect();
             // Agents are ended twice as often as anything else is done, while they are.
             let twice: Vec<Kind> = all.iter().filter(|kind| kind.ends_agent).copied().collect();
             deck = hands.churn.random.shuffled(&[all, twice].concat());
+        }
+        // Whoever lives on from here has its size when it has sealed an hour: that is a part of its warm-up.
+        if !first_third && !std::mem::replace(&mut turned, true) {
+            let turn = KINDS.into_iter().find(|kind| kind.name == HOUR_TURN);
+            deck.extend(turn.filter(wanted));
         }
         let Some(kind) = deck.pop() else { continue };
         hands.inject(kind)?;

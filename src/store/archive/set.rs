@@ -160,6 +160,16 @@ impl Store {
         Ok(found)
     }
 
+    /// Whether a journal called `name` was sealed and is kept, whatever hours it held.
+    ///
+    /// # Errors
+    /// If a folder cannot be listed.
+    pub(in crate::store) fn has_sealed(&self, name: &str) -> Result<bool, StoreError> {
+        let mut found = false;
+        walk(self, SUMS, Window::ALL, |_, path| found |= journal_name(path) == Some(name))?;
+        Ok(found)
+    }
+
     /// What of `journals`, which were listed before, and of the sealed sets that overlap `window` is to be read.
     ///
     /// # Errors

@@ -66,6 +66,21 @@ fn each_hour_has_its_set_and_the_journal_goes() {
 }
 
 #[test]
+fn a_second_that_comes_again_takes_nothing_from_what_is_sealed() {
+    let (_folder, store) = store();
+    // Named by this second and the ten next ones, so that the same second comes again within ten.
+    (0..11).for_each(|_| write(&store, "node-1", 1));
+    tidy(&store, &TidyOptions::default());
+    // As an hour later, before a clock that was ahead is set back.
+    for marker in files(&store.journal_folder()) {
+        fs::remove_file(marker).unwrap();
+    }
+    write(&store, "node-1", 1);
+    assert_eq!(tidy(&store, &TidyOptions::default()).sealed.samples, 120);
+    assert_eq!(samples(&store).times.len(), 12 * 120);
+}
+
+#[test]
 fn a_journal_that_is_being_written_is_left_alone_and_a_killed_ones_is_not() {
     let (_folder, store) = store();
     let mut journal = store.journal(writer("node-1")).unwrap();
