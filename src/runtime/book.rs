@@ -147,7 +147,8 @@ pub struct Book {
     asks: VecDeque<Ask>,
     tickets: u64,
     events: u64,
-    last_event_ns: Option<i64>,
+    /// When the last event happened, by the runtime's clock, and when it was taken in, by that of [`Book::tick`].
+    last_event: Option<(i64, Duration)>,
     refused: u64,
     /// What [`Book::tick`] said last.
     now: Duration,
@@ -194,7 +195,7 @@ impl Book {
     /// Takes in an event.
     pub fn event(&mut self, event: Event, tell: &mut impl FnMut(ContainerEvent)) {
         self.events += 1;
-        self.last_event_ns = self.last_event_ns.max(Some(event.time_ns));
+        self.last_event = Some((event.time_ns, self.now));
         if event.action == Action::Destroy && !self.entries.contains_key(&event.id) {
             return;
         }
@@ -323,9 +324,12 @@ impl Book {
         std::mem::take(&mut self.refused)
     }
 
-    /// The time behind the last event in nanoseconds since 1970, to have the stream go on from there.
-    pub fn resume_ns(&self) -> Option<i64> {
-        self.last_event_ns.map(|time_ns| time_ns.saturating_add(1))
+    /// Where the stream goes on, in nanoseconds since 1970, of which `wall_ns` are gone now: behind the last event, or
+    /// from when that was taken in where the clock was set back since and what came next bears earlier times.
+    pub fn resume_ns(&self, wall_ns: i64) -> Option<i64> {
+        let (time_ns, taken_in) = self.last_event?;
+        let gone_ns = i64::try_from(self.now.saturating_sub(taken_in).as_nanos()).unwrap_or(i64::MAX);
+        Some(time_ns.saturating_add(1).min(wall_ns.saturating_sub(gone_ns)))
     }
 
     /// It is not there any more, and nobody has heard of its end.

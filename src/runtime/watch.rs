@@ -146,7 +146,9 @@ async fn connection(
         Err(error) => return error,
     };
     // From before the list is asked for, so that nothing falls between the two.
-    let mut events = Box::pin(api.events(book.resume_ns().unwrap_or_else(now_ns)));
+    book.tick(clock.elapsed());
+    let wall_ns = now_ns();
+    let mut events = Box::pin(api.events(book.resume_ns(wall_ns).unwrap_or(wall_ns)));
     let mut jobs = FuturesUnordered::new();
     jobs.push(list(&api, book.mark()).boxed_local());
     let mut is_listed = false;

@@ -485,3 +485,21 @@ fn a_sketch_is_told_where_nothing_better_will_come() {
     scene.hear(sketch(Action::Create, 40)).answer_all(&Answer::Failed);
     assert!(scene.told().is_empty());
 }
+
+#[test]
+fn a_stream_goes_on_behind_the_last_event_by_the_clock_as_it_is_then() {
+    const S: i64 = 1_000_000_000;
+    let (mut book, mut told) = (Book::default(), Vec::new());
+    assert_eq!(book.resume_ns(50 * S), None);
+    book.tick(Duration::from_secs(10));
+    book.event(event("a", Action::Start, 100 * 1_000_000), &mut |event| told.push(event));
+    book.tick(Duration::from_secs(14));
+    // Four seconds later (an event is heard of a moment after it happened), and where the clock was set on since.
+    assert_eq!(book.resume_ns(104 * S + 2), Some(100 * S + 1));
+    assert_eq!(book.resume_ns(9_000 * S), Some(100 * S + 1));
+    // It was set back by an hour's worth: what happened in the four seconds bears times from 40 s on.
+    assert_eq!(book.resume_ns(44 * S), Some(40 * S));
+    // Behind what came since, not behind the latest time ever told.
+    book.event(event("a", Action::Die, 43 * 1_000_000), &mut |event| told.push(event));
+    assert_eq!(book.resume_ns(44 * S), Some(43 * S + 1));
+}
