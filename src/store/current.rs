@@ -48,8 +48,8 @@ impl Current {
                 let file = JournalFile::file_name(info, seq);
                 let path = store.journal_folder().join(&file);
                 // A marker without a journal is what is left of a deleted one, whose folded files may still be there. It
-                // goes with time, and behind a clock that was set back the same second comes again: a journal called as
-                // what is sealed would count as sealed.
+                // goes with time, and behind a clock that was set back the same second comes again: a journal with the
+                // name of a sealed one would pass for it, and be deleted.
                 let was_there = folded::marker(&path).exists()
                     || path.exists()
                     || store.has_sealed(file.trim_end_matches(SUFFIX))?;

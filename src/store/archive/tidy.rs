@@ -205,7 +205,7 @@ impl Store {
                 tracing::debug!(%error, "what is left of a dropped set stays");
             }
         }
-        // A marker whose journal is gone kept its name from coming again while nothing else of it was sure to be there.
+        // A marker whose journal is gone kept its name from coming again; now only what is sealed and kept does.
         let listing = fs::read_dir(self.journal_folder()).into_iter().flatten().flatten();
         for path in listing.map(|file| file.path()) {
             let journal = path.with_extension("jnl");
