@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write as _;
+use std::num::NonZero;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -262,6 +263,13 @@ pub struct Report {
 }
 
 impl Report {
+    fn add(&mut self, other: Report) {
+        self.tried += other.tried;
+        self.told += other.told;
+        self.samples += other.samples;
+        self.wrong.extend(other.wrong);
+    }
+
     fn take(&mut self, what: &str, point: impl FnOnce(&mut Report) -> anyhow::Result<()>) {
         self.tried += 1;
         let outcome = catch_unwind(AssertUnwindSafe(|| point(self)));
@@ -497,17 +505,44 @@ pub fn cuts(step: usize) -> Report {
     let folder = tempfile::tempdir().expect("make a folder");
     let root = folder.path().join("profiles");
     let whole = made(&root).expect("make a store");
+    // Each CPU cuts a copy of its own.
+    let parts = std::thread::available_parallelism().map_or(1, NonZero::get);
+    std::thread::scope(|scope| {
+        let (root, whole) = (&root, &whole);
+        let started: Vec<_> = (0..parts)
+            .map(|part| {
+                let own = folder.path().join(format!("profiles-{part}"));
+                copy(root, &own);
+                scope.spawn(move || cuts_of(&own, whole, step, |nth| nth % parts == part))
+            })
+            .collect();
+        let mut all = Report::default();
+        started.into_iter().for_each(|part| all.add(part.join().expect("what panics is caught and told")));
+        all
+    })
+}
+
+/// Those cuts of the store at `root`, all of them counted from zero, that `are_ours`.
+fn cuts_of(root: &Path, whole: &Told, step: usize, are_ours: impl Fn(usize) -> bool) -> Report {
     let mut report = Report::default();
-    for file in files(&root) {
+    for file in files(root) {
         let bytes = fs::read(&file).expect("read what was written");
         let Some(last) = bytes.len().checked_sub(1) else { continue };
-        for cut in (0..last).step_by(step).chain([last]) {
+        for (_, cut) in (0..last).step_by(step).chain([last]).enumerate().filter(|(nth, _)| are_ours(*nth)) {
             let what = format!("{} cut at {cut} of {}", file.display(), bytes.len());
-            changed(&mut report, &root, &file, &bytes[..cut], &whole, &what);
+            changed(&mut report, root, &file, &bytes[..cut], whole, &what);
         }
         fs::write(&file, &bytes).expect("write it back");
     }
     report
+}
+
+fn copy(from: &Path, to: &Path) {
+    for file in files(from) {
+        let copy = to.join(file.strip_prefix(from).expect("a file of the store"));
+        fs::create_dir_all(copy.parent().expect("a folder of the store")).expect("make a folder");
+        fs::copy(&file, &copy).expect("copy a file of the store");
+    }
 }
 
 /// Asks the store at `root` when `file` holds `bytes`, in turn about samples and about totals: the whole answer, or one

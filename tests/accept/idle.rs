@@ -18,7 +18,7 @@ pub const IDLE: Measurement = Measurement {
 };
 
 /// How long each figure is taken.
-const LENGTH: Duration = Duration::from_secs(20);
+const LENGTH: Duration = Duration::from_secs(15);
 /// What starting takes is over then.
 const SETTLED: Duration = Duration::from_secs(5);
 /// Foreign execs a second.

@@ -113,8 +113,11 @@ mod tests {
         let mut rise = 0;
         for _ in 0..1000 {
             let mut level = chance() / 0.75f64.sqrt();
-            let blocks: Vec<f64> =
-                (0..16).map(|_| std::mem::replace(&mut level, level * 0.5 + chance())).collect();
+            let mut next = || {
+                level = level * 0.5 + chance();
+                level
+            };
+            let blocks: Vec<f64> = (0..16).map(|_| next()).collect();
             // Three readings a block; a quarter goes with the warm-up.
             let rows: Vec<(f64, f64)> = (0..48).map(|n| (n as f64 * 5.0, blocks[n / 3])).collect();
             rise += u32::from(Slope::of(&rows).unwrap().rises());
