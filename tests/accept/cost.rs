@@ -46,7 +46,7 @@ pub const AT_997: Measurement = Measurement {
 /// Beside the other tools.
 pub const BESIDE: Measurement = Measurement {
     name: "accept-cost-beside",
-    about: "the agent and the perf pipeline in turns of 120 s, `auto` of 30 s, bpftrace of 5 s, at 997 Hz, for a sample",
+    about: "the agent and the perf pipeline in turns of 120 s, `auto` of 10 s, bpftrace of 2 s, at 997 Hz, for a sample",
     runs: 5,
     run: beside,
 };
@@ -59,8 +59,8 @@ const SHORT: Duration = Duration::from_secs(8);
 const TURN: Duration = Duration::from_secs(120);
 /// How long those that no bar is on: the agent as it is by default, and bpftrace, which takes longer to print every stack
 /// than to watch, in step with its samples.
-const AUTO_TURN: Duration = Duration::from_secs(30);
-const BPFTRACE_TURN: Duration = Duration::from_secs(5);
+const AUTO_TURN: Duration = Duration::from_secs(10);
+const BPFTRACE_TURN: Duration = Duration::from_secs(2);
 /// After the start, before the steady pace of the agent is measured.
 const SETTLED: Duration = Duration::from_secs(2);
 const ENOUGH_SAMPLES: f64 = 50_000.0;

@@ -23,7 +23,7 @@ use crate::watched::{Agent, Watch};
 pub const COST: Measurement = Measurement {
     name: "accept-stacks-cost",
     about: "CPU time of the whole agent for a sample with its stack's copy, against perf on the same load",
-    runs: 5,
+    runs: 3,
     run: a_sample,
 };
 /// The function's own time.
