@@ -2,13 +2,13 @@
 //! stores that are none, and stores that are damaged. Needs no rights.
 
 use std::fs;
-use std::path::Path;
 use std::process::Stdio;
 
 use serde_json::Value;
 
 use crate::answers::{FUNCTION_KEYS, INSTANCE_KEYS, assert_phases, keys, text};
 use crate::made_store::{LIVES, Life, at, made, writer};
+use crate::store_faults::copy;
 use crate::support::{Ended, Fnscope};
 
 fn scope() -> Fnscope {
@@ -264,18 +264,6 @@ fn a_journal_without_a_head_does_not_hide_the_others() {
     let ended = scope.run(["folded", "fib"]);
     assert_eq!((ended.code, count(&ended.stdout)), (Some(0), 100), "{ended:?}");
     assert!(ended.stderr.contains("warning: ") && ended.stderr.contains("00000002.jnl"), "{ended:?}");
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir(to).expect("make a folder");
-    for file in fs::read_dir(from).expect("list a folder").flatten() {
-        let target = to.join(file.file_name());
-        if file.path().is_dir() {
-            copy(&file.path(), &target);
-        } else {
-            fs::copy(file.path(), target).map(drop).expect("copy a file");
-        }
-    }
 }
 
 #[test]

@@ -17,8 +17,8 @@ use parquet::record::Field;
 
 use crate::answers::{number, row, text};
 use crate::store_faults::{
-    BATCHES, EIGHT, Feed, Random, STEP_US, Told, ask, batch, cuts, files, flips, folded_samples, full_disk,
-    made, sample,
+    BATCHES, EIGHT, Feed, Random, STEP_US, Told, ask, batch, copy, cuts, files, flips, folded_samples,
+    full_disk, made, sample,
 };
 use crate::support::{Cgroup, Ended, Fnscope, Function, Running, poll};
 
@@ -264,11 +264,6 @@ fn a_clock_that_jumps_an_hour_loses_and_doubles_nothing() {
     check("journals");
     tidy(&store);
     check("sealed");
-}
-
-fn copy(from: &Path, to: &Path) {
-    let status = Command::new("cp").arg("-r").arg(from).arg(to).status().expect("run cp");
-    assert!(status.success());
 }
 
 #[test]

@@ -50,10 +50,9 @@ impl Current {
                 // A marker without a journal is what is left of a deleted one, whose folded files may still be there. It
                 // goes with time, and behind a clock that was set back the same second comes again: a journal with the
                 // name of a sealed one would pass for it, and be deleted.
-                let was_there = folded::marker(&path).exists()
-                    || path.exists()
-                    || store.has_sealed(file.trim_end_matches(SUFFIX))?;
-                if !was_there && tail.publish(&path)? {
+                let is_free =
+                    !folded::marker(&path).exists() && !store.has_sealed(file.trim_end_matches(SUFFIX))?;
+                if is_free && tail.publish(&path)? {
                     return Ok(path);
                 }
             }
