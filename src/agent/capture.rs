@@ -178,6 +178,8 @@ pub(super) struct Capture {
     /// Samples on their way from the rings into that order.
     taken: Vec<RawSample>,
     side_band: Vec<Stamped<SideBand>>,
+    /// Processes that are gone as it is read.
+    exited: HashSet<Pid>,
     /// When the side-band was read last: cgroups that were made before are known.
     side_band_read_ns: u64,
     /// Instances of which processes have ended in what is being read of the side-band, and when the last one did:
@@ -353,6 +355,7 @@ impl Capture {
             order: Order::default(),
             taken: Vec::new(),
             side_band: Vec::new(),
+            exited: HashSet::new(),
             side_band_read_ns: 0,
             ended: HashMap::new(),
             newborns: newborns::Newborns::default(),

@@ -15,9 +15,10 @@ use std::time::Duration;
 const SHORT_REST: Duration = Duration::from_micros(300);
 /// The rest while something happens to processes of functions.
 const REST: Duration = Duration::from_micros(1_500);
-/// The rest between readings that found strangers alone. A container's cgroup is read without one when it is the first
-/// thing that happens; behind a stranger it waits this long, half of what a runtime needs from there to the exec.
-const STRANGERS_REST: Duration = Duration::from_millis(5);
+/// The rest between readings that found strangers alone, which all readers keep together: strangers wake as many of them
+/// as there are CPUs, and each reads all rings. A new cgroup ends it. What a process does in one that is known, and in which
+/// nothing has happened for a second, waits so long at most: what it maps meanwhile is opened if it lives on.
+const STRANGERS_REST: Duration = Duration::from_millis(8);
 /// How many times as long all of them are while fewer reads must do.
 const FEWER_READS: u32 = 7;
 /// How long something may happen again after something has happened to a function.
@@ -53,19 +54,30 @@ pub(super) enum News {
     Begun,
 }
 
+/// How a reader rests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rest {
+    /// For so long.
+    Whole(Duration),
+    /// For so long, or until there is a new cgroup.
+    UntilCgroup(Duration),
+}
+
 /// The pace.
 #[derive(Debug)]
 pub(super) struct Pace {
     /// Until when processes of functions may begin and end, and until when functions work.
     alert_until_ns: u64,
     works_until_ns: u64,
+    /// Until when readers rest that strangers alone wake.
+    strangers_until_ns: u64,
     /// The last tick where nothing happened.
     tick_ns: u64,
 }
 
 impl Default for Pace {
     fn default() -> Pace {
-        Pace { alert_until_ns: 0, works_until_ns: 0, tick_ns: UNARMED_TICK_NS }
+        Pace { alert_until_ns: 0, works_until_ns: 0, strangers_until_ns: 0, tick_ns: UNARMED_TICK_NS }
     }
 }
 
@@ -90,14 +102,26 @@ impl Pace {
     }
 
     /// The rest after a reading that has found `news`; longer while `fewer` reads must do.
-    pub(super) fn rest(&self, news: News, fewer: bool, now_ns: u64) -> Duration {
-        let rest = match news {
-            News::Begun => SHORT_REST,
-            News::Ours => REST,
-            News::Strangers if now_ns < self.alert_until_ns => REST,
-            News::Strangers => STRANGERS_REST,
-        };
-        if fewer { rest * FEWER_READS } else { rest }
+    pub(super) fn rest(&mut self, news: News, fewer: bool, now_ns: u64) -> Rest {
+        let times = if fewer { FEWER_READS } else { 1 };
+        match news {
+            News::Begun => Rest::Whole(SHORT_REST * times),
+            News::Strangers if now_ns >= self.alert_until_ns => {
+                let rest = STRANGERS_REST * times;
+                let rest_ns = u64::try_from(rest.as_nanos()).unwrap_or(u64::MAX);
+                self.strangers_until_ns = now_ns.saturating_add(rest_ns);
+                Rest::UntilCgroup(rest)
+            }
+            News::Ours | News::Strangers => Rest::Whole(REST * times),
+        }
+    }
+
+    /// How a reader that processes alone have woken at `now_ns` rests before it reads: as long as another one, which has
+    /// found strangers alone, does.
+    pub(super) fn rest_before(&self, now_ns: u64) -> Option<Rest> {
+        let left_ns = self.strangers_until_ns.saturating_sub(now_ns);
+        let rests = left_ns > 0 && now_ns >= self.alert_until_ns;
+        rests.then(|| Rest::UntilCgroup(Duration::from_nanos(left_ns)))
     }
 
     /// From one tick, at which the fullest side-band ring was `full` percent full, to the next, in nanoseconds.
@@ -128,17 +152,36 @@ mod tests {
     #[test]
     fn it_rests_less_while_something_happens_to_functions() {
         let mut pace = Pace::default();
+        let longer = |rest| match rest {
+            Rest::Whole(rest) => Rest::Whole(rest * FEWER_READS),
+            Rest::UntilCgroup(rest) => Rest::UntilCgroup(rest * FEWER_READS),
+        };
         for (news, now_ns, rest) in [
-            (News::Strangers, 0, STRANGERS_REST),
-            (News::Begun, 5, SHORT_REST),
-            (News::Strangers, 4 + ALERT_NS, REST),
-            (News::Strangers, 5 + ALERT_NS, STRANGERS_REST),
-            (News::Ours, 6 + ALERT_NS, REST),
+            (News::Strangers, 0, Rest::UntilCgroup(STRANGERS_REST)),
+            (News::Begun, 5, Rest::Whole(SHORT_REST)),
+            (News::Strangers, 4 + ALERT_NS, Rest::Whole(REST)),
+            (News::Strangers, 5 + ALERT_NS, Rest::UntilCgroup(STRANGERS_REST)),
+            (News::Ours, 6 + ALERT_NS, Rest::Whole(REST)),
         ] {
             pace.heard(news, now_ns);
             assert_eq!(pace.rest(news, false, now_ns), rest, "{news:?} at {now_ns}");
-            assert_eq!(pace.rest(news, true, now_ns), rest * FEWER_READS, "{news:?} at {now_ns}");
+            assert_eq!(pace.rest(news, true, now_ns), longer(rest), "{news:?} at {now_ns}");
         }
+    }
+
+    #[test]
+    fn what_strangers_do_is_read_by_one_for_all() {
+        let mut pace = Pace::default();
+        assert_eq!(pace.rest_before(5), None);
+        let rest = pace.rest(News::Strangers, false, 5);
+        assert_eq!(pace.rest_before(5), Some(rest));
+        let rest_ns = u64::try_from(STRANGERS_REST.as_nanos()).unwrap();
+        let last = Rest::UntilCgroup(Duration::from_nanos(1));
+        assert_eq!((pace.rest_before(4 + rest_ns), pace.rest_before(5 + rest_ns)), (Some(last), None));
+        pace.heard(News::Ours, 7);
+        assert_eq!(pace.rest_before(7), None, "a function's process may begin on that CPU");
+        pace.rest(News::Strangers, false, 8);
+        assert_eq!(pace.rest_before(8), None);
     }
 
     #[test]
@@ -156,7 +199,7 @@ mod tests {
         warm.worked(10);
         assert_eq!(
             warm.rest(News::Strangers, false, 20),
-            STRANGERS_REST,
+            Rest::UntilCgroup(STRANGERS_REST),
             "it computes, and no process of it begins"
         );
         assert_eq!((warm.tick_ns(0, true, 20), warm.tick_ns(0, true, later)), (TICK_NS, LONG_TICK_NS));

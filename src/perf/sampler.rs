@@ -314,7 +314,7 @@ impl Sampler {
             switches: None,
         };
         if let Some(cgroups) = &rings.cgroups {
-            rings.wait.hear(cgroups.fd(), Kind::SideBand)?;
+            rings.wait.hear(cgroups.fd(), Kind::Cgroups)?;
         }
         for samples in rings.sample_rings() {
             rings.wait.hear(samples.fd(), Kind::Samples)?;
@@ -360,7 +360,7 @@ impl CpuRings {
     /// Changes what is sampled. The side-band is heard while anything is.
     fn switch(&self, cpu: u32, was: Mode, mode: Mode) -> Result<(), PerfError> {
         let heard = match (was == Mode::Off, mode == Mode::Off) {
-            (true, false) => self.wait.hear(self.side_band.fd(), Kind::SideBand),
+            (true, false) => self.wait.hear(self.side_band.fd(), Kind::Processes),
             (false, true) => self.wait.leave(self.side_band.fd()),
             _ => Ok(()),
         };

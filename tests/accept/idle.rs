@@ -18,9 +18,9 @@ pub const IDLE: Measurement = Measurement {
 };
 
 /// How long each figure is taken.
-const LENGTH: Duration = Duration::from_secs(15);
+const LENGTH: Duration = Duration::from_secs(12);
 /// What starting takes is over then.
-const SETTLED: Duration = Duration::from_secs(5);
+const SETTLED: Duration = Duration::from_secs(3);
 /// Foreign execs a second.
 const RATE: &str = "200";
 

@@ -1,8 +1,9 @@
 //! A reader thread for each CPU, pinned to it: while it reads, the process that woke it does not run on.
 //!
 //! Its work is bounded by what its rings hold: drain them, open files, read accounts; the longest such reading is told
-//! when the agent ends. It is woken by the kernel, by new cgroups always and
-//! by everything of processes while functions are sampled, and rests after each reading as long as the pace says.
+//! when the agent ends. It is woken by the kernel, by new cgroups always and by everything of processes while functions are
+//! sampled, and rests after each reading as the pace says: while there are strangers alone, all rest together, and one of
+//! them reads for all.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use tokio::sync::Notify;
 
 use super::{Capture, NICE, Shared};
 use crate::agent::budget::Step;
+use crate::agent::pace::Rest;
 use crate::agent::threads::spawn_passing;
 use crate::config::Realtime;
 use crate::perf::{Clock, CpuWait, Ready};
@@ -88,39 +90,61 @@ fn read(shared: &Shared, wait: &CpuWait, realtime: bool) {
     if realtime && let Err(error) = crate::sys::set_realtime() {
         tracing::debug!("readers run without real-time priority: {error}");
     }
-    loop {
-        let ready = wait.wait(None);
-        if ready.ended {
-            return;
+    let mut ready = wait.wait(None);
+    while !ready.ended {
+        let woken_ns = Clock::monotonic_ns();
+        let before =
+            ready.is_of_processes_alone().then(|| shared.lock().pace.rest_before(woken_ns)).flatten();
+        if let Some(rest) = before {
+            ready.cgroups = keep(rest, wait).cgroups;
         }
-        let rest = {
-            let mut capture = shared.lock();
-            let begin_ns = Clock::monotonic_ns();
-            let rest = capture.woken(wait.cpu, ready);
-            let took_ns = Clock::monotonic_ns().saturating_sub(begin_ns);
-            capture.stats.longest_reading_ns = capture.stats.longest_reading_ns.max(took_ns);
-            if capture.due_ns(Clock::monotonic_ns()).saturating_add(WORTH_WAKING_NS) < capture.awaited_ns {
-                capture.awaited_ns = 0;
-                shared.wake();
-            }
-            rest
-        };
-        if let Some(rest) = rest {
+        ready =
+            read_once(shared, wait.cpu, ready, woken_ns).map_or_else(Ready::default, |rest| keep(rest, wait));
+        if ready == Ready::default() {
+            ready = wait.wait(None);
+        }
+    }
+}
+
+/// Reads what has woken the reader of `cpu` at `woken_ns`, if nobody has. Returns how it rests then.
+fn read_once(shared: &Shared, cpu: u32, ready: Ready, woken_ns: u64) -> Option<Rest> {
+    let mut capture = shared.lock();
+    if ready.is_of_processes_alone() && capture.side_band_read_ns > woken_ns {
+        return None;
+    }
+    let begin_ns = Clock::monotonic_ns();
+    let rest = capture.woken(cpu, ready);
+    let took_ns = Clock::monotonic_ns().saturating_sub(begin_ns);
+    capture.stats.longest_reading_ns = capture.stats.longest_reading_ns.max(took_ns);
+    if capture.due_ns(Clock::monotonic_ns()).saturating_add(WORTH_WAKING_NS) < capture.awaited_ns {
+        capture.awaited_ns = 0;
+        shared.wake();
+    }
+    rest
+}
+
+/// Rests so. Returns what has ended it, if it is not its time.
+fn keep(rest: Rest, wait: &CpuWait) -> Ready {
+    match rest {
+        Rest::Whole(rest) => {
             std::thread::sleep(rest);
+            Ready::default()
         }
+        Rest::UntilCgroup(rest) => wait.rest(rest),
     }
 }
 
 impl Capture {
     /// Reads what has woken the reader of `cpu`. Returns how long it rests then.
-    fn woken(&mut self, cpu: u32, ready: Ready) -> Option<std::time::Duration> {
-        let news = (ready.side_band || ready.samples).then(|| self.take_side_band().0)?;
+    fn woken(&mut self, cpu: u32, ready: Ready) -> Option<Rest> {
+        let side_band = ready.cgroups || ready.processes;
+        let news = (side_band || ready.samples).then(|| self.take_side_band().0)?;
         if ready.samples {
             // Before it is full. What is in it waits for its tick, which also sets the pace of the store.
             self.drain_samples(Some(cpu));
         }
         let now_ns = Clock::monotonic_ns();
         self.look_around(now_ns);
-        ready.side_band.then(|| self.pace.rest(news, self.governor.is_in_force(Step::Reads), now_ns))
+        side_band.then(|| self.pace.rest(news, self.governor.is_in_force(Step::Reads), now_ns))
     }
 }

@@ -28,6 +28,11 @@ impl Capture {
         let mut records = std::mem::take(&mut self.side_band);
         let full = self.setup.sampler.drain_side_band(&mut records);
         records.sort_by_key(|record| record.time_ns);
+        self.exited.clear();
+        self.exited.extend(records.iter().filter_map(|record| match record.value {
+            SideBand::Exit { pid, tid } if pid == tid => Some(pid),
+            _ => None,
+        }));
         let news = records.drain(..).map(|record| self.side_band_record(record)).max();
         let news = news.unwrap_or(News::Strangers);
         self.side_band = records;
@@ -162,7 +167,7 @@ impl Capture {
     }
 
     fn member_by_cgroup(&mut self, pid: Pid) -> Option<InstanceNo> {
-        if !self.setup.attribution.should_sample() {
+        if !self.setup.attribution.should_sample() || self.exited.contains(&pid) {
             return None;
         }
         let path = self.setup.cgroups.of_process(pid).ok()?;
