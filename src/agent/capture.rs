@@ -182,8 +182,7 @@ pub(super) struct Capture {
     exited: HashSet<Pid>,
     /// When the side-band was read last: cgroups that were made before are known.
     side_band_read_ns: u64,
-    /// Instances of which processes have ended in what is being read of the side-band, and when the last one did:
-    /// one reading for all of them.
+    /// Instances of which processes have ended in what is being read of it, and when the last one did: one look for all.
     ended: HashMap<InstanceNo, Moment>,
     /// Processes whose environment may name another function.
     newborns: newborns::Newborns,
