@@ -78,6 +78,7 @@ mod store_data;
 #[allow(dead_code, reason = "tests use their part of it")]
 mod store_faults;
 mod store_under_faults;
+mod student_t;
 #[allow(dead_code, reason = "each test module uses its part of it")]
 mod support;
 #[allow(dead_code, reason = "measurements use the rest")]

@@ -54,6 +54,8 @@ mod store_data;
 #[allow(dead_code, reason = "measurements use their part of it")]
 mod store_faults;
 mod storm;
+#[path = "../student_t.rs"]
+mod student_t;
 #[path = "../support.rs"]
 #[allow(dead_code, reason = "measurements use their part of it")]
 mod support;

@@ -2,6 +2,8 @@
 //!
 //! Not here: what is measured.
 
+use crate::student_t::student_t;
+
 /// Takes each of `C` conditions once in each of `rounds` rounds, and gives the `W` figures of each. Which comes first
 /// changes from round to round, so that a drift of the machine is in all of them.
 pub fn interleaved<const C: usize, const W: usize>(
@@ -59,30 +61,6 @@ pub fn slower_percent(pairs: impl Iterator<Item = (f64, f64)>) -> Interval {
     let reach = student_t(logs.len().saturating_sub(1)) * (squares / (n - 1.0) / n).sqrt();
     let logs = Interval { low: mean - reach, middle: mean, high: mean + reach };
     logs.map(|log| log.exp_m1() * 100.0)
-}
-
-/// The point that Student's t with `freedom` degrees of freedom does not exceed in 97.5 % of cases; not a number for none.
-/// Beyond the table 1.96 + 2.4 / freedom, which is right to a hundredth.
-fn student_t(freedom: usize) -> f64 {
-    const TABLE: [f64; 16] = [
-        f64::NAN,
-        12.706,
-        4.303,
-        3.182,
-        2.776,
-        2.571,
-        2.447,
-        2.365,
-        2.306,
-        2.262,
-        2.228,
-        2.201,
-        2.179,
-        2.160,
-        2.145,
-        2.131,
-    ];
-    TABLE.get(freedom).copied().unwrap_or(1.96 + 2.4 / freedom as f64)
 }
 
 /// The median with its 95 % interval by ranks, which needs no shape of the noise: with n figures, the ranks

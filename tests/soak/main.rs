@@ -1,7 +1,8 @@
 //! `make soak MINUTES=30`: the agent for that long on a host where everything goes wrong, and a verdict.
 //!
 //! Every fault is done unless it is left out, the wall clock of this machine stepped by up to two hours and back included
-//! (`--without clock-step`): that is said before it begins. Interrupted, it goes on where it was when it is run again. Needs root, Docker's programs and cgroup2.
+//! (`--without clock-step`): that is said before it begins. Interrupted, it goes on where it was when it is run again.
+//! Needs root, Docker's programs and cgroup2.
 //! Exit status: 0 every invariant holds, 1 one does not, 2 interrupted (run it again), 64 wrong usage.
 
 #[path = "../private_docker.rs"]
@@ -9,6 +10,8 @@
 mod private_docker;
 #[path = "mod.rs"]
 mod soak;
+#[path = "../student_t.rs"]
+mod student_t;
 #[path = "../support.rs"]
 #[allow(dead_code, reason = "the soak uses its part of it")]
 mod support;

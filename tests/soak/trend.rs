@@ -1,11 +1,11 @@
 //! Whether readings rise: the slope of a line through them, with its 95 % interval.
 
+use crate::student_t::student_t;
+
 /// Readings before this share of a life are left out: caches fill, allocators find their size.
 const WARM_UP: f64 = 0.25;
 /// Points that the line goes through.
 const BLOCKS: usize = 12;
-/// Student's t for 95 %, two-sided, with 1 to `BLOCKS - 2` degrees of freedom.
-const T: [f64; BLOCKS - 2] = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228];
 
 /// A slope.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -65,9 +65,11 @@ fn half_interval(off: &[f64], squares: f64, count: f64) -> f64 {
     let with_next: f64 = off.windows(2).map(|two| two.iter().product::<f64>()).sum();
     let correlation = (with_next / squares).max(0.0);
     let freedom = count * (1.0 - correlation) / (1.0 + correlation) - 2.0;
-    // Of a fraction the lower one: the wider interval. Below one there is none.
-    let t = (freedom.floor() as usize).checked_sub(1).map(|at| T[at.min(T.len() - 1)]);
-    t.map_or(f64::INFINITY, |t| t * (squares / freedom).sqrt())
+    // Of a fraction the lower one: the wider interval.
+    match freedom.floor() as usize {
+        0 => f64::INFINITY,
+        whole => student_t(whole) * (squares / freedom).sqrt(),
+    }
 }
 
 fn middle(block: &[(f64, f64)]) -> (f64, f64) {
