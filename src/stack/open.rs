@@ -132,12 +132,12 @@ impl Files {
     }
 
     /// Closes files that nobody has mapped any more: an open one keeps the disk of a removed container. They are still
-    /// known when they come again.
-    pub fn release(&mut self) {
+    /// known when they come again. What owners had that are not `wanted` any more is forgotten.
+    pub fn release(&mut self, wanted: impl Fn(InstanceNo) -> bool) {
         self.known.values().filter(|file| Arc::strong_count(file) == 1).for_each(|file| {
             file.close();
         });
-        self.owned.retain(|_, file| file.strong_count() > 0);
+        self.owned.retain(|(owner, ..), file| file.strong_count() > 0 && wanted(*owner));
     }
 
     /// The executable mappings of a process of `owner` that was not watched from its start.
@@ -292,6 +292,11 @@ mod tests {
         let failed = files.mapped(other, gone, 0, 4096, &path, build_id);
         files.own(other, &path, build_id, &failed);
         assert!(files.owned(other, &path, build_id).is_none(), "without content it is worth another try");
+        let again = files.owned(owner, &path, build_id).unwrap();
+        files.release(|no| no != owner);
+        assert!(files.owned(owner, &path, build_id).is_none(), "nobody asks for what one that has gone had");
+        files.own(owner, &path, build_id, &again);
+        drop(again);
         while files.let_go() {}
         assert!(files.owned(owner, &path, build_id).is_none(), "let go of unread");
     }
@@ -303,10 +308,10 @@ mod tests {
         let open = |files: &Files| files.known.values().filter(|file| file.is_open()).count();
         let all = files.known.len();
         assert!(all > 0);
-        files.release();
+        files.release(|_| true);
         assert_eq!(open(&files), all);
         drop(mappings);
-        files.release();
+        files.release(|_| true);
         assert_eq!((open(&files), files.known.len()), (0, all));
         let again = files.mappings_of(InstanceNo(1), Pid(std::process::id())).unwrap();
         assert_eq!((open(&files), files.known.len()), (all, all), "the same files, open again: {again:?}");

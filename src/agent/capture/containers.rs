@@ -270,7 +270,8 @@ impl Capture {
     /// Forgets what nobody tells the end of: containers that are no functions, cgroups below containers, files that are
     /// mapped no more.
     pub(super) fn sweep(&mut self) {
-        self.files.release();
+        let Capture { files, setup, .. } = &mut *self;
+        files.release(|no| setup.attribution.is_wanted(no));
         let overgrown = self.setup.attribution.overgrown(MANY_NESTED);
         let overgrown: Vec<_> = overgrown.map(|(no, info)| (no, info.cgroup_path.clone())).collect();
         for (no, path) in overgrown {
