@@ -75,6 +75,19 @@ impl Allowances {
         }
     }
 
+    /// Forgets who has had little for so long that it would have all of it again: who begins anew has no more.
+    pub(super) fn age(&mut self, now_us: i64) {
+        let refilled = |left: &Left| {
+            let seconds = now_us.saturating_sub(left.filled_us).max(0) / 1_000_000;
+            let is_full = |has: u32, tap: &Tap| {
+                i64::from(tap.a_second).saturating_mul(seconds) >= i64::from(tap.at_once.saturating_sub(has))
+            };
+            is_full(left.frames, &FRAMES) && is_full(left.names, &NAMES)
+        };
+        self.left.retain(|_, left| !refilled(left));
+        self.left.shrink_to(2 * self.left.len());
+    }
+
     /// A stack of `no` took `names` places that were looked up; so many `frames` it has that is new to the store.
     pub(super) fn take(&mut self, no: InstanceNo, names: u64, frames: usize) {
         if let Some(left) = self.left.get_mut(&no) {
@@ -124,6 +137,23 @@ mod tests {
         assert_eq!(allowances.of(no, SECOND_US - 1), Part::Mark);
         assert_eq!(allowances.of(no, SECOND_US), Part::Whole);
         assert_eq!(allowances.of(no, -SECOND_US), Part::Whole, "a clock that was set back");
+    }
+
+    #[test]
+    fn who_would_have_all_of_it_again_is_forgotten() {
+        let (mut allowances, little, much) = (Allowances::default(), InstanceNo(1), InstanceNo(2));
+        for (no, names) in [(little, 400), (much, 401)] {
+            allowances.of(no, 0);
+            allowances.take(no, names, 0);
+        }
+        let known = |allowances: &Allowances| [little, much].map(|no| allowances.left.contains_key(&no));
+        allowances.age(SECOND_US - 1);
+        assert_eq!(known(&allowances), [true, true]);
+        allowances.age(SECOND_US);
+        assert_eq!(known(&allowances), [false, true]);
+        allowances.take(much, 1_000_000, 0);
+        allowances.age(2 * SECOND_US);
+        assert_eq!(allowances.of(much, 0), Part::Mark);
     }
 
     #[test]

@@ -303,6 +303,7 @@ impl Keeper {
         }
         if self.ages > 0 && self.aged_at.elapsed() >= AGE_EVERY {
             self.symbolizer.age();
+            self.allowances.age(now().0);
             self.freed.tell(now_ns());
             self.aged_at = Instant::now();
             self.ages -= 1;

@@ -18,6 +18,9 @@ use crate::model::{BuildId, InstanceNo, Pid};
 
 /// Most files that are kept, open or already read. When there are more, one of those goes whose first owner has most.
 const MAX_FILES: usize = 512;
+/// How often it is looked whether anybody has mapped a file, before one that nobody has is forgotten. It costs opening it
+/// again; where an engine gives each container files of its own, none comes again.
+const FORGOTTEN_AFTER: u8 = 4;
 /// Most files that are remembered by their owners, and the longest path of one, in bytes.
 const MAX_OWNED: usize = 8_192;
 const MAX_OWNED_PATH: usize = 256;
@@ -27,7 +30,7 @@ const MAX_MAPS_BYTES: u64 = 4 << 20;
 /// Files that are or were mapped.
 #[derive(Debug, Default)]
 pub struct Files {
-    known: HashMap<FileKey, Arc<MappedFile>>,
+    known: HashMap<FileKey, Known>,
     /// By who mapped them first, in order of first sight: what goes first when there are too many.
     order: HashMap<InstanceNo, VecDeque<FileKey>>,
     /// Files by build id and path within one owner, who can mislead nobody but himself: for processes that are gone
@@ -35,6 +38,13 @@ pub struct Files {
     owned: HashMap<(InstanceNo, BuildId, Box<str>), Weak<MappedFile>>,
     next_id: u64,
     stats: OpenStats,
+}
+
+/// A file, and how often it was seen that nobody has it mapped.
+#[derive(Debug)]
+struct Known {
+    file: Arc<MappedFile>,
+    unused: u8,
 }
 
 /// How opening went.
@@ -81,7 +91,10 @@ impl Files {
             self.stats.failed += 1;
             return Mapped::File(self.make(path, build_id, None));
         };
-        let known = self.known.get(&key).cloned();
+        let known = self.known.get_mut(&key).map(|known| {
+            known.unused = 0;
+            known.file.clone()
+        });
         if let Some(file) = known.clone().filter(|file| file.is_open()) {
             self.stats.known += 1;
             return Mapped::File(file);
@@ -96,7 +109,7 @@ impl Files {
             return Mapped::File(file);
         }
         let file = self.make(path, build_id, Some(fd));
-        self.known.insert(key.clone(), file.clone());
+        self.known.insert(key.clone(), Known { file: file.clone(), unused: 0 });
         self.order.entry(owner).or_default().push_back(key);
         while self.known.len() > MAX_FILES && self.let_go() {}
         Mapped::File(file)
@@ -132,10 +145,20 @@ impl Files {
     }
 
     /// Closes files that nobody has mapped any more: an open one keeps the disk of a removed container. They are still
-    /// known when they come again. What owners had that are not `wanted` any more is forgotten.
+    /// known when they come again soon. What owners had that are not `wanted` any more is forgotten.
     pub fn release(&mut self, wanted: impl Fn(InstanceNo) -> bool) {
-        self.known.values().filter(|file| Arc::strong_count(file) == 1).for_each(|file| {
+        self.known.retain(|_, Known { file, unused }| {
+            if Arc::strong_count(file) > 1 {
+                *unused = 0;
+                return true;
+            }
             file.close();
+            *unused += 1;
+            *unused < FORGOTTEN_AFTER
+        });
+        self.order.retain(|_, keys| {
+            keys.retain(|key| self.known.contains_key(key));
+            !keys.is_empty()
         });
         self.owned.retain(|(owner, ..), file| file.strong_count() > 0 && wanted(*owner));
     }
@@ -178,8 +201,8 @@ impl Files {
         if keys.is_empty() {
             self.order.remove(&owner);
         }
-        let file = key.and_then(|key| self.known.remove(&key));
-        self.stats.evicted += u64::from(file.is_some_and(|file| file.close()));
+        let known = key.and_then(|key| self.known.remove(&key));
+        self.stats.evicted += u64::from(known.is_some_and(|known| known.file.close()));
         true
     }
 }
@@ -305,7 +328,7 @@ mod tests {
     fn files_nobody_has_mapped_any_more_are_closed() {
         let mut files = Files::default();
         let mappings = files.mappings_of(InstanceNo(1), Pid(std::process::id())).unwrap();
-        let open = |files: &Files| files.known.values().filter(|file| file.is_open()).count();
+        let open = |files: &Files| files.known.values().filter(|known| known.file.is_open()).count();
         let all = files.known.len();
         assert!(all > 0);
         files.release(|_| true);
@@ -315,6 +338,13 @@ mod tests {
         assert_eq!((open(&files), files.known.len()), (0, all));
         let again = files.mappings_of(InstanceNo(1), Pid(std::process::id())).unwrap();
         assert_eq!((open(&files), files.known.len()), (all, all), "the same files, open again: {again:?}");
+        drop(again);
+        for left in (1..FORGOTTEN_AFTER).rev() {
+            files.release(|_| true);
+            assert_eq!((open(&files), files.known.len()), (0, all), "{left} to go");
+        }
+        files.release(|_| true);
+        assert_eq!((files.known.len(), files.order.len()), (0, 0));
     }
 
     #[test]
