@@ -31,6 +31,17 @@ struct Left {
     filled_us: i64,
 }
 
+impl Left {
+    /// Frames and names it has at `now_us`.
+    fn at(&self, now_us: i64) -> (u32, u32) {
+        let seconds =
+            u32::try_from(now_us.saturating_sub(self.filled_us).max(0) / 1_000_000).unwrap_or(u32::MAX);
+        let fill =
+            |has: u32, tap: &Tap| has.saturating_add(tap.a_second.saturating_mul(seconds)).min(tap.at_once);
+        (fill(self.frames, &FRAMES), fill(self.names, &NAMES))
+    }
+}
+
 /// Allowances by instance.
 #[derive(Debug, Default)]
 pub(super) struct Allowances {
@@ -59,13 +70,8 @@ impl Allowances {
         }
         let fresh = Left { frames: FRAMES.at_once, names: NAMES.at_once, filled_us: now_us };
         let left = self.left.entry(no).or_insert(fresh);
-        let seconds =
-            u32::try_from(now_us.saturating_sub(left.filled_us).max(0) / 1_000_000).unwrap_or(u32::MAX);
-        if seconds > 0 || now_us < left.filled_us {
-            let fill = |has: u32, tap: &Tap| {
-                has.saturating_add(tap.a_second.saturating_mul(seconds)).min(tap.at_once)
-            };
-            (left.frames, left.names) = (fill(left.frames, &FRAMES), fill(left.names, &NAMES));
+        if now_us < left.filled_us || now_us.saturating_sub(left.filled_us) >= 1_000_000 {
+            (left.frames, left.names) = left.at(now_us);
             left.filled_us = now_us;
         }
         match (left.names, left.frames) {
@@ -77,14 +83,7 @@ impl Allowances {
 
     /// Forgets who has had little for so long that it would have all of it again: who begins anew has no more.
     pub(super) fn age(&mut self, now_us: i64) {
-        let refilled = |left: &Left| {
-            let seconds = now_us.saturating_sub(left.filled_us).max(0) / 1_000_000;
-            let is_full = |has: u32, tap: &Tap| {
-                i64::from(tap.a_second).saturating_mul(seconds) >= i64::from(tap.at_once.saturating_sub(has))
-            };
-            is_full(left.frames, &FRAMES) && is_full(left.names, &NAMES)
-        };
-        self.left.retain(|_, left| !refilled(left));
+        self.left.retain(|_, left| left.at(now_us) != (FRAMES.at_once, NAMES.at_once));
         self.left.shrink_to(2 * self.left.len());
     }
 
