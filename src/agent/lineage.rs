@@ -3,7 +3,7 @@
 //! Bounded for each instance: one that forks without end has the rest of its processes not followed, and takes nothing
 //! from others.
 
-use crate::model::{IdMap, InstanceNo, Pid};
+use crate::model::{IdMap, InstanceNo, Pid, tables};
 
 /// Most processes of an instance that are followed: no container in its right mind has so many, and they take half a
 /// megabyte.
@@ -68,6 +68,12 @@ impl Lineage {
         for pid in gone {
             self.remove(&pid);
         }
+    }
+
+    /// Gives back what its tables took for more than they hold now.
+    pub(super) fn keep_little(&mut self) {
+        tables::keep_little(&mut self.by_pid);
+        tables::keep_little(&mut self.of_one);
     }
 
     /// Forgets all.

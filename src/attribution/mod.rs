@@ -24,7 +24,7 @@ use instance::{Fate, Instance};
 
 use crate::model::{
     CgroupId, ContainerId, CpuSource, Entry, Fact, IdMap, Identity, InstanceInfo, InstanceKey, InstanceNo,
-    Timestamp,
+    Timestamp, tables,
 };
 
 /// A moment on both clocks.
@@ -427,6 +427,15 @@ impl<S> Attribution<S> {
             released.push(no);
         }
         released
+    }
+
+    /// Gives back what its tables took for more than they hold now.
+    pub fn keep_little(&mut self) {
+        let Attribution { instances, by_cgroup, by_container, claims, .. } = self;
+        tables::keep_little(instances);
+        tables::keep_little(by_cgroup);
+        tables::keep_little(by_container);
+        tables::keep_little(claims);
     }
 
     /// What is settled since the last call.

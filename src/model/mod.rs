@@ -13,6 +13,7 @@ pub mod recent;
 pub mod record;
 pub mod stack;
 pub mod swap;
+pub mod tables;
 pub mod time;
 
 pub use container::{Container, ContainerEvent, Oddity, Pod};

@@ -8,7 +8,7 @@ use std::sync::{Arc, Weak};
 
 use super::file::MappedFile;
 use super::space::{AddressSpace, LentBytes, Mapped, Mapping, Table};
-use crate::model::{IdMap, InstanceNo, Pid};
+use crate::model::{IdMap, InstanceNo, Pid, tables};
 
 /// Most executable mappings kept of all together (a table that processes share counts once), some 64 bytes each.
 const MAX_ALL_MAPPINGS: usize = 1 << 20;
@@ -252,6 +252,7 @@ impl Processes {
                 self.forget(pid);
             }
         }
+        tables::keep_little(&mut self.by_pid);
     }
 
     /// Forgets a process at once.

@@ -291,6 +291,8 @@ impl Capture {
             self.setup.attribution.foreign().filter(|(_, info)| is_gone(info)).map(|(no, _)| no).collect();
         let now = self.moment(Clock::monotonic_ns());
         gone.into_iter().for_each(|no| self.setup.attribution.cgroup_gone(no, now.wall, now));
+        self.setup.attribution.keep_little();
+        self.lineage.keep_little();
     }
 }
 
