@@ -1,38 +1,39 @@
 //! A bounded map that forgets what was not asked for lately.
 //!
-//! Two generations: what is asked for moves to the young one; when that is half full, the old one is dropped and the
-//! young one becomes old. Cheaper than a true LRU and as good here. It never holds more than its limit and one entry.
+//! Two generations: what is asked for becomes young; when the young ones take half the room, the old ones are dropped and
+//! the young ones become old. Cheaper than a true LRU and as good here. It never holds more than its limit and one entry.
+//! Both stand in one table, which stays where it is: one that is made anew for each generation leaves holes of all sizes.
 
 use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::hash::Hash;
 
-/// Tenants choose keys: the hash has a key of its own.
-type Generation<K, V> = HashMap<K, (V, usize), ahash::RandomState>;
+use crate::model::tables;
 
 /// A map bounded by the bytes its entries are said to take.
 #[derive(Debug)]
 pub struct Memo<K, V> {
-    young: Generation<K, V>,
-    old: Generation<K, V>,
+    /// Tenants choose keys: the hash has a key of its own.
+    kept: HashMap<K, Kept<V>, ahash::RandomState>,
     young_bytes: usize,
     old_bytes: usize,
     limit_bytes: usize,
 }
 
+#[derive(Debug)]
+struct Kept<V> {
+    value: V,
+    bytes: u32,
+    is_young: bool,
+}
+
 impl<K: Hash + Eq, V: Clone> Memo<K, V> {
     /// Hash tables keep about half their places free.
-    const ENTRY_BYTES: usize = 2 * size_of::<(K, V, usize)>();
+    const ENTRY_BYTES: usize = 2 * size_of::<(K, Kept<V>)>();
 
     /// An empty map for `limit_bytes`.
     pub fn new(limit_bytes: usize) -> Memo<K, V> {
-        Memo {
-            young: Generation::default(),
-            old: Generation::default(),
-            young_bytes: 0,
-            old_bytes: 0,
-            limit_bytes,
-        }
+        Memo { kept: HashMap::default(), young_bytes: 0, old_bytes: 0, limit_bytes }
     }
 
     /// What was kept for `key`.
@@ -48,32 +49,28 @@ impl<K: Hash + Eq, V: Clone> Memo<K, V> {
     where
         K: Borrow<Q>,
     {
-        if let Some((value, _)) = self.young.get(key) {
-            return Some(of(value));
+        let kept = self.kept.get_mut(key)?;
+        let read = of(&kept.value);
+        if !std::mem::replace(&mut kept.is_young, true) {
+            let bytes = kept.bytes as usize;
+            self.old_bytes = self.old_bytes.saturating_sub(bytes);
+            self.grow(bytes);
         }
-        let (key, (value, bytes)) = self.old.remove_entry(key)?;
-        self.old_bytes = self.old_bytes.saturating_sub(bytes);
-        let read = of(&value);
-        self.put(key, value, bytes);
         Some(read)
     }
 
     /// Keeps `value`, which takes `bytes` beside the places of key and value themselves.
     pub fn insert(&mut self, key: K, value: V, bytes: usize) {
-        if let Some((_, bytes)) = self.old.remove(&key) {
-            self.old_bytes = self.old_bytes.saturating_sub(bytes);
-        }
-        self.put(key, value, bytes.saturating_add(Self::ENTRY_BYTES));
+        let bytes = u32::try_from(bytes.saturating_add(Self::ENTRY_BYTES)).unwrap_or(u32::MAX);
+        let replaced = self.kept.insert(key, Kept { value, bytes, is_young: true });
+        self.leave(replaced);
+        self.grow(bytes as usize);
     }
 
     /// Forgets what was kept for `key`.
     pub fn remove(&mut self, key: &K) {
-        if let Some((_, bytes)) = self.young.remove(key) {
-            self.young_bytes = self.young_bytes.saturating_sub(bytes);
-        }
-        if let Some((_, bytes)) = self.old.remove(key) {
-            self.old_bytes = self.old_bytes.saturating_sub(bytes);
-        }
+        let removed = self.kept.remove(key);
+        self.leave(removed);
     }
 
     /// From now on it is for `limit_bytes`. What it held goes if that is less.
@@ -87,7 +84,8 @@ impl<K: Hash + Eq, V: Clone> Memo<K, V> {
 
     /// Forgets what was not asked for since this was called last: it is to be called at the pace at which that is little.
     pub fn age(&mut self) {
-        self.old = std::mem::take(&mut self.young);
+        self.kept.retain(|_, kept| std::mem::take(&mut kept.is_young));
+        tables::keep_little(&mut self.kept);
         self.old_bytes = std::mem::take(&mut self.young_bytes);
     }
 
@@ -101,15 +99,18 @@ impl<K: Hash + Eq, V: Clone> Memo<K, V> {
         self.young_bytes + self.old_bytes
     }
 
-    fn put(&mut self, key: K, value: V, bytes: usize) {
+    /// The young ones take so many `bytes` more.
+    fn grow(&mut self, bytes: usize) {
         self.young_bytes = self.young_bytes.saturating_add(bytes);
-        if let Some((_, replaced)) = self.young.insert(key, (value, bytes)) {
-            self.young_bytes = self.young_bytes.saturating_sub(replaced);
-        }
         if self.young_bytes >= self.limit_bytes / 2 {
-            self.old = std::mem::take(&mut self.young);
-            self.old_bytes = std::mem::take(&mut self.young_bytes);
+            self.age();
         }
+    }
+
+    fn leave(&mut self, left: Option<Kept<V>>) {
+        let Some(Kept { bytes, is_young, .. }) = left else { return };
+        let taken = if is_young { &mut self.young_bytes } else { &mut self.old_bytes };
+        *taken = taken.saturating_sub(bytes as usize);
     }
 }
 

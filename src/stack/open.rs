@@ -14,7 +14,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, Stat};
 
 use super::file::MappedFile;
 use super::space::{Mapped, Mapping};
-use crate::model::{BuildId, InstanceNo, Pid};
+use crate::model::{BuildId, InstanceNo, Pid, tables};
 
 /// Most files that are kept, open or already read. When there are more, one of those goes whose first owner has most.
 const MAX_FILES: usize = 512;
@@ -161,6 +161,8 @@ impl Files {
             !keys.is_empty()
         });
         self.owned.retain(|(owner, ..), file| file.strong_count() > 0 && wanted(*owner));
+        tables::keep_little(&mut self.known);
+        tables::keep_little(&mut self.owned);
     }
 
     /// The executable mappings of a process of `owner` that was not watched from its start.
