@@ -6,7 +6,7 @@
 //! a program that starts does, and few for ever. Beyond that its samples are kept whole in number, with less of a
 //! stack. Pure: the caller tells the time.
 
-use crate::model::{IdMap, InstanceNo};
+use crate::model::{IdMap, InstanceNo, tables};
 
 /// Frames of new stacks of an instance: at once, and a second from then on. Programs have some thousand stacks of thirty
 /// frames in an hour; at seven bytes a frame this is 7 MB and then 15 MB an hour.
@@ -84,7 +84,7 @@ impl Allowances {
     /// Forgets who has had little for so long that it would have all of it again: who begins anew has no more.
     pub(super) fn age(&mut self, now_us: i64) {
         self.left.retain(|_, left| left.at(now_us) != (FRAMES.at_once, NAMES.at_once));
-        self.left.shrink_to(2 * self.left.len());
+        tables::keep_little(&mut self.left);
     }
 
     /// A stack of `no` took `names` places that were looked up; so many `frames` it has that is new to the store.

@@ -74,8 +74,6 @@ const FLUSH_NS: u64 = 1_000_000_000;
 const CALM_FLUSH_NS: u64 = 4_000_000_000;
 /// Between what is handed to the keeper: ticks may be 10 ms apart, and each costs it a wake-up.
 const HAND_OVER_NS: u64 = 400_000_000;
-/// Between looks for containers that are no functions and have gone: half a minute.
-const SWEEP_NS: u64 = 30_000_000_000;
 /// Priority of these threads: ahead of what they watch.
 const NICE: i32 = -15;
 /// How much earlier than the drain a record must be to have no earlier one still on its way into another ring.
@@ -578,11 +576,7 @@ impl Capture {
         self.nested.clear();
         self.clock = Clock::read();
         self.pending.clock_offset_ns = self.clock.offset_ns;
-        let sweep = now_ns >= self.next_sweep_ns;
-        if sweep {
-            self.next_sweep_ns = now_ns.saturating_add(SWEEP_NS);
-            self.sweep();
-        }
+        let sweep = self.sweep(now_ns);
         // Descent from processes nobody wants any more. Those that ended went with their exit, but where the rings of
         // two CPUs told the exit before the fork, or a record was lost.
         let join = &self.setup.attribution;

@@ -20,7 +20,7 @@ use crate::model::{BuildId, InstanceNo, Pid, tables};
 const MAX_FILES: usize = 512;
 /// How often it is looked whether anybody has mapped a file, before one that nobody has is forgotten. It costs opening it
 /// again; where an engine gives each container files of its own, none comes again.
-const FORGOTTEN_AFTER: u8 = 4;
+const FORGOTTEN_AFTER: u8 = 30;
 /// Most files that are remembered by their owners, and the longest path of one, in bytes.
 const MAX_OWNED: usize = 8_192;
 const MAX_OWNED_PATH: usize = 256;

@@ -19,6 +19,10 @@ use crate::runtime::cgroup::{self as cgroup_runtime, Found};
 const MANY_NESTED: usize = 256;
 /// Most of them that are looked at: twice what is kept. Readers wait meanwhile, some microseconds for each.
 const MOST_LOOKED_AT: usize = 8_192;
+/// Between looks for what nobody tells the end of: half a minute.
+const SWEEP_NS: u64 = 30_000_000_000;
+/// Flushes from one look for files that are mapped no more to the next: seconds, while anything happens.
+const RELEASE_FLUSHES: u64 = 4;
 /// From a cgroup's making to its first process: a runtime takes milliseconds.
 const LEFT_AFTER: Duration = Duration::from_secs(60);
 
@@ -267,11 +271,17 @@ impl Capture {
         self.take_newcomers();
     }
 
-    /// Forgets what nobody tells the end of: containers that are no functions, cgroups below containers, files that are
-    /// mapped no more.
-    pub(super) fn sweep(&mut self) {
-        let Capture { files, setup, .. } = &mut *self;
-        files.release(|no| setup.attribution.is_wanted(no));
+    /// Lets go of files that are mapped no more, and, if it is time, forgets what nobody tells the end of: containers that
+    /// are no functions, cgroups below containers. True if it did.
+    pub(super) fn sweep(&mut self, now_ns: u64) -> bool {
+        let Capture { files, setup, flushes, .. } = &mut *self;
+        if flushes.is_multiple_of(RELEASE_FLUSHES) {
+            files.release(|no| setup.attribution.is_wanted(no));
+        }
+        if now_ns < self.next_sweep_ns {
+            return false;
+        }
+        self.next_sweep_ns = now_ns.saturating_add(SWEEP_NS);
         let overgrown = self.setup.attribution.overgrown(MANY_NESTED);
         let overgrown: Vec<_> = overgrown.map(|(no, info)| (no, info.cgroup_path.clone())).collect();
         for (no, path) in overgrown {
@@ -293,6 +303,7 @@ impl Capture {
         gone.into_iter().for_each(|no| self.setup.attribution.cgroup_gone(no, now.wall, now));
         self.setup.attribution.keep_little();
         self.lineage.keep_little();
+        true
     }
 }
 
