@@ -4,7 +4,7 @@
 //! same file is opened once for all processes. Open files are bounded; one that has to go before its symbols were
 //! needed is counted and stays without names.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -18,8 +18,11 @@ use crate::model::{BuildId, InstanceNo, Pid, tables};
 
 /// Most files that are kept, open or already read. When there are more, one of those goes whose first owner has most.
 const MAX_FILES: usize = 512;
-/// How often it is looked whether anybody has mapped a file, before one that nobody has is forgotten. It costs opening it
-/// again; where an engine gives each container files of its own, none comes again.
+/// How often it is looked, each few seconds, whether anybody has mapped a file, before one that nobody has is closed
+/// although who had it lives: his next process may be gone before the file can be opened again.
+const CLOSED_AFTER: u8 = 8;
+/// And before it is forgotten. It costs opening it again; where an engine gives each container files of its own, none
+/// comes again.
 const FORGOTTEN_AFTER: u8 = 30;
 /// Most files that are remembered by their owners, and the longest path of one, in bytes.
 const MAX_OWNED: usize = 8_192;
@@ -145,22 +148,27 @@ impl Files {
     }
 
     /// Closes files that nobody has mapped any more: an open one keeps the disk of a removed container. They are still
-    /// known when they come again soon. What owners had that are not `wanted` any more is forgotten.
-    pub fn release(&mut self, wanted: impl Fn(InstanceNo) -> bool) {
+    /// known when they come again soon, and stay open a while where one of their owners `lives`. What owners had that are
+    /// not `wanted` any more is forgotten.
+    pub fn release(&mut self, lives: impl Fn(InstanceNo) -> bool, wanted: impl Fn(InstanceNo) -> bool) {
+        self.owned.retain(|(owner, ..), file| file.strong_count() > 0 && wanted(*owner));
+        let of_living = self.owned.iter().filter(|((owner, ..), _)| lives(*owner));
+        let of_living: HashSet<_> = of_living.map(|(_, file)| file.as_ptr()).collect();
         self.known.retain(|_, Known { file, unused }| {
             if Arc::strong_count(file) > 1 {
                 *unused = 0;
                 return true;
             }
-            file.close();
             *unused += 1;
+            if *unused >= CLOSED_AFTER || !of_living.contains(&Arc::as_ptr(file)) {
+                file.close();
+            }
             *unused < FORGOTTEN_AFTER
         });
         self.order.retain(|_, keys| {
             keys.retain(|key| self.known.contains_key(key));
             !keys.is_empty()
         });
-        self.owned.retain(|(owner, ..), file| file.strong_count() > 0 && wanted(*owner));
         tables::keep_little(&mut self.known);
         tables::keep_little(&mut self.owned);
     }
@@ -318,12 +326,33 @@ mod tests {
         files.own(other, &path, build_id, &failed);
         assert!(files.owned(other, &path, build_id).is_none(), "without content it is worth another try");
         let again = files.owned(owner, &path, build_id).unwrap();
-        files.release(|no| no != owner);
+        files.release(|_| true, |no| no != owner);
         assert!(files.owned(owner, &path, build_id).is_none(), "nobody asks for what one that has gone had");
         files.own(owner, &path, build_id, &again);
         drop(again);
         while files.let_go() {}
         assert!(files.owned(owner, &path, build_id).is_none(), "let go of unread");
+    }
+
+    #[test]
+    fn a_file_whose_owner_lives_stays_open_a_while() {
+        let mut files = Files::default();
+        let (owner, path, build_id) = (InstanceNo(1), "/usr/bin/own", BuildId::new(&[7; 20]));
+        let mappings = files.mappings_of(owner, Pid(std::process::id())).unwrap();
+        let own = mappings.iter().find(|mapping| matches!(mapping.what, Mapped::File(_))).unwrap();
+        files.own(owner, path, build_id, &own.what);
+        drop(mappings);
+        for look in 1..CLOSED_AFTER {
+            files.release(|no| no == owner, |_| true);
+            assert!(files.owned(owner, path, build_id).is_some(), "look {look}");
+        }
+        files.release(|no| no == owner, |_| true);
+        assert!(files.owned(owner, path, build_id).is_none(), "closed");
+        let mappings = files.mappings_of(owner, Pid(std::process::id())).unwrap();
+        assert!(files.owned(owner, path, build_id).is_some(), "open again");
+        drop(mappings);
+        files.release(|_| false, |_| true);
+        assert!(files.owned(owner, path, build_id).is_none(), "its owner is gone: closed at once");
     }
 
     #[test]
@@ -333,19 +362,19 @@ mod tests {
         let open = |files: &Files| files.known.values().filter(|known| known.file.is_open()).count();
         let all = files.known.len();
         assert!(all > 0);
-        files.release(|_| true);
+        files.release(|_| false, |_| true);
         assert_eq!(open(&files), all);
         drop(mappings);
-        files.release(|_| true);
+        files.release(|_| false, |_| true);
         assert_eq!((open(&files), files.known.len()), (0, all));
         let again = files.mappings_of(InstanceNo(1), Pid(std::process::id())).unwrap();
         assert_eq!((open(&files), files.known.len()), (all, all), "the same files, open again: {again:?}");
         drop(again);
         for left in (1..FORGOTTEN_AFTER).rev() {
-            files.release(|_| true);
+            files.release(|_| false, |_| true);
             assert_eq!((open(&files), files.known.len()), (0, all), "{left} to go");
         }
-        files.release(|_| true);
+        files.release(|_| false, |_| true);
         assert_eq!((files.known.len(), files.order.len()), (0, 0));
     }
 

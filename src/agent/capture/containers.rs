@@ -276,7 +276,8 @@ impl Capture {
     pub(super) fn sweep(&mut self, now_ns: u64) -> bool {
         let Capture { files, setup, flushes, .. } = &mut *self;
         if flushes.is_multiple_of(RELEASE_FLUSHES) {
-            files.release(|no| setup.attribution.is_wanted(no));
+            let join = &setup.attribution;
+            files.release(|no| join.living(no).is_some(), |no| join.is_wanted(no));
         }
         if now_ns < self.next_sweep_ns {
             return false;
