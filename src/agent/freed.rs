@@ -8,7 +8,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How long a calm moment is waited for.
-const PATIENCE_NS: u64 = 30_000_000_000;
+const PATIENCE_NS: u64 = 10_000_000_000;
 
 /// Whether there is something to give back.
 #[derive(Debug, Default)]

@@ -18,7 +18,7 @@ use super::freed::Freed;
 use super::own::OwnAccount;
 use super::work::{PlacedSample, PlacedWait, Trace, Work, add_stats, dropped, shorten};
 use crate::metrics::{Metrics, now_ns};
-use crate::model::{Batch, Fingerprint, InstanceNo, Sample, Stack, Timestamp, Wait};
+use crate::model::{Batch, Entry, Fingerprint, InstanceNo, Sample, Stack, Timestamp, Wait};
 use crate::perf::Clock;
 use crate::stack::{Place, SymbolStats, Symbolizer};
 use crate::store::JournalWriter;
@@ -34,8 +34,10 @@ const NICE: i32 = 10;
 /// Samples that are named between two looks at whether there is still time.
 const PIECE: usize = 256;
 /// How often names that nobody asks for are forgotten, and freed memory is given back that lies between what is still
-/// used: containers that come and go leave such holes, and they add up.
+/// used.
 const AGE_EVERY: Duration = Duration::from_secs(60);
+/// How often it is given back while containers end: those that come and go leave such holes, and they add up.
+const GIVE_BACK_EVERY: Duration = Duration::from_secs(15);
 /// So often behind the last batch, too: what is asked for in one such time goes at the end of the next.
 const AGES: u8 = 2;
 /// What is left of the time for an end when sealing is no longer waited for.
@@ -87,6 +89,9 @@ pub(super) struct Keeper {
     keeps_less: bool,
     /// What was freed here is told to whoever gives it back.
     pub(super) freed: Arc<Freed>,
+    told_at: Instant,
+    /// Whether a container has ended since.
+    ended: bool,
     aged_at: Instant,
     /// How often there is still something to forget.
     ages: u8,
@@ -119,6 +124,8 @@ impl Keeper {
             degraded,
             keeps_less: false,
             freed: Arc::default(),
+            told_at: Instant::now(),
+            ended: false,
             aged_at: Instant::now(),
             ages: 0,
             period_us: i64::try_from(period_ns / 1_000).unwrap_or(i64::MAX),
@@ -168,6 +175,7 @@ impl Keeper {
             self.symbolizer.keep_less(less);
             self.freed.hurry();
         }
+        self.ended |= work.entries.iter().any(|entry| matches!(entry, Entry::Ended { .. }));
         self.batch.entries.extend(work.entries);
         let mut samples = work.samples.into_iter();
         while samples.len() > 0 && !self.deadline.is_near() {
@@ -298,16 +306,22 @@ impl Keeper {
 
     /// Forgets what nobody asks for any more, if it is time; and tells of what was freed.
     fn age(&mut self) {
-        if self.journal.was_tidied() {
-            self.freed.tell(now_ns());
+        let of_containers = self.ended && self.told_at.elapsed() >= GIVE_BACK_EVERY;
+        if self.journal.was_tidied() || of_containers {
+            self.tell_freed();
         }
         if self.ages > 0 && self.aged_at.elapsed() >= AGE_EVERY {
             self.symbolizer.age();
             self.allowances.age(now().0);
-            self.freed.tell(now_ns());
+            self.tell_freed();
             self.aged_at = Instant::now();
             self.ages -= 1;
         }
+    }
+
+    fn tell_freed(&mut self) {
+        self.freed.tell(now_ns());
+        (self.told_at, self.ended) = (Instant::now(), false);
     }
 
     /// Tells what was counted.
@@ -367,7 +381,7 @@ fn now() -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{CgroupId, CpuStats, Entry, InstanceInfo, InstanceKey, WriterInfo};
+    use crate::model::{CgroupId, CpuStats, InstanceInfo, InstanceKey, WriterInfo};
     use crate::stack::KernelSymbols;
     use crate::store::Store;
 
@@ -474,6 +488,26 @@ mod tests {
             keeper.ages > 0 && keeper.aged_at.elapsed() < AGE_EVERY,
             "it is not for names that were forgotten"
         );
+    }
+
+    #[test]
+    fn what_containers_freed_that_ended_is_told_in_between() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut keeper = keeper(dir.path());
+        let long_ago = Instant::now().checked_sub(GIVE_BACK_EVERY).unwrap();
+        let ended = Entry::Ended { no: NO, at: NOON, exit_code: None, oom: false };
+        let none = Work::default();
+        let one = Work { entries: vec![declared(), ended], ..Work::default() };
+        let mut told = |work: Work, told_at: Instant| {
+            keeper.told_at = told_at;
+            keeper.take(work);
+            keeper.age();
+            keeper.freed.take(now_ns(), true)
+        };
+        assert!(!told(none, long_ago), "nothing has ended");
+        assert!(!told(one, Instant::now()), "it was told just now");
+        assert!(told(Work::default(), long_ago));
+        assert!(!told(Work::default(), long_ago), "once");
     }
 
     #[test]
