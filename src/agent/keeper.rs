@@ -89,6 +89,7 @@ pub(super) struct Keeper {
     keeps_less: bool,
     /// What was freed here is told to whoever gives it back.
     pub(super) freed: Arc<Freed>,
+    /// When that was last.
     told_at: Instant,
     /// Whether a container has ended since.
     ended: bool,
@@ -496,7 +497,6 @@ mod tests {
         let mut keeper = keeper(dir.path());
         let long_ago = Instant::now().checked_sub(GIVE_BACK_EVERY).unwrap();
         let ended = Entry::Ended { no: NO, at: NOON, exit_code: None, oom: false };
-        let none = Work::default();
         let one = Work { entries: vec![declared(), ended], ..Work::default() };
         let mut told = |work: Work, told_at: Instant| {
             keeper.told_at = told_at;
@@ -504,7 +504,7 @@ mod tests {
             keeper.age();
             keeper.freed.take(now_ns(), true)
         };
-        assert!(!told(none, long_ago), "nothing has ended");
+        assert!(!told(Work::default(), long_ago), "nothing has ended");
         assert!(!told(one, Instant::now()), "it was told just now");
         assert!(told(Work::default(), long_ago));
         assert!(!told(Work::default(), long_ago), "once");

@@ -33,8 +33,8 @@ const SAMPLES: f64 = 20_000.0;
 const HZ: &str = "4999";
 /// Instances of a side, and how much more than its share the function takes in each, in thousandths.
 const OFF_PER_MILLE: [i64; 4] = [-10, 10, 0, 0];
-/// CPU time of an instance: more than its 5,000 samples take, because what a hypervisor takes of a CPU counts as the
-/// function's, and no clock ticks in it. 1,020 ms brought 19,919 of the samples of a side on a day when that was 2 %.
+/// CPU time of an instance: more than its 5,000 samples take, because some of it may have none. On a slow day of a virtual
+/// machine 1,020 ms brought 19,919 samples of a side, not 20,400; where the rest went was not looked into.
 const CPU_MS: u64 = 1_060;
 
 /// A side: its name, the function's share, and CPU time of an instance.
