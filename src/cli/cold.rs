@@ -35,11 +35,11 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let function = &args.function.function;
     let scope = Scope::Samples(from_ref(function), &args.filter.instance);
     let (view, selection) = open::asked(&args.filter, scope, Some(function))?;
-    let starts = open::patiently("looking at starts", || query::cold_starts(&view, &selection));
+    let starts = open::patiently("looking at starts", || query::cold_starts(view, &selection));
     let summary = query::summary(&starts);
     let shown = args.limit.of(&starts, args.filter.json);
     let limit = args.limit.count(args.filter.json);
-    let frames = (args.frames && !starts.is_empty()).then(|| frames(&view, &selection, limit));
+    let frames = (args.frames && !starts.is_empty()).then(|| frames(view, &selection, limit));
     if args.filter.json {
         let frames = frames.as_deref().map(diff::rows_json);
         output::print_json(&cold::json(shown, &summary, frames))?;

@@ -70,13 +70,12 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         Scope::Counts
     };
     let (view, selection) = open::asked(&args.filter, scope, function)?;
-    let rows = open::patiently("adding up", || query::cost(&view, &selection, &args.by));
-    let json = |rows: &[CostRow]| cost::json(rows, &args.by, price.as_ref());
+    let rows = open::patiently("adding up", || query::cost(view, &selection, &args.by));
     let table = |rows: &[CostRow], width| cost::cost(rows, &args.by, price.as_ref(), width);
     let nothing = format!("no CPU time of functions ({})", time::window(view.window()));
     let listing =
         output::Listing { rows: args.rows, as_json: args.filter.json, what: "rows", nothing: &nothing };
-    let outcome = listing.answer(&rows, json, table)?;
+    let outcome = listing.answer(&rows, |rows| cost::json(rows, &args.by, price.as_ref()), table)?;
     let unaccounted: u64 = rows.iter().map(|row| row.unaccounted_ns).sum();
     if unaccounted > 0 && !args.filter.json {
         let length = time::length_ns(unaccounted);

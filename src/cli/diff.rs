@@ -124,17 +124,16 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let event = args.event.event()?;
     check_conditions(&args.fail_if, &event)?;
     let view_a = open::view_of(&a.stores, windows[0], of_both, &event)?;
-    let other = if same { None } else { Some(open::view_of(&b.stores, windows[1], of_both, &event)?) };
-    let view_b = other.as_ref().unwrap_or(&view_a);
+    let view_b = if same { view_a } else { open::view_of(&b.stores, windows[1], of_both, &event)? };
     let judged = !args.fail_if.is_empty();
     // For a build, exit code 1 says that a condition holds and nothing else.
     let error = |side: &str, error: QueryError| match judged {
         true => anyhow!("{side}: {error}"),
         false => anyhow::Error::from(error),
     };
-    let (chosen_a, side_a) = side(&view_a, &a, args.phase.phase).map_err(|e| error("A", e))?;
+    let (chosen_a, side_a) = side(view_a, &a, args.phase.phase).map_err(|e| error("A", e))?;
     let (chosen_b, side_b) = side(view_b, &b, args.phase.phase).map_err(|e| error("B", e))?;
-    let both = [("A", &a, &view_a, &chosen_a, &side_a), ("B", &b, view_b, &chosen_b, &side_b)];
+    let both = [("A", &a, view_a, &chosen_a, &side_a), ("B", &b, view_b, &chosen_b, &side_b)];
     for (name, asked, view, chosen, side) in both {
         if side.samples == 0 {
             let (function, window) = (&asked.selector, time::window(view.window()));
@@ -149,12 +148,12 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
             return Ok(Outcome::Nothing);
         }
     }
-    warn_of_ways((&view_a, &chosen_a), (view_b, &chosen_b));
+    warn_of_ways((view_a, &chosen_a), (view_b, &chosen_b));
     let names = [name(&a, windows[0]), name(&b, windows[1])];
     if let Some(path) = &args.svg {
         let stacks = |view, chosen| query::stacks(view, chosen, args.phase.phase).profile;
         let title = format!("{} against {}", names[1], names[0]);
-        flame::write_difference(path, &title, &stacks(&view_a, &chosen_a), &stacks(view_b, &chosen_b))?;
+        flame::write_difference(path, &title, &stacks(view_a, &chosen_a), &stacks(view_b, &chosen_b))?;
     }
     let rows = open::patiently("comparing", || query::diff(&side_a, &side_b));
     let verdicts: Vec<query::Verdict> =

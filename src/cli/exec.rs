@@ -201,9 +201,7 @@ fn summarize(args: &Args, key: &InstanceKey, started_at: Timestamp) -> anyhow::R
         output::tell(&format!("fnscope: {}", report::instance_lines(row, &hottest)));
     }
     if let Some(path) = &args.json {
-        let json =
-            serde_json::to_string_pretty(&render::json::instances(&rows)).context("write the summary")?;
-        std::fs::write(path, json + "\n").with_context(|| format!("write {}", path.display()))?;
+        output::file(path, |out| output::write_json(&render::json::instances(&rows), out))?;
     }
     if let (Some(path), Some(row)) = (&args.output, rows.first()) {
         if row.samples == 0 {

@@ -77,9 +77,9 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let found =
         open::stacks(&args.filter, scope, &args.event.event()?, &args.function.function, args.phase.phase)?;
     let Some((view, selection, stacks)) = found else { return Ok(Outcome::Nothing) };
-    let title = flame::title(&view, &args.function.function);
+    let title = flame::title(view, &args.function.function);
     let source = Source {
-        view: &view,
+        view: view,
         selection: &selection,
         phases: args.phase.phase,
         title: &title,

@@ -61,11 +61,11 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let Some((view, selection, stacks)) = found else { return Ok(Outcome::Nothing) };
     let style = Style {
         title: match view.event() {
-            Event::OffCpu(_) => format!("{}, off the CPU", title(&view, &args.function.function)),
-            Event::Counter(name) => format!("{}, {name}", title(&view, &args.function.function)),
-            Event::CpuClock => title(&view, &args.function.function),
+            Event::OffCpu(_) => format!("{}, off the CPU", title(view, &args.function.function)),
+            Event::Counter(name) => format!("{}, {name}", title(view, &args.function.function)),
+            Event::CpuClock => title(view, &args.function.function),
         },
-        subtitle: subtitle(&view, &selection, &stacks, args.phase.phase),
+        subtitle: subtitle(view, &selection, &stacks, args.phase.phase),
         reverse: args.reverse,
         inverted: args.inverted,
         min_width_percent: args.min_width.clamp(0.0, 100.0),

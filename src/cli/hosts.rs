@@ -26,7 +26,7 @@ pub struct Args {
 /// Lists hosts.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let (view, selection) = open::asked(&args.filter, Scope::Counts, None)?;
-    let rows = query::hosts(&view, &selection);
+    let rows = query::hosts(view, &selection);
     for row in rows.iter().filter(|row| row.at_once) {
         output::tell(&format!(
             "fnscope: warning: {} is two machines: its boots {} were seen at the same time; counts are right, but not \

@@ -29,7 +29,7 @@ pub struct Args {
 /// Lists instances.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let (view, selection) = open::listed(&args.filter, &args.event, args.function.function.as_ref())?;
-    let rows = query::instances(&view, &selection);
+    let rows = query::instances(view, &selection);
     let table = |rows: &[InstanceRow], width| match rows {
         [row] if !args.filter.instance.is_empty() => render::instance(row),
         rows => render::instances(rows, width),
@@ -39,7 +39,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         output::Listing { rows: args.rows, as_json: args.filter.json, what: "instances", nothing: &nothing };
     let outcome = listing.answer(&rows, render::json::instances, table)?;
     if !args.filter.json && rows.len() > 1 {
-        open::tell_unseen(&view, &selection);
+        open::tell_unseen(view, &selection);
     }
     Ok(outcome)
 }

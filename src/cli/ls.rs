@@ -50,16 +50,16 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         output::Listing { rows: args.rows, as_json: args.filter.json, what: "functions", nothing: &nothing };
     let outcome = match args.by {
         By::Function => {
-            let rows = query::functions(&view, &selection);
+            let rows = query::functions(view, &selection);
             listing.answer(&rows, json::functions, render::functions)
         }
         By::Host => {
-            let rows = query::functions_by_host(&view, &selection);
+            let rows = query::functions_by_host(view, &selection);
             listing.answer(&rows, json::functions_by_host, render::functions_by_host)
         }
     }?;
     if !args.filter.json {
-        open::tell_unseen(&view, &selection);
+        open::tell_unseen(view, &selection);
     }
     Ok(outcome)
 }

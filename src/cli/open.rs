@@ -22,7 +22,7 @@ pub fn asked(
     args: &FilterArgs,
     scope: Scope<'_>,
     function: Option<&Selector>,
-) -> anyhow::Result<(View, Selection)> {
+) -> anyhow::Result<(&'static View, Selection)> {
     asked_for(args, scope, &Event::CpuClock, function)
 }
 
@@ -32,9 +32,9 @@ pub fn asked_for(
     scope: Scope<'_>,
     event: &Event,
     function: Option<&Selector>,
-) -> anyhow::Result<(View, Selection)> {
+) -> anyhow::Result<(&'static View, Selection)> {
     let view = view_of(&args.stores(), args.window()?, scope, event)?;
-    let selection = view.select(function, &args.instance)?.on_hosts(&view, &args.host)?;
+    let selection = view.select(function, &args.instance)?.on_hosts(view, &args.host)?;
     Ok((view, selection))
 }
 
@@ -43,7 +43,7 @@ pub fn listed(
     args: &FilterArgs,
     event: &EventArg,
     function: Option<&Selector>,
-) -> anyhow::Result<(View, Selection)> {
+) -> anyhow::Result<(&'static View, Selection)> {
     let event = event.event()?;
     if matches!(event, Event::OffCpu(_)) {
         let message = "a list tells time off the CPU in a column of its own; leave --event out";
@@ -53,7 +53,13 @@ pub fn listed(
 }
 
 /// The view of `stores` for `window`, for questions that `scope` is enough for and that count `event`.
-pub fn view_of(stores: &[PathBuf], window: Window, scope: Scope<'_>, event: &Event) -> anyhow::Result<View> {
+/// The process ends with the answer: taking apart what a hundred thousand instances take would make a person wait.
+pub fn view_of(
+    stores: &[PathBuf],
+    window: Window,
+    scope: Scope<'_>,
+    event: &Event,
+) -> anyhow::Result<&'static View> {
     let begin = Instant::now();
     let mut bar: Option<ProgressBar> = None;
     let on_terminal = std::io::stderr().is_terminal();
@@ -68,8 +74,8 @@ pub fn view_of(stores: &[PathBuf], window: Window, scope: Scope<'_>, event: &Eve
     if let Some(bar) = bar {
         bar.finish_and_clear();
     }
-    let view = view?;
-    warn(&view);
+    let view = Box::leak(Box::new(view?));
+    warn(view);
     Ok(view)
 }
 
@@ -128,14 +134,14 @@ pub fn stacks(
     event: &Event,
     function: &Selector,
     phases: PhaseFilter,
-) -> anyhow::Result<Option<(View, Selection, Stacks)>> {
+) -> anyhow::Result<Option<(&'static View, Selection, Stacks)>> {
     let (view, selection) = asked_for(args, scope, event, Some(function))?;
-    let stacks = patiently("adding up stacks", || query::stacks(&view, &selection, phases));
+    let stacks = patiently("adding up stacks", || query::stacks(view, &selection, phases));
     let left_out: u64 = stacks.left_out.iter().map(|(_, count)| count).sum();
     let counted = what(event);
     if stacks.profile.stacks().is_empty() {
         let where_else = match left_out {
-            0 => elsewhere(&view, &selection),
+            0 => elsewhere(view, &selection),
             _ => format!("; {} in other phases, see --phase all", time::count(left_out)),
         };
         let window = time::window(view.window());
@@ -143,12 +149,12 @@ pub fn stacks(
         tell(&format!("fnscope: {}", escape::line(&text)));
         return Ok(None);
     }
-    if let Some(unseen) = query::unseen(&view, &selection) {
+    if let Some(unseen) = query::unseen(view, &selection) {
         let text = unseen::of_stacks(&unseen);
         tell(&format!("fnscope: of `{}`, {text}", escape::line(&function.to_string())));
     }
     if let Event::OffCpu(preempted) = event {
-        tell(&format!("fnscope: {}", waited(&view, &selection, &stacks, *preempted)));
+        tell(&format!("fnscope: {}", waited(view, &selection, &stacks, *preempted)));
     }
     if phases == PhaseFilter::Function && left_out > 0 {
         let share = left_out as f64 / (left_out + stacks.profile.total().samples) as f64;

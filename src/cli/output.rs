@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal as _, Write};
 use std::path::Path;
 
-use anyhow::{Context as _, bail};
-use serde_json::Value;
+use anyhow::Context as _;
+use serde::Serialize;
 
 use super::Outcome;
 use super::args::RowsArg;
@@ -17,32 +17,14 @@ pub fn print(text: &str) -> anyhow::Result<()> {
 }
 
 /// Writes `value` to stdout, indented.
-pub fn print_json(value: &Value) -> anyhow::Result<()> {
-    let text = serde_json::to_string_pretty(value).context("write JSON")?;
-    print(&escape::json(&text))?;
-    print("\n")
+pub fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
+    stdout(|out| write_json(value, out))
 }
 
-/// Writes `rows` to stdout as an indented array, a few at a time: a hundred thousand of them as one value would take a
-/// gigabyte.
-fn print_rows<R>(rows: &[R], json: impl Fn(&[R]) -> Value) -> anyhow::Result<()> {
-    const AT_ONCE: usize = 256;
-    if rows.is_empty() {
-        return print_json(&Value::Array(Vec::new()));
-    }
-    stdout(|out| {
-        let mut before = "[\n  ";
-        for some in rows.chunks(AT_ONCE) {
-            let Value::Array(values) = json(some) else { bail!("rows are an array") };
-            for value in &values {
-                let text = serde_json::to_string_pretty(value).context("write JSON")?;
-                // No string of JSON holds a line's end.
-                write!(out, "{before}{}", escape::json(&text).replace('\n', "\n  "))?;
-                before = ",\n  ";
-            }
-        }
-        writeln!(out, "\n]").map_err(anyhow::Error::from)
-    })
+/// Writes `value` to `out`, indented, and ends the line.
+pub fn write_json(value: &impl Serialize, out: &mut dyn Write) -> anyhow::Result<()> {
+    escape::write_json(value, out)?;
+    Ok(out.write_all(b"\n")?)
 }
 
 /// How a list is answered.
@@ -60,15 +42,15 @@ pub struct Listing<'a> {
 
 impl Listing<'_> {
     /// Prints `rows`: as JSON, or as a table where there are any.
-    pub fn answer<R>(
+    pub fn answer<'a, R, J: Serialize>(
         &self,
-        rows: &[R],
-        json: impl Fn(&[R]) -> Value,
+        rows: &'a [R],
+        json: impl FnOnce(&'a [R]) -> J,
         table: impl FnOnce(&[R], Option<u16>) -> String,
     ) -> anyhow::Result<Outcome> {
         let shown = self.rows.of(rows, self.as_json);
         if self.as_json {
-            print_rows(shown, json)?;
+            print_json(&json(shown))?;
         } else if !rows.is_empty() {
             print(&table(shown, terminal_width()))?;
             tell_hidden(rows.len(), shown.len(), self.what);

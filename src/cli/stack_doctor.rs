@@ -12,7 +12,7 @@ pub(super) fn run(function: &Selector, phase: &PhaseArg, filter: &FilterArgs) ->
     let phases = phase.phase;
     let (view, selection) =
         open::asked(filter, Scope::Threads(from_ref(function), &filter.instance), Some(function))?;
-    let faults = open::patiently("adding up stacks", || query::stack_faults(&view, &selection, phases));
+    let faults = open::patiently("adding up stacks", || query::stack_faults(view, &selection, phases));
     if filter.json {
         output::print_json(&stack_faults::json(&faults))?;
     } else if faults.samples > 0 {
@@ -21,7 +21,7 @@ pub(super) fn run(function: &Selector, phase: &PhaseArg, filter: &FilterArgs) ->
     }
     if faults.samples == 0 {
         let window = time::window(view.window());
-        let elsewhere = open::elsewhere(&view, &selection);
+        let elsewhere = open::elsewhere(view, &selection);
         output::tell(&format!("fnscope: no samples of `{function}` in phase {phases}, {window}{elsewhere}"));
         return Ok(Outcome::Nothing);
     }

@@ -27,7 +27,7 @@ pub struct Args {
 /// Lists functions.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let (view, selection) = open::asked(&args.filter, Scope::Counts, args.function.function.as_ref())?;
-    let rows = query::throttled(&view, &selection);
+    let rows = query::throttled(view, &selection);
     let nothing = format!("no word of throttling, pressure or freezing ({})", time::window(view.window()));
     let listing =
         output::Listing { rows: args.rows, as_json: args.filter.json, what: "functions", nothing: &nothing };

@@ -86,11 +86,11 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
             answer(args, &rows, groups::modules_json, groups::modules)?;
         }
         By::Thread => {
-            let rows = open::patiently("adding up threads", || query::by_thread(&view, &selection, phases));
+            let rows = open::patiently("adding up threads", || query::by_thread(view, &selection, phases));
             answer(args, &rows, groups::threads_json, groups::threads)?;
         }
         By::Phase => {
-            let rows = query::by_phase(&view, &selection);
+            let rows = query::by_phase(view, &selection);
             answer(args, &rows, groups::phases_json, groups::phases)?;
         }
     }

@@ -1,10 +1,11 @@
 //! Which functions are there, and how much did each use: a row for each revision.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::cold::is_cold_start;
 use super::merge::Instance;
-use super::selector::FunctionId;
+use super::selector::{FunctionId, Part};
 use super::view::{Selection, View};
 use super::waits::OffCpu;
 use crate::model::{Isolation, QualityCounts, Timestamp};
@@ -101,12 +102,8 @@ struct Sums {
 
 /// The rows of `selection`: functions with the most samples first, newest revision first.
 pub fn functions(view: &View, selection: &Selection) -> Vec<FunctionRow> {
-    let mut rows: Vec<FunctionRow> = sums(view, selection, |_| 0)
-        .into_iter()
-        .filter_map(|((_, function), sums)| sums.row(view, function))
-        .collect();
-    sort(&mut rows);
-    rows
+    let sums = sums(view, selection, |_| 0).into_iter();
+    sorted(sums.filter_map(|((_, function), sums)| sums.row(view, function)).collect())
 }
 
 /// The same, a row for each host that ran it, hosts in order of label.
@@ -116,10 +113,9 @@ pub fn functions_by_host(view: &View, selection: &Selection) -> Vec<(String, Fun
         by_host.entry(host).or_default().extend(sums.row(view, function));
     }
     let mut all = Vec::new();
-    for (host, mut rows) in by_host {
+    for (host, rows) in by_host {
         let Some(host) = view.hosts().get(host as usize) else { continue };
-        sort(&mut rows);
-        all.extend(rows.into_iter().map(|row| (host.label.clone(), row)));
+        all.extend(sorted(rows).into_iter().map(|row| (host.label.clone(), row)));
     }
     all
 }
@@ -172,16 +168,22 @@ impl Sums {
     }
 }
 
-fn sort(rows: &mut [FunctionRow]) {
-    let mut totals = std::collections::HashMap::new();
-    for row in rows.iter() {
-        *totals.entry(row.id.any_revision()).or_insert(0u64) += row.samples;
+fn sorted(mut rows: Vec<FunctionRow>) -> Vec<FunctionRow> {
+    fn of(row: &FunctionRow) -> [&Part; 3] {
+        [&row.id.platform, &row.id.namespace, &row.id.function]
     }
-    rows.sort_by_cached_key(|row| {
-        let function = row.id.any_revision();
-        let total = totals.get(&function).copied().unwrap_or(0);
-        (std::cmp::Reverse(total), function.to_string(), std::cmp::Reverse(row.last_seen), row.id.clone())
+    rows.sort_by(|a, b| {
+        let by_function = of(a).cmp(&of(b)).then_with(|| b.last_seen.cmp(&a.last_seen));
+        by_function.then_with(|| a.id.revision.cmp(&b.id.revision))
     });
+    let mut totals = Vec::with_capacity(rows.len());
+    for revisions in rows.chunk_by(|a, b| of(a) == of(b)) {
+        let total = revisions.iter().fold(0, |sum: u64, row| sum.saturating_add(row.samples));
+        totals.extend(revisions.iter().map(|_| total));
+    }
+    let mut all: Vec<(u64, FunctionRow)> = totals.into_iter().zip(rows).collect();
+    all.sort_by_key(|(total, _)| Reverse(*total));
+    all.into_iter().map(|(_, row)| row).collect()
 }
 
 /// The coverage of everything in `selection` together.

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::answers::{cpu, or_unknown};
-use super::json::{phase, seconds, time as rfc3339};
+use super::json::{phases, seconds, time as rfc3339};
 use super::table::{Column, table};
 use super::time;
 use crate::query::{ColdStart, ColdSummary, Spread};
@@ -105,7 +105,7 @@ fn start(row: &ColdStart) -> Value {
         "total_ms": row.total_us.map(ms),
         "init_cpu_seconds": row.init_cpu_us.map(seconds),
         "cold_cpu_seconds": row.cold_cpu_us.map(seconds),
-        "phases": row.phases.iter().map(phase).collect::<Value>(),
+        "phases": phases(&row.phases),
     })
 }
 

@@ -1,9 +1,10 @@
 //! The answer of `cost`: a table, JSON. A price is what a CPU costs an hour.
 
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::json;
 
 use super::answers::{cpu, or_unknown};
-use super::json::{seconds, seconds_of_ns, time as rfc3339};
+use super::json::{Rows, seconds, seconds_of_ns, time as rfc3339};
 use super::table::{Column, table};
 use super::time;
 use crate::query::{CostBy, CostRow};
@@ -68,8 +69,8 @@ pub fn cost(rows: &[CostRow], by: &[CostBy], price: Option<&Price>, width: Optio
 }
 
 /// The same for programs.
-pub fn json(rows: &[CostRow], by: &[CostBy], price: Option<&Price>) -> Value {
-    let row = |row: &CostRow| {
+pub fn json(rows: &[CostRow], by: &[CostBy], price: Option<&Price>) -> impl Serialize {
+    let row = move |row: &CostRow| {
         let revision = row.id.as_ref().filter(|_| by.contains(&CostBy::Revision));
         let id = row.id.as_ref();
         json!({
@@ -88,5 +89,5 @@ pub fn json(rows: &[CostRow], by: &[CostBy], price: Option<&Price>) -> Value {
             "currency": price.map(|price| price.currency.as_str()),
         })
     };
-    rows.iter().map(row).collect()
+    Rows(rows, row)
 }

@@ -6,6 +6,11 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::io::{self, Write};
+
+use serde::Serialize;
+use serde_json::Serializer;
+use serde_json::ser::{Formatter, PrettyFormatter};
 
 /// `text` in one line.
 pub fn line(text: &str) -> Cow<'_, str> {
@@ -17,24 +22,67 @@ pub fn lines(text: &str) -> Cow<'_, str> {
     escape(text, |c| c == '\n')
 }
 
-/// JSON text as the same JSON with the escapes of its own (`\uNNNN`).
-pub fn json(text: &str) -> Cow<'_, str> {
-    let unsafe_here = |c: char| is_unsafe(c) && !c.is_ascii_whitespace();
-    if !text.contains(unsafe_here) {
-        return Cow::Borrowed(text);
-    }
-    let mut out = String::with_capacity(text.len() + 16);
-    for c in text.chars() {
-        if !unsafe_here(c) {
-            out.push(c);
-            continue;
+/// `value` as indented JSON, in whose strings everything unsafe has the escape of JSON's own (`\uNNNN`).
+pub fn write_json(value: &impl Serialize, out: &mut dyn Write) -> serde_json::Result<()> {
+    value.serialize(&mut Serializer::with_formatter(out, Safe(PrettyFormatter::new())))
+}
+
+/// Indents, and escapes what would act.
+struct Safe(PrettyFormatter<'static>);
+
+impl Formatter for Safe {
+    fn write_string_fragment<W: ?Sized + Write>(&mut self, out: &mut W, fragment: &str) -> io::Result<()> {
+        // Most are, and bytes are looked at faster.
+        if fragment.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+            return out.write_all(fragment.as_bytes());
         }
-        let mut units = [0; 2];
-        for unit in c.encode_utf16(&mut units) {
-            let _ = write!(out, "\\u{unit:04x}");
+        let mut rest = fragment;
+        while let Some((at, c)) = rest.char_indices().find(|(_, c)| is_unsafe(*c)) {
+            let (safe, from) = rest.split_at(at);
+            out.write_all(safe.as_bytes())?;
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                write!(out, "\\u{unit:04x}")?;
+            }
+            rest = from.get(c.len_utf8()..).unwrap_or_default();
         }
+        out.write_all(rest.as_bytes())
     }
-    Cow::Owned(out)
+
+    fn begin_array<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
+        self.0.begin_array(out)
+    }
+
+    fn end_array<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
+        self.0.end_array(out)
+    }
+
+    fn begin_array_value<W: ?Sized + Write>(&mut self, out: &mut W, first: bool) -> io::Result<()> {
+        self.0.begin_array_value(out, first)
+    }
+
+    fn end_array_value<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
+        self.0.end_array_value(out)
+    }
+
+    fn begin_object<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
+        self.0.begin_object(out)
+    }
+
+    fn end_object<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
+        self.0.end_object(out)
+    }
+
+    fn begin_object_key<W: ?Sized + Write>(&mut self, out: &mut W, first: bool) -> io::Result<()> {
+        self.0.begin_object_key(out, first)
+    }
+
+    fn begin_object_value<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
+        self.0.begin_object_value(out)
+    }
+
+    fn end_object_value<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
+        self.0.end_object_value(out)
+    }
 }
 
 /// The first `limit` characters of `text`, marked with `…` where it was cut.
@@ -97,10 +145,16 @@ mod tests {
         #[test]
         fn nothing_unsafe_is_left(text in any::<String>()) {
             prop_assert!(!line(&text).contains(is_unsafe));
-            let written = serde_json::to_string_pretty(&[&text]).unwrap();
-            let escaped = json(&written);
+            // As a name, as a text of its own and within one, indented as serde_json does.
+            let value = serde_json::json!({ &text: [&text, { "in": format!("x{text}y") }], "": [] });
+            let mut escaped = Vec::new();
+            write_json(&value, &mut escaped).unwrap();
+            let escaped = String::from_utf8(escaped).unwrap();
             prop_assert!(!escaped.contains(|c: char| is_unsafe(c) && c != '\n'));
-            prop_assert_eq!(serde_json::from_str::<Vec<String>>(&escaped).unwrap(), vec![text]);
+            prop_assert_eq!(&serde_json::from_str::<serde_json::Value>(&escaped).unwrap(), &value);
+            if !text.contains(is_unsafe) {
+                prop_assert_eq!(escaped, serde_json::to_string_pretty(&value).unwrap());
+            }
         }
     }
 }

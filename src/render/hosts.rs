@@ -1,9 +1,10 @@
 //! The answer of `hosts`: a table, JSON.
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::answers::{cpu, or_unknown};
-use super::json::{seconds, time as rfc3339};
+use super::json::{Rows, seconds, time as rfc3339};
 use super::table::{Column, table};
 use super::time;
 use crate::query::HostRow;
@@ -61,7 +62,7 @@ pub fn hosts(rows: &[HostRow], width: Option<u16>) -> String {
 }
 
 /// The same for programs.
-pub fn json(rows: &[HostRow]) -> Value {
+pub fn json(rows: &[HostRow]) -> impl Serialize {
     let row = |row: &HostRow| {
         let steps = row.clock_steps.iter();
         let cpus = row.by_cpu.iter();
@@ -92,5 +93,5 @@ pub fn json(rows: &[HostRow]) -> Value {
             "last_seen": row.seen.map(|(_, last)| rfc3339(last)),
         })
     };
-    rows.iter().map(row).collect()
+    Rows(rows, row)
 }

@@ -4,6 +4,9 @@
 //! of its own stand beside its table. Where waits are counted, `waits` stands in a name for `samples`; seconds are null
 //! where samples stand for no time.
 
+use std::fmt::Display;
+
+use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use serde_json::{Map, Value, json};
 
 use super::unseen;
@@ -14,13 +17,33 @@ use crate::query::{FrameRow, FunctionRow, InstanceRow, PhaseRow};
 /// What `coverage_source` says where samples stand for no time.
 const NO_CLOCK: &str = "no-clock";
 
+/// An array of `rows`, each as `J` makes it when its turn to be written comes: a hundred thousand at once as values would
+/// take a gigabyte.
+pub(super) struct Rows<'a, R, J>(pub(super) &'a [R], pub(super) J);
+
+impl<'a, R, J: Fn(&'a R) -> W, W: Serialize> Serialize for Rows<'a, R, J> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Rows(rows, json) = self;
+        serializer.collect_seq(rows.iter().map(json))
+    }
+}
+
+/// What is told as its text.
+struct AsText<T>(T);
+
+impl<T: Display> Serialize for AsText<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
 /// The answer of `ls`.
-pub fn functions(rows: &[FunctionRow]) -> Value {
-    rows.iter().map(function).collect()
+pub fn functions(rows: &[FunctionRow]) -> impl Serialize {
+    Rows(rows, function)
 }
 
 /// The answer of `ls --by host`: the same fields, and `host` before them.
-pub fn functions_by_host(rows: &[(String, FunctionRow)]) -> Value {
+pub fn functions_by_host(rows: &[(String, FunctionRow)]) -> impl Serialize {
     let row = |(host, row): &(String, FunctionRow)| {
         let mut fields = Map::from_iter([("host".into(), Value::from(host.as_str()))]);
         if let Value::Object(of_function) = function(row) {
@@ -28,7 +51,7 @@ pub fn functions_by_host(rows: &[(String, FunctionRow)]) -> Value {
         }
         Value::Object(fields)
     };
-    rows.iter().map(row).collect()
+    Rows(rows, row)
 }
 
 fn function(row: &FunctionRow) -> Value {
@@ -60,42 +83,76 @@ fn function(row: &FunctionRow) -> Value {
 }
 
 /// The answer of `instances`.
-pub fn instances(rows: &[InstanceRow]) -> Value {
-    let row = |row: &InstanceRow| {
-        json!({
-            "instance": row.key,
-            "instance_name": row.instance_name,
-            "platform": row.id.platform.text(),
-            "namespace": row.id.namespace.text(),
-            "function": row.id.function.text(),
-            "revision": row.id.revision.text(),
-            "confidence": row.confidence,
-            "node": row.node,
-            "image": row.image,
-            "runtime_handler": row.runtime_handler,
-            "unseen": row.unseen.map(Isolation::name),
-            "unseen_why": row.unseen.map(unseen::in_full),
-            "labels": row.labels.iter().cloned().map(|(name, value)| (name, value.into())).collect::<Map<_, _>>(),
-            "started_at": time(row.started_at),
-            "exec_at": row.exec_at.map(time),
-            "ended_at": row.ended_at.map(time),
-            "exit_code": row.exit_code,
-            "cpu_seconds": row.cpu_us.map(seconds),
-            "sampled_seconds": sampled(row.sampled_ns, row.no_clock),
-            "coverage": row.coverage,
-            "coverage_source": if row.no_clock { Some(NO_CLOCK) } else { row.coverage_source.map(source) },
-            "off_cpu_seconds": row.off_cpu.map(|off_cpu| seconds_of_ns(off_cpu.ns)),
-            "preempted_seconds": row.off_cpu.map(|off_cpu| seconds_of_ns(off_cpu.preempted_ns)),
-            "waits": row.off_cpu.map(|off_cpu| off_cpu.waits),
-            "off_cpu_until": row.off_cpu_until.map(time),
-            "samples": row.samples,
-            "complete": row.complete(),
-            "named": row.named(),
-            "first_sample_after_exec_ms": row.first_sample_after_exec_us.map(|us| us as f64 / 1e3),
-            "phases": row.phases.iter().map(phase).collect::<Value>(),
-        })
-    };
-    rows.iter().map(row).collect()
+pub fn instances(rows: &[InstanceRow]) -> impl Serialize {
+    Rows(rows, Instance)
+}
+
+/// Written field by field: of all answers this has the most rows.
+struct Instance<'a>(&'a InstanceRow);
+
+impl Serialize for Instance<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Instance(row) = self;
+        let source = if row.no_clock { Some(NO_CLOCK) } else { row.coverage_source.map(source) };
+        // A journal of strangers may tell one twice, and an object has each name once.
+        let labels: Map<String, Value> =
+            row.labels.iter().cloned().map(|(name, value)| (name, value.into())).collect();
+        let mut fields = serializer.serialize_map(None)?;
+        fields.serialize_entry("instance", &row.key)?;
+        fields.serialize_entry("instance_name", &row.instance_name)?;
+        fields.serialize_entry("platform", &row.id.platform.text())?;
+        fields.serialize_entry("namespace", &row.id.namespace.text())?;
+        fields.serialize_entry("function", &row.id.function.text())?;
+        fields.serialize_entry("revision", &row.id.revision.text())?;
+        fields.serialize_entry("confidence", &row.confidence)?;
+        fields.serialize_entry("node", &row.node)?;
+        fields.serialize_entry("image", &row.image)?;
+        fields.serialize_entry("runtime_handler", &row.runtime_handler)?;
+        fields.serialize_entry("unseen", &row.unseen.map(Isolation::name))?;
+        fields.serialize_entry("unseen_why", &row.unseen.map(unseen::in_full))?;
+        fields.serialize_entry("labels", &labels)?;
+        fields.serialize_entry("started_at", &AsText(row.started_at))?;
+        fields.serialize_entry("exec_at", &row.exec_at.map(AsText))?;
+        fields.serialize_entry("ended_at", &row.ended_at.map(AsText))?;
+        fields.serialize_entry("exit_code", &row.exit_code)?;
+        fields.serialize_entry("cpu_seconds", &row.cpu_us.map(seconds))?;
+        fields.serialize_entry("sampled_seconds", &sampled(row.sampled_ns, row.no_clock))?;
+        fields.serialize_entry("coverage", &row.coverage)?;
+        fields.serialize_entry("coverage_source", &source)?;
+        fields.serialize_entry("off_cpu_seconds", &row.off_cpu.map(|it| seconds_of_ns(it.ns)))?;
+        fields.serialize_entry("preempted_seconds", &row.off_cpu.map(|it| seconds_of_ns(it.preempted_ns)))?;
+        fields.serialize_entry("waits", &row.off_cpu.map(|it| it.waits))?;
+        fields.serialize_entry("off_cpu_until", &row.off_cpu_until.map(AsText))?;
+        fields.serialize_entry("samples", &row.samples)?;
+        fields.serialize_entry("complete", &row.complete())?;
+        fields.serialize_entry("named", &row.named())?;
+        fields.serialize_entry(
+            "first_sample_after_exec_ms",
+            &row.first_sample_after_exec_us.map(|us| us as f64 / 1e3),
+        )?;
+        fields.serialize_entry("phases", &phases(&row.phases))?;
+        fields.end()
+    }
+}
+
+/// The phases of an instance.
+pub(super) fn phases(rows: &[PhaseRow]) -> impl Serialize {
+    Rows(rows, PhaseOf)
+}
+
+struct PhaseOf<'a>(&'a PhaseRow);
+
+impl Serialize for PhaseOf<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let PhaseOf(row) = self;
+        let mut fields = serializer.serialize_map(None)?;
+        fields.serialize_entry("phase", row.phase.name())?;
+        fields.serialize_entry("from", &AsText(row.from))?;
+        fields.serialize_entry("to", &row.to.map(AsText))?;
+        fields.serialize_entry("samples", &row.samples)?;
+        fields.serialize_entry("cpu_seconds", &row.cpu_us.map(seconds))?;
+        fields.end()
+    }
 }
 
 /// The answer of `top`.
@@ -134,16 +191,6 @@ pub(super) fn samples(measure: Measure) -> &'static str {
 
 fn sampled(ns: u64, no_clock: bool) -> Option<f64> {
     (!no_clock).then(|| seconds_of_ns(ns))
-}
-
-pub(super) fn phase(row: &PhaseRow) -> Value {
-    json!({
-        "phase": row.phase.name(),
-        "from": time(row.from),
-        "to": row.to.map(time),
-        "samples": row.samples,
-        "cpu_seconds": row.cpu_us.map(seconds),
-    })
 }
 
 /// How `source` is told, in JSON and to people.

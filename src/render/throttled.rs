@@ -1,9 +1,10 @@
 //! The answer of `throttled`: a table, JSON.
 
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::json;
 
 use super::answers::{cpu, or_unknown};
-use super::json::seconds;
+use super::json::{Rows, seconds};
 use super::table::{Column, table};
 use super::time;
 use crate::query::ThrottledRow;
@@ -41,7 +42,7 @@ pub fn throttled(rows: &[ThrottledRow], width: Option<u16>) -> String {
 }
 
 /// The same for programs.
-pub fn json(rows: &[ThrottledRow]) -> Value {
+pub fn json(rows: &[ThrottledRow]) -> impl Serialize {
     let row = |row: &ThrottledRow| {
         json!({
             "platform": row.id.platform.text(),
@@ -58,5 +59,5 @@ pub fn json(rows: &[ThrottledRow]) -> Value {
             "cpu_seconds": row.cpu_us.map(seconds),
         })
     };
-    rows.iter().map(row).collect()
+    Rows(rows, row)
 }

@@ -142,6 +142,7 @@ fn slowdown(rounds: usize, barred: bool) -> anyhow::Result<Vec<Bar>> {
     {
         figures.extend(interleaved::<4, 3>(MORE_ROUNDS, &mut take)?);
     }
+    eprintln!("RAW {figures:?}");
     let mut bars = vec![Bar::new("rounds", figures.len() as f64, "", Bound::Recorded)];
     for (at, work) in WORK.into_iter().enumerate() {
         let Found { fast, half, bare, beyond } = Found::of(&figures, at);

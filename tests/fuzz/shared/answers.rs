@@ -7,8 +7,9 @@ use fnscope::query::{
     by_thread, cold_starts, cost, coverage, diff, functions, functions_by_host, hosts, instances, judge,
     shortest_names, side, stack_faults, stacks, summary, throttled, top,
 };
-use fnscope::render::{self, flame, folded, json, stack_faults as faulty};
+use fnscope::render::{self, escape, flame, folded, json, stack_faults as faulty};
 use fnscope::store::JournalContents;
+use serde::Serialize;
 
 /// Merges `journals` and asks everything about `window`.
 pub fn ask(journals: impl IntoIterator<Item = JournalContents>, window: Window) {
@@ -21,7 +22,7 @@ pub fn ask(journals: impl IntoIterator<Item = JournalContents>, window: Window) 
     assert!(coverage(&view, &all).is_none_or(|share| share.is_finite() && share >= 0.0));
     let samples: u64 = rows.iter().map(|row| row.samples).sum();
     one_line_each(&render::functions(&rows, Some(80)), rows.len());
-    let _ = json::functions(&rows).to_string();
+    as_json(&json::functions(&rows));
 
     let lives = instances(&view, &all);
     assert_eq!(lives.iter().map(|row| row.samples).sum::<u64>(), samples, "by instance as by function");
@@ -34,7 +35,7 @@ pub fn ask(journals: impl IntoIterator<Item = JournalContents>, window: Window) 
         );
         assert_plain(&render::instance(row));
     }
-    let _ = json::instances(&lives).to_string();
+    as_json(&json::instances(&lives));
 
     let faults = stack_faults(&view, &all, PhaseFilter::All);
     assert_eq!(faults.samples, samples, "as many as `ls` says");
@@ -123,9 +124,10 @@ fn accounted(view: &View, all: &Selection, samples: u64) {
     let rows = hosts(view, all);
     assert_eq!(rows.iter().map(|row| row.samples).sum::<u64>(), samples, "by host as in all");
     one_line_each(&render::hosts::hosts(&rows, Some(80)), rows.len());
-    let _ = render::hosts::json(&rows).to_string();
+    as_json(&render::hosts::json(&rows));
     let by_host = functions_by_host(view, all);
     assert_eq!(by_host.iter().map(|(_, row)| row.samples).sum::<u64>(), samples);
+    as_json(&json::functions_by_host(&by_host));
 
     let threads = by_thread(view, all, PhaseFilter::All);
     assert_eq!(threads.iter().map(|row| row.weight.samples).sum::<u64>(), samples, "by thread as in all");
@@ -180,6 +182,15 @@ pub const MIDDLE: Window = Window { from: Timestamp(-500), to: Timestamp(2_000_0
 fn one_line_each(table: &str, rows: usize) {
     assert_plain(table);
     assert!(table.lines().count() <= rows + 1, "{table}");
+}
+
+/// Writes `answer` for a program.
+fn as_json(answer: &impl Serialize) {
+    let mut text = Vec::new();
+    escape::write_json(answer, &mut text).expect("memory takes it");
+    let text = String::from_utf8(text).expect("JSON is UTF-8");
+    assert_plain(&text);
+    let _: serde_json::Value = serde_json::from_str(&text).expect("JSON");
 }
 
 fn assert_plain(text: &str) {
