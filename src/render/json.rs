@@ -44,42 +44,56 @@ pub fn functions(rows: &[FunctionRow]) -> impl Serialize {
 
 /// The answer of `ls --by host`: the same fields, and `host` before them.
 pub fn functions_by_host(rows: &[(String, FunctionRow)]) -> impl Serialize {
-    let row = |(host, row): &(String, FunctionRow)| {
-        let mut fields = Map::from_iter([("host".into(), Value::from(host.as_str()))]);
-        if let Value::Object(of_function) = function(row) {
-            fields.extend(of_function);
-        }
-        Value::Object(fields)
-    };
-    Rows(rows, row)
+    Rows(rows, function_of_host)
 }
 
-fn function(row: &FunctionRow) -> Value {
-    json!({
-        "platform": row.id.platform.text(),
-        "namespace": row.id.namespace.text(),
-        "function": row.id.function.text(),
-        "revision": row.id.revision.text(),
-        "instances": row.instances,
-        "unseen_instances": row.unseen_instances(),
-        "unseen": row.unseen.keys().map(|isolation| isolation.name()).collect::<Vec<_>>(),
-        "samples": row.samples,
-        "cpu_seconds": row.cpu_us.map(seconds),
-        "sampled_seconds": sampled(row.sampled_ns, row.no_clock),
-        "coverage": row.coverage,
-        "coverage_source": row.no_clock.then_some(NO_CLOCK),
-        "off_cpu_seconds": row.off_cpu.map(|off_cpu| seconds_of_ns(off_cpu.ns)),
-        "preempted_seconds": row.off_cpu.map(|off_cpu| seconds_of_ns(off_cpu.preempted_ns)),
-        "waits": row.off_cpu.map(|off_cpu| off_cpu.waits),
-        "complete": row.complete(),
-        "named": row.named(),
-        "lost": row.lost,
-        "truncated": row.quality.truncated,
-        "unsymbolized": row.quality.unsymbolized,
-        "cold_starts": row.cold_starts,
-        "first_seen": time(row.first_seen),
-        "last_seen": time(row.last_seen),
-    })
+fn function(row: &FunctionRow) -> Function<'_> {
+    Function { host: None, row }
+}
+
+fn function_of_host((host, row): &(String, FunctionRow)) -> Function<'_> {
+    Function { host: Some(host), row }
+}
+
+/// Written field by field, as there may be a hundred thousand.
+struct Function<'a> {
+    host: Option<&'a str>,
+    row: &'a FunctionRow,
+}
+
+impl Serialize for Function<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Function { host, row } = self;
+        let unseen: Vec<&str> = row.unseen.keys().map(|isolation| isolation.name()).collect();
+        let mut fields = serializer.serialize_map(None)?;
+        if let Some(host) = host {
+            fields.serialize_entry("host", host)?;
+        }
+        fields.serialize_entry("platform", &row.id.platform.text())?;
+        fields.serialize_entry("namespace", &row.id.namespace.text())?;
+        fields.serialize_entry("function", &row.id.function.text())?;
+        fields.serialize_entry("revision", &row.id.revision.text())?;
+        fields.serialize_entry("instances", &row.instances)?;
+        fields.serialize_entry("unseen_instances", &row.unseen_instances())?;
+        fields.serialize_entry("unseen", &unseen)?;
+        fields.serialize_entry("samples", &row.samples)?;
+        fields.serialize_entry("cpu_seconds", &row.cpu_us.map(seconds))?;
+        fields.serialize_entry("sampled_seconds", &sampled(row.sampled_ns, row.no_clock))?;
+        fields.serialize_entry("coverage", &row.coverage)?;
+        fields.serialize_entry("coverage_source", &row.no_clock.then_some(NO_CLOCK))?;
+        fields.serialize_entry("off_cpu_seconds", &row.off_cpu.map(|it| seconds_of_ns(it.ns)))?;
+        fields.serialize_entry("preempted_seconds", &row.off_cpu.map(|it| seconds_of_ns(it.preempted_ns)))?;
+        fields.serialize_entry("waits", &row.off_cpu.map(|it| it.waits))?;
+        fields.serialize_entry("complete", &row.complete())?;
+        fields.serialize_entry("named", &row.named())?;
+        fields.serialize_entry("lost", &row.lost)?;
+        fields.serialize_entry("truncated", &row.quality.truncated)?;
+        fields.serialize_entry("unsymbolized", &row.quality.unsymbolized)?;
+        fields.serialize_entry("cold_starts", &row.cold_starts)?;
+        fields.serialize_entry("first_seen", &AsText(row.first_seen))?;
+        fields.serialize_entry("last_seen", &AsText(row.last_seen))?;
+        fields.end()
+    }
 }
 
 /// The answer of `instances`.
@@ -87,7 +101,7 @@ pub fn instances(rows: &[InstanceRow]) -> impl Serialize {
     Rows(rows, Instance)
 }
 
-/// Written field by field: of all answers this has the most rows.
+/// Written like [`Function`].
 struct Instance<'a>(&'a InstanceRow);
 
 impl Serialize for Instance<'_> {

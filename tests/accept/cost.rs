@@ -46,7 +46,7 @@ pub const AT_997: Measurement = Measurement {
 /// Beside the other tools.
 pub const BESIDE: Measurement = Measurement {
     name: "accept-cost-beside",
-    about: "the agent for 120 s and the perf pipeline for 60 s, `auto` 10 s, bpftrace 2 s, in turns at 997 Hz, for a sample",
+    about: "the agent for 120 s and the perf pipeline for 40 s, `auto` 10 s, bpftrace 2 s, in turns at 997 Hz, for a sample",
     runs: 5,
     run: beside,
 };
@@ -57,7 +57,7 @@ const SHORT: Duration = Duration::from_secs(8);
 /// lived, 45 ms after one minute as after two, and it ends as seldom as it starts; what perf's pipeline takes for a sample
 /// does not depend on it at all.
 const TURN: Duration = Duration::from_secs(120);
-const PERF_TURN: Duration = Duration::from_secs(60);
+const PERF_TURN: Duration = Duration::from_secs(40);
 /// How long those that no bar is on: the agent as it is by default, and bpftrace, which takes longer to print every stack
 /// than to watch, in step with its samples.
 const AUTO_TURN: Duration = Duration::from_secs(10);

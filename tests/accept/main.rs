@@ -59,6 +59,7 @@ mod student_t;
 #[path = "../support.rs"]
 #[allow(dead_code, reason = "measurements use their part of it")]
 mod support;
+mod switched;
 mod taken;
 #[path = "../truth/mod.rs"]
 #[allow(dead_code, reason = "measurements use their part of it")]

@@ -1,4 +1,4 @@
-//! What being sampled costs the sampled: CPU time for a piece of work with the agent and without it, of a function that
+//! What being sampled costs the sampled: CPU time for a piece of work with the clock on and with it off, of a function that
 //! computes and of two that exchange bytes over a pipe and so switch as often as they can, in one container and across
 //! two.
 //!
@@ -6,25 +6,28 @@
 //! 4,999 Hz, twenty-five times as much, and divided by that. That it goes with the rate is looked at by a second one.
 //! All work is done on one CPU: where the scheduler puts two processes would otherwise decide.
 //!
+//! The same agent runs all the while; its clock goes on and off with the containers. What an agent costs that has nothing
+//! to sample is another measurement's. Pieces are short, some 50 ms, and each with the clock has one without beside it: on
+//! virtual machines the speed of a CPU changes by half within fractions of a second as others use what it shares with
+//! them, and of what lies seconds apart nothing can be said to half a percent.
+//!
 //! The bar is on the whole slowdown. On some virtual machines a timer's interrupt is an exit to the hypervisor, and a bare
 //! clock of perf's, which takes no stack and belongs to nobody's agent, costs as much as the bar allows. Where it alone takes
 //! more than half of the bar, the bar would judge the hypervisor's timer: the whole is then recorded, and the bar is on what
 //! the agent adds beyond that clock. Which of both was judged is printed for each kind of work, and is a line of the result.
 //! What functions feel there is the whole all the same.
 
-use std::fs;
 use std::io::pipe;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, ensure};
-use rustix::process::Signal;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::measure::{Bar, Bound, Measurement};
 use crate::paired::{Interval, interleaved, slower_percent};
-use crate::support::{Cgroup, Function, Running, pid_of, truth};
-use crate::watched::{Agent, number};
+use crate::support::{Cgroup, Function, Running, truth};
+use crate::switched::{Clock, Places};
+use crate::watched::number;
 
 /// With its interval.
 pub const SLOWDOWN: Measurement = Measurement {
@@ -43,10 +46,11 @@ pub const QUICK: Measurement = Measurement {
 
 /// The default rate, which figures are scaled to.
 const DEFAULT_HZ: f64 = 199.0;
-/// What the work is done beside, in turns.
-const BESIDE: [Beside; 4] = [Beside::Agent(4999), Beside::Agent(2499), Beside::Nothing, Beside::BareClock];
-const ALONE: usize = 2;
-const BARE: usize = 3;
+/// What takes turns.
+const CLOCKS: [Source; 3] = [Source::Agent(4999), Source::Agent(2499), Source::Bare(4999)];
+const FAST: usize = 0;
+const HALF: usize = 1;
+const BARE: usize = 2;
 const WORK: [&str; 3] = ["computing", "switching in one container", "switching across two"];
 /// Most at the default rate; an interval that is wider proves nothing.
 const BAR_PERCENT: f64 = 0.5;
@@ -56,23 +60,33 @@ const BEYOND_PERCENT: f64 = 0.25;
 /// are taken at a time, and so many in all: six minutes.
 const MORE_ROUNDS: usize = 4;
 const MOST_ROUNDS: usize = 32;
-const CPU_MS: &str = "1000";
-const EXCHANGES: &str = "200000";
+/// Of each kind of work in a turn.
+const PAIRS: usize = 8;
+/// A piece.
+const CPU_MS: &str = "50";
+const EXCHANGES: &str = "5000";
 
-enum Beside {
-    /// The agent at a rate.
+/// Whose clock, and its rate.
+enum Source {
     Agent(u32),
-    Nothing,
-    /// perf with a clock of 4,999 Hz and no stacks: what the interrupt alone costs on this machine, whoever asks for it.
-    BareClock,
+    /// What the interrupt alone costs on this machine.
+    Bare(u32),
 }
 
-/// Where the work runs.
-struct Places {
+/// What works, and where it does while nothing may sample it.
+struct Bench {
     function: Function,
-    one: Cgroup,
-    two: Cgroup,
-    parent: Cgroup,
+    outside: Cgroup,
+}
+
+/// What the pairs of a turn tell.
+struct Turn {
+    /// Of each kind of work, the mean of ln(with / without).
+    logs: [f64; 3],
+    /// And what a piece takes without, in microseconds.
+    alone_us: [f64; 3],
+    /// Samples, of those that the CPU time has; none of a bare clock.
+    sampled: Option<f64>,
 }
 
 /// Whether the bar is on the whole, where a bare clock alone takes so much.
@@ -83,7 +97,7 @@ fn judges_the_whole(bare_percent: f64) -> bool {
 
 /// What the rounds tell of one kind of work.
 struct Found {
-    /// Slower with the agent at 4,999 and at 2,499 Hz, and with a bare clock at 4,999 Hz, than alone.
+    /// Slower with the agent's clock at 4,999 and at 2,499 Hz, and with a bare one at 4,999 Hz, than with it off.
     fast: Interval,
     half: Interval,
     bare: Interval,
@@ -93,16 +107,16 @@ struct Found {
 
 impl Found {
     /// Of the work at `at`, in per cent, scaled to the default rate.
-    fn of(figures: &[[[f64; 3]; 4]], at: usize) -> Found {
-        let slower = |with: usize, without: usize, hz: f64| {
-            let pairs = figures.iter().map(|round| (round[with][at], round[without][at]));
-            slower_percent(pairs).map(|percent| percent * DEFAULT_HZ / hz)
+    fn of(rounds: &[[[f64; 3]; 3]], at: usize) -> Found {
+        let scaled = |hz: f64, log: fn([f64; 3]) -> f64| {
+            let logs = rounds.iter().map(|clocks| log(clocks.map(|kinds| kinds[at])));
+            slower_percent(logs).map(|percent| percent * DEFAULT_HZ / hz)
         };
         Found {
-            fast: slower(0, ALONE, 4999.0),
-            half: slower(1, ALONE, 2499.0),
-            bare: slower(BARE, ALONE, 4999.0),
-            beyond: slower(0, BARE, 4999.0),
+            fast: scaled(4999.0, |logs| logs[FAST]),
+            half: scaled(2499.0, |logs| logs[HALF]),
+            bare: scaled(4999.0, |logs| logs[BARE]),
+            beyond: scaled(4999.0, |logs| logs[FAST] - logs[BARE]),
         }
     }
 
@@ -114,33 +128,22 @@ impl Found {
 }
 
 fn slowdown(rounds: usize, barred: bool) -> anyhow::Result<Vec<Bar>> {
-    let parent = Cgroup::new();
-    let (one, two) = (parent.child("work.1"), parent.child("work.2"));
-    let places = Places { function: Function::new(), one, two, parent };
-    places.work()?;
-    let mut sampled = [const { Vec::new() }; 2];
-    let mut take = |condition: usize| {
-        let work = match BESIDE[condition] {
-            Beside::Agent(hz) => {
-                let (work, share) = places.sampled_work(hz)?;
-                sampled[condition].push(share);
-                work
-            }
-            Beside::Nothing => places.work()?,
-            Beside::BareClock => {
-                let _clock = BareClock::start()?;
-                places.work()?
-            }
-        };
-        Ok(work.map(|work| work.us))
+    let bench = Bench { function: Function::new(), outside: Cgroup::new() };
+    let mut sampled = [const { Vec::new() }; 3];
+    let mut alone = Vec::new();
+    let mut take = |clock: usize| {
+        let turn = bench.turn(&CLOCKS[clock])?;
+        sampled[clock].extend(turn.sampled);
+        alone.push(turn.alone_us);
+        Ok(turn.logs)
     };
-    let mut figures = interleaved::<4, 3>(rounds, &mut take)?;
+    let mut figures = interleaved::<3, 3>(rounds, &mut take)?;
     // By the width alone, whatever lies in the middle: that would choose the answer.
     while barred
         && figures.len() < MOST_ROUNDS
         && !(0..WORK.len()).all(|at| Found::of(&figures, at).is_narrow())
     {
-        figures.extend(interleaved::<4, 3>(MORE_ROUNDS, &mut take)?);
+        figures.extend(interleaved::<3, 3>(MORE_ROUNDS, &mut take)?);
     }
     eprintln!("RAW {figures:?}");
     let mut bars = vec![Bar::new("rounds", figures.len() as f64, "", Bound::Recorded)];
@@ -175,7 +178,7 @@ fn slowdown(rounds: usize, barred: bool) -> anyhow::Result<Vec<Bar>> {
         bar("more than by the bare clock, 95 % from", beyond.low, "%", Bound::Recorded);
         bar("more than by the bare clock, 95 % to", beyond.high, "%", Bound::Recorded);
         bar("more than by the bare clock, width", beyond.width(), "%", if_judged(!by_whole, BAR_PERCENT));
-        let alone = figures.iter().map(|round| round[ALONE][at]).sum::<f64>() / figures.len() as f64;
+        let alone = alone.iter().map(|turn: &[f64; 3]| turn[at]).sum::<f64>() / alone.len() as f64;
         bar("for a piece of work, alone", alone, "us", Bound::Recorded);
     }
     for (hz, shares) in ["4,999", "2,499"].into_iter().zip(&sampled) {
@@ -205,47 +208,66 @@ struct Taken {
     all_us: f64,
 }
 
-impl Places {
-    /// Works with an agent at `hz`, and says which share of the samples that the CPU time should have there are.
-    fn sampled_work(&self, hz: u32) -> anyhow::Result<([Taken; 3], f64)> {
-        let (path, hz_text) = (self.parent.kernel_path(), hz.to_string());
-        let options = ["--no-docker", "--cgroup-parent", &path, "--unwind", "fp"];
-        let mut agent = Agent::start(&[&options[..], &["--hz", &hz_text, "--max-hz", &hz_text]].concat());
-        let work = self.work()?;
-        agent.stop()?;
-        let samples: f64 = agent.functions()?.iter().filter_map(|row| number(row, "samples")).sum();
-        let cpu_s = work.iter().map(|work| work.all_us).sum::<f64>() / 1e6;
-        Ok((work, samples / (cpu_s * f64::from(hz))))
-    }
-
-    /// Each kind of work once, on one CPU.
-    fn work(&self) -> anyhow::Result<[Taken; 3]> {
+impl Bench {
+    /// Pairs of each kind of work, beside a clock of its own.
+    fn turn(&self, source: &Source) -> anyhow::Result<Turn> {
+        let (mut clock, hz) = match source {
+            Source::Agent(hz) => (Clock::of_agent(*hz), *hz),
+            Source::Bare(hz) => (Clock::bare(*hz)?, *hz),
+        };
         // Of this thread alone and what it starts: the agent runs where it likes.
-        std::thread::scope(|scope| {
-            let work = scope.spawn(|| {
-                stay_on_one_cpu()?;
-                Ok([self.compute()?, self.exchange(&self.one)?, self.exchange(&self.two)?])
-            });
+        let (logs, alone_us, with_us) = std::thread::scope(|scope| {
+            let work = scope.spawn(|| self.pairs(&mut clock));
             work.join().map_err(|_| anyhow::anyhow!("the work panicked"))?
-        })
+        })?;
+        let samples = clock.stop()?;
+        Ok(Turn { logs, alone_us, sampled: samples.map(|samples| samples / (with_us / 1e6 * f64::from(hz))) })
     }
 
-    fn compute(&self) -> anyhow::Result<Taken> {
-        let mut command = self.one.command(self.function.path(), &["fib", "--cpu-ms", CPU_MS]);
+    /// The mean of ln(with / without) of each kind, what its pieces take without, and CPU time of all with, in
+    /// microseconds.
+    fn pairs(&self, clock: &mut Clock) -> anyhow::Result<([f64; 3], [f64; 3], f64)> {
+        let cpu = stay_on_one_cpu()?;
+        let (mut logs, mut alone_us, mut with_us) = ([0.0; 3], [0.0; 3], 0.0);
+        for kind in 0..WORK.len() {
+            for pair in 0..PAIRS {
+                let mut piece = |on| clock.beside(on, &self.outside, cpu, |places| self.work(kind, places));
+                // Either is first as often as the other.
+                let first = pair % 2 == 0;
+                let (one, other) = (piece(first)?, piece(!first)?);
+                let (with, without) = if first { (one, other) } else { (other, one) };
+                logs[kind] += (with.us / without.us).ln() / PAIRS as f64;
+                alone_us[kind] += without.us / PAIRS as f64;
+                with_us += with.all_us;
+            }
+        }
+        Ok((logs, alone_us, with_us))
+    }
+
+    fn work(&self, kind: usize, places: &Places) -> anyhow::Result<Taken> {
+        match kind {
+            0 => self.compute(&places.one),
+            1 => self.exchange(&places.one, &places.one),
+            _ => self.exchange(&places.one, &places.two),
+        }
+    }
+
+    fn compute(&self, place: &Cgroup) -> anyhow::Result<Taken> {
+        let mut command = place.command(self.function.path(), &["fib", "--cpu-ms", CPU_MS]);
         let (code, said) = Running::start(&mut command).wait();
         ensure!(code == Some(0), "the function ended with {code:?}: {said}");
         taken(&[truth(&said)], "rounds")
     }
 
-    /// `ping` in the first container, `echo` in `other`.
-    fn exchange(&self, other: &Cgroup) -> anyhow::Result<Taken> {
+    /// `ping` in `one`, `echo` in `other`.
+    fn exchange(&self, one: &Cgroup, other: &Cgroup) -> anyhow::Result<Taken> {
         let ((to_echo, from_ping), (to_ping, from_echo)) = (pipe()?, pipe()?);
         let start = |cgroup: &Cgroup, arguments: &[&str], input: Stdio, output: Stdio| {
             let mut command: Command = cgroup.command(self.function.path(), arguments);
             command.stdin(input).stdout(output).stderr(Stdio::piped()).spawn().context("start the function")
         };
         let echo = start(other, &["echo"], to_echo.into(), from_echo.into())?;
-        let ping = start(&self.one, &["ping", "--count", EXCHANGES], to_ping.into(), from_ping.into())?;
+        let ping = start(one, &["ping", "--count", EXCHANGES], to_ping.into(), from_ping.into())?;
         let mut told = Vec::new();
         for process in [ping, echo] {
             let ended = process.wait_with_output()?;
@@ -257,44 +279,6 @@ impl Places {
     }
 }
 
-/// perf that counts nothing but the clock's interrupts, until this is dropped.
-struct BareClock {
-    process: Child,
-    _dir: tempfile::TempDir,
-}
-
-impl BareClock {
-    fn start() -> anyhow::Result<BareClock> {
-        let dir = tempfile::tempdir()?;
-        let mut command = Command::new("perf");
-        command.args(["record", "-e", "cpu-clock", "-F", "4999", "-a", "-o"]).arg(dir.path().join("data"));
-        command.args(["--", "sleep", "600"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let process = command.spawn().context("start perf")?;
-        let clock = BareClock { process, _dir: dir };
-        let deadline = Instant::now() + Duration::from_secs(10);
-        // It starts what it is given when its events are open.
-        let children = format!("/proc/{0}/task/{0}/children", clock.process.id());
-        let sleeps = || -> Option<bool> {
-            let children = fs::read_to_string(&children).ok()?;
-            let child = children.split_whitespace().next()?;
-            Some(fs::read_to_string(format!("/proc/{child}/comm")).ok()?.trim() == "sleep")
-        };
-        while sleeps() != Some(true) {
-            ensure!(Instant::now() < deadline, "perf record has not begun after 10 s");
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        Ok(clock)
-    }
-}
-
-impl Drop for BareClock {
-    fn drop(&mut self) {
-        // It ends what it has started, too.
-        let _ = rustix::process::kill_process(pid_of(&self.process), Signal::TERM);
-        let _ = self.process.wait();
-    }
-}
-
 /// CPU time of all that `told`, for each of the first one's `pieces`.
 fn taken(told: &[serde_json::Value], pieces: &str) -> anyhow::Result<Taken> {
     let cpu_us = told.iter().map(|one| number(one, "cpu_ms")).sum::<Option<f64>>();
@@ -303,13 +287,14 @@ fn taken(told: &[serde_json::Value], pieces: &str) -> anyhow::Result<Taken> {
     Ok(Taken { us: all_us / pieces, all_us })
 }
 
-/// The last CPU that this thread may use.
-fn stay_on_one_cpu() -> anyhow::Result<()> {
+/// The last CPU that this thread may use, from then on the only one.
+fn stay_on_one_cpu() -> anyhow::Result<usize> {
     let allowed = sched_getaffinity(None)?;
     let last = (0..CpuSet::MAX_CPU).rev().find(|cpu| allowed.is_set(*cpu)).context("a CPU to run on")?;
     let mut one = CpuSet::new();
     one.set(last);
-    Ok(sched_setaffinity(None, &one)?)
+    sched_setaffinity(None, &one)?;
+    Ok(last)
 }
 
 #[cfg(test)]
