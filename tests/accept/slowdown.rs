@@ -6,10 +6,9 @@
 //! 4,999 Hz, twenty-five times as much, and divided by that. That it goes with the rate is looked at by a second one.
 //! All work is done on one CPU: where the scheduler puts two processes would otherwise decide.
 //!
-//! The same agent runs all the while; its clock goes on and off with the containers. What an agent costs that has nothing
-//! to sample is another measurement's. Pieces are short, some 50 ms, and each with the clock has one without beside it: on
-//! virtual machines the speed of a CPU changes by half within fractions of a second as others use what it shares with
-//! them, and of what lies seconds apart nothing can be said to half a percent.
+//! Pieces are short, some 50 ms: one before the clock is on, one with it, one when it is gone, at once one after the other.
+//! On virtual machines the speed of a CPU changes by half several times a second, as others use what it shares with them:
+//! of what lies seconds apart nothing can be said to half a percent.
 //!
 //! The bar is on the whole slowdown. On some virtual machines a timer's interrupt is an exit to the hypervisor, and a bare
 //! clock of perf's, which takes no stack and belongs to nobody's agent, costs as much as the bar allows. Where it alone takes
@@ -21,12 +20,11 @@ use std::io::pipe;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, ensure};
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::measure::{Bar, Bound, Measurement};
 use crate::paired::{Interval, interleaved, slower_percent};
 use crate::support::{Cgroup, Function, Running, truth};
-use crate::switched::{Clock, Places};
+use crate::switched::{Around, Clock, Places};
 use crate::watched::number;
 
 /// With its interval.
@@ -34,20 +32,20 @@ pub const SLOWDOWN: Measurement = Measurement {
     name: "accept-slowdown",
     about: "CPU time for the same work, computing and switching, at 4,999 and 2,499 Hz scaled to 199 Hz",
     runs: 1,
-    run: || slowdown(12, true),
+    run: || slowdown(24, true),
 };
 /// Quick: few rounds, no bar.
 pub const QUICK: Measurement = Measurement {
     name: "bench-slowdown",
-    about: "the slowdown of accept-slowdown by three rounds",
+    about: "the slowdown of accept-slowdown by four rounds",
     runs: 1,
-    run: || slowdown(3, false),
+    run: || slowdown(4, false),
 };
 
 /// The default rate, which figures are scaled to.
 const DEFAULT_HZ: f64 = 199.0;
 /// What takes turns.
-const CLOCKS: [Source; 3] = [Source::Agent(4999), Source::Agent(2499), Source::Bare(4999)];
+const CLOCKS: [Clock; 3] = [Clock::Agent(4999), Clock::Agent(2499), Clock::Bare(4999)];
 const FAST: usize = 0;
 const HALF: usize = 1;
 const BARE: usize = 2;
@@ -58,35 +56,16 @@ const BAR_PERCENT: f64 = 0.5;
 const BEYOND_PERCENT: f64 = 0.25;
 /// Where an interval is wider than the bar after the first rounds, which other work on the machine makes it, so many more
 /// are taken at a time, and so many in all: six minutes.
-const MORE_ROUNDS: usize = 4;
-const MOST_ROUNDS: usize = 32;
-/// Of each kind of work in a turn.
-const PAIRS: usize = 8;
+const MORE_ROUNDS: usize = 8;
+const MOST_ROUNDS: usize = 72;
 /// A piece.
 const CPU_MS: &str = "50";
 const EXCHANGES: &str = "5000";
-
-/// Whose clock, and its rate.
-enum Source {
-    Agent(u32),
-    /// What the interrupt alone costs on this machine.
-    Bare(u32),
-}
 
 /// What works, and where it does while nothing may sample it.
 struct Bench {
     function: Function,
     outside: Cgroup,
-}
-
-/// What the pairs of a turn tell.
-struct Turn {
-    /// Of each kind of work, the mean of ln(with / without).
-    logs: [f64; 3],
-    /// And what a piece takes without, in microseconds.
-    alone_us: [f64; 3],
-    /// Samples, of those that the CPU time has; none of a bare clock.
-    sampled: Option<f64>,
 }
 
 /// Whether the bar is on the whole, where a bare clock alone takes so much.
@@ -129,13 +108,21 @@ impl Found {
 
 fn slowdown(rounds: usize, barred: bool) -> anyhow::Result<Vec<Bar>> {
     let bench = Bench { function: Function::new(), outside: Cgroup::new() };
-    let mut sampled = [const { Vec::new() }; 3];
-    let mut alone = Vec::new();
-    let mut take = |clock: usize| {
-        let turn = bench.turn(&CLOCKS[clock])?;
-        sampled[clock].extend(turn.sampled);
-        alone.push(turn.alone_us);
-        Ok(turn.logs)
+    // Samples of each clock, and those that the CPU time has; what a piece takes without one.
+    let (mut samples, mut expected) = ([0.0; 3], [0.0; 3]);
+    let mut alone = [const { Vec::new() }; WORK.len()];
+    let mut take = |at: usize| {
+        let clock = CLOCKS[at];
+        let mut logs = [f64::NAN; WORK.len()];
+        for kind in 0..WORK.len() {
+            let Around { before, with, after, samples: taken } =
+                clock.around(&bench.outside, |places| bench.work(kind, places))?;
+            logs[kind] = with.us.ln() - f64::midpoint(before.us.ln(), after.us.ln());
+            alone[kind].extend([before.us, after.us]);
+            samples[at] += taken.unwrap_or_default();
+            expected[at] += with.all_us / 1e6 * f64::from(clock.hz());
+        }
+        Ok(logs)
     };
     let mut figures = interleaved::<3, 3>(rounds, &mut take)?;
     // By the width alone, whatever lies in the middle: that would choose the answer.
@@ -145,7 +132,6 @@ fn slowdown(rounds: usize, barred: bool) -> anyhow::Result<Vec<Bar>> {
     {
         figures.extend(interleaved::<3, 3>(MORE_ROUNDS, &mut take)?);
     }
-    eprintln!("RAW {figures:?}");
     let mut bars = vec![Bar::new("rounds", figures.len() as f64, "", Bound::Recorded)];
     for (at, work) in WORK.into_iter().enumerate() {
         let Found { fast, half, bare, beyond } = Found::of(&figures, at);
@@ -178,14 +164,13 @@ fn slowdown(rounds: usize, barred: bool) -> anyhow::Result<Vec<Bar>> {
         bar("more than by the bare clock, 95 % from", beyond.low, "%", Bound::Recorded);
         bar("more than by the bare clock, 95 % to", beyond.high, "%", Bound::Recorded);
         bar("more than by the bare clock, width", beyond.width(), "%", if_judged(!by_whole, BAR_PERCENT));
-        let alone = alone.iter().map(|turn: &[f64; 3]| turn[at]).sum::<f64>() / alone.len() as f64;
+        let alone = alone[at].iter().sum::<f64>() / alone[at].len() as f64;
         bar("for a piece of work, alone", alone, "us", Bound::Recorded);
     }
-    for (hz, shares) in ["4,999", "2,499"].into_iter().zip(&sampled) {
-        let least = shares.iter().copied().fold(f64::INFINITY, f64::min);
+    for (at, hz) in [(FAST, "4,999"), (HALF, "2,499")] {
         // Else something else than that rate was measured.
-        let what = format!("{hz} Hz: samples, of those that the CPU time has, least");
-        bars.push(Bar::new(what, least, "", Bound::Within(0.9, 1.15)));
+        let what = format!("{hz} Hz: samples, of those that the CPU time has");
+        bars.push(Bar::new(what, samples[at] / expected[at], "", Bound::Within(0.9, 1.15)));
     }
     Ok(bars)
 }
@@ -209,41 +194,6 @@ struct Taken {
 }
 
 impl Bench {
-    /// Pairs of each kind of work, beside a clock of its own.
-    fn turn(&self, source: &Source) -> anyhow::Result<Turn> {
-        let (mut clock, hz) = match source {
-            Source::Agent(hz) => (Clock::of_agent(*hz), *hz),
-            Source::Bare(hz) => (Clock::bare(*hz)?, *hz),
-        };
-        // Of this thread alone and what it starts: the agent runs where it likes.
-        let (logs, alone_us, with_us) = std::thread::scope(|scope| {
-            let work = scope.spawn(|| self.pairs(&mut clock));
-            work.join().map_err(|_| anyhow::anyhow!("the work panicked"))?
-        })?;
-        let samples = clock.stop()?;
-        Ok(Turn { logs, alone_us, sampled: samples.map(|samples| samples / (with_us / 1e6 * f64::from(hz))) })
-    }
-
-    /// The mean of ln(with / without) of each kind, what its pieces take without, and CPU time of all with, in
-    /// microseconds.
-    fn pairs(&self, clock: &mut Clock) -> anyhow::Result<([f64; 3], [f64; 3], f64)> {
-        let cpu = stay_on_one_cpu()?;
-        let (mut logs, mut alone_us, mut with_us) = ([0.0; 3], [0.0; 3], 0.0);
-        for kind in 0..WORK.len() {
-            for pair in 0..PAIRS {
-                let mut piece = |on| clock.beside(on, &self.outside, cpu, |places| self.work(kind, places));
-                // Either is first as often as the other.
-                let first = pair % 2 == 0;
-                let (one, other) = (piece(first)?, piece(!first)?);
-                let (with, without) = if first { (one, other) } else { (other, one) };
-                logs[kind] += (with.us / without.us).ln() / PAIRS as f64;
-                alone_us[kind] += without.us / PAIRS as f64;
-                with_us += with.all_us;
-            }
-        }
-        Ok((logs, alone_us, with_us))
-    }
-
     fn work(&self, kind: usize, places: &Places) -> anyhow::Result<Taken> {
         match kind {
             0 => self.compute(&places.one),
@@ -285,16 +235,6 @@ fn taken(told: &[serde_json::Value], pieces: &str) -> anyhow::Result<Taken> {
     let all_us = cpu_us.context("the function tells its CPU time")? * 1e3;
     let pieces = told.first().and_then(|one| number(one, pieces)).context("the function tells its work")?;
     Ok(Taken { us: all_us / pieces, all_us })
-}
-
-/// The last CPU that this thread may use, from then on the only one.
-fn stay_on_one_cpu() -> anyhow::Result<usize> {
-    let allowed = sched_getaffinity(None)?;
-    let last = (0..CpuSet::MAX_CPU).rev().find(|cpu| allowed.is_set(*cpu)).context("a CPU to run on")?;
-    let mut one = CpuSet::new();
-    one.set(last);
-    sched_setaffinity(None, &one)?;
-    Ok(last)
 }
 
 #[cfg(test)]

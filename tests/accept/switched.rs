@@ -1,12 +1,12 @@
-//! A sampling clock that goes on and off while the measured work goes on: the agent's, or a bare one of perf's.
+//! Work before a sampling clock is on, with it, and when it is gone: the agent's, or a bare one of perf's.
 //!
-//! The agent's is on while there is a container in its scope: cgroups are made there and removed. Whether it is, the
-//! timer's interrupts of the CPU tell, which the kernel counts.
+//! The agent's is on from when there is a container in its scope to when the agent has ended. Whether it is, the timer's
+//! interrupts of the CPU tell, which the kernel counts.
 //!
 //! Not here: the work.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{Read as _, Write as _};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use anyhow::{Context as _, ensure};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{CWD, Mode, mkfifoat};
 use rustix::process::Signal;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::support::{Cgroup, pid_of};
 use crate::watched::{Agent, number};
@@ -23,79 +24,98 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How long interrupts are counted to see whether it has.
 const LOOK: Duration = Duration::from_millis(4);
 
-/// The clock.
-pub struct Clock {
-    hz: u32,
-    source: Source,
+/// A clock by its rate in hertz.
+#[derive(Clone, Copy)]
+pub enum Clock {
+    /// The agent's, along frame pointers.
+    Agent(u32),
+    /// One that takes no stack and that nobody reads: what the interrupt alone costs, whoever asks for it.
+    Bare(u32),
 }
 
-enum Source {
-    /// Which samples what is below the cgroup.
-    Agent {
-        agent: Agent,
-        scope: Cgroup,
-    },
-    Bare(BareClock),
-}
-
-/// Two cgroups to work in, with the clock on or off as long as they are there.
+/// Two cgroups to work in.
 pub struct Places {
     pub one: Cgroup,
     pub two: Cgroup,
 }
 
+/// The same work three times, as close to each other as it can be done.
+pub struct Around<T> {
+    pub before: T,
+    pub with: T,
+    pub after: T,
+    /// Samples that the agent has stored of it.
+    pub samples: Option<f64>,
+}
+
 impl Clock {
-    /// The agent's, along frame pointers.
-    pub fn of_agent(hz: u32) -> Clock {
-        let (scope, rate) = (Cgroup::new(), hz.to_string());
-        let path = scope.kernel_path();
-        let options =
-            ["--no-docker", "--unwind", "fp", "--cgroup-parent", &path, "--hz", &rate, "--max-hz", &rate];
-        Clock { hz, source: Source::Agent { agent: Agent::start(&options), scope } }
-    }
-
-    /// One that takes no stack and that nobody reads: what the interrupt alone costs, whoever asks for it.
-    pub fn bare(hz: u32) -> anyhow::Result<Clock> {
-        Ok(Clock { hz, source: Source::Bare(BareClock::start(hz)?) })
-    }
-
-    /// Does `work` with the clock on or off, on the one CPU that this thread may use.
-    pub fn beside<T>(
-        &mut self,
-        on: bool,
-        outside: &Cgroup,
-        cpu: usize,
-        work: impl FnOnce(&Places) -> anyhow::Result<T>,
-    ) -> anyhow::Result<T> {
-        if let Source::Bare(clock) = &mut self.source {
-            clock.switch(on)?;
+    /// Its rate.
+    pub fn hz(self) -> u32 {
+        match self {
+            Clock::Agent(hz) | Clock::Bare(hz) => hz,
         }
-        let parent = match &self.source {
-            Source::Agent { scope, .. } if on => scope,
-            _ => outside,
-        };
-        let places = Places { one: parent.child("work.1"), two: parent.child("work.2") };
-        self.wait_until(on, cpu)?;
-        let before = Ticks::now(cpu)?;
-        let done = work(&places)?;
-        let rate = before.rate(cpu)?;
-        ensure!(
-            self.is(on, rate),
-            "{rate:.0} interrupts a second with a clock of {} Hz that is on: {on}",
-            self.hz
-        );
-        Ok(done)
     }
 
-    /// Ends it; how many samples it has taken of what was in its scope. None if that is not its business.
-    pub fn stop(self) -> anyhow::Result<Option<f64>> {
-        let Source::Agent { mut agent, scope } = self.source else { return Ok(None) };
-        agent.stop()?;
-        drop(scope);
-        Ok(Some(agent.functions()?.iter().filter_map(|row| number(row, "samples")).sum()))
+    /// Does `work` before this clock is on, with it, and when it is gone, always on the same CPU. Outside of the agent's
+    /// scope it is done below `outside`.
+    pub fn around<T: Send>(
+        self,
+        outside: &Cgroup,
+        work: impl Fn(&Places) -> anyhow::Result<T> + Sync,
+    ) -> anyhow::Result<Around<T>> {
+        let without = |parent| self.piece(false, parent, &work);
+        match self {
+            Clock::Agent(hz) => {
+                let (scope, rate) = (Cgroup::new(), hz.to_string());
+                let path = scope.kernel_path();
+                let to = ["--hz", &rate, "--max-hz", &rate, "--cgroup-parent", &path];
+                let mut agent = Agent::start(&[&["--no-docker", "--unwind", "fp"], &to[..]].concat());
+                let before = without(outside)?;
+                let with = self.piece(true, &scope, &work)?;
+                agent.stop()?;
+                let after = without(outside)?;
+                let samples = agent.functions()?.iter().filter_map(|row| number(row, "samples")).sum();
+                Ok(Around { before, with, after, samples: Some(samples) })
+            }
+            Clock::Bare(hz) => {
+                let mut clock = BareClock::start(hz)?;
+                let before = without(outside)?;
+                clock.switch_on()?;
+                let with = self.piece(true, outside, &work)?;
+                drop(clock);
+                Ok(Around { before, with, after: without(outside)?, samples: None })
+            }
+        }
     }
 
-    fn wait_until(&self, on: bool, cpu: usize) -> anyhow::Result<()> {
+    /// Does `work` below `parent` once the clock is `on`, or off.
+    fn piece<T: Send>(
+        self,
+        on: bool,
+        parent: &Cgroup,
+        work: &(impl Fn(&Places) -> anyhow::Result<T> + Sync),
+    ) -> anyhow::Result<T> {
+        // Of this thread alone and what it starts: the agent runs where it likes.
+        std::thread::scope(|scope| {
+            let piece = scope.spawn(|| {
+                let cpu = stay_on_one_cpu()?;
+                let places = Places { one: parent.child("work.1"), two: parent.child("work.2") };
+                self.wait_until(on, cpu)?;
+                let before = Ticks::now(cpu)?;
+                let done = work(&places)?;
+                let rate = before.rate(cpu)?;
+                ensure!(
+                    self.is(on, rate),
+                    "{rate:.0} interrupts a second with a clock of {} Hz; on: {on}",
+                    self.hz()
+                );
+                Ok(done)
+            });
+            piece.join().map_err(|_| anyhow::anyhow!("the work panicked"))?
+        })
+    }
+
+    fn wait_until(self, on: bool, cpu: usize) -> anyhow::Result<()> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let before = Ticks::now(cpu)?;
@@ -105,15 +125,25 @@ impl Clock {
             if self.is(on, before.rate(cpu)?) {
                 return Ok(());
             }
-            ensure!(Instant::now() < deadline, "the clock of {} Hz is not {on} after {PATIENCE:?}", self.hz);
+            ensure!(Instant::now() < deadline, "a clock of {} Hz; on after {PATIENCE:?}: {}", self.hz(), !on);
         }
     }
 
-    /// Whether so many interrupts a second are those of a clock that is `on`, or of a kernel that is left alone. Half of its
-    /// rate lies between both.
-    fn is(&self, on: bool, rate: f64) -> bool {
-        (rate > f64::from(self.hz) / 2.0) == on
+    /// Whether so many interrupts a second are those of a clock that is `on`, or of a kernel that is left alone: half of
+    /// its rate lies between both.
+    fn is(self, on: bool, rate: f64) -> bool {
+        (rate > f64::from(self.hz()) / 2.0) == on
     }
+}
+
+/// The last CPU that this thread may use, from then on the only one.
+fn stay_on_one_cpu() -> anyhow::Result<usize> {
+    let allowed = sched_getaffinity(None)?;
+    let last = (0..CpuSet::MAX_CPU).rev().find(|cpu| allowed.is_set(*cpu)).context("a CPU to run on")?;
+    let mut one = CpuSet::new();
+    one.set(last);
+    sched_setaffinity(None, &one)?;
+    Ok(last)
 }
 
 /// Timer interrupts of a CPU up to a moment.
@@ -147,15 +177,16 @@ fn timer_interrupts(text: &str, cpu: usize) -> Option<u64> {
     counts.split_whitespace().nth(column)?.parse().ok()
 }
 
-/// perf that counts nothing but the clock's interrupts, and goes on and off as it is told.
+/// perf that counts nothing but the clock's interrupts.
 struct BareClock {
     process: Child,
     orders: File,
-    answers: BufReader<File>,
+    answers: File,
     _dir: tempfile::TempDir,
 }
 
 impl BareClock {
+    /// Open, and off.
     fn start(hz: u32) -> anyhow::Result<BareClock> {
         let dir = tempfile::tempdir()?;
         let [data, orders, answers] = ["data", "orders", "answers"].map(|name| dir.path().join(name));
@@ -166,26 +197,31 @@ impl BareClock {
         let open = |path| OpenOptions::new().read(true).write(true).open(path).context("open a pipe");
         let (to, from) = (open(&orders)?, open(&answers)?);
         let mut command = Command::new("perf");
-        command
-            .args(["record", "-e", "cpu-clock", "-a", "-D", "-1", "-F"])
-            .arg(hz.to_string())
-            .arg("-o")
-            .arg(data);
+        command.args(["record", "-e", "cpu-clock", "-a", "-D", "-1", "-F"]).arg(hz.to_string());
+        command.arg("-o").arg(data);
         command.arg("--control").arg(format!("fifo:{},{}", orders.display(), answers.display()));
-        command.args(["--", "sleep", "600"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.args(["--", "sleep", "600"]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let process = command.spawn().context("start perf")?;
-        Ok(BareClock { process, orders: to, answers: BufReader::new(from), _dir: dir })
+        let mut clock = BareClock { process, orders: to, answers: from, _dir: dir };
+        // It answers once its events are open.
+        clock.tell("ping")?;
+        Ok(clock)
     }
 
-    /// perf answers once it is done.
-    fn switch(&mut self, on: bool) -> anyhow::Result<()> {
-        self.orders.write_all(if on { b"enable\n" } else { b"disable\n" }).context("tell perf")?;
+    fn switch_on(&mut self) -> anyhow::Result<()> {
+        self.tell("enable")
+    }
+
+    fn tell(&mut self, order: &str) -> anyhow::Result<()> {
+        writeln!(self.orders, "{order}").context("tell perf")?;
         let patience = Timespec { tv_sec: PATIENCE.as_secs() as i64, tv_nsec: 0 };
-        let heard = poll(&mut [PollFd::new(self.answers.get_ref(), PollFlags::IN)], Some(&patience))?;
-        ensure!(heard > 0, "perf does not answer within {PATIENCE:?}");
-        let mut answer = String::new();
-        self.answers.read_line(&mut answer).context("hear perf")?;
-        ensure!(answer.trim_matches(['\0', '\n']) == "ack", "perf answers {answer:?}");
+        let heard = poll(&mut [PollFd::new(&self.answers, PollFlags::IN)], Some(&patience))?;
+        ensure!(heard > 0, "perf does not answer `{order}` within {PATIENCE:?}");
+        let mut answer = [0; 64];
+        let length = self.answers.read(&mut answer).context("hear perf")?;
+        let answer = String::from_utf8_lossy(answer.get(..length).unwrap_or_default()).into_owned();
+        ensure!(answer.starts_with("ack\n"), "perf answers {answer:?} to `{order}`");
         Ok(())
     }
 }
