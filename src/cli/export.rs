@@ -79,7 +79,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let Some((view, selection, stacks)) = found else { return Ok(Outcome::Nothing) };
     let title = flame::title(view, &args.function.function);
     let source = Source {
-        view: view,
+        view,
         selection: &selection,
         phases: args.phase.phase,
         title: &title,

@@ -55,7 +55,7 @@ const BAR_PERCENT: f64 = 0.5;
 /// Most beyond a bare clock, where that alone takes more than half of [`BAR_PERCENT`].
 const BEYOND_PERCENT: f64 = 0.25;
 /// Where an interval is wider than the bar after the first rounds, which other work on the machine makes it, so many more
-/// are taken at a time, and so many in all: six minutes.
+/// are taken at a time, and so many in all: seven minutes.
 const MORE_ROUNDS: usize = 8;
 const MOST_ROUNDS: usize = 72;
 /// A piece.
