@@ -108,20 +108,21 @@ impl Found {
 
 fn slowdown(rounds: usize, barred: bool) -> anyhow::Result<Vec<Bar>> {
     let bench = Bench { function: Function::new(), outside: Cgroup::new() };
-    // Samples of each clock, and those that the CPU time has; what a piece takes without one.
-    let (mut samples, mut expected) = ([0.0; 3], [0.0; 3]);
+    // Of the samples that the CPU time has, the share of each turn; what a piece takes without a clock.
+    let mut sampled = [const { Vec::new() }; CLOCKS.len()];
     let mut alone = [const { Vec::new() }; WORK.len()];
     let mut take = |at: usize| {
         let clock = CLOCKS[at];
-        let mut logs = [f64::NAN; WORK.len()];
+        let (mut logs, mut samples, mut expected) = ([f64::NAN; WORK.len()], 0.0, 0.0);
         for kind in 0..WORK.len() {
             let Around { before, with, after, samples: taken } =
                 clock.around(&bench.outside, |places| bench.work(kind, places))?;
             logs[kind] = with.us.ln() - f64::midpoint(before.us.ln(), after.us.ln());
             alone[kind].extend([before.us, after.us]);
-            samples[at] += taken.unwrap_or_default();
-            expected[at] += with.all_us / 1e6 * f64::from(clock.hz());
+            samples += taken.unwrap_or_default();
+            expected += with.all_us / 1e6 * f64::from(clock.hz());
         }
+        sampled[at].push(samples / expected);
         Ok(logs)
     };
     let mut figures = interleaved::<3, 3>(rounds, &mut take)?;
@@ -169,8 +170,9 @@ fn slowdown(rounds: usize, barred: bool) -> anyhow::Result<Vec<Bar>> {
     }
     for (at, hz) in [(FAST, "4,999"), (HALF, "2,499")] {
         // Else something else than that rate was measured.
-        let what = format!("{hz} Hz: samples, of those that the CPU time has");
-        bars.push(Bar::new(what, samples[at] / expected[at], "", Bound::Within(0.9, 1.15)));
+        let what = format!("{hz} Hz: samples, of those that the CPU time has, least");
+        let least = sampled[at].iter().copied().fold(f64::INFINITY, f64::min);
+        bars.push(Bar::new(what, least, "", Bound::Within(0.9, 1.15)));
     }
     Ok(bars)
 }
