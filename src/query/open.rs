@@ -12,7 +12,7 @@ use super::sealed::{self, Scope};
 use super::selector::FunctionId;
 use super::view::View;
 use crate::model::{Timestamp, Window, WriterInfo};
-use crate::store::archive::{Readable, SealedHour, SealedSet};
+use crate::store::archive::{Detail, Readable, SealedHour, SealedSet};
 use crate::store::{JournalFile, Store, StoreError};
 
 /// A name may be told so long after the samples it belongs to, in microseconds.
@@ -147,7 +147,9 @@ fn read(
 /// The instances of `sets`, in their order, read by as many threads as there are CPUs: what takes time is unpacking
 /// some forty small columns of each.
 fn load(sets: &[SealedSet], window: Window) -> Vec<Result<Option<SealedHour>, StoreError>> {
-    let one = |set: &SealedSet| set.load(set.hour().is_cut_by(window));
+    let one = |set: &SealedSet| {
+        set.load(if set.hour().is_cut_by(window) { Detail::Readings } else { Detail::Totals })
+    };
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
     if threads == 1 || sets.len() < 4 {
         return sets.iter().map(one).collect();
@@ -187,7 +189,7 @@ fn is_outdone(listed: &[Readable], store: u32, journal: &JournalFile) -> Result<
     if journal.is_closed().unwrap_or(true) {
         return Ok(false);
     }
-    let sealed = set.load(false)?;
+    let sealed = set.load(Detail::Names)?;
     Ok(sealed.is_some_and(|hour| own().is_some_and(|own| hour.host.writer == own)))
 }
 
@@ -246,7 +248,7 @@ pub fn glance<P: AsRef<Path>>(roots: &[P], limit: Duration) -> View {
             }
         }
         for set in listed.sets.iter().rev().take_while(|_| begin.elapsed() < limit) {
-            if let Ok(Some(hour)) = set.load(false) {
+            if let Ok(Some(hour)) = set.load(Detail::Names) {
                 merger.add_sealed(hour);
             }
         }

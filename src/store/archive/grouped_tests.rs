@@ -4,7 +4,7 @@ use std::fs;
 
 use super::columns::TableWriter;
 use super::decode::TableFile;
-use super::read::SealedSamples;
+use super::read::{Detail, SealedSamples};
 use super::schema::Table;
 use super::set::SealedSet;
 use super::sums::{FileSums, Sums};
@@ -54,7 +54,7 @@ fn rewrite(set: &SealedSet, counts: [i64; ROWS as usize], samples: u64) {
 }
 
 fn read(set: &SealedSet) -> SealedSamples {
-    let hour = set.load(false).unwrap().unwrap();
+    let hour = set.load(Detail::Totals).unwrap().unwrap();
     let groups = hour.rows.iter().map(|row| row.group).collect();
     hour.samples(&groups, Window::ALL, true, |_| Some(0)).unwrap().unwrap()
 }

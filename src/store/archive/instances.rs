@@ -6,13 +6,14 @@ use std::collections::HashMap;
 
 use super::decode::{Fault, TableFile};
 use super::names;
-use super::read::{SealedRow, SealedWaits};
+use super::read::{Detail, SealedRow, SealedWaits};
 use super::readings::Mark;
 use super::rows::PhaseCuts;
 use crate::model::{CgroupId, CpuSource, Identity, InstanceInfo, InstanceKey, QualityCounts, Timestamp};
 use crate::store::contents::{Ended, InstanceRecord, Usage};
 
-/// What a question needs of the instances table.
+/// What a question needs of the instances table; a column that it did not ask for has no values.
+#[derive(Default)]
 pub(super) struct InstanceColumns {
     pub(super) keys: Vec<Option<String>>,
     texts: HashMap<&'static str, Vec<Option<String>>>,
@@ -25,27 +26,23 @@ pub(super) struct InstanceColumns {
 }
 
 impl InstanceColumns {
-    pub(super) fn read(file: &TableFile, group: usize) -> Result<InstanceColumns, Fault> {
-        const TEXTS: &[&str] = &[
+    pub(super) fn read(file: &TableFile, group: usize, detail: Detail) -> Result<InstanceColumns, Fault> {
+        /// Who an instance is: a text each.
+        const NAMES: &[&str] = &[
             "platform",
             "namespace",
             "function",
             "revision",
             "identity_confidence",
             "identity_rule",
-            "runtime",
             "container_id",
             "cgroup_path",
-            "image",
             "instance_name",
-            "readings",
-            "dropped",
-            "facts",
         ];
+        const TEXTS: &[&str] = &["runtime", "image", "readings", "dropped", "facts"];
+        /// Since when, and in which cgroup.
+        const PLACES: &[&str] = &["identity_from", "cgroup_id", "started_at"];
         const INTS: &[&str] = &[
-            "identity_from",
-            "cgroup_id",
-            "started_at",
             "exec_at",
             "warm_at",
             "ended_at",
@@ -67,26 +64,37 @@ impl InstanceColumns {
             "first_wait",
             "last_wait",
         ];
-        let mut columns = InstanceColumns {
-            keys: file.text_options(group, "instance")?,
-            texts: HashMap::new(),
-            ints: HashMap::new(),
-            bools: HashMap::new(),
-            exit_codes: file.short_options(group, "exit_code")?,
-            groups: file.short_options(group, "row_group")?,
-            wait_groups: file.short_options(group, "off_cpu_row_group")?,
-            lost: file.float_options(group, "lost")?,
-        };
-        for name in TEXTS {
-            columns.texts.insert(name, file.text_options(group, name)?);
-        }
-        for name in INTS {
-            columns.ints.insert(name, file.int_options(group, name)?);
-        }
-        for name in ["function_container", "from_birth", "oom"] {
-            columns.bools.insert(name, file.bool_options(group, name)?);
+        let mut columns =
+            InstanceColumns { keys: file.text_options(group, "instance")?, ..InstanceColumns::default() };
+        columns.add(file, group, NAMES, PLACES, &["function_container", "from_birth"])?;
+        if detail > Detail::Names {
+            columns.add(file, group, TEXTS, INTS, &["oom"])?;
+            columns.exit_codes = file.short_options(group, "exit_code")?;
+            columns.groups = file.short_options(group, "row_group")?;
+            columns.wait_groups = file.short_options(group, "off_cpu_row_group")?;
+            columns.lost = file.float_options(group, "lost")?;
         }
         Ok(columns)
+    }
+
+    fn add(
+        &mut self,
+        file: &TableFile,
+        group: usize,
+        texts: &[&'static str],
+        ints: &[&'static str],
+        bools: &[&'static str],
+    ) -> Result<(), Fault> {
+        for name in texts {
+            self.texts.insert(name, file.text_options(group, name)?);
+        }
+        for name in ints {
+            self.ints.insert(name, file.int_options(group, name)?);
+        }
+        for name in bools {
+            self.bools.insert(name, file.bool_options(group, name)?);
+        }
+        Ok(())
     }
 
     fn text(&self, name: &str, row: usize) -> Option<String> {

@@ -50,7 +50,7 @@ mod write;
 
 pub use host::SealedHost;
 pub use partition::Hour;
-pub use read::{SealedHour, SealedRow, SealedSamples, SealedWaits};
+pub use read::{Detail, SealedHour, SealedRow, SealedSamples, SealedWaits};
 pub use readings::Mark;
 pub use retention::Retention;
 pub use rows::PhaseCuts;

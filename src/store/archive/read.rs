@@ -29,7 +29,7 @@ pub struct SealedHour {
     /// Time that one of its samples stands for, in nanoseconds.
     pub period_ns: u64,
     /// Everybody the journal knew in that hour. Their readings and counters are those that totals of a whole hour
-    /// need, unless the usage table was asked for too.
+    /// need, unless all were asked for ([`Detail`]).
     pub instances: Vec<InstanceRecord>,
     /// What was counted, a row for each stretch of an instance's samples under one name.
     pub rows: Vec<SealedRow>,
@@ -126,6 +126,17 @@ pub struct SealedSamples {
     pub damage: Vec<Damage>,
 }
 
+/// How much of a set's instances is read, the least first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Detail {
+    /// Who they were, where and since when: neither totals nor readings.
+    Names,
+    /// The totals of their samples too.
+    Totals,
+    /// All kept readings too.
+    Readings,
+}
+
 /// Which samples of a row group.
 struct Wanted<N> {
     window: Window,
@@ -136,11 +147,11 @@ struct Wanted<N> {
 }
 
 impl SealedSet {
-    /// Reads its instances; with `usage` all kept readings too. None if it is gone.
+    /// Reads its instances, as far as `detail` says. None if it is gone.
     ///
     /// # Errors
     /// If the system refuses to read it.
-    pub fn load(&self, usage: bool) -> Result<Option<SealedHour>, StoreError> {
+    pub fn load(&self, detail: Detail) -> Result<Option<SealedHour>, StoreError> {
         let sums = match self.sums()? {
             None => return Ok(None),
             Some(Ok(sums)) => sums,
@@ -154,7 +165,7 @@ impl SealedSet {
         });
         let mut hour = SealedHour::empty(self, sums.clone(), told.collect());
         let missing = format!("all of {}, {} samples", self.hour.name(), sums.samples);
-        match hour.read_instances() {
+        match hour.read_instances(detail) {
             Ok(()) => {}
             Err(Fault::Gone) if !self.exists() => return Ok(None),
             Err(Fault::Io(error)) => {
@@ -177,7 +188,7 @@ impl SealedSet {
                 hour.damage.push(decode::damage(&self.path(Table::Hosts), fault, missing));
             }
         }
-        if usage {
+        if detail >= Detail::Readings {
             let mut read = hour.instances.clone();
             match hour.read_usage(&mut read) {
                 Ok(()) => hour.instances = read,
@@ -286,11 +297,11 @@ impl SealedHour {
         Ok(Some(read))
     }
 
-    fn read_instances(&mut self) -> Result<(), Fault> {
+    fn read_instances(&mut self, detail: Detail) -> Result<(), Fault> {
         let file = self.open(Table::Instances)?;
         let mut known: HashMap<String, u32> = HashMap::new();
         for group in 0..file.groups() {
-            let columns = InstanceColumns::read(&file, group)?;
+            let columns = InstanceColumns::read(&file, group, detail)?;
             for row in 0..file.rows(group) {
                 let incomplete =
                     || Fault::Damaged { offset: 0, what: "has rows that make no instance".into() };

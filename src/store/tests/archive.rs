@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::data::{EIGHT, batch, ended, files, identity, instance, sample, store, tidy, usage, writer};
 use crate::model::{Batch, Window};
-use crate::store::archive::{Retention, SealedSamples, TidyOptions};
-use crate::store::{Store, StoreError};
+use crate::store::archive::{Detail, Retention, SealedSamples, TidyOptions};
+use crate::store::{InstanceRecord, Store, StoreError};
 
 const HOUR_US: i64 = 3_600_000_000;
 
@@ -35,7 +35,7 @@ fn write(store: &Store, node: &str, hours: i64) {
 fn samples(store: &Store) -> SealedSamples {
     let mut all = SealedSamples::default();
     for set in store.sealed(Window::ALL).unwrap().sets {
-        let hour = set.load(true).unwrap().unwrap();
+        let hour = set.load(Detail::Readings).unwrap().unwrap();
         assert_eq!(hour.damage, []);
         let groups = hour.rows.iter().map(|row| row.group).collect();
         let read = hour.samples(&groups, Window::ALL, true, |_| Some(0)).unwrap().unwrap();
@@ -94,8 +94,30 @@ fn a_journal_that_is_being_written_is_left_alone_and_a_killed_ones_is_not() {
     fs::write(&path, &bytes[..bytes.len() - 3]).unwrap();
     assert_eq!(tidy(&store, &TidyOptions::default()).sealed.journals, 1);
     let sets = store.sealed(Window::ALL).unwrap().sets;
-    let hour = sets[0].load(false).unwrap().unwrap();
+    let hour = sets[0].load(Detail::Totals).unwrap().unwrap();
     assert!(hour.damage.len() == 1 && hour.damage[0].what.contains("unfinished end"), "{:?}", hour.damage);
+}
+
+#[test]
+fn names_are_read_without_what_was_counted() {
+    let (_folder, store) = store();
+    write(&store, "node-1", 2);
+    tidy(&store, &TidyOptions::default());
+    for set in store.sealed(Window::ALL).unwrap().sets {
+        let [names, totals] =
+            [Detail::Names, Detail::Totals].map(|detail| set.load(detail).unwrap().unwrap());
+        assert!(names.rows.is_empty() && names.waits.is_empty() && !totals.rows.is_empty(), "{names:?}");
+        assert_eq!(names.host.writer, totals.host.writer);
+        let told = |record: &InstanceRecord| {
+            let info = &record.info;
+            (info.key.clone(), info.container_id.clone(), info.started_at, record.identities.clone())
+        };
+        assert_eq!(
+            names.instances.iter().map(told).collect::<Vec<_>>(),
+            totals.instances.iter().map(told).collect::<Vec<_>>()
+        );
+        assert!(totals.instances.iter().any(|record| !record.identities.is_empty()), "{totals:?}");
+    }
 }
 
 #[test]

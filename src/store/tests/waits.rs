@@ -11,7 +11,7 @@ use proptest::prelude::*;
 
 use super::data::{EIGHT, files, identity, instance, only_journal, sample, store, tidy, writer};
 use crate::model::{Batch, Timestamp, Wait, Window, frame as grammar};
-use crate::store::archive::{Retention, TidyOptions};
+use crate::store::archive::{Detail, Retention, TidyOptions};
 use crate::store::{JournalContents, JournalFile, Store};
 
 const HOUR_US: i64 = 3_600_000_000;
@@ -186,7 +186,7 @@ fn a_sealed_hour_has_the_table_where_somebody_waited() {
     assert_eq!(files(&store.root().join("off_cpu")).len(), 1, "the first hour has none");
     let mut found = Vec::new();
     for set in &sets {
-        let hour = set.load(true).unwrap().unwrap();
+        let hour = set.load(Detail::Readings).unwrap().unwrap();
         assert_eq!(hour.damage, []);
         let samples = hour.rows.iter().map(|row| row.samples).sum::<u64>();
         assert_eq!(samples, 1, "a wait is no sample");
@@ -254,7 +254,7 @@ fn a_missing_or_damaged_table_is_told_and_samples_are_not_touched() {
             Some(bytes) => fs::write(&path, bytes).unwrap(),
             None => fs::remove_file(&path).unwrap(),
         }
-        let hour = set.load(false).unwrap().unwrap();
+        let hour = set.load(Detail::Totals).unwrap().unwrap();
         assert_eq!((hour.damage.as_slice(), hour.rows.len()), (&[][..], 1));
         let groups = hour.waits.iter().map(|row| row.group).collect();
         let read = hour.off_cpu(&groups, Window::ALL, false, |_| Some(0)).unwrap().unwrap();
