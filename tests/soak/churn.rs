@@ -115,13 +115,13 @@ impl Churn<'_> {
     fn container(&self) {
         let (function, arguments) = self.draw();
         let label = format!("--label=fnscope.function={function}");
+        let name = format!("soak-{}", self.number.fetch_add(1, Ordering::Relaxed));
         let begin_ns = now_ns();
-        let mut run: Vec<&str> =
-            vec!["run", "--detach", "--network=none", "--env=TMPDIR=/", &label, FUNCTION_IMAGE];
-        run.push("/function");
+        let mut run: Vec<&str> = vec!["run", "--detach", "--network=none", "--env=TMPDIR=/", "--name", &name];
+        run.extend([&label, FUNCTION_IMAGE, "/function"]);
         run.extend(arguments.iter().map(String::as_str));
-        // A daemon that goes down in the middle may have started one of which it never told; it has no name here.
-        let Some(id) = self.ask(&run) else { return std::thread::sleep(Duration::from_millis(200)) };
+        // A daemon that goes down in the middle may have started one of which it never told.
+        let Some(id) = self.ask(&run) else { return self.remove_leftover(&name) };
         self.alive.lock().expect("no panic holds it").insert(id.clone(), Alive::Docker(id.clone()));
         let deadline = Instant::now() + LIMIT;
         let mut state = None;
@@ -154,6 +154,19 @@ impl Churn<'_> {
             done_ns: truth.done_ns,
             killed,
         }));
+    }
+
+    /// Removes the container called `name`, if Docker has made it. One that its end took in the middle of a start has a
+    /// cgroup that nobody would ever remove, and whoever watches cgroups would hold files of it for good.
+    fn remove_leftover(&self, name: &str) {
+        let (filter, deadline) = (format!("name=^/{name}$"), Instant::now() + LIMIT);
+        while Instant::now() < deadline {
+            match self.ask(&["ps", "--all", "--quiet", "--filter", &filter]) {
+                Some(left) if left.is_empty() => return,
+                Some(left) => drop(self.ask(&["rm", "--force", &left])),
+                None => std::thread::sleep(Duration::from_millis(200)),
+            }
+        }
     }
 
     /// What `docker ARGUMENTS` prints; none where it fails.

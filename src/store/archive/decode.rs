@@ -113,11 +113,12 @@ impl TableFile {
         nulls.is_some_and(|nulls| nulls == self.rows(group) as u64)
     }
 
-    /// Whether the column `name` of `group` holds nothing but `value`, as far as its footer tells.
-    pub(super) fn is_all(&self, group: usize, name: &str, value: i64) -> bool {
-        let statistics = self.chunk(group, name).and_then(|(_, chunk)| chunk.statistics());
-        let Some(Statistics::Int64(told)) = statistics else { return false };
-        told.null_count_opt() == Some(0) && told.min_opt() == Some(&value) && told.max_opt() == Some(&value)
+    /// The number that is all the column `name` of `group` holds, if its footer tells of one.
+    pub(super) fn only(&self, group: usize, name: &str) -> Option<i64> {
+        let Some(Statistics::Int64(told)) = self.chunk(group, name)?.1.statistics() else { return None };
+        told.min_opt()
+            .filter(|least| told.null_count_opt() == Some(0) && told.max_opt() == Some(*least))
+            .copied()
     }
 
     /// The texts of a column without nulls.
@@ -146,7 +147,10 @@ impl TableFile {
 
     /// The numbers of a column.
     pub(super) fn int_options(&self, group: usize, name: &str) -> Result<Vec<Option<i64>>, Fault> {
-        self.options::<Int64Type>(group, name)
+        match self.only(group, name) {
+            Some(value) => Ok(vec![Some(value); self.rows(group)]),
+            None => self.options::<Int64Type>(group, name),
+        }
     }
 
     /// The short numbers of a column.
@@ -183,7 +187,8 @@ impl TableFile {
     }
 
     fn options<T: DataType>(&self, group: usize, name: &str) -> Result<Vec<Option<T::T>>, Fault> {
-        if self.lacks(group, name) {
+        // Much of what an hour could tell of its instances it has nothing of: no page is read for that.
+        if self.lacks(group, name) || self.is_null(group, name) {
             return Ok((0..self.rows(group)).map(|_| None).collect());
         }
         let (values, levels) = self.column::<T>(group, name)?;

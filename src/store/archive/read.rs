@@ -460,7 +460,7 @@ impl SealedSamples {
 /// Others may have put equal samples together. The checksum file says how many there are, so that a row cannot claim
 /// more than memory has.
 fn counts(file: &TableFile, group: usize, most: u64) -> Result<Option<Vec<u64>>, Fault> {
-    if file.is_all(group, "count", 1) {
+    if file.only(group, "count") == Some(1) {
         return Ok(None);
     }
     let counts = file.ints(group, "count")?.into_iter().map(u64::try_from).collect::<Result<Vec<u64>, _>>();
