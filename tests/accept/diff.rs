@@ -9,8 +9,8 @@
 //! effect), which the test sees and allows for: its interval reaches 2.15 (Student's t, 7 + 7 degrees of freedom) times
 //! 0.58 = 1.2 points below what was measured, so that a growth of 5 fails at a bar of 2.5 while it is measured as
 //! 3.7 or more. What is measured is off by far less than 0.42: a clock's ticks are spread more evenly than draws, and
-//! who differs does so in every run alike. 1.3 points are more than four times 0.28, once in 15,000 pairs. Two runs of the same
-//! would have to differ by 3.7 points, nearly nine times 0.42.
+//! who differs does so in every run alike. 1.3 points are more than four times 0.28, once in 15,000 pairs. Two runs of
+//! the same would have to differ by 3.7 points, nearly nine times 0.42.
 //!
 //! The function's own time is less than its share by what the kernel takes as it reads its clock, 7 % of it, and that
 //! differs from instance to instance: four of them with twice the samples each had an interval of up to 2.2 points

@@ -121,7 +121,7 @@ impl Churn<'_> {
         run.extend([&label, FUNCTION_IMAGE, "/function"]);
         run.extend(arguments.iter().map(String::as_str));
         // A daemon that goes down in the middle may have started one of which it never told.
-        let Some(id) = self.ask(&run) else { return self.remove_leftover(&name) };
+        let Some(id) = self.ask(&run) else { return self.remove(&name, Instant::now() + LIMIT) };
         self.alive.lock().expect("no panic holds it").insert(id.clone(), Alive::Docker(id.clone()));
         let deadline = Instant::now() + LIMIT;
         let mut state = None;
@@ -138,9 +138,7 @@ impl Churn<'_> {
         self.alive.lock().expect("no panic holds it").remove(&id);
         let said = self.ask(&["logs", &id]).unwrap_or_default();
         let killed = state.as_deref() != Some("false 0");
-        while self.ask(&["rm", "--force", &id]).is_none() && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(200));
-        }
+        self.remove(&name, deadline);
         let truth = Truth::of(&said);
         let (runtime, function, account_us) = ("docker".into(), function.into(), None);
         self.ledger.write(Entry::Life(Life {
@@ -158,14 +156,11 @@ impl Churn<'_> {
 
     /// Removes the container called `name`, if Docker has made it. One that its end took in the middle of a start has a
     /// cgroup that nobody would ever remove, and whoever watches cgroups would hold files of it for good.
-    fn remove_leftover(&self, name: &str) {
-        let (filter, deadline) = (format!("name=^/{name}$"), Instant::now() + LIMIT);
-        while Instant::now() < deadline {
-            match self.ask(&["ps", "--all", "--quiet", "--filter", &filter]) {
-                Some(left) if left.is_empty() => return,
-                Some(left) => drop(self.ask(&["rm", "--force", &left])),
-                None => std::thread::sleep(Duration::from_millis(200)),
-            }
+    fn remove(&self, name: &str, deadline: Instant) {
+        let filter = format!("name=^/{name}$");
+        let is_gone = || self.ask(&["ps", "--all", "--quiet", "--filter", &filter]).as_deref() == Some("");
+        while self.ask(&["rm", "--force", name]).is_none() && !is_gone() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(200));
         }
     }
 
