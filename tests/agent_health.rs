@@ -441,3 +441,21 @@ fn it_ends_in_time_under_load_and_its_log_is_json_to_the_end() {
     let line: Value = serde_json::from_str(said.trim_end()).unwrap_or_else(|error| panic!("{error}: {said}"));
     assert_eq!((code, line["level"].as_str()), (Some(2), Some("ERROR")), "{said}");
 }
+
+#[test]
+fn it_starts_itself_again_without_thread_caches() {
+    let (scope, parent) = (Fnscope::new(), Cgroup::new());
+    let mut command = watching(&scope, &parent);
+    let (agent, _) = start(command.env("GLIBC_TUNABLES", "glibc.malloc.arena_test=3"));
+    let of_it = |name: &str| {
+        let bytes = fs::read(format!("/proc/{}/{name}", agent.pid())).expect("read of its process");
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
+    let environ = of_it("environ");
+    let tunables = environ.split('\0').find_map(|variable| variable.strip_prefix("GLIBC_TUNABLES="));
+    assert_eq!(tunables, Some("glibc.malloc.arena_test=3:glibc.malloc.tcache_count=0"), "{environ}");
+    // As it was called, and by the name that ps and pgrep know.
+    assert_eq!(of_it("comm"), "fnscope\n");
+    assert!(of_it("cmdline").contains("\0agent\0--no-docker\0"), "{}", of_it("cmdline"));
+    agent.stop_in_order();
+}

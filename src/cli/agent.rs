@@ -8,7 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
 use super::settings::Settings;
-use super::{Outcome, log};
+use super::{Outcome, log, tunables};
 use crate::agent::{Agent as Running, Reloaded, Reloader, Role};
 use crate::config::{Config, LogFormat, Sources};
 use crate::health::judge;
@@ -43,6 +43,7 @@ const DRAIN: Duration = Duration::from_millis(3_500);
 
 /// Runs until SIGTERM or SIGINT.
 pub(super) fn run(args: Args, revision: Option<&'static str>) -> anyhow::Result<Outcome> {
+    tunables::turn_off_thread_caches();
     let sources = args.settings.sources();
     let config = match sources.load() {
         Ok(resolved) => resolved.config,

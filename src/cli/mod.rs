@@ -36,6 +36,7 @@ mod settings;
 mod stack_doctor;
 mod throttled;
 mod top;
+mod tunables;
 
 use std::ffi::OsStr;
 use std::process::ExitCode;
