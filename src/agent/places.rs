@@ -70,11 +70,15 @@ impl Places {
             maps.keep(|pid| processes.knows(pid));
         }
         self.flushes += 1;
+        let is_time = self.flushes >= AGE_FLUSHES;
         if processes.has_lent_much() {
             self.recurring.clear();
-        } else if self.flushes >= AGE_FLUSHES {
-            self.flushes = 0;
+        } else if is_time {
             self.recurring.age();
+        }
+        if is_time {
+            self.flushes = 0;
+            self.unwinder.forget_gone();
         }
     }
 

@@ -6,8 +6,9 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
+use crate::model::tables;
 use crate::stack::{MappedFile, content_digest};
 
 /// Comparisons that a verdict rests on, and how many of them may differ: 1 in 100.
@@ -20,8 +21,10 @@ const MAX_PROGRAMS: usize = 4_096;
 /// Largest file that is remembered over a restart, in bytes: its content is read for that.
 const MAX_CONTENT_BYTES: u64 = 32 << 20;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Program {
+    /// Once it is gone nobody asks: a file that is opened again has another number.
+    file: Weak<MappedFile>,
     compared: u32,
     different: u32,
     suffices_since_ns: Option<u64>,
@@ -52,7 +55,7 @@ impl Verdicts {
         let program = programs.entry(main.id).or_insert_with(|| {
             let suffices_since_ns = known_before(main).then_some(now_ns);
             *sufficing += usize::from(suffices_since_ns.is_some());
-            Program { suffices_since_ns, ..Program::default() }
+            Program { file: Arc::downgrade(main), compared: 0, different: 0, suffices_since_ns }
         });
         program.compared += 1;
         program.different += u32::from(!agrees);
@@ -80,17 +83,18 @@ impl Verdicts {
         self.sufficing == 0
     }
 
-    /// What was learned long before `now_ns` is to be learned again.
+    /// What was learned long before `now_ns` is to be learned again, and that of files that are gone is forgotten.
     pub(super) fn expire(&mut self, now_ns: u64) {
-        if self.sufficing == 0 {
-            return;
-        }
-        for program in self.programs.values_mut() {
-            if program.suffices_since_ns.is_some_and(|since| now_ns.saturating_sub(since) >= HOLDS_NS) {
-                *program = Program::default();
-                self.sufficing -= 1;
+        self.programs.retain(|_, program| {
+            let is_old = |since: u64| now_ns.saturating_sub(since) >= HOLDS_NS;
+            if program.suffices_since_ns.is_some_and(is_old) {
+                (program.compared, program.different, program.suffices_since_ns) = (0, 0, None);
             }
-        }
+            program.file.strong_count() > 0
+        });
+        let sufficing = self.programs.values().filter(|program| program.suffices_since_ns.is_some());
+        self.sufficing = sufficing.count();
+        tables::keep_little(&mut self.programs);
     }
 }
 
@@ -142,6 +146,9 @@ mod tests {
         verdicts.expire(HOLDS_NS + 1_000);
         assert!(!verdicts.suffices(&good) && verdicts.none_suffices());
         assert!(compare(&mut verdicts, &good, 0, 2 * HOLDS_NS));
+        drop((good, poor));
+        verdicts.expire(2 * HOLDS_NS);
+        assert!(verdicts.none_suffices() && verdicts.programs.is_empty(), "nobody has these files");
     }
 
     #[test]

@@ -205,6 +205,11 @@ impl Unwinder {
         self.parts.tables.keep_less(less);
     }
 
+    /// Forgets tables of files that nobody has any more.
+    pub fn forget_gone(&mut self) {
+        self.parts.tables.forget_gone();
+    }
+
     /// How unwinding went so far.
     pub fn stats(&self) -> UnwindStats {
         let tables = &self.parts.tables;

@@ -1,5 +1,7 @@
 //! Where an address of a process lies, for unwinding: a file's number and an offset, whatever process it is.
 
+use std::sync::Arc;
+
 use super::tables::VDSO;
 use crate::stack::file::MappedFile;
 use crate::stack::space::{Mapped, Mapping};
@@ -17,7 +19,7 @@ pub(super) enum Where<'a> {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place<'a> {
     /// The file; none for the vdso.
-    pub(super) file: Option<&'a MappedFile>,
+    pub(super) file: Option<&'a Arc<MappedFile>>,
     /// Its number.
     pub(super) id: u64,
     /// The offset in bytes.

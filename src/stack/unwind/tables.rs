@@ -8,12 +8,13 @@ use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 use std::io::Read;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use super::cfi::{Frames, Missing, eh_frame_address};
 use super::go::GoFrames;
 use super::rule::Rule;
 use super::shared::Shared;
+use crate::model::tables::keep_little;
 use crate::stack::apart::Parser;
 use crate::stack::elf::{Elf, Section, Segment};
 use crate::stack::file::MappedFile;
@@ -53,6 +54,8 @@ pub(super) struct Tables {
 
 #[derive(Debug)]
 struct Slot {
+    /// Once it is gone nobody asks: a file that is opened again has another number.
+    file: Weak<MappedFile>,
     used: u64,
     /// None where it was refused.
     table: Option<Arc<Table>>,
@@ -115,14 +118,14 @@ impl Tables {
     }
 
     /// The tables of `file`. None where it has none; an error where it is closed and nobody knows.
-    pub(super) fn of(&mut self, file: &MappedFile) -> Result<Option<&Table>, Closed> {
+    pub(super) fn of(&mut self, file: &Arc<MappedFile>) -> Result<Option<&Table>, Closed> {
         self.clock += 1;
         if !self.known.contains_key(&file.id) {
             let table = read(file, &self.parser)?.inspect_err(|error| {
                 tracing::debug!(file = file.name, %error, "no unwind tables");
             });
             self.refused += u64::from(table.is_err());
-            self.enter(file.id, table.ok());
+            self.enter(file, table.ok());
         }
         let slot = self.known.get_mut(&file.id);
         Ok(slot.and_then(|slot| {
@@ -132,7 +135,7 @@ impl Tables {
     }
 
     /// First address of the function at `offset` in `file`, as far as symbols tell, and the address of the offset.
-    pub(super) fn function(&mut self, file: &MappedFile, offset: u64) -> Option<(u64, u64)> {
+    pub(super) fn function(&mut self, file: &Arc<MappedFile>, offset: u64) -> Option<(u64, u64)> {
         let address = self.of(file).ok()??.address(offset)?;
         self.read_starts(file);
         let slot = self.known.get(&file.id)?;
@@ -158,13 +161,30 @@ impl Tables {
         self.make_room(file.id);
     }
 
-    fn enter(&mut self, id: u64, table: Option<Table>) {
+    fn enter(&mut self, file: &Arc<MappedFile>, table: Option<Table>) {
         let table = table.map(|table| self.tables.one(table));
         if let Some(table) = table.as_ref().filter(|table| Arc::strong_count(table) == 1) {
             self.bytes += table.memory_bytes();
         }
-        self.known.insert(id, Slot { used: self.clock, table, starts: None });
-        self.make_room(id);
+        let slot = Slot { file: Arc::downgrade(file), used: self.clock, table, starts: None };
+        self.known.insert(file.id, slot);
+        self.make_room(file.id);
+    }
+
+    /// Drops what was read of files that nobody has any more.
+    pub(super) fn forget_gone(&mut self) {
+        let gone = self.known.extract_if(|_, slot| slot.file.strong_count() == 0);
+        let gone: Vec<Slot> = gone.map(|(_, slot)| slot).collect();
+        gone.into_iter().for_each(|slot| self.free(slot));
+        keep_little(&mut self.known);
+    }
+
+    fn free(&mut self, slot: Slot) {
+        let table = slot.table.filter(|table| Arc::strong_count(table) == 1);
+        let starts = slot.starts.filter(|starts| Arc::strong_count(starts) == 1);
+        let freed =
+            table.map_or(0, |table| table.memory_bytes()) + starts.map_or(0, |starts| starts.capacity() * 8);
+        self.bytes = self.bytes.saturating_sub(freed);
     }
 
     /// Drops what was not used for longest until the rest fits; never `kept`.
@@ -177,11 +197,7 @@ impl Tables {
             let Some(id) = others.min_by_key(|(_, slot)| slot.used).map(|(id, _)| *id) else { break };
             let Some(slot) = self.known.remove(&id) else { break };
             self.dropped += u64::from(slot.table.is_some());
-            let table = slot.table.filter(|table| Arc::strong_count(table) == 1);
-            let starts = slot.starts.filter(|starts| Arc::strong_count(starts) == 1);
-            let freed = table.map_or(0, |table| table.memory_bytes())
-                + starts.map_or(0, |starts| starts.capacity() * 8);
-            self.bytes = self.bytes.saturating_sub(freed);
+            self.free(slot);
         }
     }
 }
@@ -385,10 +401,10 @@ mod tests {
             let path = folder.path().join(id.to_string());
             fs::copy(of, &path).unwrap();
             let file = fs::File::open(path).unwrap();
-            MappedFile::new(id, "sh".into(), None, Some(file.into()))
+            Arc::new(MappedFile::new(id, "sh".into(), None, Some(file.into())))
         };
         let mut tables = Tables::new(None, Parser::here());
-        let mut read = |file: &MappedFile| {
+        let mut read = |file: &Arc<MappedFile>| {
             tables.of(file).unwrap().expect("a table");
             tables.read_starts(file);
             tables.bytes
@@ -396,11 +412,17 @@ mod tests {
         let one = read(&copy(1, "/bin/sh"));
         assert!(one > 0);
         assert_eq!((2..40).map(|id| read(&copy(id, "/bin/sh"))).max(), Some(one));
-        let two = read(&copy(40, "/bin/cat"));
+        let other = copy(40, "/bin/cat");
+        let two = read(&other);
         assert!(two > one);
         // The last of those that share it frees it.
         tables.max_bytes = two - one;
         tables.make_room(40);
         assert_eq!((tables.bytes, tables.known.len(), tables.dropped), (two - one, 1, 39));
+        tables.forget_gone();
+        assert_eq!(tables.known.len(), 1);
+        drop(other);
+        tables.forget_gone();
+        assert_eq!((tables.bytes, tables.known.len(), tables.dropped), (0, 0, 39));
     }
 }
