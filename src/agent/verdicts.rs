@@ -34,7 +34,6 @@ struct Program {
 #[derive(Debug, Default)]
 pub(super) struct Verdicts {
     programs: HashMap<u64, Program>,
-    sufficing: usize,
     directory: Option<PathBuf>,
 }
 
@@ -46,15 +45,13 @@ impl Verdicts {
 
     /// A chain of a process that runs `main` was compared with a walk along its copy.
     pub(super) fn compared(&mut self, main: &Arc<MappedFile>, agrees: bool, now_ns: u64) {
-        let Verdicts { programs, sufficing, directory } = self;
+        let Verdicts { programs, directory } = self;
         if programs.len() >= MAX_PROGRAMS && !programs.contains_key(&main.id) {
             programs.clear();
-            *sufficing = 0;
         }
         let known_before = |file| directory.as_deref().is_some_and(|folder| remembered(folder, file));
         let program = programs.entry(main.id).or_insert_with(|| {
             let suffices_since_ns = known_before(main).then_some(now_ns);
-            *sufficing += usize::from(suffices_since_ns.is_some());
             Program { file: Arc::downgrade(main), compared: 0, different: 0, suffices_since_ns }
         });
         program.compared += 1;
@@ -64,7 +61,6 @@ impl Verdicts {
         }
         let suffices = program.different <= MOST_DIFFERENT;
         if suffices && program.suffices_since_ns.is_none() {
-            *sufficing += 1;
             program.suffices_since_ns = Some(now_ns);
             if let Some(folder) = directory {
                 remember(folder, main);
@@ -80,7 +76,7 @@ impl Verdicts {
 
     /// Whether there is no program of which they do.
     pub(super) fn none_suffices(&self) -> bool {
-        self.sufficing == 0
+        self.programs.values().all(|program| program.suffices_since_ns.is_none())
     }
 
     /// What was learned long before `now_ns` is to be learned again, and that of files that are gone is forgotten.
@@ -92,8 +88,6 @@ impl Verdicts {
             }
             program.file.strong_count() > 0
         });
-        let sufficing = self.programs.values().filter(|program| program.suffices_since_ns.is_some());
-        self.sufficing = sufficing.count();
         tables::keep_little(&mut self.programs);
     }
 }

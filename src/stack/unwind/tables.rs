@@ -63,6 +63,15 @@ struct Slot {
     starts: Option<Arc<Vec<u64>>>,
 }
 
+impl Slot {
+    /// Frees it; how many bytes of tables were its alone.
+    fn free(self) -> usize {
+        let table = self.table.filter(|table| Arc::strong_count(table) == 1);
+        let starts = self.starts.filter(|starts| Arc::strong_count(starts) == 1);
+        table.map_or(0, |table| table.memory_bytes()) + starts.map_or(0, |starts| starts.capacity() * 8)
+    }
+}
+
 /// What one file says.
 #[derive(Debug, PartialEq)]
 pub(super) struct Table {
@@ -173,18 +182,10 @@ impl Tables {
 
     /// Drops what was read of files that nobody has any more.
     pub(super) fn forget_gone(&mut self) {
-        let gone = self.known.extract_if(|_, slot| slot.file.strong_count() == 0);
-        let gone: Vec<Slot> = gone.map(|(_, slot)| slot).collect();
-        gone.into_iter().for_each(|slot| self.free(slot));
+        for (_, slot) in self.known.extract_if(|_, slot| slot.file.strong_count() == 0) {
+            self.bytes = self.bytes.saturating_sub(slot.free());
+        }
         keep_little(&mut self.known);
-    }
-
-    fn free(&mut self, slot: Slot) {
-        let table = slot.table.filter(|table| Arc::strong_count(table) == 1);
-        let starts = slot.starts.filter(|starts| Arc::strong_count(starts) == 1);
-        let freed =
-            table.map_or(0, |table| table.memory_bytes()) + starts.map_or(0, |starts| starts.capacity() * 8);
-        self.bytes = self.bytes.saturating_sub(freed);
     }
 
     /// Drops what was not used for longest until the rest fits; never `kept`.
@@ -197,7 +198,7 @@ impl Tables {
             let Some(id) = others.min_by_key(|(_, slot)| slot.used).map(|(id, _)| *id) else { break };
             let Some(slot) = self.known.remove(&id) else { break };
             self.dropped += u64::from(slot.table.is_some());
-            self.free(slot);
+            self.bytes = self.bytes.saturating_sub(slot.free());
         }
     }
 }
