@@ -3,7 +3,7 @@
 
 use crate::answers::{number, row};
 use crate::hostile_program::{Hostile, MODES, good, seen};
-use crate::support::{Cgroup, DEADLINE, Fnscope, Function, Running, four_sigma, poll};
+use crate::support::{Cgroup, DEADLINE, Fnscope, Function, Running, four_sigma, poll, told};
 
 /// Longer than anybody is watched beside a hostile tenant, which is then told to end.
 const LONGER_SECONDS: u32 = 120;
@@ -52,6 +52,21 @@ fn whatever_one_tenant_does_the_other_is_told_as_it_was() {
     // All together are some nine thousand samples, of which four sigma are two points at most.
     let off = sums.map(|sum| sum / all as f64);
     assert!(off.iter().all(|off| off.abs() < 0.03), "{off:?} of {all} samples");
+}
+
+#[test]
+fn of_a_process_that_was_there_before_no_more_files_are_opened_than_of_a_new_one() {
+    let (scope, parent, hostile) = (Fnscope::new(), Cgroup::new(), Hostile::new());
+    let bad = parent.child("bad");
+    let busy = hostile.start(&bad, &MODES[2], 3_000, LONGER_SECONDS);
+    let running = agent(&scope, &parent, &["--unwind", "fp"]);
+    poll("samples of it", || (scope.samples(&["bad"]) > 500).then_some(()));
+    busy.stop_in_order();
+    let said = running.stop_in_order();
+    let [opened, known, failed] = ["files_opened", "files_known", "files_failed"].map(|key| told(&said, key));
+    // 2,000 of an instance between two flushes; what this process has mapped is read once.
+    assert_eq!(opened + known + failed, 3_000 + 3, "{said}");
+    assert!((1_900..=2_000).contains(&opened), "{said}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use crate::support::{Cgroup, Fnscope, Running, four_sigma};
+use crate::support::{Cgroup, Fnscope, Running, four_sigma, told};
 use crate::truth::judge::Tally;
 use crate::truth::programs::{Build, Language, Link, Program};
 
@@ -58,11 +58,7 @@ fn walked(scope: &Fnscope, program: &Path, name: &str) -> (u64, u64) {
     let (code, said) = Running::start(&mut parent.child(&format!("{name}.1")).command(program, &[])).wait();
     assert_eq!(code, Some(0), "{said}");
     let said = agent.stop_in_order();
-    let told = |key: &str| {
-        let value = said.split_whitespace().find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
-        value.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {key} in {said}"))
-    };
-    (told("walks"), told("samples"))
+    (told(&said, "walks"), told(&said, "samples"))
 }
 
 #[test]

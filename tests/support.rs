@@ -167,6 +167,12 @@ impl Fnscope {
     }
 }
 
+/// The number that an agent `said` of `key` as it stopped.
+pub fn told(said: &str, key: &str) -> u64 {
+    let value = said.split_whitespace().find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
+    value.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {key} in {said}"))
+}
+
 /// Asks `question` again and again until it has an answer, which is returned; `what` says what is waited for.
 pub fn poll<T>(what: &str, mut question: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + DEADLINE;

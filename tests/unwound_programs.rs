@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use fnscope::model::Pid;
 use fnscope::stack::apart::Parser;
 use fnscope::stack::unwind::{End, Frame, Registers, Snapshot, UnwindOptions, Unwinder};
-use fnscope::stack::{Files, Mapped, Mapping, SymbolTable};
+use fnscope::stack::{Files, Mapped, Mapping, SymbolTable, mappings_of};
 
 /// Who may call whom in `shapes.c`: a function and its callers among its own.
 const CALLERS: &[(&str, &[&str])] = &[
@@ -105,7 +105,10 @@ impl Points {
             out.read_exact(&mut stack).unwrap();
             points.push((Registers { values }, stack));
         };
-        let mappings = Files::default().mappings_of(fnscope::model::InstanceNo(1), pid).unwrap();
+        let mut files = Files::default();
+        let owner = fnscope::model::InstanceNo(1);
+        let mappings =
+            mappings_of(pid, |line| files.mapped(owner, pid, line.start, line.end, line.path, None)).unwrap();
         let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
         let mut symbols = HashMap::new();
         for mapping in &mappings {

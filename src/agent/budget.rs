@@ -13,6 +13,11 @@ use std::fmt;
 
 /// How near a limit a reading must be for a step up, in percent of the limit.
 const NEAR: u64 = 90;
+/// A use that was over the limit in each of so many readings in a row, of which the window holds so many percent of the
+/// limit already, takes the first step without waiting for the window: once that is nearly full, what even the step leaves
+/// would be too much for what rests of it.
+const IN_A_ROW: usize = 3;
+const LASTING: u64 = 60;
 /// How far below it all must be before one goes down.
 const FAR: u64 = 60;
 /// CPU time counts over so long: a program's symbols, read once, may take a second of it.
@@ -250,22 +255,40 @@ impl Governor {
     }
 
     fn cpu(&self, cpus: u32) -> Option<Cause> {
-        let limit = self.limits.cpu_millipercent?;
-        Some(Cause::Cpu(self.used(cpus)?, limit.into()))
+        let limit = u64::from(self.limits.cpu_millipercent?);
+        let used = self.used(cpus)?;
+        let lasting = self.lasting(cpus).filter(|least| *least >= limit && used * 100 >= limit * LASTING);
+        Some(Cause::Cpu(lasting.unwrap_or(used), limit))
+    }
+
+    /// The least that was used between two of the last readings, while no step is in force.
+    fn lasting(&self, cpus: u32) -> Option<u64> {
+        if self.level > 0 || self.read.len() <= IN_A_ROW {
+            return None;
+        }
+        let last = self.read.range(self.read.len() - IN_A_ROW - 1..);
+        last.clone().zip(last.skip(1)).map(|(from, to)| share(*from, *to, 1, cpus)).min()
     }
 
     /// CPU time of the window, in thousandths of a percent of all CPUs; none while too little of it has been seen. With
     /// no step in force the window is whole from the start: it takes a use that lasts to take a first one.
     fn used(&self, cpus: u32) -> Option<u64> {
-        let ((last_ns, last_us), (first_ns, first_us)) = self.read.back().zip(self.read.front())?;
-        let span_ns = last_ns.saturating_sub(*first_ns);
+        let (last, first) = self.read.back().zip(self.read.front())?;
+        let span_ns = last.0.saturating_sub(first.0);
         let least_ns = if self.level == 0 { WINDOW_NS } else { EFFECT_NS };
         if span_ns < EFFECT_NS && self.level > 0 {
             return None;
         }
-        let possible_us = span_ns.max(least_ns) / 1_000 * u64::from(cpus.max(1));
-        Some(last_us.saturating_sub(*first_us).saturating_mul(100_000) / possible_us.max(1))
+        Some(share(*first, *last, least_ns, cpus))
     }
+}
+
+/// CPU time between two readings, each a time and microseconds, in thousandths of a percent of that of `cpus`; as if at
+/// least `least_ns` were between them.
+fn share(from: (u64, u64), to: (u64, u64), least_ns: u64, cpus: u32) -> u64 {
+    let span_ns = to.0.saturating_sub(from.0).max(least_ns);
+    let possible_us = span_ns / 1_000 * u64::from(cpus.max(1));
+    to.1.saturating_sub(from.1).saturating_mul(100_000) / possible_us.max(1)
 }
 
 #[cfg(test)]
@@ -327,6 +350,22 @@ mod tests {
         assert_eq!(life.run(14, 1, 40, 0), 4, "not at once");
         assert_eq!(life.run(60, 1, 40, 0), 0);
         assert_eq!(life.changes.len(), 8);
+    }
+
+    #[test]
+    fn a_use_far_over_the_limit_is_seen_before_the_window_is_full() {
+        // A little over the limit, from nothing: 60 % of what ten seconds may use is gone after six of them.
+        let mut life = Life::new();
+        assert_eq!((life.run(6, 41, 40, 0), life.run(1, 41, 40, 0)), (0, 1), "{:?}", life.changes);
+        assert!(matches!(life.changes[0].cause, Cause::Cpu(2_050, 2_000)), "{:?}", life.changes[0]);
+        // The same in two of three readings is no use that lasts, and the window waits for it to be.
+        let mut life = Life::new();
+        for _ in 0..3 {
+            life.run(2, 41, 40, 0);
+            assert_eq!(life.run(1, 35, 40, 0), 0, "{:?}", life.changes);
+        }
+        assert_eq!((life.run(1, 41, 40, 0), life.run(1, 41, 40, 0)), (0, 1), "{:?}", life.changes);
+        assert!(matches!(life.changes[0].cause, Cause::Cpu(1_800..2_000, 2_000)), "{:?}", life.changes[0]);
     }
 
     #[test]

@@ -58,7 +58,7 @@ use crate::perf::{
 };
 use crate::runtime::look_up::Asker;
 use crate::stack::apart::Parser;
-use crate::stack::{Files, Mapping};
+use crate::stack::{Files, Mapping, MapsLine, mappings_of};
 pub(super) use containers::container_id;
 use in_order::InOrder;
 use newcomers::Newcomers;
@@ -541,7 +541,8 @@ impl Capture {
             return (no, None);
         }
         // An empty list is that of a process on its way out.
-        let mappings = self.files.mappings_of(no, pid).ok().filter(|mappings| !mappings.is_empty());
+        let what = |line: &MapsLine<'_>| self.what_is_mapped(no, pid, line.start..line.end, line.path, None);
+        let mappings = mappings_of(pid, what).ok().filter(|mappings| !mappings.is_empty());
         let Some(mappings) = mappings else {
             self.lineage.remove(&pid);
             return (no, None);

@@ -74,7 +74,7 @@ pub mod vdso;
 pub use chain::Chain;
 pub use file::{MappedFile, Place, content_digest};
 pub use kernel::KernelSymbols;
-pub use open::{Files, OpenStats};
+pub use open::{Files, MapsLine, OpenStats, mappings_of};
 pub use options::SymbolOptions;
 pub use perf_map::PerfMap;
 pub use perf_maps::{PerfMapStats, PerfMaps};

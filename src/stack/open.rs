@@ -173,25 +173,6 @@ impl Files {
         tables::keep_little(&mut self.owned);
     }
 
-    /// The executable mappings of a process of `owner` that was not watched from its start.
-    ///
-    /// # Errors
-    /// The process is gone or may not be looked at.
-    pub fn mappings_of(&mut self, owner: InstanceNo, pid: Pid) -> std::io::Result<Vec<Mapping>> {
-        let mut text = Vec::new();
-        std::fs::File::open(format!("/proc/{pid}/maps"))?.take(MAX_MAPS_BYTES).read_to_end(&mut text)?;
-        let text = String::from_utf8_lossy(&text);
-        let lines = text.lines().filter_map(parse_maps_line);
-        Ok(lines
-            .map(|line| Mapping {
-                start: line.start,
-                end: line.end,
-                file_offset: line.file_offset,
-                what: self.mapped(owner, pid, line.start, line.end, line.path, None),
-            })
-            .collect())
-    }
-
     /// How opening went so far.
     pub fn stats(&self) -> OpenStats {
         self.stats
@@ -215,6 +196,24 @@ impl Files {
         self.stats.evicted += u64::from(known.is_some_and(|known| known.file.close()));
         true
     }
+}
+
+/// The executable mappings of a process that was not watched from its start; `what` says what each is.
+///
+/// # Errors
+/// The process is gone or may not be looked at.
+pub fn mappings_of(pid: Pid, mut what: impl FnMut(&MapsLine<'_>) -> Mapped) -> std::io::Result<Vec<Mapping>> {
+    let mut text = Vec::new();
+    std::fs::File::open(format!("/proc/{pid}/maps"))?.take(MAX_MAPS_BYTES).read_to_end(&mut text)?;
+    let text = String::from_utf8_lossy(&text);
+    let lines = text.lines().filter_map(parse_maps_line);
+    let mapping = |line: MapsLine<'_>| Mapping {
+        start: line.start,
+        end: line.end,
+        file_offset: line.file_offset,
+        what: what(&line),
+    };
+    Ok(lines.map(mapping).collect())
 }
 
 /// A line of `/proc/PID/maps` that is executable.
@@ -290,10 +289,15 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// What this process has mapped, as one of `owner`.
+    fn ours(files: &mut Files, owner: InstanceNo) -> Vec<Mapping> {
+        let own = Pid(std::process::id());
+        mappings_of(own, |line| files.mapped(owner, own, line.start, line.end, line.path, None)).unwrap()
+    }
+
     #[test]
     fn our_own_program_is_found_and_opened_once() {
         let mut files = Files::default();
-        let own = Pid(std::process::id());
         let name = std::env::current_exe().unwrap().file_name().unwrap().to_str().unwrap().to_string();
         let find = |mappings: Vec<Mapping>| {
             mappings.into_iter().find_map(|m| match m.what {
@@ -301,8 +305,8 @@ mod tests {
                 _ => None,
             })
         };
-        let first = find(files.mappings_of(InstanceNo(1), own).unwrap()).expect("our program is mapped");
-        let second = find(files.mappings_of(InstanceNo(1), own).unwrap()).expect("our program is mapped");
+        let first = find(ours(&mut files, InstanceNo(1))).expect("our program is mapped");
+        let second = find(ours(&mut files, InstanceNo(1))).expect("our program is mapped");
         assert_eq!(first.id, second.id);
         assert!(first.close());
         assert_eq!(files.stats().failed, 0);
@@ -314,7 +318,7 @@ mod tests {
         let build_id = BuildId::new(&[7; 20]);
         let (owner, other, gone) = (InstanceNo(1), InstanceNo(2), Pid(u32::MAX));
         let path = std::env::current_exe().unwrap().to_str().unwrap().to_string();
-        let own = files.mappings_of(InstanceNo(1), Pid(std::process::id())).unwrap();
+        let own = ours(&mut files, InstanceNo(1));
         let own = own.into_iter().map(|m| m.what).find(|what| matches!(what, Mapped::File(_))).unwrap();
         files.own(owner, &path, build_id, &own);
         let id =
@@ -338,7 +342,7 @@ mod tests {
     fn a_file_whose_owner_lives_stays_open_a_while() {
         let mut files = Files::default();
         let (owner, path, build_id) = (InstanceNo(1), "/usr/bin/own", BuildId::new(&[7; 20]));
-        let mappings = files.mappings_of(owner, Pid(std::process::id())).unwrap();
+        let mappings = ours(&mut files, owner);
         let own = mappings.iter().find(|mapping| matches!(mapping.what, Mapped::File(_))).unwrap();
         files.own(owner, path, build_id, &own.what);
         drop(mappings);
@@ -348,7 +352,7 @@ mod tests {
         }
         files.release(|no| no == owner, |_| true);
         assert!(files.owned(owner, path, build_id).is_none(), "closed");
-        let mappings = files.mappings_of(owner, Pid(std::process::id())).unwrap();
+        let mappings = ours(&mut files, owner);
         assert!(files.owned(owner, path, build_id).is_some(), "open again");
         drop(mappings);
         files.release(|_| false, |_| true);
@@ -358,7 +362,7 @@ mod tests {
     #[test]
     fn files_nobody_has_mapped_any_more_are_closed() {
         let mut files = Files::default();
-        let mappings = files.mappings_of(InstanceNo(1), Pid(std::process::id())).unwrap();
+        let mappings = ours(&mut files, InstanceNo(1));
         let open = |files: &Files| files.known.values().filter(|known| known.file.is_open()).count();
         let all = files.known.len();
         assert!(all > 0);
@@ -367,7 +371,7 @@ mod tests {
         drop(mappings);
         files.release(|_| false, |_| true);
         assert_eq!((open(&files), files.known.len()), (0, all));
-        let again = files.mappings_of(InstanceNo(1), Pid(std::process::id())).unwrap();
+        let again = ours(&mut files, InstanceNo(1));
         assert_eq!((open(&files), files.known.len()), (all, all), "the same files, open again: {again:?}");
         drop(again);
         for left in (1..FORGOTTEN_AFTER).rev() {

@@ -55,9 +55,9 @@ const BAR_PERCENT: f64 = 0.5;
 /// Most beyond a bare clock, where that alone takes more than half of [`BAR_PERCENT`].
 const BEYOND_PERCENT: f64 = 0.25;
 /// Where an interval is wider than the bar after the first rounds, which other work on the machine makes it, so many more
-/// are taken at a time, and so many in all: seven minutes.
+/// are taken at a time, and so many in all: ten minutes.
 const MORE_ROUNDS: usize = 8;
-const MOST_ROUNDS: usize = 72;
+const MOST_ROUNDS: usize = 96;
 /// A piece.
 const CPU_MS: &str = "50";
 const EXCHANGES: &str = "5000";

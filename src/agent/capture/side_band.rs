@@ -133,7 +133,7 @@ impl Capture {
     }
 
     /// What a process of an instance has mapped.
-    fn what_is_mapped(
+    pub(super) fn what_is_mapped(
         &mut self,
         no: InstanceNo,
         pid: Pid,
