@@ -13,11 +13,9 @@ use std::fmt;
 
 /// How near a limit a reading must be for a step up, in percent of the limit.
 const NEAR: u64 = 90;
-/// A use that was over the limit in each of so many readings in a row, of which the window holds so many percent of the
-/// limit already, takes the first step without waiting for the window: once that is nearly full, what even the step leaves
-/// would be too much for what rests of it.
+/// A use that was over the limit in each of so many readings in a row takes the first step without waiting for the window:
+/// once that is nearly full, what even the step leaves would be too much for what rests of it.
 const IN_A_ROW: usize = 3;
-const LASTING: u64 = 60;
 /// How far below it all must be before one goes down.
 const FAR: u64 = 60;
 /// CPU time counts over so long: a program's symbols, read once, may take a second of it.
@@ -146,8 +144,10 @@ impl fmt::Display for Cause {
 pub struct Governor {
     limits: Limits,
     level: usize,
-    /// Readings of CPU time that count: time and microseconds, the oldest first.
+    /// Readings of CPU time that count for the last step: time and microseconds, the oldest first.
     read: VecDeque<(u64, u64)>,
+    /// Those of the window, whatever was taken in it.
+    window: VecDeque<(u64, u64)>,
     far_since_ns: Option<u64>,
     hold_ns: u64,
     /// When a step went last.
@@ -161,6 +161,7 @@ impl Governor {
             limits,
             level: 0,
             read: VecDeque::new(),
+            window: VecDeque::new(),
             far_since_ns: None,
             hold_ns: HOLD_NS,
             down_ns: None,
@@ -190,9 +191,11 @@ impl Governor {
     /// Takes a reading; readings come in order of time. At most one step is taken or taken back.
     pub fn read(&mut self, reading: Reading) -> Option<Change> {
         let Reading { at_ns, cpu_us, .. } = reading;
-        self.read.push_back((at_ns, cpu_us));
-        while self.read.get(1).is_some_and(|(old_ns, _)| at_ns.saturating_sub(*old_ns) >= WINDOW_NS) {
-            self.read.pop_front();
+        for read in [&mut self.read, &mut self.window] {
+            read.push_back((at_ns, cpu_us));
+            while read.get(1).is_some_and(|(old_ns, _)| at_ns.saturating_sub(*old_ns) >= WINDOW_NS) {
+                read.pop_front();
+            }
         }
         let cause = self.worst(reading);
         let percent = cause.percent();
@@ -257,8 +260,22 @@ impl Governor {
     fn cpu(&self, cpus: u32) -> Option<Cause> {
         let limit = u64::from(self.limits.cpu_millipercent?);
         let used = self.used(cpus)?;
-        let lasting = self.lasting(cpus).filter(|least| *least >= limit && used * 100 >= limit * LASTING);
-        Some(Cause::Cpu(lasting.unwrap_or(used), limit))
+        let more = if self.level == 0 { self.lasting(cpus) } else { self.coming(used, limit, cpus) };
+        Some(Cause::Cpu(more.filter(|more| *more >= limit).unwrap_or(used), limit))
+    }
+
+    /// The most that a window will hold which began not long ago, if what is used since the last step goes on: what was
+    /// used before it counts. Where that is far from the limit by itself, nothing more is given up for what is past.
+    fn coming(&self, now: u64, limit: u64, cpus: u32) -> Option<u64> {
+        if now * 100 < limit * FAR {
+            return None;
+        }
+        let last = self.window.back()?;
+        let held = |from: &(u64, u64)| {
+            let rests_ns = WINDOW_NS.saturating_sub(last.0.saturating_sub(from.0));
+            share(*from, *last, WINDOW_NS, cpus) + now * (rests_ns / 1_000_000) / (WINDOW_NS / 1_000_000)
+        };
+        self.window.iter().map(held).max()
     }
 
     /// The least that was used between two of the last readings, while no step is in force.
@@ -353,12 +370,11 @@ mod tests {
     }
 
     #[test]
-    fn a_use_far_over_the_limit_is_seen_before_the_window_is_full() {
-        // A little over the limit, from nothing: 60 % of what ten seconds may use is gone after six of them.
+    fn a_use_over_the_limit_that_goes_on_is_seen_before_the_window_is_full() {
         let mut life = Life::new();
-        assert_eq!((life.run(6, 41, 40, 0), life.run(1, 41, 40, 0)), (0, 1), "{:?}", life.changes);
+        assert_eq!((life.run(3, 41, 40, 0), life.run(1, 41, 40, 0)), (0, 1), "{:?}", life.changes);
         assert!(matches!(life.changes[0].cause, Cause::Cpu(2_050, 2_000)), "{:?}", life.changes[0]);
-        // The same in two of three readings is no use that lasts, and the window waits for it to be.
+        // The same in two of three readings does not go on, and the window waits for it to be near.
         let mut life = Life::new();
         for _ in 0..3 {
             life.run(2, 41, 40, 0);
@@ -366,6 +382,22 @@ mod tests {
         }
         assert_eq!((life.run(1, 41, 40, 0), life.run(1, 41, 40, 0)), (0, 1), "{:?}", life.changes);
         assert!(matches!(life.changes[0].cause, Cause::Cpu(1_800..2_000, 2_000)), "{:?}", life.changes[0]);
+    }
+
+    #[test]
+    fn what_was_used_before_a_step_counts_for_the_next_one() {
+        // After the first step 70 % of the limit: with what three seconds have used, ten would be over it.
+        let mut life = Life::new();
+        assert_eq!(life.run(4, 90, 40, 0), 1);
+        let before_us = life.cpu_us;
+        assert_eq!((life.run(1, 28, 40, 0), life.run(1, 28, 40, 0)), (2, 3), "{:?}", life.changes);
+        assert!(matches!(life.changes[1].cause, Cause::Cpu(2_000.., 2_000)), "{:?}", life.changes[1]);
+        assert_eq!(life.run(4, 12, 40, 0), 3, "that is enough: {:?}", life.changes);
+        let used_ms = (life.cpu_us - before_us) / 1_000 + 3 * 90;
+        assert!(used_ms <= 400, "{used_ms} ms in nine seconds of two CPUs");
+        // For a burst that is over nothing more is given up.
+        let mut life = Life::new();
+        assert_eq!((life.run(4, 150, 40, 0), life.run(10, 20, 40, 0)), (1, 1), "{:?}", life.changes);
     }
 
     #[test]
