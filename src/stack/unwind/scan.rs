@@ -117,7 +117,7 @@ impl Walk<'_, '_> {
 
     /// The call that ends at return address `address`.
     pub(super) fn call_before(&mut self, address: u64) -> Option<(Call, Place<'_>)> {
-        let Some(Where::Code(place)) = Where::find(self.mappings, address.wrapping_sub(1)) else {
+        let Some(Where::Code(place)) = self.gaps.find(self.mappings, address.wrapping_sub(1)) else {
             return None;
         };
         let end = place.offset.checked_add(1)?;

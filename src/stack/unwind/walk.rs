@@ -2,7 +2,7 @@
 
 use super::code::{AFTER_BYTES, Call, ends_thread, returns_from_signal};
 use super::memory::{Memory, State, Stop};
-use super::place::{Place, Where};
+use super::place::{Gaps, Place, Where};
 use super::rule::{Rule, apply_frame_pointer, apply_go, apply_signal_return};
 use super::scan::{Budget, Choice};
 use super::{End, Frame, Parts, Snapshot};
@@ -22,6 +22,7 @@ pub(super) struct Walk<'a, 'u> {
     pub(super) memory: Memory<'a>,
     pub(super) frames: &'u mut Vec<Frame>,
     pub(super) budget: Budget,
+    pub(super) gaps: Gaps,
     switches: u32,
 }
 
@@ -41,7 +42,8 @@ impl<'a, 'u> Walk<'a, 'u> {
     ) -> Walk<'a, 'u> {
         frames.clear();
         parts.choices.clear();
-        Walk { parts, mappings, memory: Memory::new(snapshot), frames, budget: Budget::new(), switches: 0 }
+        let (memory, budget, gaps) = (Memory::new(snapshot), Budget::new(), Gaps::default());
+        Walk { parts, mappings, memory, frames, budget, gaps, switches: 0 }
     }
 
     /// Walks from `state` on.
