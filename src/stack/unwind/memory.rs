@@ -39,6 +39,15 @@ impl<'a> Memory<'a> {
         self.read(address, 8)
     }
 
+    /// Every whole word at an address that is a multiple of eight, and that address.
+    pub(super) fn words(&self) -> impl Iterator<Item = (u64, u64)> + use<'a> {
+        let skipped = self.base.wrapping_neg() % 8;
+        let aligned = usize::try_from(skipped).ok().and_then(|skipped| self.bytes.get(skipped..));
+        let words = aligned.unwrap_or_default().as_chunks().0;
+        let first = self.base.wrapping_add(skipped);
+        (0..).zip(words).map(move |(n, word)| (first.wrapping_add(8 * n), u64::from_le_bytes(*word)))
+    }
+
     /// The little-endian number of `size` bytes, 8 at most, at `address`.
     pub(super) fn read(&self, address: u64, size: u8) -> Result<u64, Stop> {
         let at = address.checked_sub(self.base).ok_or(Stop::NoRule)?;

@@ -151,6 +151,8 @@ struct Parts {
     /// How far from a function's begin another one lies, and whether the first jumps there.
     jumps: Places<(u64, bool)>,
     choices: Vec<Choice>,
+    /// Words of the copy that point into code, by where they are.
+    pointers: Vec<(u64, u64)>,
     stats: UnwindStats,
 }
 
@@ -171,6 +173,7 @@ impl Unwinder {
             calls: Places::new(13),
             jumps: Places::new(10),
             choices: Vec::with_capacity(16),
+            pointers: Vec::new(),
             stats: UnwindStats::default(),
         };
         Unwinder { parts }

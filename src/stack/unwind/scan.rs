@@ -7,7 +7,7 @@
 
 use super::code::{BEFORE_BYTES, Call, call, jumps_to};
 use super::memory::{Memory, State};
-use super::place::{Place, Where};
+use super::place::{Gaps, Place, Where};
 use super::rule::apply_frame_pointer;
 use super::walk::Walk;
 use super::{Frame, Registers};
@@ -59,8 +59,8 @@ enum Kind {
 /// What a walk may spend.
 #[derive(Debug)]
 pub(super) struct Budget {
-    /// Words of the stack that are looked at for a guess.
-    words: u32,
+    /// Words of the stack that point into code and are looked at for a guess.
+    pointers: u32,
     /// Reads of code for a guess.
     reads: u32,
     /// Instructions of unwind programs.
@@ -69,7 +69,7 @@ pub(super) struct Budget {
 
 impl Budget {
     pub(super) fn new() -> Budget {
-        Budget { words: 20_000, reads: 400, steps: 32_768 }
+        Budget { pointers: 4_000, reads: 400, steps: 32_768 }
     }
 }
 
@@ -117,7 +117,7 @@ impl Walk<'_, '_> {
 
     /// The call that ends at return address `address`.
     pub(super) fn call_before(&mut self, address: u64) -> Option<(Call, Place<'_>)> {
-        let Some(Where::Code(place)) = self.gaps.find(self.mappings, address.wrapping_sub(1)) else {
+        let Some(Where::Code(place)) = Where::find(self.mappings, address.wrapping_sub(1)) else {
             return None;
         };
         let end = place.offset.checked_add(1)?;
@@ -174,11 +174,14 @@ impl Walk<'_, '_> {
             Kind::Own => self.memory.end().min(choice.state.sp().saturating_add(NEAR_BYTES)),
             _ => self.memory.end(),
         };
-        while choice.at < end {
-            let at = choice.at;
+        // Outside of the copy nothing is found.
+        self.memory.word(choice.at).ok()?;
+        self.find_pointers();
+        let mut index = self.parts.pointers.partition_point(|(at, _)| *at < choice.at);
+        while let Some((at, word)) = self.parts.pointers.get(index).copied().filter(|(at, _)| *at < end) {
+            index += 1;
             choice.at = at.checked_add(8)?;
-            spend(&mut self.budget.words)?;
-            let Ok(word) = self.memory.word(at) else { return None };
+            spend(&mut self.budget.pointers)?;
             if self.kind_of(choice, word) == Some(choice.kind) {
                 let mut next = choice.state;
                 // What a function of unknown habits has done to registers is not known, but most leave them alone.
@@ -189,6 +192,20 @@ impl Walk<'_, '_> {
             }
         }
         None
+    }
+
+    /// Looks once for the words of the stack that point into code. Few do, and each choice goes through them several times.
+    fn find_pointers(&mut self) {
+        if self.has_pointers {
+            return;
+        }
+        self.has_pointers = true;
+        let mut gaps = Gaps::default();
+        for (at, word) in self.memory.words() {
+            if gaps.find(self.mappings, word.wrapping_sub(1)).is_some() {
+                self.parts.pointers.push((at, word));
+            }
+        }
     }
 
     /// What `word` is as a return address from where `choice` stands; none if it is none.

@@ -2,7 +2,7 @@
 
 use super::code::{AFTER_BYTES, Call, ends_thread, returns_from_signal};
 use super::memory::{Memory, State, Stop};
-use super::place::{Gaps, Place, Where};
+use super::place::{Place, Where};
 use super::rule::{Rule, apply_frame_pointer, apply_go, apply_signal_return};
 use super::scan::{Budget, Choice};
 use super::{End, Frame, Parts, Snapshot};
@@ -22,7 +22,8 @@ pub(super) struct Walk<'a, 'u> {
     pub(super) memory: Memory<'a>,
     pub(super) frames: &'u mut Vec<Frame>,
     pub(super) budget: Budget,
-    pub(super) gaps: Gaps,
+    /// Whether the words of the copy that point into code have been looked for.
+    pub(super) has_pointers: bool,
     switches: u32,
 }
 
@@ -42,8 +43,9 @@ impl<'a, 'u> Walk<'a, 'u> {
     ) -> Walk<'a, 'u> {
         frames.clear();
         parts.choices.clear();
-        let (memory, budget, gaps) = (Memory::new(snapshot), Budget::new(), Gaps::default());
-        Walk { parts, mappings, memory, frames, budget, gaps, switches: 0 }
+        parts.pointers.clear();
+        let (memory, budget) = (Memory::new(snapshot), Budget::new());
+        Walk { parts, mappings, memory, frames, budget, has_pointers: false, switches: 0 }
     }
 
     /// Walks from `state` on.
