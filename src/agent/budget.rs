@@ -144,10 +144,10 @@ impl fmt::Display for Cause {
 pub struct Governor {
     limits: Limits,
     level: usize,
-    /// Readings of CPU time that count for the last step: time and microseconds, the oldest first.
-    read: VecDeque<(u64, u64)>,
-    /// Those of the window, whatever was taken in it.
+    /// Readings of CPU time in the window: time and microseconds, the oldest first.
     window: VecDeque<(u64, u64)>,
+    /// When a step was last taken or taken back: earlier readings say nothing of what is used with it.
+    settled_ns: u64,
     far_since_ns: Option<u64>,
     hold_ns: u64,
     /// When a step went last.
@@ -160,8 +160,8 @@ impl Governor {
         Governor {
             limits,
             level: 0,
-            read: VecDeque::new(),
             window: VecDeque::new(),
+            settled_ns: 0,
             far_since_ns: None,
             hold_ns: HOLD_NS,
             down_ns: None,
@@ -191,11 +191,9 @@ impl Governor {
     /// Takes a reading; readings come in order of time. At most one step is taken or taken back.
     pub fn read(&mut self, reading: Reading) -> Option<Change> {
         let Reading { at_ns, cpu_us, .. } = reading;
-        for read in [&mut self.read, &mut self.window] {
-            read.push_back((at_ns, cpu_us));
-            while read.get(1).is_some_and(|(old_ns, _)| at_ns.saturating_sub(*old_ns) >= WINDOW_NS) {
-                read.pop_front();
-            }
+        self.window.push_back((at_ns, cpu_us));
+        while self.window.get(1).is_some_and(|(old_ns, _)| at_ns.saturating_sub(*old_ns) >= WINDOW_NS) {
+            self.window.pop_front();
         }
         let cause = self.worst(reading);
         let percent = cause.percent();
@@ -214,7 +212,7 @@ impl Governor {
             return None;
         }
         self.level -= 1;
-        self.settle(at_ns);
+        self.settled_ns = at_ns;
         (self.far_since_ns, self.down_ns) = (Some(at_ns), Some(at_ns));
         let step = *Step::ALL.get(self.level)?;
         Some(Change { step, taken: false, cause })
@@ -234,18 +232,18 @@ impl Governor {
         }
         self.down_ns = None;
         self.level += 1;
-        self.settle(at_ns);
+        self.settled_ns = at_ns;
         Some(Change { step, taken: true, cause })
     }
 
-    /// What was used before a step says nothing of what is used with it.
-    fn settle(&mut self, at_ns: u64) {
-        self.read.retain(|(read_ns, _)| *read_ns == at_ns);
+    /// The last reading and the first one since the last step.
+    fn ends(&self) -> Option<((u64, u64), (u64, u64))> {
+        let first = self.window.iter().find(|(at_ns, _)| *at_ns >= self.settled_ns);
+        self.window.back().copied().zip(first.copied())
     }
 
     fn span_ns(&self) -> u64 {
-        let ends = self.read.back().zip(self.read.front());
-        ends.map_or(0, |((last, _), (first, _))| last.saturating_sub(*first))
+        self.ends().map_or(0, |(last, first)| last.0.saturating_sub(first.0))
     }
 
     /// What is nearest its limit.
@@ -278,25 +276,23 @@ impl Governor {
         self.window.iter().map(held).max()
     }
 
-    /// The least that was used between two of the last readings, while no step is in force.
+    /// The least that was used between two of the last readings since the last step.
     fn lasting(&self, cpus: u32) -> Option<u64> {
-        if self.level > 0 || self.read.len() <= IN_A_ROW {
-            return None;
-        }
-        let last = self.read.range(self.read.len() - IN_A_ROW - 1..);
+        let last = self.window.range(self.window.len().checked_sub(IN_A_ROW + 1)?..);
+        last.clone().next().filter(|(at_ns, _)| *at_ns >= self.settled_ns)?;
         last.clone().zip(last.skip(1)).map(|(from, to)| share(*from, *to, 1, cpus)).min()
     }
 
     /// CPU time of the window, in thousandths of a percent of all CPUs; none while too little of it has been seen. With
     /// no step in force the window is whole from the start: it takes a use that lasts to take a first one.
     fn used(&self, cpus: u32) -> Option<u64> {
-        let (last, first) = self.read.back().zip(self.read.front())?;
+        let (last, first) = self.ends()?;
         let span_ns = last.0.saturating_sub(first.0);
         let least_ns = if self.level == 0 { WINDOW_NS } else { EFFECT_NS };
         if span_ns < EFFECT_NS && self.level > 0 {
             return None;
         }
-        Some(share(*first, *last, least_ns, cpus))
+        Some(share(first, last, least_ns, cpus))
     }
 }
 
