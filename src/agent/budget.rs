@@ -287,9 +287,8 @@ impl Governor {
     /// no step in force the window is whole from the start: it takes a use that lasts to take a first one.
     fn used(&self, cpus: u32) -> Option<u64> {
         let (last, first) = self.ends()?;
-        let span_ns = last.0.saturating_sub(first.0);
         let least_ns = if self.level == 0 { WINDOW_NS } else { EFFECT_NS };
-        if span_ns < EFFECT_NS && self.level > 0 {
+        if self.level > 0 && self.span_ns() < EFFECT_NS {
             return None;
         }
         Some(share(first, last, least_ns, cpus))
