@@ -56,6 +56,7 @@ mod in_container;
 mod kubelet;
 mod kubernetes_answers;
 mod late_identity;
+mod layered_files;
 mod made_store;
 mod manifests;
 mod native_stacks;

@@ -1,18 +1,50 @@
 //! Files of tenants, held open from the moment they are mapped for as long as somebody may ask for what is in them.
 
 use std::hash::{Hash, Hasher};
-use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rustix::fs::{CWD, Mode, OFlags, Stat};
 use sha2::{Digest, Sha256};
 
 use crate::model::BuildId;
 
 /// How .NET maps its code: memory without a file's name on a disk.
 const DOTNET_CODE: &str = "memfd:doublemapper";
+/// How many owners' descriptors of a shared file are kept, so that one who changes his own takes nobody's names.
+const MOST_HELD: usize = 2;
+
+/// What tells one file, and one state of it, from others: whoever writes to it cannot keep all of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Stamp {
+    inode: u64,
+    size: i64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl From<&Stat> for Stamp {
+    #[allow(clippy::unnecessary_cast, reason = "the widths of stat's fields differ between architectures")]
+    fn from(stat: &Stat) -> Stamp {
+        Stamp {
+            inode: stat.st_ino as u64,
+            size: stat.st_size as i64,
+            modified: (stat.st_mtime as i64, stat.st_mtime_nsec as i64),
+            changed: (stat.st_ctime as i64, stat.st_ctime_nsec as i64),
+        }
+    }
+}
 
 /// A file that some process mapped for execution. The open file goes when nobody has it mapped any more, or others need
 /// its place, so the number of open files stays bounded.
+///
+/// Most are never read. Until one is, it is held by a handle (`O_PATH`), which costs one call fewer, and whose end asks
+/// nothing of a file system: ext4 writes a file back when one that was open for reading is closed after a tenant has
+/// truncated it.
+///
+/// Containers of one image share its files until one of them writes. An overlay then gives that container its own, even
+/// through what was opened before, with the same inode and another [`Stamp`]: what was read is looked at once more, and
+/// counts for nobody but a file's only owner if the file has changed.
 #[derive(Debug)]
 pub struct MappedFile {
     /// Unique for the life of the agent; never reused.
@@ -21,19 +53,62 @@ pub struct MappedFile {
     pub name: String,
     /// Its build id, as the kernel read it: chosen by the tenant.
     pub build_id: Option<BuildId>,
-    fd: Mutex<Option<Arc<OwnedFd>>>,
+    /// What it was when it was mapped; none where that is nobody's concern.
+    stamp: Option<Stamp>,
+    held: Mutex<Held>,
     never_open: bool,
+}
+
+/// How a file is held.
+#[derive(Debug, Default)]
+struct Held {
+    /// At most [`MOST_HELD`], of different owners: what one makes of his own leaves another's.
+    descriptors: Vec<Descriptor>,
+    /// Whether more than one owner has it mapped.
+    shared: bool,
+    /// Whether its only owner has changed it: what was read of it is nobody else's.
+    changed: bool,
+}
+
+#[derive(Debug, Clone)]
+struct Descriptor {
+    fd: Arc<OwnedFd>,
+    /// Whether it is open for reading, not a handle.
+    reads: bool,
+}
+
+impl Descriptor {
+    fn is(&self, fd: &Arc<OwnedFd>) -> bool {
+        Arc::ptr_eq(&self.fd, fd)
+    }
 }
 
 impl MappedFile {
     /// A file with its open descriptor, or without one where it was gone before it could be opened.
     pub fn new(id: u64, name: String, build_id: Option<BuildId>, fd: Option<OwnedFd>) -> MappedFile {
-        MappedFile { id, name, build_id, never_open: fd.is_none(), fd: Mutex::new(fd.map(Arc::new)) }
+        let descriptors: Vec<_> =
+            fd.into_iter().map(|fd| Descriptor { fd: Arc::new(fd), reads: true }).collect();
+        let never_open = descriptors.is_empty();
+        let held = Mutex::new(Held { descriptors, ..Held::default() });
+        MappedFile { id, name, build_id, stamp: None, held, never_open }
     }
 
-    /// Whether the open file is still here.
+    /// A regular file that is opened when it is first read, through `handle`; it is `stamp` now.
+    pub fn unread(
+        id: u64,
+        name: String,
+        build_id: Option<BuildId>,
+        handle: OwnedFd,
+        stamp: Stamp,
+    ) -> MappedFile {
+        let file = MappedFile::new(id, name, build_id, None);
+        file.hold(handle);
+        MappedFile { stamp: Some(stamp), never_open: false, ..file }
+    }
+
+    /// Whether the file is still held.
     pub fn is_open(&self) -> bool {
-        self.fd.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+        !self.held().descriptors.is_empty()
     }
 
     /// Whether it was gone before it could be opened.
@@ -46,20 +121,93 @@ impl MappedFile {
         self.name.starts_with(DOTNET_CODE)
     }
 
-    /// The open file, while it is here: to be read by `pread`, and let go of soon.
-    pub fn fd(&self) -> Option<Arc<OwnedFd>> {
-        self.fd.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// What `read` makes of the open file, by `pread`. None where it is not here, or has been changed by one of those who
+    /// share it.
+    pub fn read<T>(&self, mut read: impl FnMut(Arc<OwnedFd>) -> T) -> Option<T> {
+        loop {
+            let fd = self.fd()?;
+            let made = read(Arc::clone(&fd));
+            if self.confirms(&fd) {
+                return Some(made);
+            }
+        }
     }
 
-    /// Holds the file open again, through a new descriptor of it.
-    pub fn reopen(&self, fd: OwnedFd) {
-        *self.fd.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(fd));
+    /// The open file, while it is here. What is read of it counts if the file [confirms](Self::confirms) it then.
+    pub(super) fn fd(&self) -> Option<Arc<OwnedFd>> {
+        loop {
+            let first = self.held().descriptors.first().cloned()?;
+            if first.reads {
+                return Some(first.fd);
+            }
+            // Not under the lock: a file system may take its time, and others only ask whether the file is here.
+            let opened = for_reading(&first.fd).map(Arc::new);
+            let descriptors = &mut self.held().descriptors;
+            let Some(at) = descriptors.iter().position(|descriptor| descriptor.is(&first.fd)) else {
+                continue;
+            };
+            match opened {
+                Some(fd) => drop(std::mem::replace(&mut descriptors[at], Descriptor { fd, reads: true })),
+                None => drop(descriptors.remove(at)),
+            }
+        }
+    }
+
+    /// Whether what was read through `fd` until now may be used. If not, it is let go of.
+    pub(super) fn confirms(&self, fd: &Arc<OwnedFd>) -> bool {
+        if self.is_as_mapped(fd) {
+            return true;
+        }
+        let mut held = self.held();
+        held.changed |= !held.shared;
+        if held.shared {
+            held.descriptors.retain(|descriptor| !descriptor.is(fd));
+        }
+        !held.shared
+    }
+
+    /// Holds the file of the same owner again, through a new handle of it.
+    pub fn hold(&self, handle: OwnedFd) {
+        self.held().descriptors = vec![Descriptor { fd: Arc::new(handle), reads: false }];
+    }
+
+    /// Makes the file one of another owner too, to whom `handle` belongs. The handle comes back where its only owner has
+    /// changed the file since: this one is his.
+    ///
+    /// # Errors
+    /// It is not shared.
+    pub fn share(&self, handle: OwnedFd) -> Result<(), OwnedFd> {
+        let mut held = self.held();
+        if held.changed {
+            return Err(handle);
+        }
+        held.shared = true;
+        held.descriptors.retain(|descriptor| self.is_as_mapped(&descriptor.fd));
+        if held.descriptors.len() < MOST_HELD {
+            held.descriptors.push(Descriptor { fd: Arc::new(handle), reads: false });
+        }
+        Ok(())
     }
 
     /// Lets the open file go. Returns whether it was here.
     pub fn close(&self) -> bool {
-        self.fd.lock().unwrap_or_else(PoisonError::into_inner).take().is_some()
+        !std::mem::take(&mut self.held().descriptors).is_empty()
     }
+
+    fn is_as_mapped(&self, fd: &OwnedFd) -> bool {
+        let is = |stamp| rustix::fs::fstat(fd).is_ok_and(|stat| Stamp::from(&stat) == stamp);
+        self.stamp.is_none_or(is)
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Opens what a handle stands for. Only for regular files: nothing waits, nothing rewinds.
+pub(super) fn for_reading(handle: &OwnedFd) -> Option<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
+    rustix::fs::openat(CWD, format!("/proc/self/fd/{}", handle.as_raw_fd()), flags, Mode::empty()).ok()
 }
 
 impl PartialEq for MappedFile {
@@ -78,19 +226,20 @@ impl Hash for MappedFile {
 
 /// SHA-256 of a file's content, in hexadecimal; none where it is not open, larger than `max_bytes`, or cannot be read.
 pub fn content_digest(file: &MappedFile, max_bytes: u64) -> Option<String> {
-    let fd = file.fd()?;
-    let length =
-        u64::try_from(rustix::fs::fstat(&fd).ok()?.st_size).ok().filter(|length| *length <= max_bytes)?;
-    let (mut hash, mut at, mut piece) = (Sha256::new(), 0, vec![0; 64 << 10]);
-    while at < length {
-        let read = match rustix::io::pread(&fd, &mut piece, at) {
-            Err(rustix::io::Errno::INTR) => continue,
-            read => read.ok().filter(|read| *read > 0)?,
-        };
-        hash.update(piece.get(..read)?);
-        at += read as u64;
-    }
-    Some(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    file.read(|fd| {
+        let length =
+            u64::try_from(rustix::fs::fstat(&fd).ok()?.st_size).ok().filter(|length| *length <= max_bytes)?;
+        let (mut hash, mut at, mut piece) = (Sha256::new(), 0, vec![0; 64 << 10]);
+        while at < length {
+            let read = match rustix::io::pread(&fd, &mut piece, at) {
+                Err(rustix::io::Errno::INTR) => continue,
+                read => read.ok().filter(|read| *read > 0)?,
+            };
+            hash.update(piece.get(..read)?);
+            at += read as u64;
+        }
+        Some(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    })?
 }
 
 /// Where an instruction pointer lies, independent of the process's address layout.

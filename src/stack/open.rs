@@ -1,8 +1,8 @@
 //! Opening what processes map, at once, because a container of 30 ms takes its files with it.
 //!
 //! A file is known by inode, size, times and build id, never by device (each container's overlay has its own). The
-//! same file is opened once for all processes. Open files are bounded; one that has to go before its symbols were
-//! needed is counted and stays without names.
+//! same file is held once for all processes. Files held are bounded; one that has to go before its symbols were needed is
+//! counted and stays without names.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::Read;
@@ -10,9 +10,9 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, Weak};
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 
-use super::file::MappedFile;
+use super::file::{MappedFile, Stamp};
 use super::space::{Mapped, Mapping};
 use crate::model::{BuildId, InstanceNo, Pid, tables};
 
@@ -43,17 +43,18 @@ pub struct Files {
     stats: OpenStats,
 }
 
-/// A file, and how often it was seen that nobody has it mapped.
+/// A file, who had it first, and how often it was seen that nobody has it mapped.
 #[derive(Debug)]
 struct Known {
     file: Arc<MappedFile>,
+    owner: InstanceNo,
     unused: u8,
 }
 
 /// How opening went.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct OpenStats {
-    /// Files opened.
+    /// Files found, and held from then on.
     pub opened: u64,
     /// Mappings of a file that was known already.
     pub known: u64,
@@ -65,10 +66,7 @@ pub struct OpenStats {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct FileKey {
-    inode: u64,
-    size: i64,
-    modified: (i64, i64),
-    changed: (i64, i64),
+    stamp: Stamp,
     build_id: Option<BuildId>,
 }
 
@@ -94,25 +92,13 @@ impl Files {
             self.stats.failed += 1;
             return Mapped::File(self.make(path, build_id, None));
         };
-        let known = self.known.get_mut(&key).map(|known| {
-            known.unused = 0;
-            known.file.clone()
-        });
-        if let Some(file) = known.clone().filter(|file| file.is_open()) {
-            self.stats.known += 1;
-            return Mapped::File(file);
-        }
-        let Some(fd) = for_reading(&handle) else {
-            self.stats.failed += 1;
-            return Mapped::File(self.make(path, build_id, None));
+        let handle = match self.known_as(&key, owner, handle) {
+            Ok(file) => return Mapped::File(file),
+            Err(handle) => handle,
         };
         self.stats.opened += 1;
-        if let Some(file) = known {
-            file.reopen(fd);
-            return Mapped::File(file);
-        }
-        let file = self.make(path, build_id, Some(fd));
-        self.known.insert(key.clone(), Known { file: file.clone(), unused: 0 });
+        let file = self.make(path, build_id, Some((handle, key.stamp)));
+        self.known.insert(key.clone(), Known { file: file.clone(), owner, unused: 0 });
         self.order.entry(owner).or_default().push_back(key);
         while self.known.len() > MAX_FILES && self.let_go() {}
         Mapped::File(file)
@@ -154,7 +140,7 @@ impl Files {
         self.owned.retain(|(owner, ..), file| file.strong_count() > 0 && wanted(*owner));
         let of_living = self.owned.iter().filter(|((owner, ..), _)| lives(*owner));
         let of_living: HashSet<_> = of_living.map(|(_, file)| file.as_ptr()).collect();
-        self.known.retain(|_, Known { file, unused }| {
+        self.known.retain(|_, Known { file, unused, .. }| {
             if Arc::strong_count(file) > 1 {
                 *unused = 0;
                 return true;
@@ -178,9 +164,46 @@ impl Files {
         self.stats
     }
 
-    fn make(&mut self, path: &str, build_id: Option<BuildId>, fd: Option<OwnedFd>) -> Arc<MappedFile> {
+    /// The file that is known as `key`, held by `handle` too where it was closed or another's. The handle where `owner`
+    /// may not have it: what its first owner has made of it since is his alone.
+    fn known_as(
+        &mut self,
+        key: &FileKey,
+        owner: InstanceNo,
+        handle: OwnedFd,
+    ) -> Result<Arc<MappedFile>, OwnedFd> {
+        let Some(known) = self.known.get_mut(key) else { return Err(handle) };
+        let (file, was_open) = (known.file.clone(), known.file.is_open());
+        if known.owner != owner {
+            file.share(handle).inspect_err(|_| self.forget(key))?;
+        } else if !was_open {
+            file.hold(handle);
+        }
+        self.known.entry(key.clone()).and_modify(|known| known.unused = 0);
+        *(if was_open { &mut self.stats.known } else { &mut self.stats.opened }) += 1;
+        Ok(file)
+    }
+
+    /// Leaves what is known as `key` to those who have it.
+    fn forget(&mut self, key: &FileKey) {
+        let owner = self.known.remove(key).map(|known| known.owner);
+        if let Some(keys) = owner.and_then(|owner| self.order.get_mut(&owner)) {
+            keys.retain(|other| other != key);
+        }
+    }
+
+    fn make(
+        &mut self,
+        path: &str,
+        build_id: Option<BuildId>,
+        unread: Option<(OwnedFd, Stamp)>,
+    ) -> Arc<MappedFile> {
         self.next_id += 1;
-        Arc::new(MappedFile::new(self.next_id, file_name(path).into(), build_id, fd))
+        let (id, name) = (self.next_id, file_name(path).to_owned());
+        Arc::new(match unread {
+            Some((handle, stamp)) => MappedFile::unread(id, name, build_id, handle, stamp),
+            None => MappedFile::new(id, name, build_id, None),
+        })
     }
 
     /// Lets go of the oldest file of whoever has most. False if there is none.
@@ -249,7 +272,7 @@ fn file_name(path: &str) -> &str {
 }
 
 /// A handle on the very file that is mapped, whatever its path leads to now; else on what its path leads to inside the
-/// process's root, never out of it. Not open for reading yet: it may be a device or a pipe.
+/// process's root, never out of it. Not open for reading: it may be a device or a pipe.
 fn open_mapping(pid: Pid, start: u64, end: u64, path: &str) -> Option<OwnedFd> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let link = format!("/proc/{pid}/map_files/{start:x}-{end:x}");
@@ -263,25 +286,8 @@ fn open_mapping(pid: Pid, start: u64, end: u64, path: &str) -> Option<OwnedFd> {
 
 fn regular(handle: OwnedFd, build_id: Option<BuildId>) -> Option<(OwnedFd, FileKey)> {
     let stat = rustix::fs::fstat(&handle).ok()?;
-    (FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile).then(|| (handle, key(&stat, build_id)))
-}
-
-#[allow(clippy::unnecessary_cast, reason = "the widths of stat's fields differ between architectures")]
-fn key(stat: &Stat, build_id: Option<BuildId>) -> FileKey {
-    FileKey {
-        inode: stat.st_ino as u64,
-        size: stat.st_size as i64,
-        modified: (stat.st_mtime as i64, stat.st_mtime_nsec as i64),
-        changed: (stat.st_ctime as i64, stat.st_ctime_nsec as i64),
-        build_id,
-    }
-}
-
-/// Opens what a handle stands for. Only for regular files: nothing waits, nothing rewinds.
-pub(super) fn for_reading(handle: &OwnedFd) -> Option<OwnedFd> {
-    use std::os::fd::AsRawFd;
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
-    rustix::fs::openat(CWD, format!("/proc/self/fd/{}", handle.as_raw_fd()), flags, Mode::empty()).ok()
+    let key = FileKey { stamp: Stamp::from(&stat), build_id };
+    (FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile).then_some((handle, key))
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 
 use super::apart::Parser;
 use super::file::Place;
-use super::open::for_reading;
+use super::file::for_reading;
 use super::perf_map::PerfMap;
 use crate::model::Pid;
 

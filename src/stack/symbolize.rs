@@ -371,10 +371,17 @@ impl Symbolizer {
         let address = self.table(file)?.address(offset)?;
         let build_id = self.files.get(&file.id).and_then(|known| known.build_id);
         let debug_files = &self.debug_files;
-        let names = self.inliner.as_mut()?.names(file.id, address, || {
-            let own = file.fd().and_then(|fd| Source::file(fd).ok());
+        let inliner = self.inliner.as_mut()?;
+        let mut read = None;
+        let names = inliner.names(file.id, address, || {
+            read = file.fd();
+            let own = read.clone().and_then(|fd| Source::file(fd).ok());
             own.into_iter().chain(build_id.and_then(|id| debug_files.open(id))).collect()
         });
+        if read.is_some_and(|fd| !file.confirms(&fd)) {
+            inliner.forget(file.id);
+            return None;
+        }
         let module = module_name(&file.name);
         let text = |name: &String| Frame::symbol(name, module, FrameKind::Inlined).format().into();
         (!names.is_empty()).then(|| names.iter().map(text).collect())
@@ -394,9 +401,9 @@ impl Symbolizer {
             if !self.outdated.contains(&file.id) {
                 continue;
             }
-            let Some(fd) = file.fd() else { continue };
+            let Some(again) = file.read(|fd| self.read(fd, file)) else { continue };
             self.outdated.remove(&file.id);
-            if let Ok((known, _)) = self.read(fd, file) {
+            if let Ok((known, _)) = again {
                 self.files.insert(file.id, known, 0);
             }
             if let Some(inliner) = &mut self.inliner {
@@ -506,7 +513,7 @@ impl Symbolizer {
             }
             return table;
         }
-        let read = file.fd().and_then(|fd| self.read(fd, file).ok());
+        let read = file.read(|fd| self.read(fd, file).ok()).flatten();
         match &read {
             None => self.stats.files_unreadable += 1,
             Some((_, table)) => self.stats.files_without_symbols += u64::from(table.is_empty()),

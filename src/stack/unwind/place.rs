@@ -83,8 +83,7 @@ impl Gaps {
 impl Place<'_> {
     /// Reads the file from `offset` on, as much as there is and fits. None for the vdso and closed files.
     pub(super) fn read<'b>(&self, offset: u64, buffer: &'b mut [u8]) -> Option<&'b [u8]> {
-        let fd = self.file?.fd()?;
-        let count = rustix::io::pread(&fd, &mut *buffer, offset).ok()?;
+        let count = self.file?.read(|fd| rustix::io::pread(&fd, &mut *buffer, offset).ok())??;
         buffer.get(..count)
     }
 }

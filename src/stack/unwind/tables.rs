@@ -160,8 +160,9 @@ impl Tables {
     fn read_starts(&mut self, file: &MappedFile) {
         let Some(slot) = self.known.get_mut(&file.id).filter(|slot| slot.starts.is_none()) else { return };
         let parser = &self.parser;
-        let starts =
-            file.fd().and_then(|fd| parser.run(move || symbol_starts(&Source::file(fd).ok()?).ok())?);
+        let starts = file
+            .read(|fd| parser.run(move || symbol_starts(&Source::file(fd).ok()?).ok()).flatten())
+            .flatten();
         let starts = self.starts.one(starts.unwrap_or_default());
         if Arc::strong_count(&starts) == 1 {
             self.bytes += starts.capacity() * 8;
@@ -208,13 +209,14 @@ impl Tables {
 pub(super) struct Closed;
 
 fn read(file: &MappedFile, parser: &Parser) -> Result<Result<Table, ReadError>, Closed> {
-    let fd = file.fd().ok_or(Closed)?;
-    let read = move || {
-        let open = || Source::file(Arc::clone(&fd));
-        open().and_then(|source| Table::read(&source, open))
+    let read = |fd| {
+        // Without the thread that parses, the agent is about to end.
+        parser.run(move || {
+            let open = || Source::file(Arc::clone(&fd));
+            open().and_then(|source| Table::read(&source, open))
+        })
     };
-    // Without the thread that parses, the agent is about to end.
-    parser.run(read).ok_or(Closed)
+    file.read(read).flatten().ok_or(Closed)
 }
 
 impl Table {

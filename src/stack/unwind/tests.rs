@@ -188,7 +188,7 @@ fn what_is_known_of_a_file_outlives_it() {
     file.close();
     made.mappings = vec![mapping(&file, BASE, bytes.len())];
     assert_eq!(made.walk(BASE + CODE, 0, &[A, B, 0]).0, End::Short);
-    file.reopen(again);
+    file.hold(again);
     assert_eq!(made.walk(BASE + CODE, 0, &[A, B, 0]), first);
 }
 
