@@ -330,3 +330,23 @@ fn a_stack_that_is_too_deep_says_so_and_is_counted() {
         1
     );
 }
+
+#[test]
+fn a_program_that_only_its_user_may_read_is_named_by_who_has_no_right_to() {
+    let (scope, function, parent) = (Fnscope::new(), Function::new(), Cgroup::new());
+    // By chains alone: then the thread that names frames is the first to read the file, without any capability.
+    let parent_path = parent.kernel_path();
+    let arguments = ["--no-docker", "--hz", "997", "--unwind", "fp", "--cgroup-parent", &parent_path];
+    let agent = scope.agent(&arguments);
+    for (name, mode) in [("private.1", 0o700), ("executable.1", 0o711)] {
+        std::os::unix::fs::chown(function.path(), Some(1000), Some(1000)).expect("give it away");
+        fs::set_permissions(function.path(), std::os::unix::fs::PermissionsExt::from_mode(mode))
+            .expect("shut it");
+        run(&parent.child(name), function.path(), &["fib", "--cpu-ms", "60"]);
+    }
+    agent.stop_in_order();
+    for name in ["private", "executable"] {
+        let hottest = &scope.top(name)[0];
+        assert!(text(hottest, "frame").contains("fibonacci"), "{hottest:#}");
+    }
+}

@@ -138,3 +138,14 @@ fn a_file_is_read_when_its_container_has_been_removed() {
     assert_eq!(content(&its), FORGED);
     assert_eq!(content(&image), IMAGE);
 }
+
+#[test]
+fn a_file_of_two_names_is_shown_by_the_one_it_was_mapped_by() {
+    let (containers, mut files) = (Containers::new(), Files::default());
+    let first = containers.0.path().join("image/lib");
+    let second = first.with_file_name("other");
+    fs::hard_link(&first, &second).expect("make a link");
+    let names =
+        [1, 2].map(|owner| [&first, &second].map(|path| mapped(&mut files, owner, path).name.clone()));
+    assert_eq!(names, [["lib", "other"], ["lib", "other"]]);
+}

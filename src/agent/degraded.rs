@@ -31,12 +31,22 @@ pub enum Cut {
     Names,
     /// Processes whose environment was not read: what they could tell of the container's function stays unknown.
     Environments,
+    /// Samples whose stacks are the kernel's chains: reading unwind tables for them took too long already.
+    Walks,
 }
 
 impl Cut {
     /// Every one.
-    pub const ALL: [Cut; 7] =
-        [Cut::Processes, Cut::Files, Cut::Mappings, Cut::Cgroups, Cut::Stacks, Cut::Names, Cut::Environments];
+    pub const ALL: [Cut; 8] = [
+        Cut::Processes,
+        Cut::Files,
+        Cut::Mappings,
+        Cut::Cgroups,
+        Cut::Stacks,
+        Cut::Names,
+        Cut::Environments,
+        Cut::Walks,
+    ];
 }
 
 impl Degraded {
@@ -76,7 +86,7 @@ mod tests {
         for (at, cut) in Cut::ALL.into_iter().enumerate() {
             degraded.cut(cut, at as u64);
         }
-        assert_eq!(Cut::ALL.map(|cut| degraded.cuts(cut)), [0, 1, 2, 3, 4, 5, 6]);
+        assert_eq!(Cut::ALL.map(|cut| degraded.cuts(cut)), [0, 1, 2, 3, 4, 5, 6, 7]);
         let names = Cut::ALL.map(|cut| format!("{cut:?}").to_lowercase());
         assert_eq!(names, crate::metrics::CUTS, "as metrics call them");
     }

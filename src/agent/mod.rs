@@ -35,6 +35,7 @@ mod places;
 mod platform_logs;
 mod platforms;
 mod pods;
+mod readings;
 mod reload;
 mod runtimes;
 mod threads;

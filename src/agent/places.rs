@@ -9,6 +9,7 @@ use crate::stack::apart::Parser;
 use crate::stack::unwind::{End, Frame, Registers, Snapshot, UnwindOptions, UnwindStats, Unwinder};
 use crate::stack::{Chain, Mappings, PerfMapStats, PerfMaps, Place, Processes, Recurring};
 
+use super::readings::Readings;
 use super::work::Trace;
 
 /// Frames that a walk and a chain must have in common, at the walk's end, for the chain to go on from there.
@@ -26,6 +27,7 @@ pub(super) struct Places {
     recurring: Recurring,
     /// Flushes since they were aged.
     flushes: u32,
+    readings: Readings,
     max_stack: usize,
     frames: Vec<Frame>,
 }
@@ -36,12 +38,18 @@ impl Places {
     pub(super) fn new(max_stack: usize, scan: bool, perf_maps: bool, parser: Parser) -> Places {
         let maps = perf_maps.then(|| PerfMaps::new(parser.clone()));
         let unwinder = Unwinder::new(UnwindOptions { scan }, parser);
-        Places { unwinder, maps, recurring: Recurring::default(), flushes: 0, max_stack, frames: Vec::new() }
+        let (recurring, readings) = (Recurring::default(), Readings::default());
+        Places { unwinder, maps, recurring, flushes: 0, readings, max_stack, frames: Vec::new() }
     }
 
     /// How walking and reading perf maps went.
     pub(super) fn stats(&self) -> (UnwindStats, PerfMapStats) {
         (self.unwinder.stats(), self.maps.as_ref().map(PerfMaps::stats).unwrap_or_default())
+    }
+
+    /// Samples that were not walked, because reading tables for their container took too long, since this was asked last.
+    pub(super) fn take_refused(&mut self) -> u64 {
+        self.readings.take_refused()
     }
 
     /// Keeps less of what is needed to walk stacks from now on (`true`), or as much as ever.
@@ -65,7 +73,7 @@ impl Places {
     }
 
     /// Keeps what is known of processes that are known.
-    pub(super) fn keep(&mut self, processes: &Processes) {
+    pub(super) fn keep(&mut self, processes: &Processes, now_ns: u64) {
         if let Some(maps) = &mut self.maps {
             maps.keep(|pid| processes.knows(pid));
         }
@@ -79,6 +87,7 @@ impl Places {
         if is_time {
             self.flushes = 0;
             self.unwinder.forget_gone();
+            self.readings.age(now_ns);
         }
     }
 
@@ -122,7 +131,7 @@ impl Places {
     ) -> (Vec<Place>, Option<bool>) {
         let (of_kernel, of_user) = chain.split_at_checked(in_kernel).unwrap_or_default();
         let mut places: Vec<Place> = of_kernel.iter().map(|ip| Place::Kernel(*ip)).collect();
-        let walked = sample.user.as_ref().map(|user| self.walk(processes, sample.pid, user));
+        let walked = sample.user.as_ref().and_then(|user| self.walk(processes, sample, user));
         // A walk that did not get away from the leaf tells nothing that the chain does not.
         let walked = walked.filter(|end| *end == End::Root || self.frames.len() > 1);
         let mut named = Named::new(&mut self.maps, processes, sample);
@@ -148,10 +157,21 @@ impl Places {
         (places, None)
     }
 
-    fn walk(&mut self, processes: &Processes, pid: Pid, user: &UserState) -> End {
+    /// Walks along the copy of a sample's stack; none where its container has had too much read for that.
+    fn walk(&mut self, processes: &Processes, sample: &RawSample, user: &UserState) -> Option<End> {
+        let owner = processes.owner(sample.pid);
+        if owner.is_some_and(|no| !self.readings.may(no, sample.time_ns)) {
+            return None;
+        }
         let registers = Registers { values: user.registers };
         let snapshot = Snapshot { registers: &registers, stack: &user.stack };
-        self.unwinder.unwind(processes.mappings(pid), snapshot, &mut self.frames)
+        let before_ns = self.unwinder.reading_ns();
+        let end = self.unwinder.unwind(processes.mappings(sample.pid), snapshot, &mut self.frames);
+        let took_ns = self.unwinder.reading_ns().saturating_sub(before_ns);
+        if let Some(no) = owner.filter(|_| took_ns > 0) {
+            self.readings.took(no, took_ns, sample.time_ns);
+        }
+        Some(end)
     }
 }
 

@@ -1,8 +1,9 @@
 //! Of which programs the kernel's chains suffice, learned by comparing them with walks along copies.
 //!
 //! A chain loses the caller of a function that keeps no frame, so callers are compared and not only whether a root is
-//! reached. What was learned holds for a while and is then learned again, because a program does other things later. It
-//! is remembered in the store's cache by the content of the program's file, which nobody can choose for another one.
+//! reached. What was learned holds for a while and is then learned again, because a program does other things later; it
+//! is taken back when chains differ. It is remembered in the store's cache by the content of the program's file, which
+//! nobody can choose for another one.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -59,11 +60,11 @@ impl Verdicts {
         if program.compared < COMPARED {
             return;
         }
-        let suffices = program.different <= MOST_DIFFERENT;
-        if suffices && program.suffices_since_ns.is_none() {
-            program.suffices_since_ns = Some(now_ns);
+        let (suffices, sufficed) = (program.different <= MOST_DIFFERENT, program.suffices_since_ns.is_some());
+        if suffices != sufficed {
+            program.suffices_since_ns = suffices.then_some(now_ns);
             if let Some(folder) = directory {
-                remember(folder, main);
+                remember(folder, main, suffices);
             }
         }
         (program.compared, program.different) = (0, 0);
@@ -103,9 +104,10 @@ fn remembered(folder: &Path, file: &MappedFile) -> bool {
     !empty && path(folder, file).is_some_and(|path| path.exists())
 }
 
-fn remember(folder: &Path, file: &MappedFile) {
+fn remember(folder: &Path, file: &MappedFile, suffices: bool) {
     let written = std::fs::create_dir_all(folder).and_then(|()| match path(folder, file) {
-        Some(path) => std::fs::write(path, []),
+        Some(path) if suffices => std::fs::write(path, []),
+        Some(path) => std::fs::remove_file(path),
         None => Ok(()),
     });
     if let Err(error) = written {
@@ -156,5 +158,11 @@ mod tests {
         verdicts.compared(&same, false, 0);
         verdicts.compared(&other, true, 0);
         assert!(verdicts.suffices(&same) && !verdicts.suffices(&other));
+        // It does something else now: what was learned is taken back, here and for later.
+        (1..COMPARED).for_each(|_| verdicts.compared(&same, false, 0));
+        assert!(!verdicts.suffices(&same));
+        let mut verdicts = Verdicts::new(Some(&folder));
+        verdicts.compared(&same, true, 0);
+        assert!(!verdicts.suffices(&same));
     }
 }

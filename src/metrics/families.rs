@@ -224,7 +224,7 @@ pub(super) const FAMILIES: &[Family] = &[
         labels: &["what"],
         ..counter(
             "cuts",
-            "What was cut of containers that want more than their share: processes that are not followed, files that were not opened, mappings and cgroups that were not kept, stacks cut to their leaf, frames that were not looked up, environments of processes that were not read.",
+            "What was cut of containers that want more than their share: processes that are not followed, files that were not opened, mappings and cgroups that were not kept, stacks cut to their leaf, frames that were not looked up, environments of processes that were not read, stacks that were not walked.",
             |from| by("what", super::CUTS.into_iter().zip(from.metrics.cuts.iter().map(Value::get))),
         )
     },

@@ -169,7 +169,8 @@ const CAPTURE_PATIENCE_NS: u64 = 15_000_000_000;
 const KEEPER_PATIENCE_NS: u64 = 60_000_000_000;
 
 /// What is cut of a container that wants more than its share, by name.
-pub const CUTS: [&str; 7] = ["processes", "files", "mappings", "cgroups", "stacks", "names", "environments"];
+pub const CUTS: [&str; 8] =
+    ["processes", "files", "mappings", "cgroups", "stacks", "names", "environments", "walks"];
 
 /// Every number. Names and help texts stand in `families`; units are in the names.
 #[derive(Debug)]

@@ -4,7 +4,7 @@
 //! frames of nobody but who claims it: tables are kept by the content of both files. What was not there is remembered
 //! for each build id, within bounds, and told of when it has come.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use super::options::SymbolOptions;
 use super::source::{Pinned, ReadError, Source};
 use crate::model::BuildId;
 
-/// Most files waited for; what comes beyond is not looked for again.
+/// Most files waited for. What comes beyond takes the place of those that have waited for longest.
 const MAX_WAITING: usize = 4096;
 
 /// Where debug files come from, and who waits for one.
@@ -28,6 +28,8 @@ pub struct DebugFiles {
     fetcher: Option<Fetcher>,
     /// Build ids without a debug file so far, and the mapped files that claim them.
     waiting: HashMap<BuildId, HashSet<u64>>,
+    /// The same build ids, in order of first sight.
+    order: VecDeque<BuildId>,
     waiting_files: usize,
     look_again: Duration,
     looked: Instant,
@@ -43,6 +45,7 @@ impl DebugFiles {
             folders: options.debug_dirs.clone(),
             fetcher,
             waiting: HashMap::new(),
+            order: VecDeque::new(),
             waiting_files: 0,
             look_again: options.look_again,
             looked: Instant::now(),
@@ -62,13 +65,22 @@ impl DebugFiles {
 
     /// Remembers that the mapped file `id` would have more names with a debug file, and asks the servers for it.
     pub fn wait_for(&mut self, build_id: BuildId, id: u64) {
-        if self.folders.is_empty() && self.fetcher.is_none() || self.waiting_files >= MAX_WAITING {
+        if self.folders.is_empty() && self.fetcher.is_none() {
             return;
         }
         if let Some(fetcher) = &mut self.fetcher {
             fetcher.ask(build_id);
         }
-        self.waiting_files += usize::from(self.waiting.entry(build_id).or_default().insert(id));
+        while self.waiting_files >= MAX_WAITING
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.waiting_files -= self.waiting.remove(&oldest).map_or(0, |files| files.len());
+        }
+        let files = self.waiting.entry(build_id).or_default();
+        if files.is_empty() {
+            self.order.push_back(build_id);
+        }
+        self.waiting_files += usize::from(files.insert(id));
     }
 
     /// Mapped files whose debug file has come since they were waited for. Cheap: folders are looked into once in a
@@ -84,6 +96,9 @@ impl DebugFiles {
         }
         let files: Vec<u64> = come.iter().filter_map(|id| self.waiting.remove(id)).flatten().collect();
         self.waiting_files = self.waiting_files.saturating_sub(files.len());
+        if !come.is_empty() {
+            self.order.retain(|id| self.waiting.contains_key(id));
+        }
         files
     }
 
@@ -173,6 +188,15 @@ mod tests {
         for number in 0..10_000u64 {
             files.wait_for(id(&number.to_le_bytes()), number);
         }
-        assert_eq!(files.waiting.len(), MAX_WAITING);
+        assert_eq!((files.waiting.len(), files.order.len()), (MAX_WAITING, MAX_WAITING));
+        assert!(
+            files.waiting.contains_key(&id(&9_999u64.to_le_bytes())),
+            "whoever comes last is not left out"
+        );
+        // One build id that many files claim.
+        for number in 0..10_000u64 {
+            files.wait_for(id(b"same"), number);
+        }
+        assert!(files.waiting_files <= MAX_WAITING && files.order.len() == files.waiting.len());
     }
 }

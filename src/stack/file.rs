@@ -4,7 +4,7 @@ use std::hash::{Hash, Hasher};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{CWD, Mode, OFlags, Stat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, Stat, StatFs};
 use sha2::{Digest, Sha256};
 
 use crate::model::BuildId;
@@ -13,8 +13,10 @@ use crate::model::BuildId;
 const DOTNET_CODE: &str = "memfd:doublemapper";
 /// How many owners' descriptors of a shared file are kept, so that one who changes his own takes nobody's names.
 const MOST_HELD: usize = 2;
+/// `OVERLAYFS_SUPER_MAGIC`.
+const OVERLAY_MAGIC: u64 = 0x794c_7630;
 
-/// What tells one file, and one state of it, from others: whoever writes to it cannot keep all of it.
+/// What tells one file of a file system, and one state of it, from others: who writes to it cannot keep all of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Stamp {
     inode: u64,
@@ -32,6 +34,47 @@ impl From<&Stat> for Stamp {
             modified: (stat.st_mtime as i64, stat.st_mtime_nsec as i64),
             changed: (stat.st_ctime as i64, stat.st_ctime_nsec as i64),
         }
+    }
+}
+
+/// A handle (`O_PATH`) of a regular file, and what the file was when it was looked at.
+#[derive(Debug)]
+pub struct Handle {
+    fd: OwnedFd,
+    stamp: Stamp,
+    device: u64,
+    is_everybodys: bool,
+}
+
+impl Handle {
+    /// The file that `fd` stands for; none where it is no regular one.
+    #[allow(clippy::unnecessary_cast, reason = "the widths of stat's fields differ between architectures")]
+    pub fn new(fd: OwnedFd) -> Option<Handle> {
+        let stat = rustix::fs::fstat(&fd).ok()?;
+        let mode = Mode::from_raw_mode(stat.st_mode);
+        let is_everybodys = mode.contains(Mode::RUSR | Mode::RGRP | Mode::ROTH);
+        let is_regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        let (stamp, device) = (Stamp::from(&stat), stat.st_dev as u64);
+        is_regular.then_some(Handle { fd, stamp, device, is_everybodys })
+    }
+
+    /// What the file was.
+    pub fn stamp(&self) -> Stamp {
+        self.stamp
+    }
+
+    /// Which file system it is on; none on an overlay, of which each container has its own above the same files. Whoever
+    /// brings a file system of his own, whose inodes and times he makes up, shares nothing with others.
+    pub fn device(&self) -> Option<u64> {
+        let is_overlay = |stat: StatFs| stat.f_type as u64 == OVERLAY_MAGIC;
+        (!rustix::fs::fstatfs(&self.fd).is_ok_and(is_overlay)).then_some(self.device)
+    }
+
+    /// It is opened at once where not everybody may read it: who does so later may have no right to.
+    fn into_descriptor(self) -> Descriptor {
+        let opened = if self.is_everybodys { None } else { for_reading(&self.fd) };
+        let reads = opened.is_some();
+        Descriptor { fd: Arc::new(opened.unwrap_or(self.fd)), reads }
     }
 }
 
@@ -93,17 +136,11 @@ impl MappedFile {
         MappedFile { id, name, build_id, stamp: None, held, never_open }
     }
 
-    /// A regular file that is opened when it is first read, through `handle`; it is `stamp` now.
-    pub fn unread(
-        id: u64,
-        name: String,
-        build_id: Option<BuildId>,
-        handle: OwnedFd,
-        stamp: Stamp,
-    ) -> MappedFile {
-        let file = MappedFile::new(id, name, build_id, None);
+    /// A file that is opened when it is first read, through `handle`.
+    pub fn unread(id: u64, name: String, build_id: Option<BuildId>, handle: Handle) -> MappedFile {
+        let (file, stamp) = (MappedFile::new(id, name, build_id, None), Some(handle.stamp));
         file.hold(handle);
-        MappedFile { stamp: Some(stamp), never_open: false, ..file }
+        MappedFile { stamp, never_open: false, ..file }
     }
 
     /// Whether the file is still held.
@@ -148,7 +185,11 @@ impl MappedFile {
             };
             match opened {
                 Some(fd) => drop(std::mem::replace(&mut descriptors[at], Descriptor { fd, reads: true })),
-                None => drop(descriptors.remove(at)),
+                None => {
+                    // It may be possible later, or by another thread's rights; another owner's is next.
+                    descriptors.rotate_left(1);
+                    return None;
+                }
             }
         }
     }
@@ -167,8 +208,13 @@ impl MappedFile {
     }
 
     /// Holds the file of the same owner again, through a new handle of it.
-    pub fn hold(&self, handle: OwnedFd) {
-        self.held().descriptors = vec![Descriptor { fd: Arc::new(handle), reads: false }];
+    pub fn hold(&self, handle: Handle) {
+        self.held().descriptors = vec![handle.into_descriptor()];
+    }
+
+    /// Whether more than one owner has it mapped.
+    pub fn is_shared(&self) -> bool {
+        self.held().shared
     }
 
     /// Makes the file one of another owner too, to whom `handle` belongs. The handle comes back where its only owner has
@@ -176,7 +222,7 @@ impl MappedFile {
     ///
     /// # Errors
     /// It is not shared.
-    pub fn share(&self, handle: OwnedFd) -> Result<(), OwnedFd> {
+    pub fn share(&self, handle: Handle) -> Result<(), Handle> {
         let mut held = self.held();
         if held.changed {
             return Err(handle);
@@ -184,7 +230,7 @@ impl MappedFile {
         held.shared = true;
         held.descriptors.retain(|descriptor| self.is_as_mapped(&descriptor.fd));
         if held.descriptors.len() < MOST_HELD {
-            held.descriptors.push(Descriptor { fd: Arc::new(handle), reads: false });
+            held.descriptors.push(handle.into_descriptor());
         }
         Ok(())
     }

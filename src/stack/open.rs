@@ -1,7 +1,7 @@
 //! Opening what processes map, at once, because a container of 30 ms takes its files with it.
 //!
-//! A file is known by inode, size, times and build id, never by device (each container's overlay has its own). The
-//! same file is held once for all processes. Files held are bounded; one that has to go before its symbols were needed is
+//! A file is known by name, inode, size, times and build id, and by its device unless that is an overlay: each container
+//! has one of its own. The same file is held once for all processes. Files held are bounded; one that has to go before its symbols were needed is
 //! counted and stays without names.
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -10,9 +10,9 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, Weak};
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 
-use super::file::{MappedFile, Stamp};
+use super::file::{Handle, MappedFile, Stamp};
 use super::space::{Mapped, Mapping};
 use crate::model::{BuildId, InstanceNo, Pid, tables};
 
@@ -67,7 +67,10 @@ pub struct OpenStats {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct FileKey {
     stamp: Stamp,
+    device: Option<u64>,
     build_id: Option<BuildId>,
+    /// A file may have many names, and frames show the one it was mapped by.
+    name: Box<str>,
 }
 
 impl Files {
@@ -87,17 +90,18 @@ impl Files {
         if !path.starts_with('/') || path.starts_with("//anon") || path == "/dev/zero (deleted)" {
             return Mapped::Anonymous;
         }
-        let handle = open_mapping(pid, start, end, path);
-        let Some((handle, key)) = handle.and_then(|fd| regular(fd, build_id)) else {
+        let Some(handle) = open_mapping(pid, start, end, path).and_then(Handle::new) else {
             self.stats.failed += 1;
             return Mapped::File(self.make(path, build_id, None));
         };
+        let name = file_name(path).into();
+        let key = FileKey { stamp: handle.stamp(), device: handle.device(), build_id, name };
         let handle = match self.known_as(&key, owner, handle) {
             Ok(file) => return Mapped::File(file),
             Err(handle) => handle,
         };
         self.stats.opened += 1;
-        let file = self.make(path, build_id, Some((handle, key.stamp)));
+        let file = self.make(path, build_id, Some(handle));
         self.known.insert(key.clone(), Known { file: file.clone(), owner, unused: 0 });
         self.order.entry(owner).or_default().push_back(key);
         while self.known.len() > MAX_FILES && self.let_go() {}
@@ -170,8 +174,8 @@ impl Files {
         &mut self,
         key: &FileKey,
         owner: InstanceNo,
-        handle: OwnedFd,
-    ) -> Result<Arc<MappedFile>, OwnedFd> {
+        handle: Handle,
+    ) -> Result<Arc<MappedFile>, Handle> {
         let Some(known) = self.known.get_mut(key) else { return Err(handle) };
         let (file, was_open) = (known.file.clone(), known.file.is_open());
         if known.owner != owner {
@@ -184,34 +188,31 @@ impl Files {
         Ok(file)
     }
 
-    /// Leaves what is known as `key` to those who have it.
+    /// Lets go of what is known as `key`: who has it has changed it, and loses its names alone.
     fn forget(&mut self, key: &FileKey) {
-        let owner = self.known.remove(key).map(|known| known.owner);
-        if let Some(keys) = owner.and_then(|owner| self.order.get_mut(&owner)) {
+        let Some(known) = self.known.remove(key) else { return };
+        known.file.close();
+        if let Some(keys) = self.order.get_mut(&known.owner) {
             keys.retain(|other| other != key);
         }
     }
 
-    fn make(
-        &mut self,
-        path: &str,
-        build_id: Option<BuildId>,
-        unread: Option<(OwnedFd, Stamp)>,
-    ) -> Arc<MappedFile> {
+    fn make(&mut self, path: &str, build_id: Option<BuildId>, handle: Option<Handle>) -> Arc<MappedFile> {
         self.next_id += 1;
         let (id, name) = (self.next_id, file_name(path).to_owned());
-        Arc::new(match unread {
-            Some((handle, stamp)) => MappedFile::unread(id, name, build_id, handle, stamp),
+        Arc::new(match handle {
+            Some(handle) => MappedFile::unread(id, name, build_id, handle),
             None => MappedFile::new(id, name, build_id, None),
         })
     }
 
-    /// Lets go of the oldest file of whoever has most. False if there is none.
+    /// Lets go of the oldest file of whoever has most, first of those that he has for himself. False if there is none.
     fn let_go(&mut self) -> bool {
-        let most = self.order.iter().max_by_key(|(_, keys)| keys.len()).map(|(owner, _)| *owner);
-        let Some(owner) = most else { return false };
-        let Some(keys) = self.order.get_mut(&owner) else { return false };
-        let key = keys.pop_front();
+        let most = self.order.iter_mut().max_by_key(|(_, keys)| keys.len());
+        let Some((&owner, keys)) = most else { return false };
+        let is_his = |key: &FileKey| self.known.get(key).is_some_and(|known| !known.file.is_shared());
+        let at = keys.iter().position(is_his).unwrap_or(0);
+        let key = keys.remove(at);
         if keys.is_empty() {
             self.order.remove(&owner);
         }
@@ -282,12 +283,6 @@ fn open_mapping(pid: Pid, start: u64, end: u64, path: &str) -> Option<OwnedFd> {
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         rustix::fs::openat2(&root, inside, flags, Mode::empty(), resolve).ok()
     })
-}
-
-fn regular(handle: OwnedFd, build_id: Option<BuildId>) -> Option<(OwnedFd, FileKey)> {
-    let stat = rustix::fs::fstat(&handle).ok()?;
-    let key = FileKey { stamp: Stamp::from(&stat), build_id };
-    (FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile).then_some((handle, key))
 }
 
 #[cfg(test)]

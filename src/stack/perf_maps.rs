@@ -4,8 +4,8 @@
 //! own PID namespace. It must be a regular file of the process's user or of root. It stays open, so that what was
 //! written is still read for a moment after the process has ended. What is read goes into a [`PerfMap`].
 //!
-//! Bounded, whatever tenants do: bytes of a process, bytes in a stretch of time, memory and open files of all; the
-//! process that was not asked about for longest goes first.
+//! Bounded, whatever tenants do: bytes of a process, bytes in a stretch of time, memory and open files of all. Where
+//! memory is wanted the largest map goes first, else the process that was not asked about for longest.
 
 use std::collections::HashMap;
 use std::io::Read as _;
@@ -76,8 +76,10 @@ pub struct PerfMapStats {
 struct Known {
     file: Option<Arc<OwnedFd>>,
     map: PerfMap,
-    /// Bytes read of it.
+    /// How far it was read.
     offset: u64,
+    /// Bytes read of the process in all, though it was forgotten to make room.
+    read: u64,
     /// When it is looked at again.
     next_ns: u64,
     /// How long it was waited for the last time that it was missing.
@@ -101,12 +103,13 @@ impl PerfMaps {
         self.asked += 1;
         let asked = self.asked;
         if !self.processes.contains_key(&pid) && self.processes.len() >= MAX_PROCESSES {
-            self.evict(pid, false);
+            self.evict();
         }
         let known = self.processes.entry(pid).or_insert_with(|| Known {
             file: None,
             map: PerfMap::default(),
             offset: 0,
+            read: 0,
             next_ns: 0,
             waited_ns: 0,
             asked,
@@ -172,7 +175,7 @@ impl PerfMaps {
         if now_ns.saturating_sub(self.stretch_ns) >= AGAIN_NS {
             (self.stretch_ns, self.stretch_bytes) = (now_ns, 0);
         }
-        let left = usize::try_from(MAX_PROCESS_READ.saturating_sub(known.offset)).unwrap_or(usize::MAX);
+        let left = usize::try_from(MAX_PROCESS_READ.saturating_sub(known.read)).unwrap_or(usize::MAX);
         let part = if self.reads_less { LESS } else { 1 };
         let of_all = (MAX_STRETCH_READ / part).saturating_sub(self.stretch_bytes);
         let room = left.min(MAX_READ).min(of_all.max(MIN_READ / part));
@@ -185,30 +188,39 @@ impl PerfMaps {
         let (map, filled) = fed.unwrap_or_default();
         known.map = map;
         known.offset += filled as u64;
+        known.read += filled as u64;
         self.stretch_bytes += filled;
         self.stats.bytes += filled as u64;
-        let is_cut = known.offset >= MAX_PROCESS_READ || known.map.is_hopeless();
+        let is_cut = known.read >= MAX_PROCESS_READ || known.map.is_hopeless();
         self.stats.cut += u64::from(is_cut && filled > 0);
         known.next_ns = match (is_cut, filled == room) {
             (true, _) => u64::MAX,
             (false, true) if of_all > room => now_ns.saturating_add(MORE_NS),
             (false, _) => now_ns.saturating_add(AGAIN_NS),
         };
-        while self.memory_bytes() > MAX_BYTES && self.processes.len() > 1 {
-            self.evict(pid, true);
-        }
+        while self.memory_bytes() > MAX_BYTES && self.shrink(now_ns) {}
     }
 
-    /// Forgets the process that was not asked about for longest, but not `kept`: one without a map, unless memory is
-    /// wanted.
-    fn evict(&mut self, kept: Pid, for_memory: bool) {
+    /// Forgets the process that was not asked about for longest, first of those without a map.
+    fn evict(&mut self) {
         let has_map = |known: &Known| known.file.is_some();
-        let others = self.processes.iter().filter(|(pid, _)| **pid != kept);
-        let worth = |(_, known): &(&Pid, &Known)| (has_map(known) != for_memory, known.asked);
-        if let Some((&pid, known)) = others.min_by_key(worth) {
+        let worth = |(_, known): &(&Pid, &Known)| (has_map(known), known.asked);
+        if let Some((&pid, known)) = self.processes.iter().min_by_key(worth) {
             self.stats.evicted += u64::from(has_map(known));
             self.forget(pid);
         }
+    }
+
+    /// Forgets the largest map, so that who wants more than there is loses his own. It may come back after a while, as far
+    /// as its process has not been read for too much already. False if there is none.
+    fn shrink(&mut self, now_ns: u64) -> bool {
+        let largest = self.processes.values_mut().max_by_key(|known| known.map.memory_bytes());
+        let Some(known) = largest.filter(|known| known.map.memory_bytes() > 0) else { return false };
+        self.gone.skipped += known.map.skipped();
+        self.stats.evicted += 1;
+        (known.file, known.map, known.offset) = (None, PerfMap::default(), 0);
+        known.next_ns = now_ns.saturating_add(MISSING_NS);
+        true
     }
 }
 
@@ -407,6 +419,30 @@ mod tests {
         assert!(maps.stats().bytes - before.bytes < 11 * LESS_READ as u64, "long before its end");
         maps.keep(|pid| pid != process.pid());
         assert_eq!(maps.memory_bytes(), 0);
+    }
+
+    #[test]
+    fn maps_of_more_than_there_is_memory_for_take_nothing_from_small_ones() {
+        let (mut maps, small, large) =
+            (PerfMaps::default(), Sleeper::new(), Vec::from_iter((0..3).map(|_| Sleeper::new())));
+        small.append("1000 10 mine\n");
+        let line = |n: usize| format!("{:x} 8 {}\n", 0x10_0000 + n * 8, format_args!("{n:0100}"));
+        let text: String = (0..20 * MAX_READ / 110).map(line).collect();
+        large.iter().for_each(|process| process.append(&text));
+        let mut now = 1;
+        // Any two are more than there is room for; the last one may stay.
+        while maps.stats().cut < 2 {
+            assert!(now < 10_000 * AGAIN_NS, "what is read again and again comes to an end");
+            now += AGAIN_NS;
+            large.iter().for_each(|process| drop(maps.name(process.pid(), 0x10_0000, now)));
+            assert_eq!(name(&mut maps, small.pid(), 0x1000, now).as_deref(), Some("mine"));
+            assert!(maps.memory_bytes() <= MAX_BYTES);
+        }
+        assert!(maps.stats().bytes <= 3 * (MAX_PROCESS_READ + MAX_READ as u64) + 100);
+        assert_eq!(
+            maps.stats().opened - maps.stats().evicted,
+            maps.processes.values().filter(|known| known.file.is_some()).count() as u64
+        );
     }
 
     #[test]

@@ -270,6 +270,11 @@ impl Processes {
         comm.cloned().unwrap_or_else(|| "?".into())
     }
 
+    /// Whose a process is.
+    pub fn owner(&self, pid: Pid) -> Option<InstanceNo> {
+        self.by_pid.get(&pid).map(|process| process.owner)
+    }
+
     /// The file of the program that a process runs, as far as is known.
     pub fn main(&self, pid: Pid) -> Option<&Arc<MappedFile>> {
         self.by_pid.get(&pid)?.main.as_ref()

@@ -21,15 +21,17 @@
 //!   while it is unpacked (35 MB for a program of 118 MB).
 
 mod chains;
+mod tables;
 mod whole;
 
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use self::chains::Lately;
+use self::tables::Known;
 use super::cache::{CacheStats, MEMORY_BYTES, TableCache};
 use super::debugfile::DebugFiles;
 use super::debuginfod::FetchStats;
@@ -40,12 +42,11 @@ use super::kernel::KernelSymbols;
 use super::memo::Memo;
 use super::names::NameRef;
 use super::options::SymbolOptions;
-use super::plan::Plan;
-use super::source::{Key, ReadError, Source};
+use super::source::Source;
 use super::table::SymbolTable;
 use super::vdso;
 use crate::model::frame::{self, FrameName};
-use crate::model::{BuildId, Frame, FrameKind, Stack};
+use crate::model::{Frame, FrameKind, Stack};
 
 /// What is remembered of files (their keys), in bytes.
 const FILES_BYTES: usize = 2 << 20;
@@ -59,16 +60,16 @@ const KERNEL_FUNCTIONS_BYTES: usize = 1 << 20;
 /// What is remembered of whole stacks, in bytes; their frames are counted although stacks share them.
 const STACKS_BYTES: usize = 4 << 20;
 
-/// Functions of a table that take as long to be read as one place to be looked up.
-const FUNCTIONS_A_PLACE: usize = 64;
+/// How long one place is looked up at most, where nothing is read for it: what takes longer counts for as many.
+const PLACE: Duration = Duration::from_micros(30);
 /// Most files remembered that are to be read again.
 const MAX_OUTDATED: usize = 8192;
 
 /// Counts since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SymbolStats {
-    /// Places that were looked up, because they were not known; a table of a million functions that was made for them
-    /// counts for some sixteen thousand.
+    /// Places that were looked up, because they were not known. One that took longer than 30 us, because a file was read
+    /// for it, counts for as many as that is.
     pub looked_up: u64,
     /// Tables made from files.
     pub tables_built: u64,
@@ -150,14 +151,6 @@ enum Name {
     Symbol(NameRef),
     Start(u64),
     Offset(u64),
-}
-
-/// What is known of a file.
-#[derive(Debug, Clone, Copy)]
-struct Known {
-    /// None for a file without a table.
-    key: Option<Key>,
-    build_id: Option<BuildId>,
 }
 
 /// A place's frame, and those of what was inlined there, the innermost first.
@@ -337,7 +330,7 @@ impl Symbolizer {
         if let Some(texts) = self.places.get(&spot) {
             return texts;
         }
-        self.stats.looked_up += 1;
+        let begun = Instant::now();
         let own = match (place, spot) {
             (Place::File { file, .. }, Spot::File(_, offset)) => {
                 self.file_text(file, offset, FrameKind::Native)
@@ -363,6 +356,7 @@ impl Symbolizer {
         let bytes =
             texts.inlined.iter().flat_map(|texts| texts.iter()).map(|text| text.len() + 32).sum::<usize>();
         self.places.insert(spot, texts.clone(), texts.own.text.len() + bytes);
+        self.stats.looked_up += places_in(begun.elapsed());
         texts
     }
 
@@ -401,7 +395,9 @@ impl Symbolizer {
             if !self.outdated.contains(&file.id) {
                 continue;
             }
+            let begun = Instant::now();
             let Some(again) = file.read(|fd| self.read(fd, file)) else { continue };
+            self.stats.looked_up += places_in(begun.elapsed());
             self.outdated.remove(&file.id);
             if let Ok((known, _)) = again {
                 self.files.insert(file.id, known, 0);
@@ -503,56 +499,11 @@ impl Symbolizer {
         };
         (name, table)
     }
+}
 
-    fn table(&mut self, file: &MappedFile) -> Option<Arc<SymbolTable>> {
-        if let Some(known) = self.files.get(&file.id) {
-            let table = self.tables.get(known.key?);
-            if table.is_none() {
-                self.stats.tables_lost += 1;
-                self.files.insert(file.id, Known { key: None, ..known }, 0);
-            }
-            return table;
-        }
-        let read = file.read(|fd| self.read(fd, file).ok()).flatten();
-        match &read {
-            None => self.stats.files_unreadable += 1,
-            Some((_, table)) => self.stats.files_without_symbols += u64::from(table.is_empty()),
-        }
-        let known = read.as_ref().map_or(Known { key: None, build_id: None }, |(known, _)| *known);
-        self.files.insert(file.id, known, 0);
-        read.map(|(_, table)| table)
-    }
-
-    /// The table of an open file: kept already, or made now.
-    fn read(
-        &mut self,
-        fd: Arc<std::os::fd::OwnedFd>,
-        file: &MappedFile,
-    ) -> Result<(Known, Arc<SymbolTable>), ReadError> {
-        let mut plan = Plan::new(Source::file(fd)?, file.build_id)?;
-        let build_id = plan.build_id();
-        let wants_dwarf = self.inliner.is_some() && !plan.has_dwarf();
-        let mut has_debug_file = false;
-        if let Some(build_id) = build_id.filter(|_| plan.is_stripped() || wants_dwarf) {
-            match self.debug_files.open(build_id) {
-                // A debug file without symbols is none for this.
-                Some(source) if plan.is_stripped() => has_debug_file = plan.add_debug_file(source).is_ok(),
-                Some(_) => {}
-                None => self.debug_files.wait_for(build_id, file.id),
-            }
-        }
-        let key = plan.key();
-        let known = Known { key: Some(key), build_id };
-        if let Some(table) = self.tables.get(key) {
-            self.stats.tables_from_cache += 1;
-            return Ok((known, table));
-        }
-        let table = plan.build()?;
-        self.stats.tables_built += 1;
-        self.stats.looked_up += (table.len() / FUNCTIONS_A_PLACE) as u64;
-        self.stats.tables_with_debug_file += u64::from(has_debug_file);
-        Ok((known, self.tables.insert(key, table)))
-    }
+/// As how many places that were looked up it counts what took so long.
+fn places_in(took: Duration) -> u64 {
+    1 + u64::try_from(took.as_nanos() / PLACE.as_nanos()).unwrap_or(u64::MAX / 2)
 }
 
 fn file_frame(

@@ -106,13 +106,14 @@ impl InOrder {
         let not_followed = capture.lineage.take_refused();
         capture.setup.degraded.cut(Cut::Processes, refused.processes + not_followed);
         capture.setup.degraded.cut(Cut::Mappings, refused.mappings);
+        capture.setup.degraded.cut(Cut::Walks, self.places.take_refused());
         self.places.read_less(capture.governor.is_in_force(Step::Reads));
         let less = capture.governor.is_in_force(Step::Symbols);
         if less != std::mem::replace(&mut self.keeps_less, less) {
             self.places.keep_less(less);
         }
         self.processes.keep(|pid| capture.lineage.contains_key(&pid), now_ns);
-        self.places.keep(&self.processes);
+        self.places.keep(&self.processes, now_ns);
         capture.stats.peak_processes = capture.stats.peak_processes.max(self.processes.len());
         self.processes.expire(now_ns);
         if std::mem::take(&mut capture.rescan) {

@@ -68,11 +68,25 @@ fn arm_call(before: &[u8; BEFORE_BYTES]) -> Call {
 /// Bytes behind an address that are looked at.
 pub(super) const AFTER_BYTES: usize = 12;
 
-/// Whether `code` begins as every signal trampoline of x86-64 does: the number of `rt_sigreturn`, and a system call.
+/// What every signal trampoline of x86-64 is: the number of `rt_sigreturn`, and a system call.
+const SIGNAL_RETURNS: [&[u8]; 2] = [&[0x48, 0xc7, 0xc0, 15, 0, 0, 0, 0x0f, 5], &[0xb8, 15, 0, 0, 0, 0x0f, 5]];
+
+/// Bytes before an address that may belong to a signal trampoline.
+pub(super) const RETURN_BYTES: usize = 9;
+
+/// Whether `code` begins as a signal trampoline does.
 pub(super) fn returns_from_signal(code: &[u8]) -> bool {
-    !cfg!(target_arch = "aarch64")
-        && (code.starts_with(&[0x48, 0xc7, 0xc0, 15, 0, 0, 0, 0x0f, 5])
-            || code.starts_with(&[0xb8, 15, 0, 0, 0, 0x0f, 5]))
+    !cfg!(target_arch = "aarch64") && SIGNAL_RETURNS.iter().any(|stub| code.starts_with(stub))
+}
+
+/// Whether a thread that goes on `at` in `code` is in a signal trampoline or, in its system call, behind it: there ends
+/// the function, and its unwind entry with it.
+pub(super) fn is_returning_from_signal(code: &[u8], at: usize) -> bool {
+    let is_in = |stub: &&[u8]| {
+        let is_stub = |from: usize| code.get(from..).is_some_and(|code| code.starts_with(stub));
+        (at.saturating_sub(stub.len())..=at).any(is_stub)
+    };
+    !cfg!(target_arch = "aarch64") && SIGNAL_RETURNS.iter().any(is_in)
 }
 
 /// Whether `code` ends the thread at once with what a function has returned, as a thread's first code does
@@ -122,6 +136,17 @@ mod tests {
             let mut before = [0x90; BEFORE_BYTES];
             before[BEFORE_BYTES - bytes.len()..].copy_from_slice(bytes);
             assert_eq!(call(&before), expected, "{bytes:x?}");
+        }
+    }
+
+    #[test]
+    fn a_thread_is_in_a_signal_trampoline_up_to_the_end_of_its_system_call() {
+        for stub in SIGNAL_RETURNS {
+            let code = [&[0xc3; 12], stub, &[0x90; 12]].concat();
+            let is_in = (0..code.len()).filter(|at| is_returning_from_signal(&code, *at));
+            assert_eq!(is_in.collect::<Vec<_>>(), (12..=12 + stub.len()).collect::<Vec<_>>());
+            assert!(returns_from_signal(&code[12..]) && !returns_from_signal(&code[11..]));
+            assert!(!is_returning_from_signal(&code[..12 + stub.len() - 1], 12), "cut");
         }
     }
 }

@@ -203,6 +203,11 @@ impl Unwinder {
         Some(next.ip().wrapping_add(u64::from(next.exact)))
     }
 
+    /// How long tables were read so far, in nanoseconds.
+    pub fn reading_ns(&self) -> u64 {
+        self.parts.tables.reading_ns
+    }
+
     /// Keeps a quarter of the tables from now on (`true`), or as much as ever.
     pub fn keep_less(&mut self, less: bool) {
         self.parts.tables.keep_less(less);

@@ -9,6 +9,7 @@ use std::hash::{Hash, Hasher};
 use std::io::Read;
 use std::ops::Range;
 use std::sync::{Arc, Weak};
+use std::time::Instant;
 
 use super::cfi::{Frames, Missing, eh_frame_address};
 use super::go::GoFrames;
@@ -50,6 +51,8 @@ pub(super) struct Tables {
     /// Files whose tables could not be read, and tables dropped for others.
     pub(super) refused: u64,
     pub(super) dropped: u64,
+    /// How long files were read.
+    pub(super) reading_ns: u64,
 }
 
 #[derive(Debug)]
@@ -107,6 +110,7 @@ impl Tables {
             clock: 0,
             refused: 0,
             dropped: 0,
+            reading_ns: 0,
         }
     }
 
@@ -130,7 +134,10 @@ impl Tables {
     pub(super) fn of(&mut self, file: &Arc<MappedFile>) -> Result<Option<&Table>, Closed> {
         self.clock += 1;
         if !self.known.contains_key(&file.id) {
-            let table = read(file, &self.parser)?.inspect_err(|error| {
+            let begun = Instant::now();
+            let read = read(file, &self.parser);
+            self.reading_ns += nanoseconds(begun);
+            let table = read?.inspect_err(|error| {
                 tracing::debug!(file = file.name, %error, "no unwind tables");
             });
             self.refused += u64::from(table.is_err());
@@ -159,10 +166,11 @@ impl Tables {
     /// Reads the function starts of `file` if that was not done yet.
     fn read_starts(&mut self, file: &MappedFile) {
         let Some(slot) = self.known.get_mut(&file.id).filter(|slot| slot.starts.is_none()) else { return };
-        let parser = &self.parser;
+        let (parser, begun) = (&self.parser, Instant::now());
         let starts = file
             .read(|fd| parser.run(move || symbol_starts(&Source::file(fd).ok()?).ok()).flatten())
             .flatten();
+        self.reading_ns += nanoseconds(begun);
         let starts = self.starts.one(starts.unwrap_or_default());
         if Arc::strong_count(&starts) == 1 {
             self.bytes += starts.capacity() * 8;
@@ -202,6 +210,10 @@ impl Tables {
             self.bytes = self.bytes.saturating_sub(slot.free());
         }
     }
+}
+
+fn nanoseconds(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// A file that is closed: nobody can tell what is in it.

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::stack::apart::Parser;
-use crate::stack::file::MappedFile;
+use crate::stack::file::{Handle, MappedFile};
 use crate::stack::space::{Mapped, Mapping};
 
 /// Where the made file is mapped, and its code in the file.
@@ -153,6 +153,27 @@ fn what_a_signal_interrupted_is_given_as_the_address_behind() {
 
 #[cfg(not(target_arch = "aarch64"))]
 #[test]
+fn a_thread_in_the_system_call_that_ends_a_signal_stands_where_the_signal_came() {
+    // No entries. The trampoline's last instruction is the call: the thread goes on behind it.
+    let mut bytes = elf(&[0; 4]);
+    let code = usize::try_from(CODE).unwrap();
+    bytes[code + 0x40..code + 0x49].copy_from_slice(&[0x48, 0xc7, 0xc0, 15, 0, 0, 0, 0x0f, 5]);
+    let file = mapped(1, &bytes);
+    let mappings = [mapping(&file, BASE, bytes.len())];
+    // A `ucontext` at the stack pointer, which holds rsp, rip and what rip was called from.
+    let mut context = [0; 26];
+    (context[5 + 15], context[5 + 16], context[24]) = (STACK + 24 * 8, BASE + CODE + 200, A);
+    let (mut unwinder, mut frames) = (Unwinder::default(), Vec::new());
+    for at in [0x40, 0x47, 0x49] {
+        let here = registers(BASE + CODE + at, 0);
+        unwinder.unwind(&mappings, Snapshot { registers: &here, stack: &words(&context) }, &mut frames);
+        let found = frames.get(1).map(|frame| (frame.address, frame.guessed));
+        assert_eq!(found, Some((BASE + CODE + 201, false)), "at {at:x}");
+    }
+}
+
+#[cfg(not(target_arch = "aarch64"))]
+#[test]
 fn ends_are_told_apart() {
     let mut made = Made::new(&entries(b"\0", COMMON, &[]));
     let here = BASE + CODE;
@@ -184,7 +205,7 @@ fn what_is_known_of_a_file_outlives_it() {
     // A process that was closed before it was looked at: nothing is known, and nothing is remembered of that.
     let bytes = elf(&entries(b"\0", COMMON, &[]));
     let file = mapped(2, &bytes);
-    let again = file.fd().unwrap().try_clone().unwrap();
+    let again = Handle::new(file.fd().unwrap().try_clone().unwrap()).unwrap();
     file.close();
     made.mappings = vec![mapping(&file, BASE, bytes.len())];
     assert_eq!(made.walk(BASE + CODE, 0, &[A, B, 0]).0, End::Short);

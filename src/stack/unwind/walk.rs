@@ -1,6 +1,8 @@
 //! One walk: from frame to caller until a root, the end of the copy, or where nothing leads on.
 
-use super::code::{AFTER_BYTES, Call, ends_thread, returns_from_signal};
+use super::code::{
+    AFTER_BYTES, Call, RETURN_BYTES, ends_thread, is_returning_from_signal, returns_from_signal,
+};
 use super::memory::{Memory, State, Stop};
 use super::place::{Place, Where};
 use super::rule::{Rule, apply_frame_pointer, apply_go, apply_signal_return};
@@ -186,10 +188,13 @@ impl<'a, 'u> Walk<'a, 'u> {
 
     /// The rule by the file's tables and code; none where the file is closed or the budget spent.
     fn look_up(&mut self, place: &Place<'_>, exact: bool) -> Option<Rule> {
-        let mut code = [0; AFTER_BYTES];
+        let mut code = [0; RETURN_BYTES + AFTER_BYTES];
         let at = place.offset.checked_add(u64::from(!exact))?;
-        let code = place.read(at, &mut code).unwrap_or_default();
-        if returns_from_signal(code) {
+        let before = at.min(RETURN_BYTES as u64) as usize;
+        let around = place.read(at - before as u64, &mut code).unwrap_or_default();
+        let code = around.get(before..).unwrap_or_default();
+        // What returns to a trampoline returns to its begin; who is in its system call goes on behind it.
+        if returns_from_signal(code) || exact && is_returning_from_signal(around, before) {
             return Some(Rule::SignalReturn);
         }
         let table = match place.file {
