@@ -13,9 +13,10 @@ use std::fmt;
 
 /// How near a limit a reading must be for a step up, in percent of the limit.
 const NEAR: u64 = 90;
-/// A use that was over the limit in each of so many readings in a row takes the first step without waiting for the window:
-/// once that is nearly full, what even the step leaves would be too much for what rests of it.
-const IN_A_ROW: usize = 3;
+/// A use that was near the limit in all readings of so long takes the first step without waiting for the window: once
+/// that is nearly full, what even the step leaves would be too much for what rests of it. A second's use, which readings
+/// may tell of for two, takes none.
+const LASTING_NS: u64 = 2_400_000_000;
 /// How far below it all must be before one goes down.
 const FAR: u64 = 60;
 /// CPU time counts over so long: a program's symbols, read once, may take a second of it.
@@ -259,7 +260,7 @@ impl Governor {
         let limit = u64::from(self.limits.cpu_millipercent?);
         let used = self.used(cpus)?;
         let more = if self.level == 0 { self.lasting(cpus) } else { self.coming(used, limit, cpus) };
-        Some(Cause::Cpu(more.filter(|more| *more >= limit).unwrap_or(used), limit))
+        Some(Cause::Cpu(more.filter(|more| *more * 100 >= limit * NEAR).unwrap_or(used), limit))
     }
 
     /// The most that a window will hold which began not long ago, if what is used since the last step goes on: what was
@@ -276,9 +277,12 @@ impl Governor {
         self.window.iter().map(held).max()
     }
 
-    /// The least that was used between two of the last readings since the last step.
+    /// The least that was used between two of the last readings, of [`LASTING_NS`] and since the last step.
     fn lasting(&self, cpus: u32) -> Option<u64> {
-        let last = self.window.range(self.window.len().checked_sub(IN_A_ROW + 1)?..);
+        let (now_ns, _) = self.window.back()?;
+        let is_first = |(at_ns, _): &(u64, u64)| now_ns.saturating_sub(*at_ns) >= LASTING_NS;
+        let at = self.window.iter().rposition(is_first)?;
+        let last = self.window.range(at..);
         last.clone().next().filter(|(at_ns, _)| *at_ns >= self.settled_ns)?;
         last.clone().zip(last.skip(1)).map(|(from, to)| share(*from, *to, 1, cpus)).min()
     }

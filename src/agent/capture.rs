@@ -198,6 +198,7 @@ pub(super) struct Capture {
     /// What the capture thread waits for.
     awaited_ns: u64,
     last_flush_ns: u64,
+    governed_ns: u64,
     next_hand_over_ns: u64,
     next_sweep_ns: u64,
     rescan: bool,
@@ -364,6 +365,7 @@ impl Capture {
             next_tick_ns: 0,
             awaited_ns: 0,
             last_flush_ns: 0,
+            governed_ns: 0,
             next_hand_over_ns: 0,
             next_sweep_ns: 0,
             rescan: false,
@@ -468,6 +470,8 @@ impl Capture {
         if flush {
             self.last_flush_ns = now_ns;
             self.flush(now_ns, last);
+        } else if is_due(self.governed_ns.saturating_add(FLUSH_NS / 2), now_ns) {
+            self.govern(now_ns);
         }
         let now = self.moment(now_ns);
         for no in self.setup.attribution.tick(now) {

@@ -49,12 +49,14 @@ impl Thinning {
 }
 
 impl Capture {
-    /// Asks the governor, where something happens or something was given up: an idle agent reads nothing of itself.
+    /// Asks the governor, where something happens or something was given up: an idle agent reads nothing of itself. With
+    /// each flush, and once between two.
     pub(super) fn govern(&mut self, now_ns: u64) {
         self.setup.degraded.cut(Cut::Cgroups, self.setup.attribution.take_refused_cgroups());
         if self.pace.is_calm(now_ns) && self.governor.level() == 0 {
             return;
         }
+        self.governed_ns = now_ns;
         let queued = self.setup.queued_bytes.load(Ordering::Relaxed);
         let cpu_us = own::cpu_us();
         let reading = Reading {
