@@ -22,7 +22,7 @@ const FAR: u64 = 60;
 /// CPU time counts over so long: a program's symbols, read once, may take a second of it.
 const WINDOW_NS: u64 = 10_000_000_000;
 /// A step has taken effect so long after it was taken, about a reading; what the next one is decided by begins with it.
-const EFFECT_NS: u64 = 900_000_000;
+const EFFECT_NS: u64 = 450_000_000;
 /// The same of memory and of the queue, which fall with the work that is under way.
 const SLOW_EFFECT_NS: u64 = 1_900_000_000;
 /// How long all must be far from their limits before a step goes, and the longest: it doubles where the step is taken

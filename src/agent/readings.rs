@@ -6,7 +6,7 @@
 
 use crate::model::{IdMap, InstanceNo, tables};
 
-/// Nanoseconds of reading at once: some gigabytes of tables.
+/// Nanoseconds of reading at once.
 const AT_ONCE_NS: u64 = 4_000_000_000;
 /// What part of the time that passes is added: 1 in 100.
 const PART: u64 = 100;

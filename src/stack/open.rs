@@ -1,8 +1,8 @@
 //! Opening what processes map, at once, because a container of 30 ms takes its files with it.
 //!
 //! A file is known by name, inode, size, times and build id, and by its device unless that is an overlay: each container
-//! has one of its own. The same file is held once for all processes. Files held are bounded; one that has to go before its symbols were needed is
-//! counted and stays without names.
+//! has one of its own. The same file is held once for all processes. Files held are bounded; one that has to go before
+//! its symbols were needed is counted and stays without names.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::Read;

@@ -62,6 +62,8 @@ const STACKS_BYTES: usize = 4 << 20;
 
 /// How long one place is looked up at most, where nothing is read for it: what takes longer counts for as many.
 const PLACE: Duration = Duration::from_micros(30);
+/// As how many it counts at most: debug information of a large program may take a second, once.
+const MOST_PLACES: u128 = 20_000;
 /// Most files remembered that are to be read again.
 const MAX_OUTDATED: usize = 8192;
 
@@ -69,7 +71,7 @@ const MAX_OUTDATED: usize = 8192;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SymbolStats {
     /// Places that were looked up, because they were not known. One that took longer than 30 us, because a file was read
-    /// for it, counts for as many as that is.
+    /// for it, counts for as many as that is, 20,000 at most.
     pub looked_up: u64,
     /// Tables made from files.
     pub tables_built: u64,
@@ -503,7 +505,7 @@ impl Symbolizer {
 
 /// As how many places that were looked up it counts what took so long.
 fn places_in(took: Duration) -> u64 {
-    1 + u64::try_from(took.as_nanos() / PLACE.as_nanos()).unwrap_or(u64::MAX / 2)
+    1 + (took.as_nanos() / PLACE.as_nanos()).min(MOST_PLACES) as u64
 }
 
 fn file_frame(
