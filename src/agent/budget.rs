@@ -189,6 +189,14 @@ impl Governor {
         self.level
     }
 
+    /// Whether the last reading told of so much CPU time that the next one is wanted soon.
+    pub fn is_pressed(&self, cpus: u32) -> bool {
+        let mut last = self.window.iter().rev();
+        let pair = last.next().zip(last.next());
+        let used = pair.map_or(0, |(to, from)| share(*from, *to, 1, cpus));
+        self.limits.cpu_millipercent.is_some_and(|limit| used * 100 >= u64::from(limit) * NEAR)
+    }
+
     /// Takes a reading; readings come in order of time. At most one step is taken or taken back.
     pub fn read(&mut self, reading: Reading) -> Option<Change> {
         let Reading { at_ns, cpu_us, .. } = reading;

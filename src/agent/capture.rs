@@ -302,7 +302,7 @@ pub(super) fn run(setup: Setup, wake: OwnedFd, hotplug: Option<Hotplug>, broken:
             let full = in_order.tick(&shared, now, last);
             let mut capture = shared.lock();
             let armed = capture.setup.sampler.mode() != Mode::Off;
-            capture.next_tick_ns = now + capture.pace.tick_ns(full, armed, now);
+            capture.next_tick_ns = now + capture.tick_ns(full, armed, now);
             let calm = capture.pace.is_calm(now);
             drop(capture);
             if freed.take(now, calm) {

@@ -11,6 +11,8 @@ use crate::model::{CgroupId, IdMap};
 /// Most memory of samples that wait for the keeper, in bytes, and the least that a small budget leaves.
 const MAX_QUEUED_BYTES: usize = 128 << 20;
 const MIN_QUEUED_BYTES: usize = 8 << 20;
+/// Between two ticks while the agent uses so much that it may have to do less.
+const PRESSED_TICK_NS: u64 = 500_000_000;
 /// Most cgroups of which it is remembered which of their samples is next.
 const MAX_THINNED: usize = 65_536;
 
@@ -49,8 +51,18 @@ impl Thinning {
 }
 
 impl Capture {
+    /// How long until the next tick; soon where much is used, so that less is done soon.
+    pub(super) fn tick_ns(&mut self, full: u64, armed: bool, now_ns: u64) -> u64 {
+        let planned_ns = self.pace.tick_ns(full, armed, now_ns);
+        if self.governor.is_pressed(self.cpus()) { planned_ns.min(PRESSED_TICK_NS) } else { planned_ns }
+    }
+
+    fn cpus(&self) -> u32 {
+        u32::try_from(self.setup.sampler.cpu_count()).unwrap_or(u32::MAX)
+    }
+
     /// Asks the governor, where something happens or something was given up: an idle agent reads nothing of itself. With
-    /// each flush, and once between two.
+    /// each flush, and between two where ticks come that soon.
     pub(super) fn govern(&mut self, now_ns: u64) {
         self.setup.degraded.cut(Cut::Cgroups, self.setup.attribution.take_refused_cgroups());
         if self.pace.is_calm(now_ns) && self.governor.level() == 0 {
@@ -62,7 +74,7 @@ impl Capture {
         let reading = Reading {
             at_ns: now_ns,
             cpu_us,
-            cpus: u32::try_from(self.setup.sampler.cpu_count()).unwrap_or(u32::MAX),
+            cpus: self.cpus(),
             memory_bytes: own::private_bytes(cpu_us).unwrap_or(0),
             queue_percent: (queued.saturating_mul(100) / self.most_queued_bytes()) as u64,
         };
