@@ -177,13 +177,13 @@ impl Files {
         handle: Handle,
     ) -> Result<Arc<MappedFile>, Handle> {
         let Some(known) = self.known.get_mut(key) else { return Err(handle) };
+        known.unused = 0;
         let (file, was_open) = (known.file.clone(), known.file.is_open());
         if known.owner != owner {
             file.share(handle).inspect_err(|_| self.forget(key))?;
         } else if !was_open {
             file.hold(handle);
         }
-        self.known.entry(key.clone()).and_modify(|known| known.unused = 0);
         *(if was_open { &mut self.stats.known } else { &mut self.stats.opened }) += 1;
         Ok(file)
     }
