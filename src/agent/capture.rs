@@ -189,7 +189,7 @@ pub(super) struct Capture {
     /// Whether a container may have begun or ceased to wait for its function.
     waiting_stale: bool,
     /// Files opened of instances since the last flush.
-    opened: HashMap<InstanceNo, u32>,
+    opened: HashMap<InstanceNo, usize>,
     /// What the keeper could not take yet.
     pending: Work,
     /// Whether something was handed over since the keeper was last asked to write.

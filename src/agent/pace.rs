@@ -18,8 +18,9 @@ const REST: Duration = Duration::from_micros(1_500);
 /// The rest between readings that found strangers alone, which all readers keep together: strangers wake as many of them
 /// as there are CPUs, and each reads all rings. A new cgroup ends it. What a process does in one that is known, and in which
 /// nothing has happened for a second, waits so long at most: what it maps meanwhile is opened if it lives on.
-const STRANGERS_REST: Duration = Duration::from_millis(8);
-/// How many times as long all of them are while fewer reads must do.
+const STRANGERS_REST: Duration = Duration::from_millis(16);
+/// The same while fewer reads must do, and how many times as long the others are then.
+const FEWER_STRANGERS_REST: Duration = Duration::from_millis(56);
 const FEWER_READS: u32 = 7;
 /// How long something may happen again after something has happened to a function.
 const ALERT_NS: u64 = 1_000_000_000;
@@ -107,7 +108,7 @@ impl Pace {
         match news {
             News::Begun => Rest::Whole(SHORT_REST * times),
             News::Strangers if now_ns >= self.alert_until_ns => {
-                let rest = STRANGERS_REST * times;
+                let rest = if fewer { FEWER_STRANGERS_REST } else { STRANGERS_REST };
                 let rest_ns = u64::try_from(rest.as_nanos()).unwrap_or(u64::MAX);
                 self.strangers_until_ns = now_ns.saturating_add(rest_ns);
                 Rest::UntilCgroup(rest)
@@ -154,7 +155,7 @@ mod tests {
         let mut pace = Pace::default();
         let longer = |rest| match rest {
             Rest::Whole(rest) => Rest::Whole(rest * FEWER_READS),
-            Rest::UntilCgroup(rest) => Rest::UntilCgroup(rest * FEWER_READS),
+            Rest::UntilCgroup(_) => Rest::UntilCgroup(FEWER_STRANGERS_REST),
         };
         for (news, now_ns, rest) in [
             (News::Strangers, 0, Rest::UntilCgroup(STRANGERS_REST)),

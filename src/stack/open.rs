@@ -16,8 +16,6 @@ use super::file::{Handle, MappedFile, Stamp};
 use super::space::{Mapped, Mapping};
 use crate::model::{BuildId, InstanceNo, Pid, tables};
 
-/// Most files that are kept, open or already read. When there are more, one of those goes whose first owner has most.
-const MAX_FILES: usize = 512;
 /// How often it is looked, each few seconds, whether anybody has mapped a file, before one that nobody has is closed
 /// although who had it lives: his next process may be gone before the file can be opened again.
 const CLOSED_AFTER: u8 = 8;
@@ -74,6 +72,14 @@ struct FileKey {
 }
 
 impl Files {
+    /// Most files that are kept, open or already read. When there are more, one of those goes whose first owner has most.
+    pub const MOST: usize = 512;
+
+    /// Whether what the kernel names so is a file.
+    pub fn is_file(path: &str) -> bool {
+        path.starts_with('/') && !path.starts_with("//anon") && path != "/dev/zero (deleted)"
+    }
+
     /// What process `pid` of `owner` has mapped at `start..end` from `path`, which is as the kernel told it.
     pub fn mapped(
         &mut self,
@@ -87,7 +93,7 @@ impl Files {
         if path == "[vdso]" {
             return Mapped::Vdso;
         }
-        if !path.starts_with('/') || path.starts_with("//anon") || path == "/dev/zero (deleted)" {
+        if !Self::is_file(path) {
             return Mapped::Anonymous;
         }
         let Some(handle) = open_mapping(pid, start, end, path).and_then(Handle::new) else {
@@ -104,7 +110,7 @@ impl Files {
         let file = self.make(path, build_id, Some(handle));
         self.known.insert(key.clone(), Known { file: file.clone(), owner, unused: 0 });
         self.order.entry(owner).or_default().push_back(key);
-        while self.known.len() > MAX_FILES && self.let_go() {}
+        while self.known.len() > Self::MOST && self.let_go() {}
         Mapped::File(file)
     }
 
@@ -399,8 +405,8 @@ mod tests {
         let its: Vec<_> = (0..20).map(|number| map(&mut files, other, number)).collect();
         let many: Vec<_> = (20..620).map(|number| map(&mut files, hostile, number)).collect();
         assert!(its.iter().all(|file| file.is_open()));
-        assert_eq!(many.iter().filter(|file| file.is_open()).count(), MAX_FILES - its.len());
-        assert_eq!(files.stats().evicted, 600 + 20 - MAX_FILES as u64);
+        assert_eq!(many.iter().filter(|file| file.is_open()).count(), Files::MOST - its.len());
+        assert_eq!(files.stats().evicted, 600 + 20 - Files::MOST as u64);
     }
 
     #[test]

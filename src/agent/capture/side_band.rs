@@ -12,13 +12,14 @@ use crate::agent::degraded::Cut;
 use crate::agent::pace::News;
 use crate::model::{BuildId, InstanceNo, Pid};
 use crate::perf::{Clock, SideBand, Stamped};
-use crate::stack::{Mapped, Mapping};
+use crate::stack::{Files, Mapped, Mapping};
 
 /// Files of an instance that are opened between two flushes: one that maps in a loop would have this thread for itself.
-/// A program that starts maps some hundred, and what its instance has mapped before is not opened again.
-const MAX_OPENED: u32 = 2_000;
+/// A program that starts maps some hundred, what its instance has mapped before is not opened again, and of more than are
+/// kept some would be closed before anybody has read them.
+const MAX_OPENED: usize = Files::MOST;
 /// The same while fewer reads must do.
-const FEWER_OPENED: u32 = 200;
+const FEWER_OPENED: usize = 200;
 
 impl Capture {
     /// Reads the side-band rings: what was in them, and how full the fullest was in percent.
@@ -144,12 +145,14 @@ impl Capture {
         if let Some(known) = self.files.owned(no, path, build_id) {
             return known;
         }
-        let opened = self.opened.entry(no).or_default();
-        *opened += 1;
-        let most = if self.governor.is_in_force(Step::Reads) { FEWER_OPENED } else { MAX_OPENED };
-        if *opened > most && path.starts_with('/') {
-            self.setup.degraded.cut(Cut::Files, 1);
-            return self.files.unopened(path, build_id);
+        if Files::is_file(path) {
+            let opened = self.opened.entry(no).or_default();
+            *opened += 1;
+            let most = if self.governor.is_in_force(Step::Reads) { FEWER_OPENED } else { MAX_OPENED };
+            if *opened > most {
+                self.setup.degraded.cut(Cut::Files, 1);
+                return self.files.unopened(path, build_id);
+            }
         }
         let mapped = self.files.mapped(no, pid, range.start, range.end, path, build_id);
         self.files.own(no, path, build_id, &mapped);
