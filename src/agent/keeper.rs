@@ -337,6 +337,7 @@ impl Keeper {
         told.store_batches.set(stats.batches);
         told.store_bytes.set(stats.bytes);
         told.store_errors.set(stats.errors);
+        told.store_dropped_hours.set(self.journal.dropped_hours());
         told.store_failing.set(self.failing.into());
         told.queued_bytes.set(self.queued_bytes.load(Ordering::Relaxed) as u64);
         told.tables_built.set(symbols.tables_built);

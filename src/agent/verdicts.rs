@@ -17,7 +17,7 @@ const COMPARED: u32 = 256;
 const MOST_DIFFERENT: u32 = 2;
 /// How long it holds: ten minutes.
 const HOLDS_NS: u64 = 600_000_000_000;
-/// Most programs that are remembered.
+/// Most programs that are remembered, here and in the store's cache: who makes a new program each time fills neither.
 const MAX_PROGRAMS: usize = 4_096;
 /// Largest file that is remembered over a restart, in bytes: its content is read for that.
 const MAX_CONTENT_BYTES: u64 = 32 << 20;
@@ -106,7 +106,13 @@ fn remembered(folder: &Path, file: &MappedFile) -> bool {
 
 fn remember(folder: &Path, file: &MappedFile, suffices: bool) {
     let written = std::fs::create_dir_all(folder).and_then(|()| match path(folder, file) {
-        Some(path) if suffices => std::fs::write(path, []),
+        Some(path) if suffices => {
+            if std::fs::read_dir(folder)?.count() >= MAX_PROGRAMS {
+                // Whoever is in use is learned of again.
+                std::fs::remove_dir_all(folder).and_then(|()| std::fs::create_dir_all(folder))?;
+            }
+            std::fs::write(path, [])
+        }
         Some(path) => std::fs::remove_file(path),
         None => Ok(()),
     });
@@ -164,5 +170,17 @@ mod tests {
         let mut verdicts = Verdicts::new(Some(&folder));
         verdicts.compared(&same, true, 0);
         assert!(!verdicts.suffices(&same));
+    }
+
+    #[test]
+    fn programs_that_never_come_again_do_not_fill_the_cache() {
+        let cache = tempfile::tempdir().unwrap();
+        let folder = cache.path().join("chains");
+        std::fs::create_dir(&folder).unwrap();
+        (0..MAX_PROGRAMS).for_each(|n| std::fs::write(folder.join(n.to_string()), []).unwrap());
+        let program = program(1, "/bin/true");
+        assert!(compare(&mut Verdicts::new(Some(&folder)), &program, 0, 0));
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1);
+        assert!(remembered(&folder, &program));
     }
 }

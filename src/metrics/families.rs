@@ -366,6 +366,11 @@ pub(super) const FAMILIES: &[Family] = &[
     counter("store_errors", "Times that the store could not be written.", |from| {
         one(&from.metrics.store_errors)
     }),
+    counter(
+        "store_hours_dropped",
+        "Hours dropped from the store: too old, or more than it may hold, or than leaves enough of the disk free.",
+        |from| one(&from.metrics.store_dropped_hours),
+    ),
     Family {
         unit: "seconds",
         ..gauge(

@@ -247,6 +247,7 @@ pub struct Metrics {
     pub store_batches: Value,
     pub store_bytes: Value,
     pub store_errors: Value,
+    pub store_dropped_hours: Value,
     pub store_failing: Value,
     pub last_flush_us: Value,
 
@@ -331,6 +332,7 @@ impl Metrics {
             store_batches: value(),
             store_bytes: value(),
             store_errors: value(),
+            store_dropped_hours: value(),
             store_failing: value(),
             last_flush_us: value(),
             steps: Steps::default(),

@@ -146,7 +146,9 @@ pub(super) const CALLS: &[Call] = calls! {
         #[cfg(target_arch = "x86_64")] SYS_readlink
         #[cfg(target_arch = "x86_64")] SYS_stat;
     "files of containers, of /proc and of cgroups are found and read; the store's as well", FINDS, Any:
-        SYS_close_range SYS_faccessat SYS_faccessat2 SYS_fadvise64 SYS_fstatfs SYS_getcwd SYS_openat2 SYS_preadv SYS_preadv2 SYS_statfs;
+        SYS_close_range SYS_faccessat SYS_faccessat2 SYS_fadvise64 SYS_fstatfs SYS_getcwd SYS_preadv SYS_preadv2 SYS_statfs;
+    "files of containers, of /proc and of cgroups are found and read; the store's as well", FILES, Any:
+        SYS_openat2;
     "folders of the host and of the store are listed", FOLDERS, Any:
         SYS_getdents64;
     "the log, the store's files, and to wake threads", ALL, Any:

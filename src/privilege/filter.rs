@@ -10,7 +10,7 @@ use seccompiler::{
     SeccompFilter, SeccompRule, TargetArch,
 };
 
-use super::calls::{CALLS, Call, DISCOVERY, Only, PARSER};
+use super::calls::{CALLS, Call, DISCOVERY, LOGS, Only, PARSER, PODS, RUNTIMES};
 
 /// `clone`'s flag of a thread.
 const CLONE_THREAD: u64 = 0x10000;
@@ -47,7 +47,7 @@ pub(super) fn programs(who: u8, network: bool) -> Result<Vec<Vec<libc::sock_filt
         let opens = BTreeMap::from([(libc::SYS_openat, Vec::new())]);
         all.push(SeccompFilter::new(opens, SeccompAction::Allow, refused, architecture)?);
     }
-    if who == DISCOVERY {
+    if [DISCOVERY, RUNTIMES, LOGS, PODS].contains(&who) {
         all.push(reading_alone(architecture)?);
     }
     all.into_iter().map(compiled).collect()
@@ -107,7 +107,7 @@ fn conditions(call: &Call, network: bool) -> Result<Vec<SeccompRule>, BackendErr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::privilege::calls::{ALL, FETCHER, KEEPER, LOGS, PODS, REST, RUNTIMES};
+    use crate::privilege::calls::{ALL, FETCHER, KEEPER, REST};
 
     #[test]
     fn every_program_is_one_that_the_kernel_takes() {

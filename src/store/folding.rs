@@ -2,12 +2,12 @@
 //! them. It may take a minute on a busy host, and nobody waits for it but a writer that ends.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::archive::{Tidied, TidyOptions};
+use super::archive::{Dropped, Sealed, TidyOptions};
 use super::directory::{Store, StoreLock};
 use super::error::StoreError;
 use super::reader::JournalFile;
@@ -38,8 +38,16 @@ pub(super) struct Folding {
     ended: Receiver<()>,
     seals: bool,
     told_full: Option<Instant>,
+    done: Arc<Done>,
+}
+
+/// What it did.
+#[derive(Debug, Default)]
+struct Done {
     /// Whether it did something that was not asked for yet.
-    tidied: Arc<AtomicBool>,
+    tidied: AtomicBool,
+    /// Hours dropped since it began.
+    dropped: AtomicU64,
 }
 
 /// What it is told.
@@ -59,8 +67,8 @@ impl Folding {
         let (work, told) = channel::<Work>();
         let (alive, ended) = channel();
         let folder = store.clone();
-        let tidied = Arc::<AtomicBool>::default();
-        let done = tidied.clone();
+        let done = Arc::<Done>::default();
+        let told_of = done.clone();
         let seals = matches!(at_close, AtClose::Seal(..));
         let run = move || {
             let _alive = alive;
@@ -68,11 +76,22 @@ impl Folding {
             let _ = rustix::process::setpriority_process(None, NICE);
             let mut outcome = Ok(());
             for work in told {
-                if let Err(error) = do_work(&folder, &at_close, work) {
+                let mut dropped = Dropped::default();
+                if let Err(error) = do_work(&folder, &at_close, work, &mut dropped) {
                     tracing::warn!(%error, "a closed journal is not tidied up; tried again later");
                     outcome = Err(error);
                 }
-                done.store(true, Ordering::Relaxed);
+                if dropped.hours > 0 {
+                    let Dropped { hours, samples, bytes } = dropped;
+                    tracing::warn!(
+                        hours,
+                        samples,
+                        bytes,
+                        "dropped the oldest hours to keep to what may be kept"
+                    );
+                }
+                told_of.dropped.fetch_add(dropped.hours, Ordering::Relaxed);
+                told_of.tidied.store(true, Ordering::Relaxed);
             }
             outcome
         };
@@ -82,7 +101,7 @@ impl Folding {
             // What an earlier writer left.
             let _ = work.send(Work::Look);
         }
-        Ok(Folding { work, thread, ended, seals, told_full: None, tidied })
+        Ok(Folding { work, thread, ended, seals, told_full: None, done })
     }
 
     /// Tells it that the disk is full.
@@ -102,7 +121,12 @@ impl Folding {
 
     /// Whether it did something since this was asked before.
     pub(super) fn was_tidied(&self) -> bool {
-        self.tidied.swap(false, Ordering::Relaxed)
+        self.done.tidied.swap(false, Ordering::Relaxed)
+    }
+
+    /// Hours that it dropped so far.
+    pub(super) fn dropped_hours(&self) -> u64 {
+        self.done.dropped.load(Ordering::Relaxed)
     }
 
     /// Hands it a closed journal.
@@ -128,7 +152,8 @@ impl Folding {
     }
 }
 
-fn do_work(store: &Store, at_close: &AtClose, work: Work) -> Result<(), StoreError> {
+/// Does it, and adds what was dropped for that to `dropped`, also where not all could be done.
+fn do_work(store: &Store, at_close: &AtClose, work: Work, dropped: &mut Dropped) -> Result<(), StoreError> {
     match (at_close, work) {
         (AtClose::Fold, Work::Closed(journal)) => match store.write_folded(&journal) {
             // Whoever holds the lock was faster, and sealed it. It may as well have been deleted.
@@ -137,23 +162,21 @@ fn do_work(store: &Store, at_close: &AtClose, work: Work) -> Result<(), StoreErr
         },
         (AtClose::Seal(lock, options), Work::Full) => {
             lock.renew(store)?;
-            store.drop_due(lock, &options.get().retention, &mut Default::default())
+            store.drop_due(lock, &options.get().retention, dropped)
         }
         (AtClose::Seal(lock, options), _) => {
-            store.tidy(lock, &options.get(), |_, _| {}).map(|tidied| tell(&tidied))
+            let tidied = store.tidy(lock, &options.get(), |_, _| {})?;
+            *dropped = tidied.dropped;
+            tell(tidied.sealed);
+            Ok(())
         }
         _ => Ok(()),
     }
 }
 
-fn tell(tidied: &Tidied) {
-    let Tidied { sealed, dropped, .. } = tidied;
-    if sealed.journals > 0 {
-        let (journals, samples, bytes) = (sealed.journals, sealed.samples, sealed.bytes);
-        tracing::info!(journals, samples, bytes, from_bytes = sealed.journal_bytes, "sealed");
-    }
-    if dropped.hours > 0 {
-        let (hours, samples, bytes) = (dropped.hours, dropped.samples, dropped.bytes);
-        tracing::warn!(hours, samples, bytes, "dropped the oldest hours to keep to what may be kept");
+fn tell(sealed: Sealed) {
+    let Sealed { journals, samples, bytes, journal_bytes, .. } = sealed;
+    if journals > 0 {
+        tracing::info!(journals, samples, bytes, from_bytes = journal_bytes, "sealed");
     }
 }

@@ -148,6 +148,11 @@ impl JournalWriter {
         self.folding.was_tidied()
     }
 
+    /// Hours that were dropped to keep to what may be kept, since this writer began.
+    pub fn dropped_hours(&self) -> u64 {
+        self.folding.dropped_hours()
+    }
+
     /// The file being written.
     pub fn path(&self) -> &Path {
         self.current.file().path()

@@ -93,6 +93,9 @@ impl Capture {
         self.setup.degraded.set_level(self.governor.level());
         self.thinning.set(self.governor.is_in_force(Step::Rate));
         self.follow_demand();
+        if change.step == Step::Copies {
+            self.follow_all_switches();
+        }
         if change.step == Step::Symbols {
             // The threads that keep tables give them up with their next work.
             crate::sys::release_freed_memory();
