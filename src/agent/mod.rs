@@ -7,6 +7,7 @@
 //! | keeper | names frames, writes the journal | seal, at the end of an hour |
 //! | seal | seals closed journals, drops old hours; at the lowest priority | nobody |
 //! | runtimes | watches Docker, containerd and the others | capture, by a bounded queue of commands |
+//! | parser | reads unwind tables and perf maps, of files that it is handed open | capture, which waits for it |
 //! | discovery | reads what the host shows of containers that no runtime has claimed | capture, by the same |
 //! | cgroups | hears of new cgroups where events are scoped by them | capture, by a lock |
 //! | fetch | fetches debug information, where servers are configured | keeper, by a queue |

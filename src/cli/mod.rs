@@ -185,7 +185,12 @@ pub fn run(cli: Cli, revision: Option<&'static str>) -> anyhow::Result<Outcome> 
 
 /// The event loop of a command that talks to Docker or waits for signals.
 fn reactor() -> anyhow::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().context("make the event loop")
+    // Its threads for what waits (a reload, the end) hold as little as the one that starts them, whose name they have.
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .thread_name("fnscope")
+        .build()
+        .context("make the event loop")
 }
 
 /// Answers a shell that completes a line, if one asks; true if that was all there is to do.

@@ -24,7 +24,12 @@ pub(super) fn findings(status: &str) -> Vec<Finding> {
         lockdown(&read("/sys/kernel/security/lockdown")),
         pmu(Path::new("/sys/bus/event_source/devices")),
         max_stack(&read("/proc/sys/kernel/perf_event_max_stack")),
-        realtime(&read("/proc/sys/kernel/sched_rt_runtime_us"), getrlimit(Resource::Rtprio).current, may_ask),
+        realtime(
+            &read("/proc/sys/kernel/sched_rt_runtime_us"),
+            getrlimit(Resource::Rtprio).current,
+            may_ask,
+            refusal_of_realtime().as_deref(),
+        ),
         open_files(files.maximum),
         clock(&read("/sys/devices/system/clocksource/clocksource0/current_clocksource"), synchronised()),
     ]
@@ -90,7 +95,18 @@ fn max_stack(text: &str) -> Finding {
 }
 
 /// `limit` is RLIMIT_RTPRIO, none where there is none; `may_ask` is CAP_SYS_NICE, which needs no limit.
-fn realtime(runtime_us: &str, limit: Option<u64>, may_ask: bool) -> Finding {
+/// Why a thread does not get the priority that readers ask for; none where it does. A thread of its own asks: it is gone
+/// then.
+fn refusal_of_realtime() -> Option<String> {
+    let asked =
+        std::thread::Builder::new().spawn(crate::sys::set_realtime).map(std::thread::JoinHandle::join);
+    match asked {
+        Ok(Ok(Err(error))) | Err(error) => Some(error.to_string()),
+        Ok(_) => None,
+    }
+}
+
+fn realtime(runtime_us: &str, limit: Option<u64>, may_ask: bool, refusal: Option<&str>) -> Finding {
     let what = "real-time";
     if runtime_us == "0" {
         return Finding::bad(
@@ -116,6 +132,16 @@ fn realtime(runtime_us: &str, limit: Option<u64>, may_ask: bool) -> Finding {
         Some(limit) => format!("RLIMIT_RTPRIO is {limit}"),
         None => "RLIMIT_RTPRIO is no limit".to_owned(),
     };
+    if let Some(refusal) = refusal {
+        // A cgroup of v1's `cpu` controller has no real-time runtime of its own until somebody gives it some.
+        return Finding::bad(
+            what,
+            Standing::Warn,
+            format!("refused ({refusal}) although {by}: readers run at the usual priority"),
+            "run it outside of a `cpu` cgroup (v1), or give that one some: echo 10000 > cpu.rt_runtime_us, in its \
+             parents first",
+        );
+    }
     Finding::ok(what, format!("sched_rt_runtime_us {runtime}; {by}"))
 }
 
@@ -214,11 +240,12 @@ mod tests {
             (lockdown("none integrity [confidentiality]"), Standing::Fail),
             (max_stack("127"), Standing::Ok),
             (max_stack("16"), Standing::Warn),
-            (realtime("950000", Some(0), true), Standing::Ok),
-            (realtime("950000", Some(0), false), Standing::Warn),
-            (realtime("950000", Some(1), false), Standing::Ok),
-            (realtime("", None, false), Standing::Ok),
-            (realtime("0", None, true), Standing::Warn),
+            (realtime("950000", Some(0), true, None), Standing::Ok),
+            (realtime("950000", Some(0), true, Some("not permitted")), Standing::Warn),
+            (realtime("950000", Some(0), false, Some("not permitted")), Standing::Warn),
+            (realtime("950000", Some(1), false, None), Standing::Ok),
+            (realtime("", None, false, None), Standing::Ok),
+            (realtime("0", None, true, None), Standing::Warn),
             (open_files(Some(1024)), Standing::Warn),
             (open_files(None), Standing::Ok),
             (clock("tsc", Some(true)), Standing::Ok),

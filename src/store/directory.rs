@@ -15,7 +15,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt as _, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt as _, OpenOptionsExt, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -67,6 +67,9 @@ impl Store {
         let is_new = !is_store(root)?;
         let writable = rustix::fs::access(root, Access::WRITE_OK | Access::EXEC_OK);
         writable.map_err(|source| error(source.into()))?;
+        if is_new {
+            close_to_others(root);
+        }
         let store = Store { root: root.to_path_buf() };
         // An older store is this version's from now on: what it holds is read as it is.
         if is_new || read_format(root)?.is_some_and(|format| format < FORMAT) {
@@ -247,6 +250,16 @@ impl Drop for StoreLock {
         // Closing would do, but for a child process that is being started and still has the descriptor.
         let file = self.file.get_mut().unwrap_or_else(PoisonError::into_inner);
         let _ = rustix::fs::flock(file, FlockOperation::Unlock);
+    }
+}
+
+/// What was there and empty (a mounted disk, a folder that Kubernetes made) is everybody's to read most often. Not where
+/// others may write: that is no place made for us. Who cannot close it says so later, as of a store that is open to others.
+fn close_to_others(root: &Path) {
+    let Ok(mode) = fs::metadata(root).map(|meta| meta.permissions().mode()) else { return };
+    if mode & 0o007 != 0 && mode & 0o002 == 0 {
+        let closed = fs::set_permissions(root, fs::Permissions::from_mode(mode & 0o7770));
+        closed.unwrap_or_else(|error| tracing::debug!("close {} to others: {error}", root.display()));
     }
 }
 

@@ -6,7 +6,7 @@
 //! them reads for all.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::thread::JoinHandle;
 
 use rustix::thread::{CpuSet, sched_setaffinity};
@@ -88,7 +88,14 @@ fn read(shared: &Shared, wait: &CpuWait, realtime: bool) {
         tracing::debug!("readers run at the usual priority: {error}");
     }
     if realtime && let Err(error) = crate::sys::set_realtime() {
-        tracing::debug!("readers run without real-time priority: {error}");
+        // Of all alike: once is enough.
+        static TOLD: Once = Once::new();
+        TOLD.call_once(|| {
+            tracing::info!(
+                "readers run at the usual priority, not ahead of what they watch: {error}; of very short processes some \
+                 files are opened too late (`fnscope doctor` says what mends it)"
+            );
+        });
     }
     let mut ready = wait.wait(None);
     while !ready.ended {

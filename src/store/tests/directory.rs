@@ -13,6 +13,7 @@ fn a_missing_or_empty_directory_becomes_a_store() {
     let folder = tempfile::tempdir().unwrap();
     let (missing, empty) = (folder.path().join("a/b"), folder.path().join("empty"));
     fs::create_dir_all(empty.join("lost+found")).unwrap();
+    fs::set_permissions(&empty, fs::Permissions::from_mode(0o755)).unwrap();
     for root in [&missing, &empty] {
         let error = Store::open(root).unwrap_err();
         assert!(
@@ -26,7 +27,16 @@ fn a_missing_or_empty_directory_becomes_a_store() {
         Store::create(root).unwrap();
         assert_eq!(Store::open(root).unwrap().journals().unwrap(), []);
     }
-    assert_eq!(fs::metadata(&missing).unwrap().permissions().mode() & 0o777, 0o700);
+    let mode = |root: &Path| fs::metadata(root).unwrap().permissions().mode() & 0o7777;
+    assert_eq!((mode(&missing), mode(&empty)), (0o700, 0o750));
+    // Whoever opens a store to others has his way, and what everybody may write to is left as it is.
+    fs::set_permissions(&missing, fs::Permissions::from_mode(0o755)).unwrap();
+    Store::create(&missing).unwrap();
+    let everybodys = folder.path().join("everybodys");
+    fs::create_dir(&everybodys).unwrap();
+    fs::set_permissions(&everybodys, fs::Permissions::from_mode(0o1777)).unwrap();
+    Store::create(&everybodys).unwrap();
+    assert_eq!((mode(&missing), mode(&everybodys)), (0o755, 0o1777));
 }
 
 #[test]
