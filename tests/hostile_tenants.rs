@@ -1,7 +1,10 @@
 //! Tenants that want more than their share: the agent lives, its memory is bounded, and the tenant beside them is told
 //! as it was.
 
-use crate::answers::{number, row};
+use rustix::process::Signal;
+
+use crate::agent_health::{metrics, start};
+use crate::answers::{assert_covered, number, row};
 use crate::hostile_program::{Hostile, MODES, good, seen};
 use crate::support::{Cgroup, DEADLINE, Fnscope, Function, Running, four_sigma, poll, told};
 
@@ -96,4 +99,39 @@ fn over_its_budget_the_agent_does_less_says_so_and_comes_back() {
         let most = 0.03 + four_sigma(samples / 4) / 2.0;
         assert!((seen - told).abs() < most, "{shares:?}, not {told:?} of {samples}");
     }
+}
+
+#[test]
+fn over_its_memory_it_gives_up_all_that_it_can_and_says_since_when() {
+    let (scope, function, parent) = (Fnscope::new(), Function::new(), Cgroup::new());
+    let path = parent.kernel_path();
+    // Less than any agent takes: nothing that it gives up is enough.
+    let mut command = scope.command(["agent", "--no-docker", "--hz", "997", "--budget-memory", "1MiB"]);
+    command.args(["--cgroup-parent", &path]).env("FNSCOPE_OFF_CPU_FUNCTIONS", "good");
+    let (mut running, address) = start(&mut command);
+    let beside = parent.child("good");
+    let arguments = ["burn", "--cpu-ms", &(1_000 * LONGER_SECONDS).to_string()];
+    let busy = Running::start(&mut beside.command(function.path(), &arguments));
+    let steps = ["no-copies", "fewer-reads", "lower-rate", "fewer-symbols"];
+    for step in steps {
+        let line = running.wait_for("near the budget");
+        assert!(line.contains("WARN") && line.contains(step) && line.contains(" MiB of memory of 1 MiB"), "{line}");
+    }
+    let told = metrics(address);
+    for step in steps {
+        assert_eq!(told[&format!("fnscope_degraded{{step=\"{step}\"}}")], 1.0, "{step}");
+        assert_eq!(told[&format!("fnscope_degradations_total{{step=\"{step}\"}}")], 1.0, "{step}");
+    }
+    let thinned = told["fnscope_samples_stored_total"];
+    poll("samples of which each counts for four", || {
+        (metrics(address)["fnscope_samples_stored_total"] > thinned + 300.0).then_some(())
+    });
+    busy.signal(Signal::TERM);
+    busy.wait();
+    poll("its account", || scope.instances(&["good"]).iter().any(|row| !row["coverage"].is_null()).then_some(()));
+    running.stop_in_order();
+    let rows = scope.instances(&["good"]);
+    let row = row(&rows, "good");
+    assert_covered(row);
+    assert!(!row["off_cpu_until"].is_null(), "its time off the CPU was given up: {row:#}");
 }

@@ -78,6 +78,7 @@ use measure::{Measurement, Outcome};
 const MEASUREMENTS: &[Measurement] = &[
     short::SHORT,
     short::PER_CGROUP,
+    short::OFF_CPU,
     pods::PODS,
     pods::CRI,
     pods::FAASD,

@@ -14,7 +14,7 @@ pub const SHORT: Measurement = Measurement {
     name: "accept-short",
     about: "25 `docker run --rm` each of 50, 100 and 300 ms of CPU time",
     runs: 3,
-    run: || short(&[], &KINDS),
+    run: || short(&[], &KINDS).map(|(_, bars)| bars),
 };
 
 /// The same where the kernel holds the scope; for lives of 300 ms and more.
@@ -22,7 +22,25 @@ pub const PER_CGROUP: Measurement = Measurement {
     name: "accept-per-cgroup",
     about: "25 `docker run --rm` of 300 ms of CPU time, events scoped by cgroups",
     runs: 1,
-    run: || short(&["--attach", "per-cgroup"], &KINDS[2..]),
+    run: || short(&["--attach", "per-cgroup"], &KINDS[2..]).map(|(_, bars)| bars),
+};
+
+/// And where the time off the CPU is recorded as well.
+pub const OFF_CPU: Measurement = Measurement {
+    name: "accept-off-cpu",
+    about: "25 `docker run --rm` of 300 ms of CPU time, whose time off the CPU is recorded",
+    runs: 1,
+    run: || {
+        let dir = tempfile::tempdir()?;
+        let config = dir.path().join("fnscope.toml");
+        std::fs::write(&config, "[off_cpu]\nfunctions = [\"burn300\"]\n").context("write a configuration")?;
+        let config = config.to_str().context("a plain path")?;
+        let (rows, mut bars) = short(&["--config", config], &KINDS[2..])?;
+        let known = rows.iter().filter(|row| number(row, "off_cpu_seconds").is_some()).count();
+        let known = known as f64 / COUNT as f64;
+        bars.push(Bar::new("instances whose time off the CPU is known", known, "", Bound::AtLeast(0.95)));
+        Ok(bars)
+    },
 };
 
 /// Containers of each kind.
@@ -46,7 +64,8 @@ pub const KINDS: [Kind; 3] = [
     Kind { function: "burn300", cpu_ms: "300", coverage: Bound::Within(0.95, 1.08), named: true },
 ];
 
-fn short(options: &[&str], kinds: &[Kind]) -> anyhow::Result<Vec<Bar>> {
+/// What is stored of `kinds` by an agent with `options`, and how good it is.
+fn short(options: &[&str], kinds: &[Kind]) -> anyhow::Result<(Vec<Value>, Vec<Bar>)> {
     let docker = Docker::new();
     let mut agent = Agent::start(options);
     let mut started: Vec<(usize, String, Value)> = Vec::new();
@@ -61,7 +80,9 @@ fn short(options: &[&str], kinds: &[Kind]) -> anyhow::Result<Vec<Bar>> {
     // A scoped event begins a whole period with each container.
     let first = if options.is_empty() { Bound::AtMost(10.0) } else { Bound::Recorded };
     let stored = Bound::AtLeast(COUNT as f64);
-    judge(&agent, &started, &Judged { kinds, stored, first, by_id: true })
+    let bars = judge(&agent, &started, &Judged { kinds, stored, first, by_id: true })?;
+    let rows = kinds.iter().map(|kind| agent.instances(kind.function)).collect::<anyhow::Result<Vec<_>>>()?;
+    Ok((rows.concat(), bars))
 }
 
 /// What stored lives are held against.

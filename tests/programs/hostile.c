@@ -136,21 +136,29 @@ static void enter(const char *cgroup) {
     close(file);
 }
 
+// Every other one lies beside the others, the rest each in the one before.
+static void place(char *path, size_t size, const char *own, int n) {
+    int length = snprintf(path, size, "%s", own);
+    if (n % 2 == 0) snprintf(path + length, size - length, "/;nested-%d", n);
+    else
+        for (int deep = 0; deep <= n / 2; deep++) length += snprintf(path + length, size - length, "/;n");
+}
+
 static void cgroups(int count, double end, const char *own) {
     char path[8192];
     for (int n = 0; n < count; n++) {
-        snprintf(path, sizeof path, "%s/;nested-%d", own, n);
+        place(path, sizeof path, own, n);
         if (mkdir(path, 0755)) fail("make a cgroup");
     }
     ready();
     for (int n = 0; goes_on(end); n = (n + 1) % count) {
-        snprintf(path, sizeof path, "%s/;nested-%d", own, n);
+        place(path, sizeof path, own, n);
         enter(path);
         spin(3000000);
     }
     enter(own);
-    for (int n = 0; n < count; n++) {
-        snprintf(path, sizeof path, "%s/;nested-%d", own, n);
+    for (int n = count - 1; n >= 0; n--) {
+        place(path, sizeof path, own, n);
         if (rmdir(path)) fail("remove a cgroup");
     }
 }
