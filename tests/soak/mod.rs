@@ -6,6 +6,7 @@
 //! | `ledger` | what was started, done and read; outlives the program |
 //! | `churn` | containers, each of which tells what it used |
 //! | `faults`, `host` | what is done to the host, and how it is put back |
+//! | `deck` | which fault's turn it is, and whether all had theirs: pure |
 //! | `daemon` | the agent that is soaked |
 //! | `judge`, `trend` | the invariants: pure |
 //! | `report` | the verdict |
@@ -15,6 +16,7 @@
 
 mod churn;
 mod daemon;
+mod deck;
 mod faults;
 mod host;
 mod judge;
@@ -103,6 +105,9 @@ struct State {
     agents: u32,
     containers: u64,
     docker: Option<PathBuf>,
+    /// Faults whose turn is still to come; who goes on goes on with them.
+    #[serde(default)]
+    deck: Vec<String>,
 }
 
 /// The names of all faults.
@@ -136,7 +141,7 @@ pub fn run(options: &Options) -> anyhow::Result<Ended> {
         eprintln!("soak: interrupted after {} s; run it again to go on", state.seconds_done);
         return Ok(Ended::Interrupted);
     }
-    let holds = verdict(&state, &folder, &Fnscope::on(disk.store()))?;
+    let holds = verdict(options, &state, &folder, &Fnscope::on(disk.store()))?;
     let _ = fs::remove_file(path("state.json"));
     if holds || !options.keeps_broken {
         disk.remove();
@@ -167,7 +172,16 @@ fn begin(options: &Options, folder: &Path, disk: &Disk) -> anyhow::Result<State>
         || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(1, |since| since.as_secs());
     let seed = options.seed.unwrap_or_else(by_clock);
     let boot_id = boot_id.trim().into();
-    Ok(State { boot_id, seed, seconds_done: 0, sessions: 0, agents: 0, containers: 0, docker: None })
+    Ok(State {
+        boot_id,
+        seed,
+        seconds_done: 0,
+        sessions: 0,
+        agents: 0,
+        containers: 0,
+        docker: None,
+        deck: vec![],
+    })
 }
 
 /// Whole or not at all: a soak may be killed at any moment.
@@ -306,7 +320,7 @@ fn rounds(
 ) -> anyhow::Result<()> {
     let began = Instant::now();
     let before = state.seconds_done;
-    let mut deck: Vec<Kind> = Vec::new();
+    let asked = deck::asked(options);
     let mut turned = false;
     loop {
         // So that what a fault touches and what it does not can be told apart.
@@ -318,24 +332,17 @@ fn rounds(
             return Ok(());
         }
         let first_third = state.seconds_done * 3 < options.seconds;
-        let wanted = |kind: &Kind| {
-            let stays = kind.name != HOUR_TURN || steps_the_clock(options);
-            stays && !options.without.iter().any(|name| name == kind.name)
-        };
-        deck.retain(|kind| first_third || !kind.ends_agent);
-        if deck.is_empty() {
-            let all: Vec<Kind> =
-                KINDS.into_iter().filter(wanted).filter(|kind| first_third || !kind.ends_agent).collect();
-            // Agents are ended twice as often as anything else is done, while they are.
-            let twice: Vec<Kind> = all.iter().filter(|kind| kind.ends_agent).copied().collect();
-            deck = hands.churn.random.shuffled(&[all, twice].concat());
+        let kinds: Vec<Kind> = asked.iter().filter(|kind| first_third || !kind.ends_agent).copied().collect();
+        let find = |name: &str| kinds.iter().find(|kind| kind.name == name).copied();
+        state.deck.retain(|name| find(name).is_some());
+        if state.deck.is_empty() {
+            state.deck = hands.churn.random.shuffled(&deck::whole(&kinds));
         }
         // Whoever lives on from here has its size when it has sealed an hour: that is a part of its warm-up.
         if !first_third && !std::mem::replace(&mut turned, true) {
-            let turn = KINDS.into_iter().find(|kind| kind.name == HOUR_TURN);
-            deck.extend(turn.filter(wanted));
+            state.deck.extend(find(HOUR_TURN).map(|kind| kind.name.into()));
         }
-        let Some(kind) = deck.pop() else { continue };
+        let Some(kind) = state.deck.pop().and_then(|name| find(&name)) else { continue };
         hands.inject(kind)?;
         state.agents = hands.daemon.number();
         agent_number.store(state.agents, Ordering::Relaxed);
@@ -384,9 +391,9 @@ fn questions(fnscope: &Fnscope, ledger: &Ledger, random: &Random, stop: &AtomicB
 }
 
 /// Judges the ledger and the store, and writes the report; whether every invariant holds.
-fn verdict(state: &State, folder: &Path, fnscope: &Fnscope) -> anyhow::Result<bool> {
+fn verdict(options: &Options, state: &State, folder: &Path, fnscope: &Fnscope) -> anyhow::Result<bool> {
     let told = Told::of(Ledger::read(&folder.join("ledger.jsonl"))?);
-    let verdicts = judge::judge(&told, &answers(fnscope)?);
+    let verdicts = judge::judge(options, &told, &answers(fnscope)?);
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let about = report::About {
         seed: state.seed,
