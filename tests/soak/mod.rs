@@ -13,6 +13,8 @@
 //!
 //! In its first third agents are ended and started again; the last of them lives on to the end, and its memory is what
 //! is judged. Chance is the seed's; what the host does with it is not.
+//!
+//! Ctrl-C is for the soak alone, which ends everything in order: what it starts is of other groups of processes.
 
 mod churn;
 mod daemon;
@@ -223,7 +225,7 @@ fn soak(
     interrupted: &AtomicBool,
 ) -> anyhow::Result<()> {
     let parent = Parent::new()?;
-    let mut docker = PrivateDocker::that_keeps_containers();
+    let mut docker = PrivateDocker::that_is_not_interrupted();
     state.docker = docker.socket().parent().map(Path::to_path_buf);
     save(state, folder)?;
     let function = Function::new();
