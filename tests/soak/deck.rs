@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::faults::{HOUR_TURN, KINDS, Kind};
 use super::judge::Verdict;
 use super::ledger::Fault;
-use super::{Options, steps_the_clock};
+use super::options::{Options, steps_the_clock};
 
 /// Faults take half as long, one with another.
 const TAKES: Duration = Duration::from_secs(7);

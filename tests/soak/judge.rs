@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::Options;
 use super::deck::all_done;
 use super::faults::{CLOCK_STEP, HOUR_TURN};
 use super::ledger::{AgentLife, Entry, Fault, Life, Reading};
+use super::options::Options;
 use super::trend::Slope;
 
 /// A kill may cost what the last two seconds would have stored.

@@ -3,6 +3,7 @@
 //!
 //! | file | what |
 //! |---|---|
+//! | `options` | what is asked of a soak |
 //! | `ledger` | what was started, done and read; outlives the program |
 //! | `churn` | containers, each of which tells what it used |
 //! | `faults`, `host` | what is done to the host, and how it is put back |
@@ -23,6 +24,7 @@ mod faults;
 mod host;
 mod judge;
 mod ledger;
+pub mod options;
 mod random;
 mod report;
 mod trend;
@@ -44,47 +46,12 @@ use crate::private_docker::PrivateDocker;
 use crate::support::{Fnscope, Function};
 use churn::Churn;
 use daemon::{Arguments, Daemon, ask, reading};
-pub use faults::CLOCK_STEP;
-use faults::{HOUR_TURN, Hands, KINDS, Kind};
+use faults::{HOUR_TURN, Hands, Kind};
 use host::{ClockOff, Disk, Parent};
 use judge::{Answers, Told};
 use ledger::{Entry, Ledger, Question, now_ns};
+use options::Options;
 use random::Random;
-
-/// What is asked of a soak.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// How long in all, those before an interruption included.
-    pub seconds: u64,
-    /// Of all chance; by the clock where none is given.
-    pub seed: Option<u64>,
-    /// Where it keeps its state, its store and its report.
-    pub folder: PathBuf,
-    /// Faults that are left out.
-    pub without: Vec<String>,
-    /// From one fault to the next.
-    pub between: Duration,
-    /// Whether a store that breaks an invariant is kept to be looked at.
-    pub keeps_broken: bool,
-}
-
-impl Default for Options {
-    fn default() -> Options {
-        Options {
-            seconds: 1800,
-            seed: None,
-            folder: "target/soak".into(),
-            without: Vec::new(),
-            between: Duration::from_secs(8),
-            keeps_broken: true,
-        }
-    }
-}
-
-/// Whether the wall clock of the host is stepped.
-pub fn steps_the_clock(options: &Options) -> bool {
-    !options.without.iter().any(|name| name == CLOCK_STEP)
-}
 
 /// How a soak ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,11 +77,6 @@ struct State {
     /// Faults whose turn is still to come; who goes on goes on with them.
     #[serde(default)]
     deck: Vec<String>,
-}
-
-/// The names of all faults.
-pub fn fault_names() -> Vec<&'static str> {
-    KINDS.iter().map(|kind| kind.name).collect()
 }
 
 /// Goes on with the soak in its folder, or begins one, and judges it when it is over.
@@ -145,7 +107,7 @@ pub fn run(options: &Options) -> anyhow::Result<Ended> {
     }
     let holds = verdict(options, &state, &folder, &Fnscope::on(disk.store()))?;
     let _ = fs::remove_file(path("state.json"));
-    if holds || !options.keeps_broken {
+    if holds {
         disk.remove();
     } else {
         eprintln!("soak: the store stays in {} until the next soak begins", disk.store().display());
