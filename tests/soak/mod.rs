@@ -402,3 +402,18 @@ fn answers(fnscope: &Fnscope) -> anyhow::Result<Answers> {
     let damage = told.collect();
     Ok(Answers { instances, functions, hosts, folded, damage })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_older_soak_left_is_gone_on_with() {
+        let left = r#"{"boot_id": "b", "seed": 7, "seconds_done": 60, "sessions": 1, "agents": 2, "containers": 90, "docker": null}"#;
+        let state: State = serde_json::from_str(left).expect("a state without a deck");
+        assert_eq!((state.seconds_done, state.deck.len()), (60, 0));
+        let fault = r#"{"what":"fault","kind":"freeze","begin_ns":1,"end_ns":2,"note":"","done":true}"#;
+        let read: Entry = serde_json::from_str(fault).expect("a line of its ledger");
+        assert!(matches!(read, Entry::Fault(fault) if fault.done && fault.kind == "freeze"));
+    }
+}
