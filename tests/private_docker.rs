@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -45,6 +46,8 @@ pub struct PrivateDocker {
     dir: TempDir,
     daemon: Option<Child>,
     live_restore: bool,
+    /// Whether it is of a group of processes of its own.
+    apart: bool,
     /// `--add-runtime=` of its own.
     runtimes: Vec<String>,
 }
@@ -54,7 +57,7 @@ impl PrivateDocker {
     pub fn new() -> PrivateDocker {
         let dir = tempfile::Builder::new().prefix("docker-").tempdir().expect("make a directory");
         std::fs::create_dir(dir.path().join("exec")).expect("make a directory");
-        PrivateDocker { dir, daemon: None, live_restore: false, runtimes: Vec::new() }
+        PrivateDocker { dir, daemon: None, live_restore: false, apart: false, runtimes: Vec::new() }
     }
 
     /// A running daemon with [`IMAGE`].
@@ -105,6 +108,16 @@ impl PrivateDocker {
         docker
     }
 
+    /// The same, and what interrupts its starter does not reach it: whoever takes a signal for more than its own end
+    /// ends it in order.
+    pub fn that_is_not_interrupted() -> PrivateDocker {
+        let mut docker = PrivateDocker::new();
+        (docker.live_restore, docker.apart) = (true, true);
+        docker.start();
+        docker.import_function();
+        docker
+    }
+
     /// Where it listens.
     pub fn socket(&self) -> PathBuf {
         self.path("docker.sock")
@@ -144,7 +157,11 @@ impl PrivateDocker {
     pub fn start(&mut self) {
         assert!(self.daemon.is_none(), "the daemon already runs");
         let log = File::options().create(true).append(true).open(self.path("log")).expect("open the log");
-        let daemon = Command::new("dockerd")
+        let mut command = Command::new("dockerd");
+        if self.apart {
+            command.process_group(0);
+        }
+        let daemon = command
             .arg("--data-root")
             .arg(self.path("data"))
             .arg("--exec-root")

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
@@ -79,6 +80,7 @@ impl Churn<'_> {
             .arg(inner.join("cgroup.procs"))
             .arg(self.program);
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        command.process_group(0);
         let mut child = command.spawn().expect("start a program");
         self.alive.lock().expect("no panic holds it").insert(name.clone(), Alive::Cgroup(dir.clone()));
         if let Some(until) = until {
@@ -168,7 +170,7 @@ impl Churn<'_> {
     pub fn ask(&self, arguments: &[&str]) -> Option<String> {
         let mut docker = Command::new("docker");
         docker.arg("--host").arg(format!("unix://{}", self.socket.display())).args(arguments);
-        let output = docker.stdin(Stdio::null()).output().expect("run docker");
+        let output = docker.stdin(Stdio::null()).process_group(0).output().expect("run docker");
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 

@@ -1,5 +1,6 @@
 //! The agent under soak: the built program as a daemon, watched all its life.
 
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -68,7 +69,7 @@ impl<'a> Daemon<'a> {
                 None => command.env_remove(name),
             };
         }
-        let mut running = Running::start(command.stdin(std::process::Stdio::null()));
+        let mut running = Running::start(command.stdin(std::process::Stdio::null()).process_group(0));
         running.wait_for(" watching ");
         (self.number, self.begin_ns) = (self.number + 1, now_ns());
         self.process.store(running.pid(), Ordering::Relaxed);
@@ -166,7 +167,7 @@ pub fn ask(fnscope: &Fnscope, question: &[&str]) -> anyhow::Result<(Option<i32>,
     let plain = fnscope.command(question);
     command.arg(LIMIT.as_secs().to_string()).arg(plain.get_program()).args(plain.get_args());
     command.env("FNSCOPE_STORE", fnscope.store()).stdin(std::process::Stdio::null());
-    let output = command.output().context("run fnscope")?;
+    let output = command.process_group(0).output().context("run fnscope")?;
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     Ok((output.status.code(), text(output.stdout), text(output.stderr)))
 }

@@ -193,7 +193,7 @@ impl Hands<'_, '_> {
             }
             std::thread::sleep(self.some_ms(50, 400));
         }
-        Ok(format!("{killed} of 6 attempts killed something"))
+        something(killed, format!("{killed} of 6 attempts killed something"))
     }
 
     fn freeze(&mut self) -> Result<String, String> {
@@ -214,7 +214,7 @@ impl Hands<'_, '_> {
                 None => {}
             }
         }
-        Ok(format!("{frozen} of 3 attempts froze something"))
+        something(frozen, format!("{frozen} of 3 attempts froze something"))
     }
 
     fn burst(&mut self, function: &str, arguments: &[&str]) -> Result<String, String> {
@@ -241,6 +241,11 @@ impl Hands<'_, '_> {
             alive.iter().filter(|(name, _)| !name.starts_with("anchor")).map(|(_, one)| one).collect();
         self.churn.random.pick(&all).map(|one| (*one).clone())
     }
+}
+
+/// Attempts of which none came to anything are no fault done.
+fn something(times: u32, note: String) -> Result<String, String> {
+    if times == 0 { Err(note) } else { Ok(note) }
 }
 
 fn processes(dir: &std::path::Path) -> Vec<i32> {

@@ -7,8 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+use super::deck::all_done;
 use super::faults::{CLOCK_STEP, HOUR_TURN};
 use super::ledger::{AgentLife, Entry, Fault, Life, Reading};
+use super::options::Options;
 use super::trend::Slope;
 
 /// A kill may cost what the last two seconds would have stored.
@@ -34,7 +36,8 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    fn of(invariant: &'static str, figures: String, broken: Vec<String>) -> Verdict {
+    /// Holds unless something is `broken`.
+    pub fn of(invariant: &'static str, figures: String, broken: Vec<String>) -> Verdict {
         Verdict { invariant, holds: Some(broken.is_empty()), figures, broken }
     }
 }
@@ -152,8 +155,8 @@ impl Told {
     }
 }
 
-/// Every invariant.
-pub fn judge(told: &Told, answers: &Answers) -> Vec<Verdict> {
+/// Every invariant, of a soak that was asked for by `options`.
+pub fn judge(options: &Options, told: &Told, answers: &Answers) -> Vec<Verdict> {
     let mut all =
         vec![once(told, answers), strangers(told, answers), accounts(told, answers), coverage(told, answers)];
     all.extend([
@@ -166,6 +169,7 @@ pub fn judge(told: &Told, answers: &Answers) -> Vec<Verdict> {
     ]);
     all.extend([questions(told), trend(told, "memory", |reading| reading.memory_kib as f64, "KiB")]);
     all.push(trend(told, "open files", |reading| reading.files as f64, "files"));
+    all.push(all_done(options, &told.faults));
     all
 }
 
@@ -475,7 +479,9 @@ mod tests {
     }
 
     fn broken(told: &Told, answers: &Answers) -> Vec<&'static str> {
-        let verdicts = judge(told, answers).into_iter();
+        // Two faults are not all that there are.
+        let short = Options { seconds: 21, ..Options::default() };
+        let verdicts = judge(&short, told, answers).into_iter();
         verdicts.filter(|verdict| verdict.holds == Some(false)).map(|verdict| verdict.invariant).collect()
     }
 
@@ -553,6 +559,13 @@ mod tests {
             told.readings = (0..200).map(reading).collect();
         };
         assert_eq!(with(leak), ["memory besides the rings is flat"]);
+    }
+
+    #[test]
+    fn a_long_soak_that_left_faults_out_is_seen() {
+        let verdicts = judge(&Options::default(), &told(), &answers(vec![]));
+        let faults = verdicts.iter().find(|verdict| verdict.invariant.starts_with("every kind of fault"));
+        assert_eq!(faults.map(|verdict| verdict.holds), Some(Some(false)));
     }
 
     #[test]

@@ -3,22 +3,28 @@
 //!
 //! | file | what |
 //! |---|---|
+//! | `options` | what is asked of a soak |
 //! | `ledger` | what was started, done and read; outlives the program |
 //! | `churn` | containers, each of which tells what it used |
 //! | `faults`, `host` | what is done to the host, and how it is put back |
+//! | `deck` | which fault's turn it is, and whether all had theirs: pure |
 //! | `daemon` | the agent that is soaked |
 //! | `judge`, `trend` | the invariants: pure |
 //! | `report` | the verdict |
 //!
 //! In its first third agents are ended and started again; the last of them lives on to the end, and its memory is what
 //! is judged. Chance is the seed's; what the host does with it is not.
+//!
+//! Ctrl-C is for the soak alone, which ends everything in order: what it starts is of other groups of processes.
 
 mod churn;
 mod daemon;
+mod deck;
 mod faults;
 mod host;
 mod judge;
 mod ledger;
+pub mod options;
 mod random;
 mod report;
 mod trend;
@@ -40,47 +46,12 @@ use crate::private_docker::PrivateDocker;
 use crate::support::{Fnscope, Function};
 use churn::Churn;
 use daemon::{Arguments, Daemon, ask, reading};
-pub use faults::CLOCK_STEP;
-use faults::{HOUR_TURN, Hands, KINDS, Kind};
+use faults::{HOUR_TURN, Hands, Kind};
 use host::{ClockOff, Disk, Parent};
 use judge::{Answers, Told};
 use ledger::{Entry, Ledger, Question, now_ns};
+use options::Options;
 use random::Random;
-
-/// What is asked of a soak.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// How long in all, those before an interruption included.
-    pub seconds: u64,
-    /// Of all chance; by the clock where none is given.
-    pub seed: Option<u64>,
-    /// Where it keeps its state, its store and its report.
-    pub folder: PathBuf,
-    /// Faults that are left out.
-    pub without: Vec<String>,
-    /// From one fault to the next.
-    pub between: Duration,
-    /// Whether a store that breaks an invariant is kept to be looked at.
-    pub keeps_broken: bool,
-}
-
-impl Default for Options {
-    fn default() -> Options {
-        Options {
-            seconds: 1800,
-            seed: None,
-            folder: "target/soak".into(),
-            without: Vec::new(),
-            between: Duration::from_secs(8),
-            keeps_broken: true,
-        }
-    }
-}
-
-/// Whether the wall clock of the host is stepped.
-pub fn steps_the_clock(options: &Options) -> bool {
-    !options.without.iter().any(|name| name == CLOCK_STEP)
-}
 
 /// How a soak ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,11 +74,9 @@ struct State {
     agents: u32,
     containers: u64,
     docker: Option<PathBuf>,
-}
-
-/// The names of all faults.
-pub fn fault_names() -> Vec<&'static str> {
-    KINDS.iter().map(|kind| kind.name).collect()
+    /// Faults whose turn is still to come; who goes on goes on with them.
+    #[serde(default)]
+    deck: Vec<String>,
 }
 
 /// Goes on with the soak in its folder, or begins one, and judges it when it is over.
@@ -136,9 +105,9 @@ pub fn run(options: &Options) -> anyhow::Result<Ended> {
         eprintln!("soak: interrupted after {} s; run it again to go on", state.seconds_done);
         return Ok(Ended::Interrupted);
     }
-    let holds = verdict(&state, &folder, &Fnscope::on(disk.store()))?;
+    let holds = verdict(options, &state, &folder, &Fnscope::on(disk.store()))?;
     let _ = fs::remove_file(path("state.json"));
-    if holds || !options.keeps_broken {
+    if holds {
         disk.remove();
     } else {
         eprintln!("soak: the store stays in {} until the next soak begins", disk.store().display());
@@ -167,7 +136,16 @@ fn begin(options: &Options, folder: &Path, disk: &Disk) -> anyhow::Result<State>
         || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(1, |since| since.as_secs());
     let seed = options.seed.unwrap_or_else(by_clock);
     let boot_id = boot_id.trim().into();
-    Ok(State { boot_id, seed, seconds_done: 0, sessions: 0, agents: 0, containers: 0, docker: None })
+    Ok(State {
+        boot_id,
+        seed,
+        seconds_done: 0,
+        sessions: 0,
+        agents: 0,
+        containers: 0,
+        docker: None,
+        deck: vec![],
+    })
 }
 
 /// Whole or not at all: a soak may be killed at any moment.
@@ -209,7 +187,7 @@ fn soak(
     interrupted: &AtomicBool,
 ) -> anyhow::Result<()> {
     let parent = Parent::new()?;
-    let mut docker = PrivateDocker::that_keeps_containers();
+    let mut docker = PrivateDocker::that_is_not_interrupted();
     state.docker = docker.socket().parent().map(Path::to_path_buf);
     save(state, folder)?;
     let function = Function::new();
@@ -306,7 +284,7 @@ fn rounds(
 ) -> anyhow::Result<()> {
     let began = Instant::now();
     let before = state.seconds_done;
-    let mut deck: Vec<Kind> = Vec::new();
+    let asked = deck::asked(options);
     let mut turned = false;
     loop {
         // So that what a fault touches and what it does not can be told apart.
@@ -318,24 +296,17 @@ fn rounds(
             return Ok(());
         }
         let first_third = state.seconds_done * 3 < options.seconds;
-        let wanted = |kind: &Kind| {
-            let stays = kind.name != HOUR_TURN || steps_the_clock(options);
-            stays && !options.without.iter().any(|name| name == kind.name)
-        };
-        deck.retain(|kind| first_third || !kind.ends_agent);
-        if deck.is_empty() {
-            let all: Vec<Kind> =
-                KINDS.into_iter().filter(wanted).filter(|kind| first_third || !kind.ends_agent).collect();
-            // Agents are ended twice as often as anything else is done, while they are.
-            let twice: Vec<Kind> = all.iter().filter(|kind| kind.ends_agent).copied().collect();
-            deck = hands.churn.random.shuffled(&[all, twice].concat());
+        let kinds: Vec<Kind> = asked.iter().filter(|kind| first_third || !kind.ends_agent).copied().collect();
+        let find = |name: &str| kinds.iter().find(|kind| kind.name == name).copied();
+        state.deck.retain(|name| find(name).is_some());
+        if state.deck.is_empty() {
+            state.deck = hands.churn.random.shuffled(&deck::whole(&kinds));
         }
         // Whoever lives on from here has its size when it has sealed an hour: that is a part of its warm-up.
         if !first_third && !std::mem::replace(&mut turned, true) {
-            let turn = KINDS.into_iter().find(|kind| kind.name == HOUR_TURN);
-            deck.extend(turn.filter(wanted));
+            state.deck.extend(find(HOUR_TURN).map(|kind| kind.name.into()));
         }
-        let Some(kind) = deck.pop() else { continue };
+        let Some(kind) = state.deck.pop().and_then(|name| find(&name)) else { continue };
         hands.inject(kind)?;
         state.agents = hands.daemon.number();
         agent_number.store(state.agents, Ordering::Relaxed);
@@ -384,9 +355,9 @@ fn questions(fnscope: &Fnscope, ledger: &Ledger, random: &Random, stop: &AtomicB
 }
 
 /// Judges the ledger and the store, and writes the report; whether every invariant holds.
-fn verdict(state: &State, folder: &Path, fnscope: &Fnscope) -> anyhow::Result<bool> {
+fn verdict(options: &Options, state: &State, folder: &Path, fnscope: &Fnscope) -> anyhow::Result<bool> {
     let told = Told::of(Ledger::read(&folder.join("ledger.jsonl"))?);
-    let verdicts = judge::judge(&told, &answers(fnscope)?);
+    let verdicts = judge::judge(options, &told, &answers(fnscope)?);
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let about = report::About {
         seed: state.seed,
@@ -430,4 +401,19 @@ fn answers(fnscope: &Fnscope) -> anyhow::Result<Answers> {
     });
     let damage = told.collect();
     Ok(Answers { instances, functions, hosts, folded, damage })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_older_soak_left_is_gone_on_with() {
+        let left = r#"{"boot_id": "b", "seed": 7, "seconds_done": 60, "sessions": 1, "agents": 2, "containers": 90, "docker": null}"#;
+        let state: State = serde_json::from_str(left).expect("a state without a deck");
+        assert_eq!((state.seconds_done, state.deck.len()), (60, 0));
+        let fault = r#"{"what":"fault","kind":"freeze","begin_ns":1,"end_ns":2,"note":"","done":true}"#;
+        let read: Entry = serde_json::from_str(fault).expect("a line of its ledger");
+        assert!(matches!(read, Entry::Fault(fault) if fault.done && fault.kind == "freeze"));
+    }
 }
