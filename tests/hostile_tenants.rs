@@ -115,7 +115,10 @@ fn over_its_memory_it_gives_up_all_that_it_can_and_says_since_when() {
     let steps = ["no-copies", "fewer-reads", "lower-rate", "fewer-symbols"];
     for step in steps {
         let line = running.wait_for("near the budget");
-        assert!(line.contains("WARN") && line.contains(step) && line.contains(" MiB of memory of 1 MiB"), "{line}");
+        assert!(
+            line.contains("WARN") && line.contains(step) && line.contains(" MiB of memory of 1 MiB"),
+            "{line}"
+        );
     }
     let told = metrics(address);
     for step in steps {
@@ -128,7 +131,9 @@ fn over_its_memory_it_gives_up_all_that_it_can_and_says_since_when() {
     });
     busy.signal(Signal::TERM);
     busy.wait();
-    poll("its account", || scope.instances(&["good"]).iter().any(|row| !row["coverage"].is_null()).then_some(()));
+    poll("its account", || {
+        scope.instances(&["good"]).iter().any(|row| !row["coverage"].is_null()).then_some(())
+    });
     running.stop_in_order();
     let rows = scope.instances(&["good"]);
     let row = row(&rows, "good");

@@ -19,7 +19,7 @@ use parquet::file::statistics::Statistics;
 
 use super::pages::KnownPages;
 use super::schema::Table;
-use super::sums::{FileSums, TAIL_BYTES, ranges};
+use super::sums::{FileSums, TAIL_BYTES, range};
 use crate::store::contents::Damage;
 
 /// Most rows of a row group that are believed; a journal holds a million samples.
@@ -221,9 +221,7 @@ impl TableFile {
         let missing = || Fault::damaged(self.sums.footer_at, format!("has no column {name}"));
         let (at, chunk) = self.chunk(group, name).ok_or_else(missing)?;
         let fits = chunk.column_type() == T::get_physical_type() && chunk.column_descr().name() == name;
-        let of_group = ranges(&self.metadata).nth(group);
-        let (begin, len) =
-            of_group.and_then(|all| all.get(at).copied()).filter(|_| fits).ok_or_else(missing)?;
+        let (begin, len) = range(chunk).filter(|_| fits).ok_or_else(missing)?;
         let bytes = read(&self.file, begin, len, self.sums.bytes)?;
         let sum = self.sums.chunks.get(group).and_then(|sums| sums.get(at)).ok_or_else(missing)?;
         if crc32fast::hash(&bytes) != *sum {

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
 
-use parquet::file::metadata::ParquetMetaData;
+use parquet::file::metadata::ColumnChunkMetaData;
 use serde::{Deserialize, Serialize};
 
 use super::columns::Written;
@@ -56,18 +56,21 @@ impl FileSums {
         let tail: [u8; 4] = bytes.last_chunk::<8>()?.first_chunk::<4>().copied()?;
         let footer_at = (bytes.len() as u64).checked_sub(TAIL_BYTES + u64::from(u32::from_le_bytes(tail)))?;
         let footer = crc32fast::hash(bytes.get(usize::try_from(footer_at).ok()?..)?);
-        let chunks = ranges(&file.metadata)
-            .map(|group| {
-                group.into_iter().map(|(at, len)| Some(crc32fast::hash(slice(bytes, at, len)?))).collect()
-            })
-            .collect::<Option<_>>()?;
+        let sum = |chunk| {
+            let (at, len) = range(chunk)?;
+            Some(crc32fast::hash(slice(bytes, at, len)?))
+        };
+        let groups = file.metadata.row_groups().iter();
+        let chunks = groups.map(|group| group.columns().iter().map(sum).collect()).collect::<Option<_>>()?;
         Some(FileSums { bytes: bytes.len() as u64, footer_at, footer, chunks })
     }
 }
 
-/// Where the column chunks of `metadata` lie: first byte and length, by row group.
-pub(super) fn ranges(metadata: &ParquetMetaData) -> impl Iterator<Item = Vec<(u64, u64)>> {
-    metadata.row_groups().iter().map(|group| group.columns().iter().map(|chunk| chunk.byte_range()).collect())
+/// Where `chunk` lies: first byte and length. None where a footer says what is below zero, for which its own function
+/// panics.
+pub(super) fn range(chunk: &ColumnChunkMetaData) -> Option<(u64, u64)> {
+    let begin = chunk.dictionary_page_offset().unwrap_or(chunk.data_page_offset());
+    u64::try_from(begin).ok().zip(u64::try_from(chunk.compressed_size()).ok())
 }
 
 fn slice(bytes: &[u8], at: u64, len: u64) -> Option<&[u8]> {
@@ -119,6 +122,7 @@ impl Sums {
 
 #[cfg(test)]
 mod tests {
+    use parquet::schema::types::SchemaDescriptor;
     use proptest::prelude::*;
 
     use super::*;
@@ -132,6 +136,20 @@ mod tests {
             period_ns: 5,
             damage: vec!["at byte 7: x".into()],
             tables: vec![file; 4],
+        }
+    }
+
+    #[test]
+    fn a_chunk_that_is_told_to_lie_below_zero_lies_nowhere() {
+        let descr = SchemaDescriptor::new(Table::Samples.schema(1)).column(0);
+        let chunk = |begin, bytes| {
+            let chunk = ColumnChunkMetaData::builder(descr.clone()).set_data_page_offset(begin);
+            chunk.set_total_compressed_size(bytes).build().unwrap()
+        };
+        for (begin, bytes, expected) in
+            [(4, 7, Some((4, 7))), (-4, 7, None), (4, -7, None), (i64::MIN, 0, None)]
+        {
+            assert_eq!(range(&chunk(begin, bytes)), expected, "{begin}, {bytes}");
         }
     }
 
