@@ -1,7 +1,11 @@
 //! SIGHUP: the agent reads its configuration again, applies what it can, names what it cannot, and refuses one with
 //! faults without a break in its work.
 
+use std::fs;
+use std::path::Path;
+
 use rustix::process::Signal;
+use serde_json::Value;
 
 use crate::answers::text;
 use crate::support::{Cgroup, Fnscope, Function, Running, poll};
@@ -11,7 +15,7 @@ fn sighup_applies_what_can_be_and_names_what_cannot() {
     let (scope, function, parent) = (Fnscope::new(), Function::new(), Cgroup::new());
     let folder = tempfile::tempdir().expect("make a folder");
     let file = folder.path().join("agent.toml");
-    let write = |text: &str| std::fs::write(&file, text).expect("write a file");
+    let write = |text: &str| fs::write(&file, text).expect("write a file");
     write("[store]\nmax_age = \"30d\"\n");
     let path = file.to_str().expect("a plain path");
     let mut agent = scope.agent(&[
@@ -61,4 +65,45 @@ fn sighup_applies_what_can_be_and_names_what_cannot() {
     for row in &rows {
         assert!(row["samples"].as_u64() > Some(50), "{row:#}");
     }
+}
+
+#[test]
+fn a_budget_and_what_is_recorded_off_the_cpu_change_while_it_runs() {
+    let (scope, parent) = (Fnscope::new(), Cgroup::new());
+    let file = scope.store().parent().expect("it lies in a folder").join("agent.toml");
+    let write = |text: &str| fs::write(&file, text).expect("write the configuration");
+    write("");
+    let path = file.to_str().expect("a plain path");
+    let parents = parent.kernel_path();
+    let mut agent =
+        scope.agent(&["--no-docker", "--hz", "997", "--cgroup-parent", &parents, "--config", path]);
+    let child = parent.child("naps.1");
+    let command = ["-c", "while :; do sleep 0.01; done"];
+    let naps = Running::start(&mut child.command(Path::new("/bin/sh"), &command));
+    poll("samples of it", || (scope.samples(&["naps"]) > 0).then_some(()));
+    let row = |told: &dyn Fn(&Value) -> bool| scope.instances(&["naps"]).iter().any(told).then_some(());
+    assert!(row(&|row| row["off_cpu_seconds"].is_null()).is_some(), "nobody has asked for it");
+
+    write("[off_cpu]\nfunctions = [\"naps\"]\n");
+    agent.signal(Signal::HUP);
+    let applied = agent.wait_for("configuration read again");
+    assert!(applied.ends_with("applied: off_cpu.functions"), "{applied}");
+    poll("its time off the CPU", || row(&|row| row["off_cpu_seconds"].as_f64() > Some(0.0)));
+
+    // Less than any agent takes.
+    write("[budget]\nmemory = \"1MiB\"\n[off_cpu]\nfunctions = [\"naps\"]\n");
+    agent.signal(Signal::HUP);
+    let applied = agent.wait_for("configuration read again");
+    assert!(applied.ends_with("applied: budget.memory"), "{applied}");
+    agent.wait_for("near the budget");
+    poll("until when", || row(&|row| !row["off_cpu_until"].is_null()));
+
+    write("");
+    agent.signal(Signal::HUP);
+    let applied = agent.wait_for("configuration read again");
+    assert!(applied.contains("budget.memory") && applied.contains("off_cpu.functions"), "{applied}");
+    naps.signal(Signal::KILL);
+    naps.wait();
+    child.wait_until_empty();
+    agent.stop_in_order();
 }
