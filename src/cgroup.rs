@@ -69,7 +69,7 @@ impl Cgroups {
             )));
         }
         if cgroups.steps_up > 0 {
-            cgroups.namespace = cgroups.own_namespace().ok_or_else(|| {
+            cgroups = cgroups.in_own_namespace().ok_or_else(|| {
                 missing(format!(
                     "our own cgroup is not found in {}; share the host's cgroup namespace: --cgroupns host (docker)",
                     cgroups.root.display()
@@ -87,9 +87,9 @@ impl Cgroups {
         }
     }
 
-    /// Where our cgroup namespace begins: above any cgroup in it, one of whose processes tells where we see it. Ours may be
-    /// outside, as that of a command which an engine runs in a container.
-    fn own_namespace(&self) -> Option<Namespace> {
+    /// The same, seen from our own cgroup namespace: it begins above any cgroup in it, one of whose processes tells where we
+    /// see it. Ours may be outside, as that of a command which an engine runs in a container.
+    fn in_own_namespace(&self) -> Option<Cgroups> {
         let mut found = None;
         self.walk(|_, path| {
             if found.is_some() || path.matches('/').count() < self.steps_up {
@@ -98,10 +98,17 @@ impl Cgroups {
             let first = self.processes(path).unwrap_or_default().into_iter().next();
             found = first.and_then(|pid| {
                 let text = read_bounded(Path::new(&format!("/proc/{pid}/cgroup")), MAX_PROCS_BYTES).ok()?;
-                Namespace::of(path, path_in(&text, self.is_v1())?, self.steps_up)
+                self.in_namespace(path, &text)
             });
         });
         found
+    }
+
+    /// The same, seen from the cgroup namespace in which the `/proc/PID/cgroup` of a process at `path` is `text`. None where
+    /// the two do not fit each other, or what is mounted.
+    pub fn in_namespace(&self, path: &str, text: &str) -> Option<Cgroups> {
+        let namespace = Namespace::of(path, path_in(text, self.is_v1())?, self.steps_up)?;
+        Some(Cgroups { namespace, ..self.clone() })
     }
 
     fn is_v1(&self) -> bool {
@@ -188,13 +195,17 @@ impl Cgroups {
     /// The process is gone, or its file names no cgroup of our hierarchy.
     pub fn of_process(&self, pid: Pid) -> io::Result<String> {
         let text = read_bounded(Path::new(&format!("/proc/{pid}/cgroup")), MAX_PROCS_BYTES)?;
-        let path = path_in(&text, self.is_v1()).and_then(|seen| self.namespace.absolute(seen));
-        path.map(Cow::into_owned).ok_or_else(|| {
+        self.path_in(&text).ok_or_else(|| {
             io::Error::new(
                 io::ErrorKind::InvalidData,
                 format!("/proc/{pid}/cgroup names no cgroup of {:?}", self.root),
             )
         })
+    }
+
+    /// The same from the text of its `/proc/PID/cgroup`.
+    pub fn path_in(&self, text: &str) -> Option<String> {
+        path_in(text, self.is_v1()).and_then(|seen| self.namespace.absolute(seen)).map(Cow::into_owned)
     }
 
     /// Processes of the cgroup at `path`, at most some hundred thousand.
@@ -339,13 +350,14 @@ fn parse_cpu_us(text: &str, nanoseconds: bool) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix("usage_usec ")?.trim().parse().ok())
 }
 
-/// The path in `/proc/PID/cgroup`: of the `perf_event` line on v1, else of the `0::` line.
+/// The path in `/proc/PID/cgroup`: of the `perf_event` line on v1, else of the `0::` line. A name may end in anything but
+/// the end of a line.
 fn path_in(text: &str, v1: bool) -> Option<&str> {
-    text.lines().find_map(|line| {
+    text.split('\n').find_map(|line| {
         let (number, rest) = line.split_once(':')?;
         let (controllers, path) = rest.split_once(':')?;
         let ours = if v1 { controllers.split(',').any(|c| c == "perf_event") } else { number == "0" };
-        ours.then_some(path)
+        (ours && path.starts_with('/')).then_some(path)
     })
 }
 
@@ -451,8 +463,9 @@ mod tests {
 
     #[test]
     fn the_line_of_our_hierarchy_is_taken() {
-        let text = "7:perf_event:/a\n4:cpu,cpuacct:/b\n0::/c:d\n";
-        assert_eq!((path_in(text, true), path_in(text, false)), (Some("/a"), Some("/c:d")));
+        let text = "7:perf_event:/a\n4:cpu,cpuacct:/b\n0::/c:d\r\n";
+        assert_eq!((path_in(text, true), path_in(text, false)), (Some("/a"), Some("/c:d\r")));
+        assert_eq!(path_in("0::c\n", false), None, "no path from a root");
     }
 
     proptest! {

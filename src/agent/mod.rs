@@ -29,6 +29,7 @@ mod drain;
 mod freed;
 mod keeper;
 mod lineage;
+mod lines;
 mod options;
 mod own;
 mod pace;
@@ -69,6 +70,7 @@ use control::{Command, Control};
 use degraded::Degraded;
 use drain::{Deadline, NoEnd, Worker};
 pub use keeper::KeeperStats;
+pub use lines::Lines;
 use options::{
     budget, kernel_max_hz, raise_file_limit, read_number, rings, symbol_options, tidy_options, writer_info,
 };

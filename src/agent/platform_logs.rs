@@ -20,6 +20,7 @@ use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::fs::{Mode, OFlags};
 
 use super::control::{Command, Control, Whom};
+use super::lines::Lines;
 use crate::identity::{Glob, InvokerLog, Later, LogFact, LogTold};
 use crate::metrics::{Metrics, Teller};
 use crate::model::{ContainerId, Fact, Timestamp};
@@ -35,8 +36,6 @@ const MAX_ENTRIES: usize = 10_000;
 const PIECE_BYTES: usize = 64 << 10;
 /// Most bytes that are read of a file in one look; what is there behind them waits for the next, which follows at once.
 const LOOK_BYTES: u64 = 4 << 20;
-/// Longest line that is kept while its end is not there. Of a longer one that much is looked at.
-const LINE_BYTES: usize = 16 << 10;
 /// Between looks: lines carry their own time.
 const REST: Duration = Duration::from_millis(50);
 /// Between looks of which nobody told: a directory that comes late, a file system that tells nothing.
@@ -144,9 +143,7 @@ struct Followed {
     file: File,
     number: (u64, u64),
     position: u64,
-    /// The begin of a line whose end is not there yet; whether its begin was not read.
-    line: Vec<u8>,
-    skips: bool,
+    lines: Lines,
     log: InvokerLog,
     /// Whether the times of the lines being read can be compared with now: not in what was there at the start.
     is_live: bool,
@@ -293,8 +290,7 @@ impl Followed {
             file,
             number: (about.dev(), about.ino()),
             position,
-            line: Vec::new(),
-            skips: position > 0,
+            lines: Lines::new(position > 0),
             log: InvokerLog::default(),
             is_live: !at_start,
         })
@@ -304,8 +300,7 @@ impl Followed {
     fn read(&mut self, facts: &mut Vec<LogFact>) -> io::Result<bool> {
         let length = self.file.metadata()?.len();
         if length < self.position {
-            (self.position, self.skips) = (0, false);
-            self.line.clear();
+            (self.position, self.lines) = (0, Lines::new(false));
         }
         let end = length.min(self.position.saturating_add(LOOK_BYTES));
         let first = facts.len();
@@ -314,28 +309,11 @@ impl Followed {
             let count = self.file.read_at(&mut piece, self.position)?;
             let Some(read) = piece.get(..count).filter(|read| !read.is_empty()) else { break };
             self.position = self.position.saturating_add(count as u64);
-            self.take(read, facts);
+            self.lines.feed(read, |line| facts.extend(self.log.line(line)));
         }
         self.trust(facts.get_mut(first..).unwrap_or_default());
         self.is_live |= self.position >= length;
         Ok(self.position < length)
-    }
-
-    fn take(&mut self, bytes: &[u8], facts: &mut Vec<LogFact>) {
-        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
-            let (text, ends) = match piece.split_last() {
-                Some((b'\n', text)) => (text, true),
-                _ => (piece, false),
-            };
-            let room = LINE_BYTES.saturating_sub(self.line.len());
-            self.line.extend_from_slice(text.get(..room).unwrap_or(text));
-            if ends {
-                if !std::mem::take(&mut self.skips) {
-                    facts.extend(self.log.line(&self.line));
-                }
-                self.line.clear();
-            }
-        }
     }
 
     /// Of a log whose clock is another than this host's (a time zone that its lines do not tell, for one) the moment of
@@ -441,7 +419,7 @@ mod tests {
         // Another invoker's; a long line; one that is none; what is no file.
         append(
             &dir.path().join("invoker1.log"),
-            &format!("{}\n{}", "x".repeat(3 * LINE_BYTES), current("five")),
+            &format!("{}\n{}", "x".repeat(3 * Lines::MAX_BYTES), current("five")),
         );
         std::fs::create_dir(dir.path().join("invoker2.log")).unwrap();
         append(&dir.path().join("other.log"), &current("none"));

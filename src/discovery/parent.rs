@@ -227,6 +227,15 @@ mod tests {
 
     proptest! {
         #[test]
+        fn any_stat_is_read_or_left_and_no_name_forges_one(
+            text in ".{0,80}|[0-9]{1,5} \\(.{0,9}\\)( -?[0-9]{1,21}){0,30}", name in "(\\) R 1 |[0-9 ()]|\\PC){0,15}",
+        ) {
+            let _ = parent_and_start(&text);
+            let stat = format!("7 ({name}) R 3 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4711 1 2 3");
+            prop_assert_eq!(parent_and_start(&stat), Some((3, 4711)));
+        }
+
+        #[test]
         fn any_bytes_are_survived(
             program in "/?(containerd-shim|conmon)(-|v[0-9]|runsc|\\PC){0,4}",
             words in prop::collection::vec(

@@ -243,14 +243,15 @@ fn feed(map: &mut PerfMap, file: &OwnedFd, offset: u64, room: usize) -> usize {
 
 /// What `/proc/PID/status` says of a process.
 #[derive(Debug, PartialEq, Eq)]
-struct Status {
+pub struct Status {
     /// Its number in its own PID namespace.
-    inner_pid: u32,
+    pub inner_pid: u32,
     /// Its users: real, effective, saved, of files.
-    users: Vec<u32>,
+    pub users: Vec<u32>,
 }
 
-fn status(text: &str, pid: Pid) -> Option<Status> {
+/// The same from its text, for process `pid`. None where it does not say.
+pub fn status(text: &str, pid: Pid) -> Option<Status> {
     let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     let inner_pid = match field("NSpid") {
         Some(pids) => pids.split_ascii_whitespace().next_back()?.parse().ok()?,
@@ -457,6 +458,18 @@ mod tests {
         assert_eq!(status("Uid:\t0\t0\t0\t0\n", Pid(9)).map(|told| told.inner_pid), Some(9));
         for text in ["", "NSpid:\nUid:\t0\n", "NSpid:\tx\nUid:\t0\n", "NSpid:\t1\n"] {
             assert_eq!(status(text, Pid(9)), None, "{text:?}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_status_is_read_or_left_and_no_name_forges_one(
+            text in "((Name|Uid|NSpid|\\PC{0,5}):?[\t ]?([0-9]{1,11}[\t ]?|\\PC){0,6}\n){0,5}", name in "(Uid:\t0|NSpid:\t1|\\PC){0,15}",
+        ) {
+            proptest::prop_assert!(status(&text, Pid(9)).is_none_or(|told| told.users.len() <= 4));
+            // The kernel writes the end of a line in it as two characters.
+            let told = status(&format!("Name:\t{name}\nUid:\t1\t2\t3\t4\nNSpid:\t9\t7\n"), Pid(9));
+            proptest::prop_assert_eq!(told, Some(Status { inner_pid: 7, users: vec![1, 2, 3, 4] }));
         }
     }
 

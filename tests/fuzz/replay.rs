@@ -117,6 +117,7 @@ targets! {
     frame_grammar: 20_000,
     gopclntab: 4_000,
     gzip_input: 10_000,
+    health_answer: 10_000,
     identity_json: 5_000,
     inlines: 2_500,
     invoker_log: 20_000,

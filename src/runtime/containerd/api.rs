@@ -308,9 +308,16 @@ fn inspected(mut container: Container, task: Option<Process>) -> Inspected {
 
 /// What tells the run of first process `pid` from others: ids of processes are used again, but not at the same tick.
 fn run(pid: Pid) -> String {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // A process may be named anything: text or not.
+    let stat = std::fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
+    run_in(&String::from_utf8_lossy(&stat), pid)
+}
+
+/// The same from the text of its `/proc/PID/stat`.
+pub(super) fn run_in(stat: &str, pid: Pid) -> String {
     // Behind the name, which may hold anything: the state is the third field, the start the 22nd.
     let start = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().nth(19));
+    let start = start.and_then(|start| start.parse::<u64>().ok());
     start.map_or_else(|| pid.to_string(), |start| format!("{pid}+{start}"))
 }
 
@@ -320,4 +327,20 @@ pub(super) fn in_namespace<T>(namespace: &str, message: T) -> Result<Request<T>,
     let name = namespace.parse().map_err(|_| EngineError::Other(format!("{namespace:?} is no namespace")))?;
     request.metadata_mut().insert("containerd-namespace", name);
     Ok(request)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn no_name_forges_the_run_of_a_process(text in "\\PC{0,80}", name in "(\\) R 1 |[0-9 ()]|\\PC){0,15}") {
+            let stat = format!("7 ({name}) R 3 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4711 1 2 3");
+            proptest::prop_assert_eq!(run_in(&stat, Pid(7)), "7+4711");
+            let run = run_in(&text, Pid(7));
+            let start = run.strip_prefix('7').map(|rest| rest.strip_prefix('+'));
+            proptest::prop_assert!(start.is_some_and(|start| start.is_none_or(|start| start.parse::<u64>().is_ok())));
+        }
+    }
 }

@@ -26,11 +26,13 @@ use anyhow::Context as _;
 
 use self::api::Api;
 pub use self::record::RUNTIME;
+use super::book::Event;
 use super::engine::{Engine, EngineError};
+use super::grpc::containerd::types::Envelope;
 use super::socket::Socket;
 use super::watch as watch_engine;
 use crate::identity::Keys;
-use crate::model::{Container, ContainerEvent, ContainerId, Swap};
+use crate::model::{Container, ContainerEvent, ContainerId, Pid, Swap};
 
 /// Where it listens if nobody says otherwise.
 pub const USUAL: &[&str] = &["/run/containerd/containerd.sock"];
@@ -134,6 +136,20 @@ pub async fn ping(options: &ContainerdOptions) -> anyhow::Result<String> {
 pub fn container_in(record: &[u8], keys: &Keys) -> Option<Container> {
     let record = prost::Message::decode(record).ok()?;
     Some(record::container(record, &record::Namespace::default(), keys).container)
+}
+
+/// What an event tells of a container, as containerd sends it, and the first process of a task that it tells to be in the
+/// making. Any bytes: those that are none tell of nothing.
+pub fn event_in(envelope: &[u8], keys: &Keys) -> (Option<Event>, Option<(ContainerId, Pid)>) {
+    let Ok(envelope) = <Envelope as prost::Message>::decode(envelope) else { return (None, None) };
+    let namespace = record::Namespace { name: envelope.namespace.clone(), labels: Vec::new() };
+    let newborn = event::newborn(&envelope);
+    (event::event(envelope, &namespace, keys), newborn)
+}
+
+/// What tells the run of a container whose first process is `pid` from others, by the text of its `/proc/PID/stat`.
+pub fn run_in(stat: &str, pid: Pid) -> String {
+    api::run_in(stat, pid)
 }
 
 /// What a blob on the way to an image's labels says, as text. Any bytes.

@@ -34,7 +34,7 @@ use tracing::{debug, info, warn};
 
 use self::api::{Api, LookedUp};
 use self::book::{Ask, Book, Listed, Mark, Outcome};
-pub use self::told::containers_in;
+pub use self::told::{containers_in, listed_in};
 use super::appear::appears;
 use super::backoff::Backoff;
 use super::engine::EngineError;

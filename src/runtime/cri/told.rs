@@ -167,6 +167,12 @@ pub fn containers_in(answer: &[u8], keys: &Keys) -> Vec<Container> {
     containers.into_iter().chain(sandboxes).chain(listed).collect()
 }
 
+/// What an answer with the list of containers tells, as the book takes it. Any bytes: those that are none tell of none.
+pub fn listed_in(answer: &[u8]) -> Vec<Listed> {
+    let list = cri::ListContainersResponse::decode(answer).unwrap_or_default();
+    list.containers.iter().filter_map(listed).collect()
+}
+
 /// An id that may be asked for and kept.
 pub fn bounded_id(id: String) -> Option<ContainerId> {
     (!id.is_empty() && id.len() <= Identity::MAX_NAME).then(|| ContainerId(id.into()))
@@ -263,6 +269,9 @@ mod tests {
                 for container in containers_in(answer, &Keys::default()) {
                     prop_assert!(!container.id.is_empty() && container.id.len() <= Identity::MAX_NAME);
                     prop_assert_eq!(&kept(container.clone()), &container);
+                }
+                for listed in listed_in(answer) {
+                    prop_assert!(!listed.id.0.is_empty() && listed.id.0.len() <= Identity::MAX_NAME);
                 }
             }
         }

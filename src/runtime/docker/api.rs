@@ -241,9 +241,8 @@ impl Connection for Api {
     }
 }
 
-/// What any of the engine's answers tells of containers, a list among them.
-pub fn containers_in(json: &[u8], keys: &Keys) -> Vec<Container> {
-    let flavour = Flavour::Docker;
+/// What any of the answers of an engine of that flavour tells of containers, a list among them.
+pub fn containers_in(json: &[u8], flavour: Flavour, keys: &Keys) -> Vec<Container> {
     let inspected = serde_json::from_slice(json).ok().and_then(|answer| inspected(answer, flavour, keys));
     let one = |summary: &[u8]| listed(serde_json::from_slice(summary).ok()?, flavour, keys);
     let list = Elements::new(MAX_ONE).feed(json).unwrap_or_default();

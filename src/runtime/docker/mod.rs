@@ -15,7 +15,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use self::api::Api;
-use self::flavour::Flavour;
+pub use self::flavour::Flavour;
 use super::engine::{Engine, EngineError};
 use super::socket::Socket;
 use super::watch as watch_engine;
@@ -121,10 +121,10 @@ pub async fn watch(
     watch_engine::watch(options, sink, shutdown).await;
 }
 
-/// What one answer of the engine tells of containers, whichever of its answers it is: an inspection, an element of the
-/// list, an event. Any bytes: those that are none tell of none.
-pub fn containers_in(json: &[u8], keys: &Keys) -> Vec<Container> {
-    api::containers_in(json, keys)
+/// What one answer of an engine of that flavour tells of containers, whichever of its answers it is: an inspection, an
+/// element of the list, an event. Any bytes: those that are none tell of none.
+pub fn containers_in(json: &[u8], flavour: Flavour, keys: &Keys) -> Vec<Container> {
+    api::containers_in(json, flavour, keys)
 }
 
 /// The engine's version, as a sign that it can be used.

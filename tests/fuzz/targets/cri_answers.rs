@@ -3,7 +3,7 @@
 
 use fnscope::identity::{Functions, IdentityConfig, Keys, identify, kept};
 use fnscope::model::Identity;
-use fnscope::runtime::cri::{containers_in, info};
+use fnscope::runtime::cri::{containers_in, info, listed_in};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|answer: &[u8]| {
@@ -19,4 +19,21 @@ fuzz_target!(|answer: &[u8]| {
         let identity = identify(&container, &config).identity;
         assert!(identity.function.is_none_or(|name| name.len() <= Identity::MAX_NAME));
     }
+    for listed in listed_in(answer) {
+        assert!(!listed.id.0.is_empty() && listed.id.0.len() <= Identity::MAX_NAME);
+        assert!(listed.container.is_none(), "the list says too little of one to tell it");
+    }
+    check_id(answer);
 });
+
+/// Of a list with a container of that id the container is told, or nothing where it is none that may be kept.
+fn check_id(id: &[u8]) {
+    // One of a length that takes one byte, in a list whose field 1 is the container, whose field 1 is the id.
+    let Some(length) = u8::try_from(id.len()).ok().filter(|length| *length < 126) else { return };
+    let list = [&[10, length + 2, 10, length], id].concat();
+    let told: Vec<_> = listed_in(&list).into_iter().map(|listed| listed.id.0.to_string()).collect();
+    match std::str::from_utf8(id) {
+        Ok(id) if !id.is_empty() => assert_eq!(told, [id]),
+        _ => assert!(told.is_empty()),
+    }
+}

@@ -1,13 +1,17 @@
-//! Any text in place of `/proc/PID/maps`, of the list of CPUs and of what a cgroup's files say.
+//! Any text in place of what `/proc/PID` says (`maps`, `cgroup`, `status`, `stat`), of the list of CPUs and of what a
+//! cgroup's files say; and any name of a process or a cgroup in them, which forges nothing.
 #![no_main]
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use fnscope::cgroup::{Cgroups, FactFiles};
-use fnscope::model::Fact;
+use fnscope::discovery::parent::parent_and_start;
+use fnscope::model::{Fact, Pid};
 use fnscope::perf::parse_cpu_list;
+use fnscope::runtime::containerd::run_in;
 use fnscope::stack::open::parse_maps_line;
+use fnscope::stack::perf_maps::status;
 use fnscope_fuzz::folder::folder;
 use libfuzzer_sys::fuzz_target;
 
@@ -31,8 +35,49 @@ fuzz_target!(|text: &[u8]| {
             assert!(cpus.len() <= 1 << 16, "{} CPUs", cpus.len());
         }
     }
+    check_cgroup_of_process(&plain);
+    check_process(&plain);
     MOUNT.with(|(mount, cgroup)| check_cgroup(mount.path(), cgroup, text));
 });
+
+/// Where our own cgroup namespace begins.
+const OWN: &str = "/kubepods/pod1";
+
+/// Where a process is whose `/proc/PID/cgroup` is `text`: below what is mounted, whatever the namespace.
+fn check_cgroup_of_process(text: &str) {
+    for kind in ["cgroup2 cgroup rw", "cgroup cgroup rw,perf_event"] {
+        let mounted = |root: &str| Cgroups::from_mountinfo(&format!("30 20 0:26 {root} /host rw - {kind}\n"));
+        let (outside, host) = (mounted("/").expect("a hierarchy"), mounted("/../..").expect("a hierarchy"));
+        let inside = host.in_namespace(OWN, "4:perf_event:/\n0::/\n").expect("two steps below the root");
+        for path in [outside.path_in(text), inside.path_in(text)].into_iter().flatten() {
+            let dir = inside.dir(&path);
+            assert!(dir.starts_with("/host") && !dir.components().any(|part| part == Component::ParentDir));
+        }
+        for path in [OWN, "/kubepods/pod1/init"] {
+            let Some(found) = host.in_namespace(path, text) else { continue };
+            let again = found.path_in(text).expect("it was read before");
+            assert_eq!(again.trim_end_matches('/'), path, "it is where it was said to be");
+        }
+        for name in text.split(['\n', '/']).filter(|name| !["", ".."].contains(name)) {
+            let beside = inside.path_in(&format!("4:perf_event:/../{name}\n0::/../{name}\n"));
+            assert_eq!(beside, Some(format!("/kubepods/{name}")));
+        }
+    }
+}
+
+/// What a process says whose `status` and `stat` are `text`, and what one says that has a line of it for its name.
+fn check_process(text: &str) {
+    assert!(status(text, Pid(9)).is_none_or(|told| told.users.len() <= 4));
+    let run = run_in(text, Pid(9));
+    let start = run.strip_prefix('9').expect("the process");
+    assert!(start.is_empty() || start.strip_prefix('+').is_some_and(|start| start.parse::<u64>().is_ok()));
+    for name in text.split('\n') {
+        let told = status(&format!("Name:\t{name}\nUid:\t1\t2\t3\t4\nNSpid:\t9\t7\n"), Pid(9));
+        assert!(told.is_some_and(|told| (told.inner_pid, &*told.users) == (7, &[1, 2, 3, 4])));
+        let stat = format!("9 ({name}) R 3 9 9 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4711 1 2 3\n");
+        assert_eq!((parent_and_start(&stat), &*run_in(&stat, Pid(9))), (Some((3, 4711)), "9+4711"));
+    }
+}
 
 /// What is read of a cgroup whose every file holds `text`.
 fn check_cgroup(mount: &Path, cgroup: &Path, text: &[u8]) {

@@ -51,8 +51,30 @@ fn look(folder: &Path, format: &str, names: &[(u8, bool, &str)]) {
     if let Ok(lock) = store.lock() {
         let _ = store.tidy(&lock, &Default::default(), |_, _| {});
     }
-    // What the file says that tells the format.
-    let _ = fs::write(root.join("format"), format);
-    let _ = Store::open(&root).map(|_| ());
+    for begin in ["", "fnscope profiles ", "fnscope profiles 1", "fnscope profiles 2"] {
+        check_format(&root, &format!("{begin}{format}"));
+    }
     let _ = fs::remove_dir_all(&root);
+}
+
+/// A store whose file says `text` of its format is ours to read and to write, or is left as it is.
+fn check_format(root: &Path, text: &str) {
+    let file = root.join("FORMAT");
+    fs::write(&file, text).expect("write to a file of our own");
+    let is_read = Store::open(root).is_ok();
+    // So much is read of it.
+    let version = text.get(..4096).unwrap_or(text).strip_prefix("fnscope profiles ");
+    let version = version.and_then(|rest| rest.lines().next()?.trim().parse::<u32>().ok());
+    assert!(!is_read || version.is_some_and(|version| version <= 1), "{text:?} is none that we know");
+    assert_eq!(Store::create(root).is_ok(), is_read, "{text:?}");
+    let now = fs::read(&file).expect("it is there");
+    if is_read {
+        assert!(
+            now == text.as_bytes() || now.starts_with(b"fnscope profiles 1\n"),
+            "{text:?} became {now:?}"
+        );
+        assert!(Store::open(root).is_ok());
+    } else {
+        assert_eq!(now, text.as_bytes(), "what is not ours is left");
+    }
 }
