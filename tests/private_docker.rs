@@ -101,21 +101,29 @@ impl PrivateDocker {
 
     /// The same, and its containers outlive it: the next start finds them running.
     pub fn that_keeps_containers() -> PrivateDocker {
-        let mut docker = PrivateDocker::new();
-        docker.live_restore = true;
-        docker.start();
-        docker.import_function();
-        docker
+        PrivateDocker::new().kept(false)
     }
 
     /// The same, and what interrupts its starter does not reach it: whoever takes a signal for more than its own end
     /// ends it in order.
     pub fn that_is_not_interrupted() -> PrivateDocker {
-        let mut docker = PrivateDocker::new();
-        (docker.live_restore, docker.apart) = (true, true);
-        docker.start();
-        docker.import_function();
-        docker
+        PrivateDocker::new().kept(true)
+    }
+
+    fn kept(mut self, apart: bool) -> PrivateDocker {
+        (self.live_restore, self.apart) = (true, apart);
+        self.start();
+        self.import_function();
+        self
+    }
+
+    /// A command that a signal to its starter reaches where it reaches the daemon.
+    fn of_its_group(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        if self.apart {
+            command.process_group(0);
+        }
+        command
     }
 
     /// Where it listens.
@@ -212,7 +220,7 @@ impl PrivateDocker {
         let pid = daemon.id().to_string();
         // A test may have left it stopped.
         for signal in [signal, "CONT"] {
-            let sent = Command::new("kill").args(["-s", signal, &pid]).status().expect("run kill");
+            let sent = self.of_its_group("kill").args(["-s", signal, &pid]).status().expect("run kill");
             assert!(sent.success(), "kill -s {signal} {pid}");
         }
         assert!(ends_within(pid_of(&daemon), LIMIT), "dockerd did not end:\n{}", self.log());
@@ -284,7 +292,7 @@ impl PrivateDocker {
     /// The same with `changes`, which are lines of a Dockerfile.
     pub fn import_with(&self, root: &Path, name: &str, changes: &[&str]) {
         let tar = self.path("image.tar");
-        let packed = Command::new("tar").arg("-cf").arg(&tar).arg("-C").arg(root).arg(".").status();
+        let packed = self.of_its_group("tar").arg("-cf").arg(&tar).arg("-C").arg(root).arg(".").status();
         assert!(packed.expect("run tar").success(), "pack the image {name}");
         let changes = changes.iter().flat_map(|change| ["--change", change]);
         let mut import: Vec<&str> = ["import"].into_iter().chain(changes).collect();
@@ -314,7 +322,7 @@ impl PrivateDocker {
 
     /// `docker`, told where the daemon is.
     pub fn command(&self) -> Command {
-        let mut command = Command::new("docker");
+        let mut command = self.of_its_group("docker");
         command.arg("--host").arg(format!("unix://{}", self.socket().display()));
         command
     }

@@ -277,7 +277,6 @@ fn a_call_outside_the_filter_ends_the_process() {
         ("pods-network", false),
         ("pods-exec", true),
         ("parser-make", false),
-        ("parser-look", true),
         ("parser-engine", true),
         ("parser-exec", true),
         ("discovery-look", false),
@@ -287,7 +286,8 @@ fn a_call_outside_the_filter_ends_the_process() {
         ("main-work", false),
         ("main-network", true),
     ] {
-        let status = Command::new(double()).arg(what).status();
+        // What a panic would tell of itself takes calls of its own.
+        let status = Command::new(double()).arg(what).env_remove("RUST_BACKTRACE").status();
         let status = status.expect("run the double (cargo build --example double)");
         let expected = if killed { (None, Some(SIGSYS)) } else { (Some(42), None) };
         assert_eq!((status.code(), status.signal()), expected, "{what}");

@@ -10,6 +10,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal};
 use serde_json::Value;
 
+use crate::soak::host::end_docker_of;
 use crate::soak::options::fault_names;
 use crate::support::{DEADLINE, Running, ends_within};
 
@@ -81,6 +82,12 @@ impl Soak {
 
 impl Drop for Soak {
     fn drop(&mut self) {
+        // One that was given up has left its Docker, which a kill does not reach.
+        let state = fs::read(self.0.join("state.json")).ok();
+        let state: Option<Value> = state.and_then(|text| serde_json::from_slice(&text).ok());
+        if let Some(docker) = state.as_ref().and_then(|state| state["docker"].as_str()) {
+            end_docker_of(Path::new(docker));
+        }
         // A soak that holds has unmounted it; one that does not keeps its store to be looked at.
         let _ = Command::new("umount").arg(self.0.join("disk")).output();
     }

@@ -44,7 +44,7 @@ pub struct Limits {
 /// What is given up to stay within the limits, in the order in which it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Step {
-    /// Stacks are not copied: chains of frame pointers are what there is.
+    /// Stacks are not copied: chains of frame pointers are what there is. Nor is time off the CPU recorded.
     Copies,
     /// What happens to processes is read less often, accounts and perf maps too, and fewer files are opened.
     Reads,

@@ -172,7 +172,7 @@ pub(super) const FAMILIES: &[Family] = &[
     },
     counter(
         "off_cpu_stopped",
-        "Times that time off the CPU was no longer recorded because it cost too much.",
+        "Times that time off the CPU was no longer recorded because a function switched too often.",
         |from| one(&from.metrics.off_cpu_stopped),
     ),
     counter("switches_lost", "Switches of threads that the kernel could not write into a ring.", |from| {

@@ -202,7 +202,8 @@ pub enum Fact {
     RuntimeHandler(String),
     /// Labels that the configuration asked to keep.
     Labels(Vec<(String, String)>),
-    /// Its time off the CPU is recorded from here on (`true`), or no more because it switches too often (`false`).
+    /// Its time off the CPU is recorded from here on (`true`), or no more (`false`): its function switches too often, the
+    /// budget does not allow it, or nobody asks for it any more.
     OffCpu(bool),
     /// Its stacks cannot be seen from the host: it runs behind this.
     Unseen(Isolation),

@@ -94,7 +94,6 @@ fn max_stack(text: &str) -> Finding {
     }
 }
 
-/// `limit` is RLIMIT_RTPRIO, none where there is none; `may_ask` is CAP_SYS_NICE, which needs no limit.
 /// Why a thread does not get the priority that readers ask for; none where it does. A thread of its own asks: it is gone
 /// then.
 fn refusal_of_realtime() -> Option<String> {
@@ -106,6 +105,8 @@ fn refusal_of_realtime() -> Option<String> {
     }
 }
 
+/// `limit` is RLIMIT_RTPRIO, none where there is none; `may_ask` is CAP_SYS_NICE, which needs no limit. `refusal` is what
+/// the kernel says of a thread that asks.
 fn realtime(runtime_us: &str, limit: Option<u64>, may_ask: bool, refusal: Option<&str>) -> Finding {
     let what = "real-time";
     if runtime_us == "0" {

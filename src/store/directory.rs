@@ -10,8 +10,8 @@
 //!   cache/      what can be made again (symbol tables); the store never looks inside
 //! ```
 //!
-//! The directory is made for its owner alone (0700); what is inside may also be read by its group, so that one
-//! `chmod g+rx` on the directory shares it.
+//! The directory is made for its owner alone (0700), and an empty one that is there is closed to others; what is inside may
+//! also be read by its group, so that one `chmod g+rx` on the directory shares it.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -256,11 +256,12 @@ impl Drop for StoreLock {
 /// What was there and empty (a mounted disk, a folder that Kubernetes made) is everybody's to read most often. Not where
 /// others may write: that is no place made for us. Who cannot close it says so later, as of a store that is open to others.
 fn close_to_others(root: &Path) {
-    let Ok(mode) = fs::metadata(root).map(|meta| meta.permissions().mode()) else { return };
-    if mode & 0o007 != 0 && mode & 0o002 == 0 {
-        let closed = fs::set_permissions(root, fs::Permissions::from_mode(mode & 0o7770));
-        closed.unwrap_or_else(|error| tracing::debug!("close {} to others: {error}", root.display()));
-    }
+    let closed = File::open(root).and_then(|folder| {
+        let mode = folder.metadata()?.permissions().mode();
+        let closes = mode & 0o007 != 0 && mode & 0o002 == 0;
+        if closes { folder.set_permissions(fs::Permissions::from_mode(mode & 0o7770)) } else { Ok(()) }
+    });
+    closed.unwrap_or_else(|error| tracing::debug!("close {} to others: {error}", root.display()));
 }
 
 /// Whether `root` holds a store this version reads; false if it is empty.

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::archive::{Dropped, Sealed, TidyOptions};
+use super::archive::{Dropped, Sealed, Tidied, TidyOptions};
 use super::directory::{Store, StoreLock};
 use super::error::StoreError;
 use super::reader::JournalFile;
@@ -165,10 +165,11 @@ fn do_work(store: &Store, at_close: &AtClose, work: Work, dropped: &mut Dropped)
             store.drop_due(lock, &options.get().retention, dropped)
         }
         (AtClose::Seal(lock, options), _) => {
-            let tidied = store.tidy(lock, &options.get(), |_, _| {})?;
+            let mut tidied = Tidied::default();
+            let outcome = store.tidy_into(lock, &options.get(), |_, _| {}, &mut tidied);
             *dropped = tidied.dropped;
             tell(tidied.sealed);
-            Ok(())
+            outcome
         }
         _ => Ok(()),
     }

@@ -21,7 +21,7 @@ mod churn;
 mod daemon;
 mod deck;
 mod faults;
-mod host;
+pub mod host;
 mod judge;
 mod ledger;
 pub mod options;

@@ -1,6 +1,7 @@
 //! Time off the CPU: of which functions switches are watched, and how many are too many.
 //!
-//! It is the first that the agent gives up when it comes near its budget: who asked for it is told when that was.
+//! It is the first that the agent gives up when it comes near its budget. What was given up of a container is not taken up
+//! again before its end, or before the configuration is read again: so the word on when that was stays the last one.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,8 +22,16 @@ type Function = [Option<String>; 3];
 /// or what one may cost would grow with them.
 #[derive(Debug, Default)]
 pub(super) struct Switching {
-    cgroups: HashMap<CgroupId, (InstanceNo, Arc<Function>)>,
+    cgroups: HashMap<CgroupId, Followed>,
     counts: HashMap<Arc<Function>, Count>,
+}
+
+#[derive(Debug)]
+struct Followed {
+    no: InstanceNo,
+    function: Arc<Function>,
+    /// For the budget.
+    given_up: bool,
 }
 
 #[derive(Debug, Default)]
@@ -34,9 +43,9 @@ struct Count {
 }
 
 impl Switching {
-    /// Whether it is known already, watched or stopped.
-    fn is_known(&self, cgroup: CgroupId) -> bool {
-        self.cgroups.contains_key(&cgroup)
+    /// As what a cgroup is followed, whether it still is watched or not.
+    fn function(&self, cgroup: CgroupId) -> Option<&Function> {
+        self.cgroups.get(&cgroup).map(|followed| &*followed.function)
     }
 
     /// Whether `function` has switched too often.
@@ -49,13 +58,22 @@ impl Switching {
         let known = self.counts.get_key_value(&function).map(|(known, _)| known.clone());
         let function = known.unwrap_or_else(|| Arc::new(function));
         self.counts.entry(function.clone()).or_default();
-        self.cgroups.insert(cgroup, (no, function));
+        self.cgroups.insert(cgroup, Followed { no, function, given_up: false });
+    }
+
+    /// A cgroup is watched no more, for the budget. Whether it was until now.
+    fn give_up(&mut self, cgroup: CgroupId) -> bool {
+        let counts = &self.counts;
+        let is_watched =
+            |followed: &&mut Followed| !counts.get(&followed.function).is_some_and(|count| count.stopped);
+        let followed = self.cgroups.get_mut(&cgroup).filter(is_watched);
+        followed.is_some_and(|followed| !std::mem::replace(&mut followed.given_up, true))
     }
 
     /// Forgets a cgroup, and its function with the last one. Whether it was still watched.
     pub(super) fn forget(&mut self, cgroup: CgroupId) -> bool {
-        let Some((_, function)) = self.cgroups.remove(&cgroup) else { return false };
-        let watched = !self.is_stopped(&function);
+        let Some(Followed { function, given_up, .. }) = self.cgroups.remove(&cgroup) else { return false };
+        let watched = !given_up && !self.is_stopped(&function);
         // Here and in the table: no other cgroup has it.
         if Arc::strong_count(&function) == 2 {
             self.counts.remove(&function);
@@ -63,15 +81,17 @@ impl Switching {
         watched
     }
 
-    /// Forgets those that switched too often: they may again.
-    fn forgive(&mut self) {
-        self.counts.retain(|_, count| !count.stopped);
-        self.cgroups.retain(|_, (_, function)| self.counts.contains_key(function));
+    /// Forgets those that were given up; where `more` is allowed than before, those that switched too often as well.
+    fn forgive(&mut self, more: bool) {
+        self.cgroups.retain(|_, followed| !followed.given_up);
+        self.counts.retain(|function, count| Arc::strong_count(function) > 1 && !(more && count.stopped));
+        self.cgroups.retain(|_, followed| self.counts.contains_key(&followed.function));
     }
 
     /// Counts a switch. Of a function with which it is the first too many, all that were watched.
     fn count(&mut self, cgroup: CgroupId, time_ns: u64, most: u32) -> Vec<(CgroupId, InstanceNo)> {
-        let Some((_, function)) = self.cgroups.get(&cgroup) else { return Vec::new() };
+        let followed = self.cgroups.get(&cgroup).filter(|followed| !followed.given_up);
+        let Some(Followed { function, .. }) = followed else { return Vec::new() };
         let Some(count) = self.counts.get_mut(function).filter(|count| !count.stopped) else {
             return Vec::new();
         };
@@ -83,17 +103,16 @@ impl Switching {
         if !count.stopped {
             return Vec::new();
         }
-        let its = self.cgroups.iter().filter(|(_, (_, other))| other == function);
-        its.map(|(cgroup, (no, _))| (*cgroup, *no)).collect()
+        let its = self.cgroups.iter().filter(|(_, other)| !other.given_up && other.function == *function);
+        its.map(|(cgroup, followed)| (*cgroup, followed.no)).collect()
     }
 }
 
 impl Capture {
     /// What is watched is `off_cpu`'s from now on. Who switched too often for the last one may have room in a larger one.
     pub(super) fn reload_switches(&mut self, off_cpu: &OffCpu) {
-        if off_cpu.max_switches_per_second > self.setup.off_cpu.max_switches_per_second {
-            self.switching.forgive();
-        }
+        let more = off_cpu.max_switches_per_second > self.setup.off_cpu.max_switches_per_second;
+        self.switching.forgive(more);
         self.setup.off_cpu = off_cpu.clone();
         self.follow_all_switches();
     }
@@ -108,19 +127,25 @@ impl Capture {
     pub(super) fn follow_switches(&mut self, no: InstanceNo) {
         let join = &self.setup.attribution;
         let asked = join.identity(no).filter(|identity| self.setup.off_cpu.wants(identity));
-        let may = !join.is_unseen(no) && !self.governor.is_in_force(Step::Copies);
-        let wanted = asked.filter(|_| may).map(function_of);
+        let wanted = asked.filter(|_| !join.is_unseen(no)).map(function_of);
+        let may = !self.governor.is_in_force(Step::Copies);
         let Some((id, path)) = join.living(no).map(|info| (info.cgroup_id, info.cgroup_path.clone())) else {
             return;
         };
-        if self.switching.is_known(id) {
-            if wanted.is_none() && self.switching.forget(id) {
+        if let Some(known) = self.switching.function(id) {
+            let goes_on = wanted.as_ref() == Some(known);
+            // Another function's now, it counts for that one.
+            let ends = if goes_on { !may && self.switching.give_up(id) } else { self.switching.forget(id) };
+            if ends {
                 self.stop_switches(id);
                 self.facts([(no, Fact::OffCpu(false))].into_iter());
             }
-            return;
+            if goes_on {
+                return;
+            }
         }
-        let Some(function) = wanted.filter(|function| !self.switching.is_stopped(function)) else { return };
+        let wanted = wanted.filter(|function| may && !self.switching.is_stopped(function));
+        let Some(function) = wanted else { return };
         let dir = match self.setup.cgroups.open_dir(&path) {
             Ok(Some(dir)) => dir,
             Ok(None) => return,
@@ -144,6 +169,8 @@ impl Capture {
     pub(super) fn drain_switches(&mut self) {
         let mut switches = Vec::new();
         self.setup.sampler.drain_switches(&mut switches);
+        // They come CPU after CPU, and are counted by the second.
+        switches.sort_by_key(|switch| switch.time_ns);
         let most = self.setup.off_cpu.max_switches_per_second;
         for switch in switches {
             let time_ns = switch.time_ns;
@@ -228,9 +255,30 @@ mod tests {
         assert!(switching.is_stopped(&function("a")) && !switching.is_stopped(&function("b")));
         assert!(!switching.forget(first), "it was not watched any more");
         assert!(switching.is_stopped(&function("a")), "another container of it is still here");
-        switching.forgive();
-        assert!(switching.is_known(other) && !switching.is_known(second), "who was stopped begins anew");
+        assert!(!switching.give_up(second), "nor is this one");
+        switching.forgive(false);
+        assert!(switching.is_stopped(&function("a")), "it may not switch more often than before");
+        switching.forgive(true);
+        assert_eq!(switching.function(other), Some(&function("b")));
+        assert_eq!(switching.function(second), None, "who was stopped begins anew");
         assert!(switching.forget(other));
         assert!(switching.counts.is_empty(), "a function goes with its last container");
+    }
+
+    #[test]
+    fn what_is_given_up_for_the_budget_counts_no_more_and_is_not_stopped_with_the_others() {
+        let mut switching = Switching::default();
+        let (given_up, other) = (CgroupId(1), CgroupId(2));
+        switching.watch(given_up, InstanceNo(1), function("a"));
+        assert!(switching.give_up(given_up) && !switching.give_up(given_up), "once");
+        switching.watch(other, InstanceNo(2), function("a"));
+        assert!(switching.count(given_up, 0, 0).is_empty());
+        assert_eq!(switching.count(other, 0, 0), [(other, InstanceNo(2))]);
+        assert!(!switching.forget(given_up));
+        switching.watch(given_up, InstanceNo(1), function("b"));
+        switching.give_up(given_up);
+        switching.forgive(false);
+        assert_eq!(switching.function(given_up), None, "it may be watched again");
+        assert_eq!(switching.counts.len(), 1, "nobody is of its function any more");
     }
 }

@@ -75,12 +75,23 @@ impl Store {
         &self,
         lock: &StoreLock,
         options: &TidyOptions,
-        mut progress: impl FnMut(usize, usize),
+        progress: impl FnMut(usize, usize),
     ) -> Result<Tidied, StoreError> {
+        let mut tidied = Tidied::default();
+        self.tidy_into(lock, options, progress, &mut tidied).map(|()| tidied)
+    }
+
+    /// The same, and what was done until then stands in `tidied` where it ends with an error.
+    pub(in crate::store) fn tidy_into(
+        &self,
+        lock: &StoreLock,
+        options: &TidyOptions,
+        mut progress: impl FnMut(usize, usize),
+        tidied: &mut Tidied,
+    ) -> Result<(), StoreError> {
         let begin = Instant::now();
         lock.renew(self)?;
         self.clean();
-        let mut tidied = Tidied::default();
         let mut closed = Vec::new();
         for journal in self.journals()? {
             match journal.is_being_written() {
@@ -109,8 +120,7 @@ impl Store {
             }
         }
         progress(closed.len(), closed.len());
-        self.drop_due(lock, &options.retention, &mut tidied.dropped)?;
-        Ok(tidied)
+        self.drop_due(lock, &options.retention, &mut tidied.dropped)
     }
 
     fn seal_one(

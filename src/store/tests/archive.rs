@@ -223,7 +223,15 @@ fn what_is_kept_may_change_while_a_writer_goes_on() {
     let mut journal = store.journal_with(writer("node-1"), at_close).unwrap();
     journal.append(&batch(1)).unwrap();
     let retention = Retention { max_age: Some(Duration::from_secs(1)), ..Retention::default() };
+    assert_eq!(journal.dropped_hours(), 0);
     options.set(TidyOptions { retention, ..TidyOptions::default() });
+    journal.rotate().unwrap();
+    let begun = std::time::Instant::now();
+    while journal.dropped_hours() == 0 {
+        assert!(begun.elapsed() < Duration::from_secs(60), "the hour is not dropped");
+        std::thread::yield_now();
+    }
+    assert_eq!(journal.dropped_hours(), 1, "it is counted once");
     journal.finish().unwrap();
     assert_eq!((store.journals().unwrap().len(), store.sealed(Window::ALL).unwrap().sets.len()), (0, 0));
 }
