@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::archive::{Dropped, Sealed, Tidied, TidyOptions};
+use super::archive::{Tidied, TidyOptions};
 use super::directory::{Store, StoreLock};
 use super::error::StoreError;
 use super::reader::JournalFile;
@@ -76,21 +76,13 @@ impl Folding {
             let _ = rustix::process::setpriority_process(None, NICE);
             let mut outcome = Ok(());
             for work in told {
-                let mut dropped = Dropped::default();
-                if let Err(error) = do_work(&folder, &at_close, work, &mut dropped) {
+                let mut tidied = Tidied::default();
+                if let Err(error) = do_work(&folder, &at_close, work, &mut tidied) {
                     tracing::warn!(%error, "a closed journal is not tidied up; tried again later");
                     outcome = Err(error);
                 }
-                if dropped.hours > 0 {
-                    let Dropped { hours, samples, bytes } = dropped;
-                    tracing::warn!(
-                        hours,
-                        samples,
-                        bytes,
-                        "dropped the oldest hours to keep to what may be kept"
-                    );
-                }
-                told_of.dropped.fetch_add(dropped.hours, Ordering::Relaxed);
+                tell(&tidied);
+                told_of.dropped.fetch_add(tidied.dropped.hours, Ordering::Relaxed);
                 told_of.tidied.store(true, Ordering::Relaxed);
             }
             outcome
@@ -152,8 +144,8 @@ impl Folding {
     }
 }
 
-/// Does it, and adds what was dropped for that to `dropped`, also where not all could be done.
-fn do_work(store: &Store, at_close: &AtClose, work: Work, dropped: &mut Dropped) -> Result<(), StoreError> {
+/// Does it; what was tidied up for that stands in `tidied`, also where not all could be done.
+fn do_work(store: &Store, at_close: &AtClose, work: Work, tidied: &mut Tidied) -> Result<(), StoreError> {
     match (at_close, work) {
         (AtClose::Fold, Work::Closed(journal)) => match store.write_folded(&journal) {
             // Whoever holds the lock was faster, and sealed it. It may as well have been deleted.
@@ -162,22 +154,21 @@ fn do_work(store: &Store, at_close: &AtClose, work: Work, dropped: &mut Dropped)
         },
         (AtClose::Seal(lock, options), Work::Full) => {
             lock.renew(store)?;
-            store.drop_due(lock, &options.get().retention, dropped)
+            store.drop_due(lock, &options.get().retention, &mut tidied.dropped)
         }
-        (AtClose::Seal(lock, options), _) => {
-            let mut tidied = Tidied::default();
-            let outcome = store.tidy_into(lock, &options.get(), |_, _| {}, &mut tidied);
-            *dropped = tidied.dropped;
-            tell(tidied.sealed);
-            outcome
-        }
+        (AtClose::Seal(lock, options), _) => store.tidy_into(lock, &options.get(), |_, _| {}, tidied),
         _ => Ok(()),
     }
 }
 
-fn tell(sealed: Sealed) {
-    let Sealed { journals, samples, bytes, journal_bytes, .. } = sealed;
-    if journals > 0 {
-        tracing::info!(journals, samples, bytes, from_bytes = journal_bytes, "sealed");
+fn tell(tidied: &Tidied) {
+    let Tidied { sealed, dropped, .. } = tidied;
+    if sealed.journals > 0 {
+        let (journals, samples, bytes) = (sealed.journals, sealed.samples, sealed.bytes);
+        tracing::info!(journals, samples, bytes, from_bytes = sealed.journal_bytes, "sealed");
+    }
+    if dropped.hours > 0 {
+        let (hours, samples, bytes) = (dropped.hours, dropped.samples, dropped.bytes);
+        tracing::warn!(hours, samples, bytes, "dropped the oldest hours to keep to what may be kept");
     }
 }

@@ -35,7 +35,8 @@ pub const OFF_CPU: Measurement = Measurement {
         let config = dir.path().join("fnscope.toml");
         std::fs::write(&config, "[off_cpu]\nfunctions = [\"burn300\"]\n").context("write a configuration")?;
         let config = config.to_str().context("a plain path")?;
-        let (rows, mut bars) = short(&["--config", config], &KINDS[2..])?;
+        let (agent, mut bars) = short(&["--config", config], &KINDS[2..])?;
+        let rows = agent.instances("burn300")?;
         let known = rows.iter().filter(|row| number(row, "off_cpu_seconds").is_some()).count();
         let known = known as f64 / COUNT as f64;
         bars.push(Bar::new("instances whose time off the CPU is known", known, "", Bound::AtLeast(0.95)));
@@ -64,8 +65,8 @@ pub const KINDS: [Kind; 3] = [
     Kind { function: "burn300", cpu_ms: "300", coverage: Bound::Within(0.95, 1.08), named: true },
 ];
 
-/// What is stored of `kinds` by an agent with `options`, and how good it is.
-fn short(options: &[&str], kinds: &[Kind]) -> anyhow::Result<(Vec<Value>, Vec<Bar>)> {
+/// An agent with `options` that has watched `kinds`, and how good what it has stored is.
+fn short(options: &[&str], kinds: &[Kind]) -> anyhow::Result<(Agent, Vec<Bar>)> {
     let docker = Docker::new();
     let mut agent = Agent::start(options);
     let mut started: Vec<(usize, String, Value)> = Vec::new();
@@ -81,8 +82,7 @@ fn short(options: &[&str], kinds: &[Kind]) -> anyhow::Result<(Vec<Value>, Vec<Ba
     let first = if options.is_empty() { Bound::AtMost(10.0) } else { Bound::Recorded };
     let stored = Bound::AtLeast(COUNT as f64);
     let bars = judge(&agent, &started, &Judged { kinds, stored, first, by_id: true })?;
-    let rows = kinds.iter().map(|kind| agent.instances(kind.function)).collect::<anyhow::Result<Vec<_>>>()?;
-    Ok((rows.concat(), bars))
+    Ok((agent, bars))
 }
 
 /// What stored lives are held against.

@@ -63,10 +63,10 @@ impl Switching {
 
     /// A cgroup is watched no more, for the budget. Whether it was until now.
     fn give_up(&mut self, cgroup: CgroupId) -> bool {
-        let counts = &self.counts;
-        let is_watched =
-            |followed: &&mut Followed| !counts.get(&followed.function).is_some_and(|count| count.stopped);
-        let followed = self.cgroups.get_mut(&cgroup).filter(is_watched);
+        if self.function(cgroup).is_none_or(|function| self.is_stopped(function)) {
+            return false;
+        }
+        let followed = self.cgroups.get_mut(&cgroup);
         followed.is_some_and(|followed| !std::mem::replace(&mut followed.given_up, true))
     }
 
