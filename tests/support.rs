@@ -282,6 +282,11 @@ impl Running {
             .expect("signal a child that was not waited for");
     }
 
+    /// Whether it ends within `limit`.
+    pub fn ends_within(&self, limit: Duration) -> bool {
+        ends_within(pid_of(&self.child), limit)
+    }
+
     /// Waits for its end: exit status, none after a signal, and all that it said.
     pub fn wait(mut self) -> (Option<i32>, String) {
         let status = self.child.wait().expect("wait for a child");
@@ -320,6 +325,14 @@ pub fn ends_within(pid: Pid, limit: Duration) -> bool {
     let limit = Timespec::try_from(limit).expect("minutes fit");
     rustix::event::poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&limit)).expect("poll a process")
         > 0
+}
+
+/// Whether process `pid` catches `signal` now; one that has ended catches none.
+pub fn catches(pid: u32, signal: Signal) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let caught = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    caught.is_some_and(|caught| caught >> (signal.as_raw() - 1) & 1 == 1)
 }
 
 /// The process id of `child`, which was not waited for.

@@ -11,7 +11,7 @@ use anyhow::{Context as _, bail, ensure};
 use rustix::process::Signal;
 
 use crate::cost::{Cost, START};
-use crate::support::{Cgroup, Running};
+use crate::support::{Cgroup, Running, catches};
 
 /// Whether it can be run here; says why not.
 pub fn runs() -> bool {
@@ -43,8 +43,7 @@ pub fn cost(hz: &str, length: Duration) -> anyhow::Result<(Cost, f64)> {
     std::thread::sleep(length);
     let (run_ns, run_count) = programs(running.pid())?.context("bpftrace runs its program no more")?;
     let (seconds, watched_us) = (begin.elapsed().as_secs_f64(), cgroup.cpu_us() as f64);
-    // As by Ctrl-C: it prints what it has counted.
-    running.signal(Signal::INT);
+    interrupt(&running)?;
     let (code, said) = running.wait();
     ensure!(code == Some(0), "bpftrace ended with {code:?}");
     let ended_us = cgroup.cpu_us() as f64;
@@ -53,6 +52,18 @@ pub fn cost(hz: &str, length: Duration) -> anyhow::Result<(Cost, f64)> {
     let stages =
         vec![(START, started_us), ("watching", watched_us - started_us), ("printing", ended_us - watched_us)];
     Ok((Cost { stages, seconds, samples }, run_ns / run_count / 1e3))
+}
+
+/// As by Ctrl-C: it prints what it has counted. A signal that comes while it is not in its wait for events it forgets:
+/// it is asked again as long as it catches what it is asked with, which it does no more once it prints.
+fn interrupt(running: &Running) -> anyhow::Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while catches(running.pid(), Signal::INT) {
+        ensure!(Instant::now() < deadline, "bpftrace goes on 20 s after Ctrl-C");
+        running.signal(Signal::INT);
+        running.ends_within(Duration::from_secs(1));
+    }
+    Ok(())
 }
 
 /// Nanoseconds and runs of the BPF programs that process `pid` holds; none if it holds none.

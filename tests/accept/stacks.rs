@@ -145,6 +145,10 @@ pub fn report(name: &str, tally: &Tally) -> anyhow::Result<()> {
     for (what, count) in tally.invented.iter().chain(&tally.guessed_wrong) {
         eprintln!("{name}: {count} times a call that the program does not make: {what}");
     }
+    // They are as rare as what causes them: one that is not shown may not be seen again.
+    for stack in tally.examples.keys().filter(|stack| stack.starts_with("call ")) {
+        eprintln!("{name}: {stack}");
+    }
     let Some(folder) = std::env::var_os("ACCEPT_STACKS") else { return Ok(()) };
     let mut text = String::new();
     for (stack, count) in &tally.examples {

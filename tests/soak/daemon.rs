@@ -13,7 +13,7 @@ use fnscope::query::{self, PhaseFilter};
 use rustix::process::Signal;
 
 use super::ledger::{AgentLife, Broken, Entry, Ledger, Loss, Reading, now_ns};
-use crate::support::{Fnscope, Running};
+use crate::support::{Fnscope, Running, catches};
 
 /// What is asked of it on the command line, beside its store.
 pub struct Arguments {
@@ -85,13 +85,7 @@ impl<'a> Daemon<'a> {
 
     /// Whether it takes SIGHUP as more than its end.
     pub fn takes_hangup(&self) -> bool {
-        let status =
-            std::fs::read_to_string(format!("/proc/{}/status", self.process.load(Ordering::Relaxed)));
-        let caught = status
-            .unwrap_or_default()
-            .lines()
-            .find_map(|line| u64::from_str_radix(line.strip_prefix("SigCgt:")?.trim(), 16).ok());
-        caught.is_some_and(|caught| caught & 1 == 1)
+        catches(self.process.load(Ordering::Relaxed), Signal::HUP)
     }
 
     /// Ends it in order; a second of its life may still be on its way to the store.

@@ -174,6 +174,29 @@ fn a_thread_in_the_system_call_that_ends_a_signal_stands_where_the_signal_came()
 
 #[cfg(not(target_arch = "aarch64"))]
 #[test]
+fn a_function_is_not_the_handler_of_the_signal_that_is_about_to_interrupt_it() {
+    let mut bytes = elf(&entries(b"\0", COMMON, &[]));
+    let (code, leaf) = (usize::try_from(CODE).unwrap(), BASE + CODE + 200);
+    bytes[code + 0x40..code + 0x49].copy_from_slice(&[0x48, 0xc7, 0xc0, 15, 0, 0, 0, 0x0f, 5]);
+    let file = mapped(1, &bytes);
+    let mappings = [mapping(&file, BASE, bytes.len())];
+    let mut walk = |interrupted: u64| {
+        // The handler's frame: where it returns to, then a `ucontext`, then what rip was called from.
+        let mut stack = [0; 28];
+        stack[0] = BASE + CODE + 0x40;
+        (stack[1 + 5 + 15], stack[1 + 5 + 16], stack[25]) = (STACK + 25 * 8, interrupted, A);
+        let (mut unwinder, mut frames) = (Unwinder::default(), Vec::new());
+        let snapshot = Snapshot { registers: &registers(leaf, 0), stack: &words(&stack) };
+        let end = unwinder.unwind(&mappings, snapshot, &mut frames);
+        (end, frames.iter().map(|frame| frame.address).collect::<Vec<_>>())
+    };
+    assert_eq!(walk(leaf), (End::Root, vec![leaf, A]), "its stack pointer is the handler's already");
+    let handler = vec![leaf, BASE + CODE + 0x41, leaf + 5, A];
+    assert_eq!(walk(leaf + 4), (End::Root, handler), "it is one");
+}
+
+#[cfg(not(target_arch = "aarch64"))]
+#[test]
 fn ends_are_told_apart() {
     let mut made = Made::new(&entries(b"\0", COMMON, &[]));
     let here = BASE + CODE;

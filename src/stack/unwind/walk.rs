@@ -57,8 +57,12 @@ impl<'a, 'u> Walk<'a, 'u> {
             let stop = match self.caller(&state) {
                 Ok(_) if self.frames.len() >= MAX_FRAMES => return self.at_limit(),
                 Ok(next) => {
-                    let address = next.ip().wrapping_add(u64::from(next.exact));
-                    self.frames.push(Frame { address, guessed: false });
+                    if next.exact && self.is_signal_under_way(&next) {
+                        self.frames.truncate(1);
+                    } else {
+                        let address = next.ip().wrapping_add(u64::from(next.exact));
+                        self.frames.push(Frame { address, guessed: false });
+                    }
                     state = next;
                     continue;
                 }
@@ -84,6 +88,13 @@ impl<'a, 'u> Walk<'a, 'u> {
         self.parts.stats.steps_limited += 1;
         self.take_back();
         End::Short
+    }
+
+    /// Whether a signal that interrupted `next` was being delivered when the sample was taken: the kernel sets the stack
+    /// pointer to the handler's frame before it sets the handler's address. A sample in between has the function twice,
+    /// the second time as if it were the handler.
+    fn is_signal_under_way(&self, next: &State) -> bool {
+        matches!(self.frames[..], [Frame { address, guessed: false }, _] if address == next.ip())
     }
 
     /// The limit on frames is reached.
