@@ -180,7 +180,7 @@ fn a_function_is_not_the_handler_of_the_signal_that_is_about_to_interrupt_it() {
     bytes[code + 0x40..code + 0x49].copy_from_slice(&[0x48, 0xc7, 0xc0, 15, 0, 0, 0, 0x0f, 5]);
     let file = mapped(1, &bytes);
     let mappings = [mapping(&file, BASE, bytes.len())];
-    let mut walk = |interrupted: u64| {
+    let walk = |interrupted: u64| {
         // The handler's frame: where it returns to, then a `ucontext`, then what rip was called from.
         let mut stack = [0; 28];
         stack[0] = BASE + CODE + 0x40;
