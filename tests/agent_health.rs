@@ -27,7 +27,8 @@ pub fn start(command: &mut Command) -> (Running, SocketAddr) {
     (agent, address_in(&line))
 }
 
-fn address_in(line: &str) -> SocketAddr {
+/// The address in a line that tells of it.
+pub fn address_in(line: &str) -> SocketAddr {
     let begin = line.find("127.0.0.1:").unwrap_or_else(|| panic!("no address in {line}"));
     let end = line[begin..].find(|c: char| !c.is_ascii_digit() && c != '.' && c != ':');
     line[begin..].split_at(end.unwrap_or(line.len() - begin)).0.parse().expect("an address")

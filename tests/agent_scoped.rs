@@ -4,17 +4,15 @@ use std::io::Read as _;
 
 use serde_json::Value;
 
+use crate::agent_health::{address_in, metrics};
 use crate::answers::{assert_covered, number, row, walk};
 use crate::support::{Cgroup, Fnscope, Function, Running, poll};
 
-/// An agent with `config` to which the children of `parent` are containers.
-fn agent(scope: &Fnscope, parent: &Cgroup, config: &str) -> Running {
-    let folder = scope.store().parent().expect("it lies in a folder");
-    let file = folder.join("fnscope.toml");
-    std::fs::write(&file, config).expect("write a configuration");
-    let file = file.to_str().expect("a plain path");
+/// Starts an agent with events scoped by cgroups, to which the children of `parent` are containers.
+fn start(scope: &Fnscope, parent: &Cgroup) -> Running {
     let parent = parent.kernel_path();
-    scope.agent(&["--config", file, "--no-docker", "--hz", "997", "--cgroup-parent", &parent])
+    let options = ["--attach", "per-cgroup", "--no-docker", "--hz", "997", "--cgroup-parent", &parent];
+    scope.start([&["agent"], &options[..]].concat())
 }
 
 fn run(function: &Function, cgroup: &Cgroup, arguments: &[&str]) {
@@ -37,7 +35,8 @@ fn containers_are_whole_from_their_birth_and_leave_nothing_open() {
     let early = parent.child("early@1.1");
     let mut waits = Running::start(&mut early.command(function.path(), &["idle"]));
     waits.wait_for("ready");
-    let agent = agent(&scope, &parent, "attach = \"per-cgroup\"\n");
+    let mut agent = start(&scope, &parent);
+    agent.wait_for(" watching ");
     poll("the first is known", || (!scope.instances(&["early"]).is_empty()).then_some(()));
     let before = held(&agent);
     assert!(before.0 >= 1, "the one that waits: {before:?}");
@@ -72,6 +71,22 @@ fn containers_are_whole_from_their_birth_and_leave_nothing_open() {
     let folded = scope.folded("fib");
     assert!(folded.contains("function::fibonacci") && !folded.contains("function::burn"), "{folded}");
     assert!(scope.folded("nest").contains("function::burn"));
+}
+
+/// The agent walks the tree and asks to be told of what is made in it, folder by folder: of what is made in between, in a
+/// folder that was walked and is not listened to yet, nobody tells.
+#[test]
+fn what_is_made_while_an_agent_begins_is_found() {
+    const MADE: usize = 600;
+    let (scope, parent) = (Fnscope::new(), Cgroup::new());
+    let mut agent = start(&scope, &parent);
+    agent.wait_for("rights given up");
+    let made: Vec<_> = (0..MADE).map(|n| parent.child(&format!("fib.{n}"))).collect();
+    let address = address_in(&agent.wait_for("health and metrics"));
+    poll("all that were made", || {
+        (metrics(address)["fnscope_instances_total"] == made.len() as f64).then_some(())
+    });
+    agent.stop_in_order();
 }
 
 /// The example function, or a program of the tests, profiled by `exec` with its time off the CPU.

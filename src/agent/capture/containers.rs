@@ -250,7 +250,8 @@ impl Capture {
     /// Walks the tree: at the start, and after side-band records were lost.
     pub(super) fn scan(&mut self) {
         let mut found = Vec::new();
-        if !self.setup.cgroups.walk(|id, path| found.push((id, path.to_string()))) {
+        let whole = self.setup.cgroups.walk(|id, path| found.push((id, path.to_string())));
+        if !whole {
             tracing::warn!(
                 cgroups = found.len(),
                 "more cgroups than are looked at: containers may be missed"
@@ -260,15 +261,29 @@ impl Capture {
         found.sort_by_key(|(_, path)| path.len());
         // What was made since the rings were opened is told there too, and that it was just born.
         self.take_side_band();
-        for (id, path) in found {
+        for (id, path) in &found {
             let at = self.moment(Clock::monotonic_ns());
-            self.cgroup_seen(id, &path, at, false);
-            if self.setup.attribution.instance_at(&path).is_none() {
-                self.listen_below(&path);
+            self.cgroup_seen(*id, path, at, false);
+            if self.setup.attribution.instance_at(path).is_none() {
+                self.listen_below(path);
             }
         }
-        // What was made before its parent was listened to is found by the next walk.
+        if whole && self.newcomers.is_some() {
+            self.look_again(found.into_iter().map(|(id, _)| id).collect());
+        }
         self.take_newcomers();
+    }
+
+    /// Takes in what was made below a cgroup after that was walked and before it was listened to: nobody tells of it.
+    /// `known` are those that were there before.
+    fn look_again(&mut self, known: HashSet<CgroupId>) {
+        let mut late = Vec::new();
+        self.setup.cgroups.walk(|id, path| {
+            if !known.contains(&id) {
+                late.push(path.to_string());
+            }
+        });
+        late.iter().for_each(|path| self.made(path));
     }
 
     /// Lets go of files that are mapped no more, and, if it is time, forgets what nobody tells the end of: containers that

@@ -89,7 +89,7 @@ impl Capture {
     }
 
     /// A cgroup was made: it, and what was made in it before it was watched, as deep as trees are walked.
-    fn made(&mut self, path: &str) {
+    pub(super) fn made(&mut self, path: &str) {
         let Ok(id) = self.setup.cgroups.id(path) else { return };
         let at = self.moment(Clock::monotonic_ns());
         self.cgroup_seen(id, path, at, true);
