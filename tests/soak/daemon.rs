@@ -1,5 +1,6 @@
 //! The agent under soak: the built program as a daemon, watched all its life.
 
+use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -151,8 +152,21 @@ pub fn reading(pid: u32, agent: u32) -> Option<Reading> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
     let memory_kib = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
-    let files = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count() as u64;
-    Some(Reading { agent, at_ns: now_ns(), memory_kib, files })
+    let mut kinds = BTreeMap::new();
+    for file in std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten() {
+        let link = std::fs::read_link(file.path()).unwrap_or_default();
+        *kinds.entry(kind(&link.to_string_lossy())).or_default() += 1;
+    }
+    Some(Reading { agent, at_ns: now_ns(), memory_kib, files: kinds.values().sum(), kinds })
+}
+
+/// What an open file is, by its link: the folder at the root where it lies, or what the kernel calls it.
+fn kind(link: &str) -> String {
+    match link.strip_prefix('/') {
+        Some(path) => path.split('/').next().unwrap_or_default().into(),
+        // `socket:[4711]`, `anon_inode:[perf_event]`.
+        None => link.trim_end_matches(|c: char| c == ']' || c.is_ascii_digit()).into(),
+    }
 }
 
 /// A command that fnscope answers, with a limit in time.

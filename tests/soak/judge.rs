@@ -554,8 +554,13 @@ mod tests {
             ["every question has an answer"]
         );
         let leak = |told: &mut Told| {
-            let reading =
-                |n: u64| Reading { agent: 2, at_ns: n * SECOND, memory_kib: 9_000 + n, files: 40 + n % 3 };
+            let reading = |n: u64| Reading {
+                agent: 2,
+                at_ns: n * SECOND,
+                memory_kib: 9_000 + n,
+                files: 40 + n % 3,
+                kinds: BTreeMap::new(),
+            };
             told.readings = (0..200).map(reading).collect();
         };
         assert_eq!(with(leak), ["memory besides the rings is flat"]);

@@ -3,6 +3,7 @@
 //!
 //! All times are of the monotonic clock: the wall clock is stepped on purpose.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::path::Path;
@@ -87,7 +88,7 @@ pub struct Fault {
 }
 
 /// A reading of the agent's process.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Reading {
     /// Which agent.
     pub agent: u32,
@@ -97,6 +98,8 @@ pub struct Reading {
     pub memory_kib: u64,
     /// Open files.
     pub files: u64,
+    /// What they are, and how many of each: where their number rises, the first question.
+    pub kinds: BTreeMap<String, u64>,
 }
 
 /// A question.
