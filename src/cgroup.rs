@@ -308,6 +308,11 @@ pub struct Population {
 }
 
 impl Population {
+    /// Closes its file; who asks opens it again.
+    pub fn close(&mut self) {
+        self.events.close();
+    }
+
     /// Whether any process is in the cgroup, which is at `path` of `cgroups`, or below it. `hold`: whether its file stays
     /// open, for who asks again.
     ///

@@ -17,6 +17,8 @@ use crate::model::{CgroupId, CpuSource, Fact, IdMap, InstanceNo};
 /// Readings while an instance runs: a second apart while it does something, up to eight while it waits.
 const SHORT_WAIT_NS: u64 = 1_000_000_000;
 const LONG_WAIT_NS: u64 = 8_000_000_000;
+/// An empty cgroup that is still there after that was left behind, by a runtime that was killed, or by a kernel that refused.
+const LEFT_NS: u64 = 10_000_000_000;
 /// Between readings of throttling and pressure at ends of processes: a shell script ends hundreds a second.
 const FACTS_WAIT_NS: u64 = 100_000_000;
 /// Looks after an end of a process: the first after a millisecond, each next one twice as late.
@@ -54,8 +56,8 @@ struct Account {
     next_read_ns: u64,
     wait_ns: u64,
     read_us: Option<u64>,
-    /// Whether it was empty when it was looked at: it is about to be removed, and read every second until it is.
-    emptied: bool,
+    /// When it was looked at and empty: it is about to be removed, and read every second until it is, or left behind.
+    emptied_ns: Option<u64>,
 }
 
 #[derive(Clone, Copy)]
@@ -105,7 +107,7 @@ impl Accounts {
             next_read_ns: 0,
             wait_ns: SHORT_WAIT_NS,
             read_us: None,
-            emptied: false,
+            emptied_ns: None,
         };
         self.open.insert(no, account);
     }
@@ -128,7 +130,7 @@ impl Accounts {
     pub(super) fn stir(&mut self, no: InstanceNo) {
         if let Some(account) = self.open.get_mut(&no) {
             account.next_read_ns = 0;
-            account.emptied = false;
+            account.emptied_ns = None;
         }
     }
 
@@ -146,7 +148,13 @@ impl Accounts {
             }
             let reading = account.reading(CpuSource::Running, cgroups);
             let read_us = if let Reading::Cpu { cpu_us, .. } = reading { Some(cpu_us) } else { None };
-            let waits = (read_us.is_none() || read_us == account.read_us) && !account.emptied;
+            let left = account.is_left(now_ns);
+            if left {
+                account.facts.close();
+                account.population.close();
+            }
+            let waits =
+                (read_us.is_none() || read_us == account.read_us) && (left || account.emptied_ns.is_none());
             account.wait_ns = if waits { (account.wait_ns * 2).min(LONG_WAIT_NS) } else { SHORT_WAIT_NS };
             account.next_read_ns = now_ns.saturating_add(account.wait_ns);
             account.read_us = read_us;
@@ -156,11 +164,14 @@ impl Accounts {
     }
 
     /// What the cgroups of `instances` tell beside their CPU time: their counters, and whether they are frozen. Who waits
-    /// is asked at seconds' distance; where a runtime tells of a pause, its word comes first.
+    /// is asked at seconds' distance; where a runtime tells of a pause, its word comes first. One that was left behind has
+    /// nothing to tell.
     pub(super) fn facts(&mut self, instances: &[InstanceNo], now_ns: u64) -> Vec<(InstanceNo, Fact)> {
         let mut found = Vec::new();
         for no in instances {
-            let frozen = self.open.get(no).and_then(|account| account.facts.frozen());
+            let account = self.open.get_mut(no).filter(|account| !account.is_left(now_ns));
+            let Some(account) = account else { continue };
+            let frozen = account.facts.frozen();
             let facts = self.counters(*no, now_ns).into_iter().chain(frozen);
             found.extend(facts.map(|fact| (*no, fact)));
         }
@@ -252,7 +263,8 @@ impl Accounts {
                 }
                 Ok(true) => {}
                 Ok(false) => {
-                    (account.next_read_ns, account.emptied) = (0, true);
+                    account.next_read_ns = 0;
+                    account.emptied_ns.get_or_insert(now_ns);
                     found.push((no, account.reading(CpuSource::Final, cgroups)));
                 }
                 Err(_) => found.push((no, Reading::Gone { last_exit: account.last_exit })),
@@ -263,6 +275,11 @@ impl Accounts {
 }
 
 impl Account {
+    /// Whether it was left behind, empty.
+    fn is_left(&self, now_ns: u64) -> bool {
+        self.emptied_ns.is_some_and(|since_ns| now_ns >= since_ns.saturating_add(LEFT_NS))
+    }
+
     fn reading(&self, source: CpuSource, cgroups: &Cgroups) -> Reading {
         match self.cpu.as_ref().map(CpuAccount::read_us) {
             Some(Ok(cpu_us)) => Reading::Cpu { cpu_us, source },
@@ -352,6 +369,44 @@ mod tests {
         accounts.close(NO);
         assert_eq!(accounts.next_look_ns(), None);
     }
+
+    #[test]
+    fn of_one_that_is_left_behind_a_single_file_stays_open() {
+        let (dir, cgroups, id) = host();
+        write(&dir, 1);
+        std::fs::write(dir.path().join("a/cpu.pressure"), "some avg10=0.00 total=3\n").unwrap();
+        let open = || {
+            let files = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+            let its = |file: &std::fs::DirEntry| {
+                std::fs::read_link(file.path()).is_ok_and(|link| link.starts_with(dir.path()))
+            };
+            files.filter(its).count()
+        };
+        let mut accounts = Accounts::default();
+        accounts.open(NO, id, "/a", &cgroups);
+        accounts.process_ended(NO, at(0), 0, &cgroups);
+        write(&dir, 0);
+        assert_eq!(accounts.look(FIRST_LOOK_NS, &cgroups).len(), 1);
+        assert_eq!(accounts.facts(&[NO], FIRST_LOOK_NS).len(), 1, "its pressure");
+        let held = open();
+        assert!(held > 2, "{held}");
+        // Read each second until it counts as left behind, and then ever less.
+        let mut turns = Vec::new();
+        for second in 1..30 {
+            let now_ns = second * SHORT_WAIT_NS;
+            if !accounts.read_due(now_ns, &cgroups).is_empty() {
+                turns.push(second);
+            }
+            accounts.facts(&[NO], now_ns);
+            assert_eq!(open(), if second <= 10 { held } else { 1 }, "{second}");
+        }
+        assert_eq!(turns, (1..12).chain([13, 17, 25]).collect::<Vec<_>>());
+        // Somebody was moved into it.
+        accounts.stir(NO);
+        assert_eq!(accounts.read_due(30 * SHORT_WAIT_NS, &cgroups).len(), 1);
+        assert_eq!(accounts.facts(&[NO], 30 * SHORT_WAIT_NS).len(), 1);
+    }
+
     #[test]
     fn in_a_storm_of_ends_few_are_read_and_none_is_forgotten() {
         let (dir, cgroups, id) = host();

@@ -5,8 +5,6 @@
 //! have a directory of the same path. What is not there is not told: a cgroup without a quota's controller, a kernel
 //! without PSI.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::Cgroups;
@@ -25,8 +23,7 @@ pub(super) struct Mounts {
 pub struct FactFiles {
     throttling: Held,
     pressure: Held,
-    /// Held open: it is read again and again.
-    freezer: Option<File>,
+    freezer: Held,
 }
 
 impl FactFiles {
@@ -42,15 +39,18 @@ impl FactFiles {
         FactFiles {
             throttling: Held::at(cpu.join("cpu.stat")),
             pressure: Held::at(own.join("cpu.pressure")),
-            freezer: File::open(freezer).ok(),
+            freezer: Held::at(freezer),
         }
     }
 
+    /// Closes them; who reads opens them again.
+    pub fn close(&mut self) {
+        [&mut self.throttling, &mut self.pressure, &mut self.freezer].into_iter().for_each(Held::close);
+    }
+
     /// Whether it is frozen now; none where that cannot be read, or it is on its way.
-    pub fn frozen(&self) -> Option<Fact> {
-        let mut bytes = [0; 256];
-        let read = self.freezer.as_ref()?.read_at(&mut bytes, 0).ok()?;
-        frozen(std::str::from_utf8(bytes.get(..read)?).ok()?).map(Fact::Frozen)
+    pub fn frozen(&mut self) -> Option<Fact> {
+        self.freezer.read(true, frozen).ok().flatten().map(Fact::Frozen)
     }
 
     /// Its counters, those that are kept for it. `hold`: whether their files stay open, for who asks again and again.

@@ -26,6 +26,11 @@ impl Held {
         Held { path, open: None, absent: 0 }
     }
 
+    /// Closes it: who reads it next opens it again.
+    pub(super) fn close(&mut self) {
+        self.open = None;
+    }
+
     /// What `parse` makes of its text now. `hold`: whether it stays open.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::host::{account_us, is_empty, remove_below};
+use super::host::{account_us, clear_container, is_empty, remove_below};
 use super::ledger::{Entry, Ledger, Life, now_ns};
 use super::random::Random;
 use crate::private_docker::FUNCTION_IMAGE;
@@ -118,12 +118,16 @@ impl Churn<'_> {
         let (function, arguments) = self.draw();
         let label = format!("--label=fnscope.function={function}");
         let name = format!("soak-{}", self.number.fetch_add(1, Ordering::Relaxed));
+        let mut create: Vec<&str> = vec!["create", "--network=none", "--env=TMPDIR=/", "--name", &name];
+        create.extend([&label, FUNCTION_IMAGE, "/function"]);
+        create.extend(arguments.iter().map(String::as_str));
+        let Some(id) = self.ask(&create) else { return self.remove(&name, Instant::now() + LIMIT) };
         let begin_ns = now_ns();
-        let mut run: Vec<&str> = vec!["run", "--detach", "--network=none", "--env=TMPDIR=/", "--name", &name];
-        run.extend([&label, FUNCTION_IMAGE, "/function"]);
-        run.extend(arguments.iter().map(String::as_str));
-        // A daemon that goes down in the middle may have started one of which it never told.
-        let Some(id) = self.ask(&run) else { return self.remove(&name, Instant::now() + LIMIT) };
+        // A daemon that goes down in the middle may have started it and never have told.
+        if self.ask(&["start", &id]).is_none() {
+            self.remove(&name, Instant::now() + LIMIT);
+            return clear_container(&id);
+        }
         self.alive.lock().expect("no panic holds it").insert(id.clone(), Alive::Docker(id.clone()));
         let deadline = Instant::now() + LIMIT;
         let mut state = None;
@@ -141,6 +145,7 @@ impl Churn<'_> {
         let said = self.ask(&["logs", &id]).unwrap_or_default();
         let killed = state.as_deref() != Some("false 0");
         self.remove(&name, deadline);
+        clear_container(&id);
         let truth = Truth::of(&said);
         let (runtime, function, account_us) = ("docker".into(), function.into(), None);
         self.ledger.write(Entry::Life(Life {

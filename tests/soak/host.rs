@@ -139,6 +139,35 @@ pub fn remove_below(dir: &Path) -> bool {
     fs::remove_dir(dir).is_ok() || !dir.exists()
 }
 
+/// Removes what is left of the cgroups of Docker's container `id`, which Docker has removed. One that was killed in the
+/// middle of a start leaves them behind, and a `runc init` in them that waits for good: the next one knows nothing of it.
+pub fn clear_container(id: &str) {
+    /// So long Docker has for it.
+    const PATIENCE: Duration = Duration::from_secs(2);
+    let mount = Path::new("/sys/fs/cgroup");
+    let hierarchies = fs::read_dir(mount).into_iter().flatten().flatten().map(|entry| entry.path());
+    let own = |hierarchy: PathBuf| hierarchy.join("docker").join(id);
+    let dirs: Vec<PathBuf> = hierarchies.chain([mount.into()]).map(own).collect();
+    let is_there = || dirs.iter().any(|dir| dir.exists());
+    let asked = Instant::now();
+    while is_there() {
+        std::thread::sleep(Duration::from_millis(50));
+        if asked.elapsed() > PATIENCE {
+            for dir in &dirs {
+                // Only cgroup2 has it.
+                let _ = fs::OpenOptions::new()
+                    .write(true)
+                    .open(dir.join("cgroup.kill"))
+                    .map(|mut kill| kill.write_all(b"1"));
+                remove_below(dir);
+            }
+        }
+        if asked.elapsed() > 2 * PATIENCE {
+            return;
+        }
+    }
+}
+
 /// CPU time of all that ran in the cgroup at `dir`, in microseconds.
 pub fn account_us(dir: &Path) -> Option<u64> {
     let text = fs::read_to_string(dir.join("cpu.stat")).ok()?;
