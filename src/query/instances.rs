@@ -50,8 +50,8 @@ pub struct InstanceRow {
     pub no_clock: bool,
     /// Time off the CPU; none where none was recorded.
     pub off_cpu: Option<OffCpu>,
-    /// Since when it is recorded no more, where that ended before the instance: it switched too often, or nobody asked for
-    /// it any more.
+    /// Since when it is recorded no more, where that ended before the instance: it switched too often, the agent came near
+    /// its budget, or nobody asked for it any more. Told where nothing had been recorded until then, too.
     pub off_cpu_until: Option<Timestamp>,
     /// Samples.
     pub samples: u64,
@@ -128,7 +128,7 @@ fn row(window: Window, id: FunctionId, instance: &Instance, life: &Life, stay: &
         coverage_source: stay.account.map(|account| account.source),
         no_clock: !stay.clock,
         off_cpu: stay.tally.off_cpu.some(),
-        off_cpu_until: stay.tally.off_cpu.some().and_then(|_| off_cpu_until(instance, window, stay)),
+        off_cpu_until: off_cpu_until(instance, window, stay),
         samples: stay.tally.samples,
         quality: stay.tally.quality,
         first_sample_after_exec_us: first_after,

@@ -228,10 +228,10 @@ fn sampled(row: &InstanceRow) -> String {
 fn off_cpu(row: &InstanceRow) -> String {
     let told = |off_cpu: OffCpu| {
         let (all, preempted) = (time::length_ns(off_cpu.ns), time::length_ns(off_cpu.preempted_ns));
-        let until = row.off_cpu_until.map(|at| format!("; not recorded after {at}")).unwrap_or_default();
-        format!("{all} in {} waits, {preempted} of it preempted{until}", time::count(off_cpu.waits))
+        format!("{all} in {} waits, {preempted} of it preempted", time::count(off_cpu.waits))
     };
-    or_unknown(row.off_cpu.map(told))
+    let until = row.off_cpu_until.map(|at| format!("; not recorded after {at}")).unwrap_or_default();
+    or_unknown(row.off_cpu.map(told)) + &until
 }
 
 fn function_coverage(row: &FunctionRow) -> String {
