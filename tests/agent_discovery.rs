@@ -10,7 +10,7 @@ use fnscope::store::Store;
 
 use crate::answers::{assert_covered, row, text};
 use crate::private_docker::PrivateDocker;
-use crate::support::{Fnscope, Running, end_cgroup, poll};
+use crate::support::{Fnscope, Running, end_cgroup, hierarchies, poll};
 
 const LONG: [&str; 3] = ["burn", "--cpu-ms", "900000"];
 const LAMBDA: [&str; 2] = ["--env=LAMBDA_TASK_ROOT=/var/task", "--env=AWS_LAMBDA_FUNCTION_NAME=resize"];
@@ -144,9 +144,7 @@ struct PodCgroup(PathBuf);
 
 impl Drop for PodCgroup {
     fn drop(&mut self) {
-        let hierarchies =
-            fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten().map(|entry| entry.path());
-        for hierarchy in hierarchies.chain([PathBuf::from("/sys/fs/cgroup")]) {
+        for hierarchy in hierarchies() {
             let own = hierarchy.join(&self.0);
             end_cgroup(&own, std::time::Duration::from_secs(2));
             // Those above it, where nobody else has anything in them.

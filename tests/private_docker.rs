@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 
-use crate::support::{end_cgroup, ends_within, pid_of};
+use crate::support::{end_cgroup, ends_within, hierarchies, pid_of};
 
 /// Longest wait for a daemon to come up or go down. It takes a quarter of a second on an idle machine.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -50,6 +50,11 @@ pub struct PrivateDocker {
     apart: bool,
     /// `--add-runtime=` of its own.
     runtimes: Vec<String>,
+}
+
+/// The cgroups of Docker's container `id`, in whatever hierarchies there may be.
+pub fn cgroups_of(id: &str) -> impl Iterator<Item = PathBuf> {
+    hierarchies().map(move |hierarchy| hierarchy.join("docker").join(id))
 }
 
 impl PrivateDocker {
@@ -152,11 +157,8 @@ impl PrivateDocker {
                 let _ = rustix::process::kill_process(shim, Signal::KILL);
             }
             let Some(id) = words.skip_while(|word| *word != "-id").nth(1) else { continue };
-            let root = PathBuf::from("/sys/fs/cgroup");
-            let hierarchies =
-                std::fs::read_dir(&root).into_iter().flatten().flatten().map(|entry| entry.path());
-            for hierarchy in hierarchies.chain([root.clone()]) {
-                end_cgroup(&hierarchy.join("docker").join(id), Duration::from_secs(2));
+            for dir in cgroups_of(id) {
+                end_cgroup(&dir, Duration::from_secs(2));
             }
         }
     }

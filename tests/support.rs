@@ -564,6 +564,13 @@ pub fn end_cgroup(dir: &Path, limit: Duration) {
     }
 }
 
+/// Where hierarchies of cgroups may be mounted, that of a pure cgroup2 host included.
+pub fn hierarchies() -> impl Iterator<Item = PathBuf> {
+    let root = PathBuf::from("/sys/fs/cgroup");
+    let below = fs::read_dir(&root).into_iter().flatten().flatten().map(|entry| entry.path());
+    below.chain([root])
+}
+
 fn cgroup2_mount() -> PathBuf {
     let mounts = fs::read_to_string("/proc/self/mounts").expect("read the mounts");
     let fields = |line: &str| line.split(' ').map(String::from).collect::<Vec<_>>();

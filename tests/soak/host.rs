@@ -12,6 +12,9 @@ use fnscope::cgroup::Cgroups;
 use rustix::process::{Pid, Signal};
 use rustix::time::{ClockId, Timespec};
 
+use crate::private_docker::cgroups_of;
+use crate::support::end_cgroup;
+
 /// Size of the file system that holds the store: an hour of soak fills a tenth of it.
 const DISK: &str = "size=256m,mode=0700";
 /// The cgroup whose children are containers.
@@ -144,28 +147,11 @@ pub fn remove_below(dir: &Path) -> bool {
 pub fn clear_container(id: &str) {
     /// So long Docker has for it.
     const PATIENCE: Duration = Duration::from_secs(2);
-    let mount = Path::new("/sys/fs/cgroup");
-    let hierarchies = fs::read_dir(mount).into_iter().flatten().flatten().map(|entry| entry.path());
-    let own = |hierarchy: PathBuf| hierarchy.join("docker").join(id);
-    let dirs: Vec<PathBuf> = hierarchies.chain([mount.into()]).map(own).collect();
-    let is_there = || dirs.iter().any(|dir| dir.exists());
     let asked = Instant::now();
-    while is_there() {
+    while cgroups_of(id).any(|dir| dir.exists()) && asked.elapsed() < PATIENCE {
         std::thread::sleep(Duration::from_millis(50));
-        if asked.elapsed() > PATIENCE {
-            for dir in &dirs {
-                // Only cgroup2 has it.
-                let _ = fs::OpenOptions::new()
-                    .write(true)
-                    .open(dir.join("cgroup.kill"))
-                    .map(|mut kill| kill.write_all(b"1"));
-                remove_below(dir);
-            }
-        }
-        if asked.elapsed() > 2 * PATIENCE {
-            return;
-        }
     }
+    cgroups_of(id).for_each(|dir| end_cgroup(&dir, PATIENCE));
 }
 
 /// CPU time of all that ran in the cgroup at `dir`, in microseconds.
