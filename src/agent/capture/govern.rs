@@ -80,15 +80,10 @@ impl Capture {
         };
         let Some(change) = self.governor.read(reading) else { return };
         let (step, because) = (change.step.name(), change.cause.to_string());
-        if change.taken {
-            tracing::warn!(step, because, "near the budget: the agent does less");
-        } else {
-            tracing::info!(step, because, "far from the budget: the agent does more again");
-        }
         let steps = &self.setup.metrics.steps;
         match change.taken {
-            true => steps.take(change.step.name(), now_ns),
-            false => steps.take_back(change.step.name(), now_ns),
+            true => steps.take(step, now_ns),
+            false => steps.take_back(step, now_ns),
         }
         self.setup.degraded.set_level(self.governor.level());
         self.thinning.set(self.governor.is_in_force(Step::Rate));
@@ -99,6 +94,12 @@ impl Capture {
         if change.step == Step::Symbols {
             // The threads that keep tables give them up with their next work.
             crate::sys::release_freed_memory();
+        }
+        // Told once it is so: who reads the line and asks for the metrics finds them so.
+        if change.taken {
+            tracing::warn!(step, because, "near the budget: the agent does less");
+        } else {
+            tracing::info!(step, because, "far from the budget: the agent does more again");
         }
     }
 
