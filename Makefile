@@ -31,7 +31,7 @@ check: ## the fast loop: format, lints, unit tests
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo test --locked --quiet --lib -- --skip ::real:: --skip ::disk::
 
-accept: ## the long measurements against their bars (root, a quiet machine, some 73 minutes)
+accept: ## the long measurements against their bars (root, a quiet machine, some 75 minutes)
 	tests/grpc/make --check
 	cargo build --release --locked --bin fnscope --example accept
 	$(SUDO) tests/services run $(TARGET_DIR)/release/examples/accept $(or $(ONLY),accept)

@@ -98,7 +98,7 @@ const MEASUREMENTS: &[Measurement] = &[
     stacks_opinion::OPINION,
     stacks_short::SHORT,
     stacks_cost::COST,
-    stacks_cost::SLOWDOWN,
+    slowdown::OF_COPIES,
     stacks_cost::MEMORY,
     cost::AT_199,
     cost::AT_997,

@@ -63,18 +63,6 @@ pub fn slower_percent(logs: impl Iterator<Item = f64>) -> Interval {
     logs.map(|log| log.exp_m1() * 100.0)
 }
 
-/// The median with its 95 % interval by ranks, which needs no shape of the noise: with n figures, the ranks
-/// n/2 - 0.98 √n and its mirror.
-pub fn median_interval(figures: &[f64]) -> Interval {
-    let mut sorted = figures.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let n = sorted.len();
-    let low = ((n as f64 / 2.0 - 0.98 * (n as f64).sqrt()).floor().max(1.0)) as usize - 1;
-    let at = |rank: usize| sorted.get(rank).copied().unwrap_or(f64::NAN);
-    let middle = f64::midpoint(at((n.max(1) - 1) / 2), at(n / 2));
-    Interval { low: at(low), middle, high: at(n.saturating_sub(low + 1)) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,14 +77,6 @@ mod tests {
         assert_eq!(order, [0, 1, 2, 1, 2, 0, 2, 0, 1]);
         assert_eq!(rounds.unwrap(), [[[0.0], [1.0], [2.0]]; 3]);
         assert!(interleaved::<2, 1>(1, |_| anyhow::bail!("no perf events")).is_err());
-    }
-
-    #[test]
-    fn the_interval_of_a_median_is_by_ranks() {
-        let figures: Vec<f64> = (1..=24).rev().map(f64::from).collect();
-        // 24 / 2 - 0.98 * 4.9 = 7.2: the 7th from below and the 7th from above.
-        assert_eq!(median_interval(&figures), Interval { low: 7.0, middle: 12.5, high: 18.0 });
-        assert!(median_interval(&[]).middle.is_nan());
     }
 
     #[test]

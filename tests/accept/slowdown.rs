@@ -1,9 +1,10 @@
 //! What being sampled costs the sampled: CPU time for a piece of work with the clock on and with it off, of a function that
 //! computes and of two that exchange bytes over a pipe and so switch as often as they can, in one container and across
-//! two.
+//! two; and of programs whose stacks are copied.
 //!
 //! At 199 Hz it is less than a machine's own noise. An interrupt costs the same at any rate, so it is measured at
-//! 4,999 Hz, twenty-five times as much, and divided by that. That it goes with the rate is looked at by a second one.
+//! 4,999 Hz, twenty-five times as much, and divided by that. With copies it is at 2,499 Hz: at twice that, eighty megabytes
+//! a second, the interval was wider by half after as many rounds. That it goes with the rate is looked at by a second one.
 //! All work is done on one CPU: where the scheduler puts two processes would otherwise decide.
 //!
 //! Pieces are short, some 50 ms: one before the clock is on, one with it, one when it is gone, at once one after the other.
@@ -23,8 +24,10 @@ use anyhow::{Context as _, ensure};
 
 use crate::measure::{Bar, Bound, Measurement};
 use crate::paired::{Interval, interleaved, slower_percent};
+use crate::stacks::{C_USUAL, CPP_USUAL, RUST_USUAL};
 use crate::support::{Cgroup, Function, Running, truth};
 use crate::switched::{Around, Clock, Places};
+use crate::truth::programs::{Program, Told};
 use crate::watched::number;
 
 /// With its interval.
@@ -32,28 +35,32 @@ pub const SLOWDOWN: Measurement = Measurement {
     name: "accept-slowdown",
     about: "CPU time for the same work, computing and switching, at 4,999 and 2,499 Hz scaled to 199 Hz",
     runs: 1,
-    run: || slowdown(24, true),
+    run: || along_frame_pointers(24, true),
 };
 /// Quick: few rounds, no bar.
 pub const QUICK: Measurement = Measurement {
     name: "bench-slowdown",
     about: "the slowdown of accept-slowdown by four rounds",
     runs: 1,
-    run: || slowdown(4, false),
+    run: || along_frame_pointers(4, false),
+};
+/// With copies, which are always on here (`stack.unwind = "dwarf"`).
+pub const OF_COPIES: Measurement = Measurement {
+    name: "accept-stacks-slowdown",
+    about: "CPU time for the same work with copies of stacks, at 2,499 and 997 Hz scaled to 199 Hz",
+    runs: 1,
+    run: with_copies,
 };
 
 /// The default rate, which figures are scaled to.
 const DEFAULT_HZ: f64 = 199.0;
 /// What takes turns.
-const CLOCKS: [Clock; 3] = [Clock::Agent(4999), Clock::Agent(2499), Clock::Bare(4999)];
+const CLOCKS: usize = 3;
 const FAST: usize = 0;
 const HALF: usize = 1;
 const BARE: usize = 2;
-const WORK: [&str; 3] = ["computing", "switching in one container", "switching across two"];
-/// Most at the default rate; an interval that is wider proves nothing.
-const BAR_PERCENT: f64 = 0.5;
-/// Most beyond a bare clock, where that alone takes more than half of [`BAR_PERCENT`].
-const BEYOND_PERCENT: f64 = 0.25;
+const FP_RATES: [(u32, &str); 2] = [(4999, "4,999"), (2499, "2,499")];
+
 /// Where an interval is wider than the bar after the first rounds, which other work on the machine makes it, so many more
 /// are taken at a time, and so many in all: ten minutes.
 const MORE_ROUNDS: usize = 8;
@@ -62,61 +69,140 @@ const MOST_ROUNDS: usize = 96;
 const CPU_MS: &str = "50";
 const EXCHANGES: &str = "5000";
 
-/// What works, and where it does while nothing may sample it.
-struct Bench {
-    function: Function,
-    outside: Cgroup,
+/// What is measured.
+struct Subject<'a, const W: usize> {
+    /// The agent's `stack.unwind`.
+    unwind: &'static str,
+    /// Rates in hertz, as numbers and as people write them: what is measured at, and what that it goes with the rate is
+    /// looked at by.
+    fast: (u32, &'static str),
+    half: (u32, &'static str),
+    /// Kinds of work.
+    work: [&'static str; W],
+    /// Does a piece of one.
+    piece: &'a (dyn Fn(usize, &Places) -> anyhow::Result<Taken> + Sync),
+    /// Most at the default rate; an interval that is wider proves nothing.
+    most_percent: f64,
 }
 
-/// Whether the bar is on the whole, where a bare clock alone takes so much.
-fn judges_the_whole(bare_percent: f64) -> bool {
-    // No number is no excuse.
-    bare_percent.is_nan() || bare_percent <= BAR_PERCENT / 2.0
+impl<const W: usize> Subject<'_, W> {
+    fn clocks(&self) -> [Clock; CLOCKS] {
+        [
+            Clock::Agent(self.fast.0, self.unwind),
+            Clock::Agent(self.half.0, self.unwind),
+            Clock::Bare(self.fast.0),
+        ]
+    }
+
+    /// Most beyond a bare clock, where that alone takes more than this.
+    fn most_beyond_percent(&self) -> f64 {
+        self.most_percent / 2.0
+    }
+
+    /// Whether the bar is on the whole, where a bare clock alone takes so much.
+    fn judges_the_whole(&self, bare_percent: f64) -> bool {
+        // No number is no excuse.
+        bare_percent.is_nan() || bare_percent <= self.most_beyond_percent()
+    }
+
+    /// Whether what is judged of `found` proves something.
+    fn is_narrow(&self, found: &Found) -> bool {
+        let beyond_is_judged = !self.judges_the_whole(found.bare.middle);
+        found.fast.width() <= self.most_percent
+            && (!beyond_is_judged || found.beyond.width() <= self.most_percent)
+    }
+
+    /// Which of both is judged, for a person.
+    fn verdict(&self, work: &str, whole: f64, bare: f64, beyond: f64) -> String {
+        let (most, most_beyond) = (self.most_percent, self.most_beyond_percent());
+        if self.judges_the_whole(bare) {
+            return format!("{work}: judged by the whole slowdown, {whole:.2} % of at most {most} %");
+        }
+        format!(
+            "{work}: a bare clock alone takes {bare:.2} %, over half of the bar of {most} %: judged by what the agent adds \
+             beyond it, {beyond:.2} % of at most {most_beyond} %; the whole slowdown, {whole:.2} %, is recorded and not judged"
+        )
+    }
+}
+
+/// What works without copies.
+struct Bench {
+    function: Function,
 }
 
 /// What the rounds tell of one kind of work.
 struct Found {
-    /// Slower with the agent's clock at 4,999 and at 2,499 Hz, and with a bare one at 4,999 Hz, than with it off.
+    /// Slower with the agent's clock at both rates, and with a bare one at the higher, than with it off.
     fast: Interval,
     half: Interval,
     bare: Interval,
-    /// Slower with the agent at 4,999 Hz than with that clock.
+    /// Slower with the agent at the higher rate than with that clock.
     beyond: Interval,
 }
 
 impl Found {
     /// Of the work at `at`, in per cent, scaled to the default rate.
-    fn of(rounds: &[[[f64; 3]; 3]], at: usize) -> Found {
-        let scaled = |hz: f64, log: fn([f64; 3]) -> f64| {
+    fn of<const W: usize>(subject: &Subject<W>, rounds: &[[[f64; W]; CLOCKS]], at: usize) -> Found {
+        let scaled = |(hz, _), log: fn([f64; CLOCKS]) -> f64| {
             let logs = rounds.iter().map(|clocks| log(clocks.map(|kinds| kinds[at])));
-            slower_percent(logs).map(|percent| percent * DEFAULT_HZ / hz)
+            slower_percent(logs).map(|percent| percent * DEFAULT_HZ / f64::from(hz))
         };
         Found {
-            fast: scaled(4999.0, |logs| logs[FAST]),
-            half: scaled(2499.0, |logs| logs[HALF]),
-            bare: scaled(4999.0, |logs| logs[BARE]),
-            beyond: scaled(4999.0, |logs| logs[FAST] - logs[BARE]),
+            fast: scaled(subject.fast, |logs| logs[FAST]),
+            half: scaled(subject.half, |logs| logs[HALF]),
+            bare: scaled(subject.fast, |logs| logs[BARE]),
+            beyond: scaled(subject.fast, |logs| logs[FAST] - logs[BARE]),
         }
-    }
-
-    /// Whether what is judged proves something.
-    fn is_narrow(&self) -> bool {
-        let beyond_is_judged = !judges_the_whole(self.bare.middle);
-        self.fast.width() <= BAR_PERCENT && (!beyond_is_judged || self.beyond.width() <= BAR_PERCENT)
     }
 }
 
-fn slowdown(rounds: usize, barred: bool) -> anyhow::Result<Vec<Bar>> {
-    let bench = Bench { function: Function::new(), outside: Cgroup::new() };
+fn along_frame_pointers(rounds: usize, barred: bool) -> anyhow::Result<Vec<Bar>> {
+    let bench = Bench { function: Function::new() };
+    let subject = Subject {
+        unwind: "fp",
+        fast: FP_RATES[FAST],
+        half: FP_RATES[HALF],
+        work: ["computing", "switching in one container", "switching across two"],
+        piece: &|kind, places| bench.work(kind, places),
+        most_percent: 0.5,
+    };
+    slowdown(&subject, rounds, barred)
+}
+
+fn with_copies() -> anyhow::Result<Vec<Bar>> {
+    let programs = [Program::make(C_USUAL)?, Program::make(CPP_USUAL)?, Program::make(RUST_USUAL)?];
+    let piece = |kind: usize, places: &Places| {
+        let mut command = places.one.command(&programs[kind].path(), &["shares", CPU_MS]);
+        let (code, said) = Running::start(&mut command).wait();
+        ensure!(code == Some(0), "the program ended with {code:?}: {said}");
+        let told = Told::parse(&said)?;
+        Ok(Taken { us: told.cpu_ns / 1e3 / told.calls, all_us: told.cpu_ns / 1e3 })
+    };
+    let subject = Subject {
+        unwind: "dwarf",
+        fast: (2499, "2,499"),
+        half: (997, "997"),
+        work: ["a C program", "a C++ program", "a Rust program"],
+        piece: &piece,
+        most_percent: 0.8,
+    };
+    // These left ± .16 to ± .24 % to what is beyond a bare clock, whose bar is .4 %; half of them ± .36 %.
+    slowdown(&subject, 48, true)
+}
+
+fn slowdown<const W: usize>(subject: &Subject<W>, rounds: usize, barred: bool) -> anyhow::Result<Vec<Bar>> {
+    // Where work is done while nothing may sample it.
+    let outside = Cgroup::new();
+    let clocks = subject.clocks();
     // Of the samples that the CPU time has, the share of each turn; what a piece takes without a clock.
-    let mut sampled = [const { Vec::new() }; CLOCKS.len()];
-    let mut alone = [const { Vec::new() }; WORK.len()];
+    let mut sampled = [const { Vec::new() }; CLOCKS];
+    let mut alone = [const { Vec::new() }; W];
     let mut take = |at: usize| {
-        let clock = CLOCKS[at];
-        let (mut logs, mut samples, mut expected) = ([f64::NAN; WORK.len()], 0.0, 0.0);
-        for kind in 0..WORK.len() {
+        let clock = clocks[at];
+        let (mut logs, mut samples, mut expected) = ([f64::NAN; W], 0.0, 0.0);
+        for kind in 0..W {
             let Around { before, with, after, samples: taken } =
-                clock.around(&bench.outside, |places| bench.work(kind, places))?;
+                clock.around(&outside, |places| (subject.piece)(kind, places))?;
             logs[kind] = with.us.ln() - f64::midpoint(before.us.ln(), after.us.ln());
             alone[kind].extend([before.us, after.us]);
             samples += taken.unwrap_or_default();
@@ -125,20 +211,20 @@ fn slowdown(rounds: usize, barred: bool) -> anyhow::Result<Vec<Bar>> {
         sampled[at].push(samples / expected);
         Ok(logs)
     };
-    let mut figures = interleaved::<3, 3>(rounds, &mut take)?;
+    let mut figures = interleaved::<CLOCKS, W>(rounds, &mut take)?;
     // By the width alone, whatever lies in the middle: that would choose the answer.
     while barred
         && figures.len() < MOST_ROUNDS
-        && !(0..WORK.len()).all(|at| Found::of(&figures, at).is_narrow())
+        && !(0..W).all(|at| subject.is_narrow(&Found::of(subject, &figures, at)))
     {
-        figures.extend(interleaved::<3, 3>(MORE_ROUNDS, &mut take)?);
+        figures.extend(interleaved::<CLOCKS, W>(MORE_ROUNDS, &mut take)?);
     }
     let mut bars = vec![Bar::new("rounds", figures.len() as f64, "", Bound::Recorded)];
-    for (at, work) in WORK.into_iter().enumerate() {
-        let Found { fast, half, bare, beyond } = Found::of(&figures, at);
-        let by_whole = judges_the_whole(bare.middle);
+    for (at, work) in subject.work.into_iter().enumerate() {
+        let Found { fast, half, bare, beyond } = Found::of(subject, &figures, at);
+        let by_whole = subject.judges_the_whole(bare.middle);
         if barred {
-            eprintln!("accept-slowdown: {}", verdict(work, fast.middle, bare.middle, beyond.middle));
+            eprintln!("accept: {}", subject.verdict(work, fast.middle, bare.middle, beyond.middle));
         }
         let if_judged =
             |judged: bool, most| if barred && judged { Bound::AtMost(most) } else { Bound::Recorded };
@@ -151,41 +237,45 @@ fn slowdown(rounds: usize, barred: bool) -> anyhow::Result<Vec<Bar>> {
             "",
             Bound::Recorded,
         );
-        bar("slower at 199 Hz", fast.middle, "%", if_judged(by_whole, BAR_PERCENT));
+        bar("slower at 199 Hz", fast.middle, "%", if_judged(by_whole, subject.most_percent));
         bar("95 % from", fast.low, "%", Bound::Recorded);
         bar("95 % to", fast.high, "%", Bound::Recorded);
-        bar("width of the interval", fast.width(), "%", if_judged(true, BAR_PERCENT));
-        bar("by 2,499 Hz", half.middle, "%", Bound::Recorded);
-        bar("by 2,499 Hz, 95 % from", half.low, "%", Bound::Recorded);
-        bar("by 2,499 Hz, 95 % to", half.high, "%", Bound::Recorded);
+        bar("width of the interval", fast.width(), "%", if_judged(true, subject.most_percent));
+        bar(&format!("by {} Hz", subject.half.1), half.middle, "%", Bound::Recorded);
+        bar(&format!("by {} Hz, 95 % from", subject.half.1), half.low, "%", Bound::Recorded);
+        bar(&format!("by {} Hz, 95 % to", subject.half.1), half.high, "%", Bound::Recorded);
         // The slowdown goes with the rate where the two intervals meet.
         bar("the two rates apart by", fast.gap(half), "%", if_judged(true, 0.0));
-        bar("by a bare clock of perf's at 4,999 Hz", bare.middle, "%", Bound::Recorded);
-        bar("more than by the bare clock", beyond.middle, "%", if_judged(!by_whole, BEYOND_PERCENT));
+        bar(
+            &format!("by a bare clock of perf's at {} Hz", subject.fast.1),
+            bare.middle,
+            "%",
+            Bound::Recorded,
+        );
+        bar(
+            "more than by the bare clock",
+            beyond.middle,
+            "%",
+            if_judged(!by_whole, subject.most_beyond_percent()),
+        );
         bar("more than by the bare clock, 95 % from", beyond.low, "%", Bound::Recorded);
         bar("more than by the bare clock, 95 % to", beyond.high, "%", Bound::Recorded);
-        bar("more than by the bare clock, width", beyond.width(), "%", if_judged(!by_whole, BAR_PERCENT));
+        bar(
+            "more than by the bare clock, width",
+            beyond.width(),
+            "%",
+            if_judged(!by_whole, subject.most_percent),
+        );
         let alone = alone[at].iter().sum::<f64>() / alone[at].len() as f64;
         bar("for a piece of work, alone", alone, "us", Bound::Recorded);
     }
-    for (at, hz) in [(FAST, "4,999"), (HALF, "2,499")] {
+    for (at, (_, hz)) in [(FAST, subject.fast), (HALF, subject.half)] {
         // Else something else than that rate was measured.
         let what = format!("{hz} Hz: samples, of those that the CPU time has, least");
         let least = sampled[at].iter().copied().fold(f64::INFINITY, f64::min);
         bars.push(Bar::new(what, least, "", Bound::Within(0.9, 1.15)));
     }
     Ok(bars)
-}
-
-/// Which of both is judged, for a person.
-fn verdict(work: &str, whole: f64, bare: f64, beyond: f64) -> String {
-    if judges_the_whole(bare) {
-        return format!("{work}: judged by the whole slowdown, {whole:.2} % of at most {BAR_PERCENT} %");
-    }
-    format!(
-        "{work}: a bare clock alone takes {bare:.2} %, over half of the bar of {BAR_PERCENT} %: judged by what the agent adds \
-         beyond it, {beyond:.2} % of at most {BEYOND_PERCENT} %; the whole slowdown, {whole:.2} %, is recorded and not judged"
-    )
 }
 
 /// What a piece of work took: microseconds of CPU time each, and of all together.
@@ -245,14 +335,23 @@ mod tests {
 
     #[test]
     fn the_whole_is_judged_unless_a_bare_clock_takes_over_half_of_the_bar() {
+        let piece = |_, _: &Places| anyhow::bail!("nothing works here");
+        let subject = Subject {
+            unwind: "fp",
+            fast: FP_RATES[FAST],
+            half: FP_RATES[HALF],
+            work: ["computing"],
+            piece: &piece,
+            most_percent: 0.5,
+        };
         for (bare, by_whole, says) in [
             (-0.01, true, "judged by the whole slowdown, 0.42 %"),
             (0.25, true, "judged by the whole slowdown, 0.42 %"),
             (0.26, false, "a bare clock alone takes 0.26 %"),
             (f64::NAN, true, "judged by the whole slowdown, 0.42 %"),
         ] {
-            assert_eq!(judges_the_whole(bare), by_whole, "{bare}");
-            let told = verdict("computing", 0.42, bare, 0.07);
+            assert_eq!(subject.judges_the_whole(bare), by_whole, "{bare}");
+            let told = subject.verdict("computing", 0.42, bare, 0.07);
             assert!(told.contains(says) && told.contains("not judged") != by_whole, "{told}");
         }
     }

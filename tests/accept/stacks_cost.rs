@@ -1,7 +1,7 @@
-//! What native stacks cost: the whole agent for a sample, beside perf doing the same; the function's own slowdown; the
-//! agent's memory with many containers of many binaries.
+//! What native stacks cost: the whole agent for a sample, beside perf doing the same; the agent's memory with many
+//! containers of many binaries.
 //!
-//! Copies are always on here (`stack.unwind = "dwarf"`).
+//! Copies are always on here (`stack.unwind = "dwarf"`). Not here: what they cost the function: `slowdown.rs`.
 
 use std::fs;
 use std::path::Path;
@@ -12,11 +12,10 @@ use anyhow::{Context as _, ensure};
 
 use crate::cost;
 use crate::measure::{Bar, Bound, Measurement};
-use crate::paired;
 use crate::stacks::{C_USUAL, CPP_USUAL, GO_USUAL, RUST_USUAL};
 use crate::stacks_opinion::DWARF;
 use crate::support::{Cgroup, Running};
-use crate::truth::programs::{Build, Program, Told};
+use crate::truth::programs::{Build, Program};
 use crate::watched::{Agent, Watch};
 
 /// Cost of a sample.
@@ -25,13 +24,6 @@ pub const COST: Measurement = Measurement {
     about: "CPU time of the whole agent for a sample with its stack's copy, against perf on the same load",
     runs: 3,
     run: a_sample,
-};
-/// The function's own time.
-pub const SLOWDOWN: Measurement = Measurement {
-    name: "accept-stacks-slowdown",
-    about: "CPU time that a function needs for the same work while it is sampled at 199 Hz with copies",
-    runs: 1,
-    run: slowdown,
 };
 /// The agent's memory.
 pub const MEMORY: Measurement = Measurement {
@@ -127,41 +119,6 @@ impl Drop for HostPlugin {
             let _ = fs::remove_file(path);
         }
     }
-}
-
-/// Pairs of runs: with the agent and without.
-const PAIRS: usize = 40;
-const RUN_MS: &str = "1200";
-
-fn slowdown() -> anyhow::Result<Vec<Bar>> {
-    let (program, config) = (Program::make(C_USUAL)?, Config::new()?);
-    let parent = Cgroup::new();
-    let cgroup = parent.child("truth.1");
-    let parent_path = parent.kernel_path();
-    let run = || -> anyhow::Result<f64> {
-        let (code, said) = Running::start(&mut cgroup.command(&program.path(), &["shares", RUN_MS])).wait();
-        ensure!(code == Some(0), "the program ended with {code:?}: {said}");
-        let told = Told::parse(&said)?;
-        Ok(told.cpu_ns / told.calls)
-    };
-    let sampled = || -> anyhow::Result<f64> {
-        let options =
-            ["--no-docker", "--cgroup-parent", &parent_path, "--hz", "199", "--config", &config.path];
-        let mut agent = Agent::start(&options);
-        let ns = run()?;
-        agent.stop()?;
-        Ok(ns)
-    };
-    run()?;
-    let take = |condition| Ok([if condition == 0 { sampled()? } else { run()? }]);
-    let pairs = paired::interleaved::<2, 1>(PAIRS, take)?;
-    let slower: Vec<f64> = pairs.iter().map(|[[with], [without]]| (with / without - 1.0) * 100.0).collect();
-    let slower = paired::median_interval(&slower);
-    Ok(vec![
-        Bar::new("199 Hz: slower, median", slower.middle, "%", Bound::AtMost(0.8)),
-        Bar::new("199 Hz: slower, 95 % from", slower.low, "%", Bound::Recorded),
-        Bar::new("199 Hz: slower, 95 % to", slower.high, "%", Bound::Recorded),
-    ])
 }
 
 const CONTAINERS: usize = 100;

@@ -27,8 +27,8 @@ const LOOK: Duration = Duration::from_millis(4);
 /// A clock by its rate in hertz.
 #[derive(Clone, Copy)]
 pub enum Clock {
-    /// The agent's, along frame pointers.
-    Agent(u32),
+    /// The agent's, with this `stack.unwind`.
+    Agent(u32, &'static str),
     /// One that takes no stack and that nobody reads: what the interrupt alone costs, whoever asks for it.
     Bare(u32),
 }
@@ -52,7 +52,7 @@ impl Clock {
     /// Its rate.
     pub fn hz(self) -> u32 {
         match self {
-            Clock::Agent(hz) | Clock::Bare(hz) => hz,
+            Clock::Agent(hz, _) | Clock::Bare(hz) => hz,
         }
     }
 
@@ -65,11 +65,11 @@ impl Clock {
     ) -> anyhow::Result<Around<T>> {
         let without = |parent| self.piece(false, parent, &work);
         match self {
-            Clock::Agent(hz) => {
+            Clock::Agent(hz, unwind) => {
                 let (scope, rate) = (Cgroup::new(), hz.to_string());
                 let path = scope.kernel_path();
                 let to = ["--hz", &rate, "--max-hz", &rate, "--cgroup-parent", &path];
-                let mut agent = Agent::start(&[&["--no-docker", "--unwind", "fp"], &to[..]].concat());
+                let mut agent = Agent::start(&[&["--no-docker", "--unwind", unwind], &to[..]].concat());
                 let before = without(outside)?;
                 let with = self.piece(true, &scope, &work)?;
                 agent.stop()?;
