@@ -3,8 +3,8 @@
 //! two; and of programs whose stacks are copied.
 //!
 //! At 199 Hz it is less than a machine's own noise. An interrupt costs the same at any rate, so it is measured at
-//! 4,999 Hz, twenty-five times as much, and divided by that. With copies it is at 2,499 Hz: at twice that, eighty megabytes
-//! a second, the interval was wider by half after as many rounds. That it goes with the rate is looked at by a second one.
+//! 4,999 Hz, twenty-five times as much, and divided by that. With copies it is at 2,499 Hz: at twice that,
+//! the interval was wider by half after as many rounds. That it goes with the rate is looked at by a second one.
 //! All work is done on one CPU: where the scheduler puts two processes would otherwise decide.
 //!
 //! Pieces are short, some 50 ms: one before the clock is on, one with it, one when it is gone, at once one after the other.
