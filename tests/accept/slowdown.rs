@@ -15,7 +15,7 @@
 //! clock of perf's, which takes no stack and belongs to nobody's agent, costs as much as the bar allows. Where it alone takes
 //! more than half of the bar, the bar would judge the hypervisor's timer: the whole is then recorded, and the bar is on what
 //! the agent adds beyond that clock. Which of both was judged is printed for each kind of work, and is a line of the result.
-//! What functions feel there is the whole all the same.
+//! What functions feel there is the whole all the same. With copies the C program is judged by the whole in any case.
 
 use std::io::pipe;
 use std::process::{Command, Stdio};
@@ -82,6 +82,8 @@ struct Subject<'a, const W: usize> {
     piece: &'a (dyn Fn(usize, &Places) -> anyhow::Result<Taken> + Sync),
     /// Most at the default rate; an interval that is wider proves nothing.
     most_percent: f64,
+    /// So many of the first kinds are judged by the whole, whatever a bare clock takes.
+    always_whole: usize,
 }
 
 impl<const W: usize> Subject<'_, W> {
@@ -98,23 +100,24 @@ impl<const W: usize> Subject<'_, W> {
         self.most_percent / 2.0
     }
 
-    /// Whether the bar is on the whole, where a bare clock alone takes so much.
-    fn judges_the_whole(&self, bare_percent: f64) -> bool {
+    /// Whether the bar is on the whole of the work at `at`, where a bare clock alone takes so much.
+    fn judges_the_whole(&self, at: usize, bare_percent: f64) -> bool {
         // No number is no excuse.
-        bare_percent.is_nan() || bare_percent <= self.most_beyond_percent()
+        at < self.always_whole || bare_percent.is_nan() || bare_percent <= self.most_beyond_percent()
     }
 
     /// Whether what is judged of `found` proves something.
-    fn is_narrow(&self, found: &Found) -> bool {
-        let beyond_is_judged = !self.judges_the_whole(found.bare.middle);
+    fn is_narrow(&self, at: usize, found: &Found) -> bool {
+        let beyond_is_judged = !self.judges_the_whole(at, found.bare.middle);
         found.fast.width() <= self.most_percent
             && (!beyond_is_judged || found.beyond.width() <= self.most_percent)
     }
 
     /// Which of both is judged, for a person.
-    fn verdict(&self, work: &str, whole: f64, bare: f64, beyond: f64) -> String {
+    fn verdict(&self, at: usize, whole: f64, bare: f64, beyond: f64) -> String {
+        let work = self.work[at];
         let (most, most_beyond) = (self.most_percent, self.most_beyond_percent());
-        if self.judges_the_whole(bare) {
+        if self.judges_the_whole(at, bare) {
             return format!("{work}: judged by the whole slowdown, {whole:.2} % of at most {most} %");
         }
         format!(
@@ -163,6 +166,7 @@ fn along_frame_pointers(rounds: usize, barred: bool) -> anyhow::Result<Vec<Bar>>
         work: ["computing", "switching in one container", "switching across two"],
         piece: &|kind, places| bench.work(kind, places),
         most_percent: 0.5,
+        always_whole: 0,
     };
     slowdown(&subject, rounds, barred)
 }
@@ -182,6 +186,8 @@ fn with_copies() -> anyhow::Result<Vec<Bar>> {
         work: ["a C program", "a C++ program", "a Rust program"],
         piece: &piece,
         most_percent: 0.8,
+        // It was, before there were others.
+        always_whole: 1,
     };
     // These left ± .16 to ± .32 % to what is beyond a bare clock, whose bar is .4 %; 32 left ± .19 to ± .33 %.
     slowdown(&subject, 48, true)
@@ -212,16 +218,16 @@ fn slowdown<const W: usize>(subject: &Subject<W>, rounds: usize, barred: bool) -
     // By the width alone, whatever lies in the middle: that would choose the answer.
     while barred
         && figures.len() < MOST_ROUNDS
-        && !(0..W).all(|at| subject.is_narrow(&Found::of(subject, &figures, at)))
+        && !(0..W).all(|at| subject.is_narrow(at, &Found::of(subject, &figures, at)))
     {
         figures.extend(interleaved::<CLOCKS, W>(MORE_ROUNDS, &mut take)?);
     }
     let mut bars = vec![Bar::new("rounds", figures.len() as f64, "", Bound::Recorded)];
     for (at, work) in subject.work.into_iter().enumerate() {
         let Found { fast, slow, bare, beyond } = Found::of(subject, &figures, at);
-        let by_whole = subject.judges_the_whole(bare.middle);
+        let by_whole = subject.judges_the_whole(at, bare.middle);
         if barred {
-            eprintln!("accept: {}", subject.verdict(work, fast.middle, bare.middle, beyond.middle));
+            eprintln!("accept: {}", subject.verdict(at, fast.middle, bare.middle, beyond.middle));
         }
         let if_judged =
             |judged: bool, most| if barred && judged { Bound::AtMost(most) } else { Bound::Recorded };
@@ -333,17 +339,24 @@ mod tests {
     #[test]
     fn the_whole_is_judged_unless_a_bare_clock_takes_over_half_of_the_bar() {
         let piece = |_, _: &Places| anyhow::bail!("nothing works here");
-        let subject =
-            Subject { unwind: "fp", rates: FP_RATES, work: ["computing"], piece: &piece, most_percent: 0.5 };
+        let subject = Subject {
+            unwind: "fp",
+            rates: FP_RATES,
+            work: ["computing"],
+            piece: &piece,
+            most_percent: 0.5,
+            always_whole: 0,
+        };
         for (bare, by_whole, says) in [
             (-0.01, true, "judged by the whole slowdown, 0.42 %"),
             (0.25, true, "judged by the whole slowdown, 0.42 %"),
             (0.26, false, "a bare clock alone takes 0.26 %"),
             (f64::NAN, true, "judged by the whole slowdown, 0.42 %"),
         ] {
-            assert_eq!(subject.judges_the_whole(bare), by_whole, "{bare}");
-            let told = subject.verdict("computing", 0.42, bare, 0.07);
+            assert_eq!(subject.judges_the_whole(0, bare), by_whole, "{bare}");
+            let told = subject.verdict(0, 0.42, bare, 0.07);
             assert!(told.contains(says) && told.contains("not judged") != by_whole, "{told}");
         }
+        assert!(Subject { always_whole: 1, ..subject }.judges_the_whole(0, 0.26));
     }
 }
